@@ -1,0 +1,98 @@
+# Everything here sets itself up on a machine that has Python 3.11 and make. `make help` lists what there is.
+PYTHON ?= python3.11
+VENV   := .venv
+BIN    := $(VENV)/bin
+KEDRO  := $(BIN)/kedro
+export DO_NOT_TRACK = 1
+export KEDRO_DISABLE_TELEMETRY = 1
+export GX_ANALYTICS_ENABLED = false
+
+# The page's own tests need Node.js; where there is none, the page is left out and its browser tests are skipped.
+NPM := $(shell command -v npm 2>/dev/null)
+
+# Where the real photos lie, for `make flickr8k`. docs/data.md tells how to get them.
+DATA    ?= data/01_raw/flickr8k
+WEIGHTS ?= data/01_raw/weights/mobilenet_v2.pth
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+$(VENV)/.installed: requirements/bootstrap.txt requirements/project.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the project's environment into $(VENV) (about 7 GB, once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/project.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: install
+install: $(VENV)/.installed  ## the project's environment, in .venv
+
+.PHONY: demo
+demo: install  ## from nothing to a trained, evaluated, registered captioner on generated scenes
+	$(KEDRO) run --only-missing-outputs
+	@$(BIN)/captionloop report
+
+.PHONY: flickr8k
+flickr8k: install  ## the same on 7,000 real photos: make flickr8k DATA=<folder> WEIGHTS=<file>
+	$(KEDRO) run --env flickr8k --pipelines from_corpus --only-missing-outputs --params "data=$(DATA),weights=$(WEIGHTS)"
+	@$(BIN)/captionloop report --corpus flickr8k
+
+.PHONY: page
+page: frontend/dist/index.html  ## the web page, built into frontend/dist
+
+frontend/node_modules/.installed: frontend/package-lock.json
+	npm --prefix frontend ci --no-fund --no-audit --loglevel=error
+	@touch $@
+
+frontend/dist/index.html: frontend/node_modules/.installed $(shell find frontend/src frontend/public frontend/index.html -type f 2>/dev/null)
+	npm --prefix frontend run build
+
+.PHONY: serve
+serve: install page  ## the service on this machine; trains the sample model first if there is none
+	@$(BIN)/captionloop models show champion >/dev/null 2>&1 || $(MAKE) demo
+	@$(BIN)/captionloop serve
+
+.PHONY: test
+test: install $(if $(NPM),page)  ## the tests of the library, the pipelines and the page
+	$(if $(NPM),npm --prefix frontend test)
+	$(BIN)/pytest -m "not e2e"
+
+.PHONY: e2e
+e2e: install $(if $(NPM),page)  ## real processes and a real browser; what needs a missing Debian package is skipped
+	$(BIN)/pytest -m e2e
+
+.PHONY: lint
+lint: install $(if $(NPM),frontend/node_modules/.installed)  ## ruff, mypy, and the page's own linter
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(if $(NPM),npm --prefix frontend run lint)
+
+.PHONY: format
+format: install  ## let ruff mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: lock
+lock: install  ## resolve the requirements anew, with hashes and without addresses
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --python-version 3.11 requirements/bootstrap.in -o requirements/bootstrap.txt
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --python-version 3.11 --all-extras pyproject.toml -o requirements/project.txt
+
+.PHONY: viz
+viz: install  ## the pipelines' lineage in a browser
+	$(KEDRO) viz run
+
+.PHONY: mlflow
+mlflow: install  ## runs, curves and model versions in a browser
+	$(KEDRO) mlflow ui
+
+.PHONY: clean
+clean:  ## remove what runs leave behind (not the environment, not data/01_raw)
+	rm -rf data/0[2-8]_* mlflow.db mlruns .viz
+
+.PHONY: help
+help:
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
