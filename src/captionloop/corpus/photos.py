@@ -1,0 +1,94 @@
+"""A folder of photos, near or far, as the nodes of a pipeline are handed it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import fsspec
+
+from captionloop.errors import CorpusError
+
+
+@dataclass(frozen=True)
+class PhotoFolder:
+    """Photos by their uri, which is their path relative to `root` with forward slashes.
+
+    `root` is a local path or any URI that fsspec reads (`s3://bucket/photos`). The object is small and can be
+    pickled, so that worker processes open their own connection.
+    """
+
+    root: str
+
+    @property
+    def _local(self) -> Path | None:
+        return None if "://" in self.root else Path(self.root)
+
+    def _key(self, uri: str) -> str:
+        path = PurePosixPath(uri)
+        if not uri or path.is_absolute() or ".." in path.parts or "\0" in uri:
+            raise CorpusError(
+                f"{uri!r} is not a photo inside {self.root}: give a path relative to the photo folder"
+            )
+        return str(path)
+
+    def _remote(self, key: str = "") -> "tuple[fsspec.AbstractFileSystem, str]":
+        filesystem, root = fsspec.core.url_to_fs(self.root)
+        return filesystem, f"{root.rstrip('/')}/{key}" if key else root.rstrip("/")
+
+    def exists(self) -> bool:
+        """Whether the folder itself is there."""
+        if self._local is not None:
+            return self._local.is_dir()
+        filesystem, root = self._remote()
+        return bool(filesystem.isdir(root))
+
+    def size(self, uri: str) -> int:
+        """Bytes of one photo, without reading it. Raises `CorpusError` where it is missing."""
+        key = self._key(uri)
+        try:
+            if self._local is not None:
+                return (self._local / key).stat().st_size
+            filesystem, path = self._remote(key)
+            return int(filesystem.size(path))
+        except OSError as error:
+            raise self._unreadable(uri, error) from error
+
+    def read(self, uri: str) -> bytes:
+        """The bytes of one photo. Raises `CorpusError` where it is missing or cannot be read."""
+        key = self._key(uri)
+        try:
+            if self._local is not None:
+                return (self._local / key).read_bytes()
+            filesystem, path = self._remote(key)
+            return bytes(filesystem.cat_file(path))
+        except OSError as error:
+            raise self._unreadable(uri, error) from error
+
+    def names(self) -> list[str]:
+        """The uri of every file below the root, sorted; hidden files and folders are not photos."""
+        if not self.exists():
+            raise CorpusError(f"There is no photo folder {self.root}: check the path, see docs/data.md")
+        if self._local is not None:
+            found = [Path(folder) / name for folder, _, names in os.walk(self._local) for name in names]
+            uris = [path.relative_to(self._local).as_posix() for path in found]
+        else:
+            filesystem, root = self._remote()
+            uris = [path[len(root) + 1 :] for path in filesystem.find(root)]
+        return sorted(uri for uri in uris if not any(part.startswith(".") for part in uri.split("/")))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Puts one photo into the folder; a reader finds all of it or none of it."""
+        key = self._key(name)
+        if self._local is None:
+            filesystem, path = self._remote(key)
+            filesystem.pipe_file(path, data)
+            return
+        final = self._local / key
+        final.parent.mkdir(parents=True, exist_ok=True)
+        partial = final.with_name(f".{final.name}.{os.getpid()}.partial")
+        partial.write_bytes(data)
+        partial.replace(final)
+
+    def _unreadable(self, uri: str, error: OSError) -> CorpusError:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        return CorpusError(f"Photo {uri} {reason} in {self.root}: check the photo folder")

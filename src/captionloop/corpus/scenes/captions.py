@@ -1,0 +1,134 @@
+"""Five people describing one scene: they agree on what matters and differ in how they put it."""
+
+import random
+from typing import Final
+
+from captionloop.corpus.scenes.composition import Facts, Group
+from captionloop.corpus.scenes.domain import SceneDomain
+
+_NUMBERS: Final = {1: "a", 2: "two", 3: "three", 4: "four"}
+_SIZES: Final = {"small": ("small", "tiny", "little"), "big": ("big", "large", "huge")}
+_PLURALS: Final = {"box": "boxes", "cactus": "cactuses"}
+_RARELY: Final = 0.35
+
+#: How a pair is put; `{0}` is the first group, `{1}` the second. The first sentence is the usual one.
+_PAIRS: Final[dict[str, tuple[str, ...]]] = {
+    "next to": ("{0} next to {1}", "{0} and {1}", "{1} next to {0}", "{0} beside {1}"),
+    "above": ("{0} above {1}", "{0} flying over {1}", "{1} under {0}", "{0} in the sky above {1}"),
+    "in front of": ("{0} in front of {1}", "{1} behind {0}", "{0} before {1}"),
+    "between": ("{0} between {1}", "{0} in the middle of {1}", "{1} with {0} between them"),
+    "on top of": ("{0} on top of {1}", "{1} carrying {0}", "{0} balancing on {1}"),
+    "around": ("{0} around {1}", "{1} circled by {0}", "{0} surrounding {1}"),
+}
+
+
+def describe(domain: SceneDomain, facts: Facts, rng: random.Random, count: int = 5) -> tuple[str, ...]:
+    """`count` different captions of a scene, in lower case and without full stops.
+
+    Of five people three use the usual sentence, and each word is the usual one more often than not: CIDEr
+    rewards what most people say, so a caption that sees everything and says it plainly agrees with most of
+    the five. The rest is what people do: they leave out an adjective or the light, turn the sentence round,
+    mention the sky.
+    """
+    speaker = _Speaker(domain, facts, rng)
+    captions: dict[str, None] = {}
+    person = 0
+    while len(captions) < count:
+        captions[speaker.caption(plainly=person % 5 < 3)] = None
+        person += 1
+    said = list(captions)
+    rng.shuffle(said)
+    return tuple(said)
+
+
+class _Speaker:
+    def __init__(self, domain: SceneDomain, facts: Facts, rng: random.Random) -> None:
+        self._domain = domain
+        self._facts = facts
+        self._rng = rng
+        self._nouns = {noun.name: noun for noun in domain.nouns}
+        self._place = domain.places[facts.place]
+
+    def caption(self, *, plainly: bool) -> str:
+        """One caption: in the usual sentence, or in one of the others."""
+        saying = self._pair(plainly) if len(self._facts.groups) == 2 else self._alone(plainly)
+        return " ".join(part for part in (*saying, self._light(plainly)) if part)
+
+    def _alone(self, plainly: bool) -> tuple[str, ...]:
+        group = self._facts.groups[0]
+        thing = self._thing(group)
+        if group.home == "sky":
+            over = self._one_of(self._place.over)
+            if plainly:
+                return thing, "flying over", over
+            return self._rng.choice(
+                ((thing, "in the sky above", over), (thing, "in the sky"), (thing, "high over", over))
+            )
+        where = self._one_of(self._place.where)
+        if plainly:
+            return thing, where
+        verb = "are" if group.count > 1 else "is"
+        posture = "floating" if "water" in self._place.homes else self._nouns[group.noun].posture
+        return self._rng.choice(
+            (
+                (f"there {verb}", thing, where),
+                (thing, posture, where),
+                (thing, verb, where),
+                ("a picture of", thing),
+            )
+        )
+
+    def _pair(self, plainly: bool) -> tuple[str, ...]:
+        sentences = _PAIRS[self._facts.arrangement]
+        sentence = sentences[0] if plainly else self._rng.choice(sentences[1:])
+        first, second = (self._thing(group) for group in self._facts.groups)
+        where = self._one_of(self._place.where) if plainly or self._chance(0.5) else ""
+        return sentence.format(first, second), where
+
+    def _thing(self, group: Group) -> str:
+        words = []
+        if group.size != "medium" and self._chance(0.85):
+            words.append(self._one_of(_SIZES[group.size]))
+        if group.pattern != "plain" and self._chance(0.7):
+            words.append(group.pattern)
+        if self._chance(0.93):
+            words.append(group.colour)
+        word = self._one_of(self._nouns[group.noun].words)
+        words.append(_plural(word) if group.count > 1 else word)
+        number = "an" if group.count == 1 and words[0][0] in "aeiou" else _NUMBERS[group.count]
+        return " ".join([number, *words])
+
+    def _light(self, plainly: bool) -> str:
+        phrases = self._domain.light_phrases.get(self._facts.light)
+        if phrases:
+            return self._one_of(phrases) if self._chance(0.75) else ""
+        seen = [extra for extra in self._facts.extras if extra in self._domain.extra_phrases]
+        if seen and self._chance(0.1 if plainly else 0.5):
+            return self._domain.extra_phrases[self._rng.choice(seen)]
+        return ""
+
+    def _chance(self, of: float) -> bool:
+        return self._rng.random() < of
+
+    def _one_of(self, words: tuple[str, ...]) -> str:
+        if len(words) > 1 and self._chance(_RARELY):
+            return self._rng.choice(words[1:])
+        return words[0]
+
+
+def _plural(word: str) -> str:
+    return _PLURALS.get(word, f"{word}s")
+
+
+def words_of(domain: SceneDomain) -> frozenset[str]:
+    """The words that name something in a domain: things, colours, places, lights and how two things stand."""
+    phrases = [word for noun in domain.nouns for word in (*noun.words, *map(_plural, noun.words))]
+    phrases += domain.colours
+    for place in domain.places.values():
+        phrases += (*place.where, *place.over)
+    for several in domain.light_phrases.values():
+        phrases += several
+    for arrangement in domain.arrangements:
+        phrases += _PAIRS.get(arrangement, ())
+    function_words = {"a", "the", "at", "on", "in", "of", "with", "and", "by", "to", "{0}", "{1}"}
+    return frozenset(word for phrase in phrases for word in phrase.split()) - function_words

@@ -1,0 +1,217 @@
+"""From a raw corpus to the canonical tables: what is sound goes on, the rest to quarantine."""
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import pandas as pd
+
+from captionloop.corpus.docs_site import self_contained
+from captionloop.corpus.examination import ROW, Examination, Finding
+from captionloop.corpus.expectations import Expected, Reason, suites
+from captionloop.corpus.inspection import PhotoFacts, PhotoState
+from captionloop.corpus.likeness import Twins, find_twins, mark_twins
+from captionloop.corpus.tables import CAPTIONS, IMAGES, QUARANTINE, SPLITS, RawCorpus, table
+
+_LETTER: Final = re.compile(r"[^\W\d_]")
+_PAIRS_SHOWN: Final = 100
+
+
+@dataclass(frozen=True)
+class Validated:
+    """The three tables, the report (JSON), and the pages of the Data Docs by path."""
+
+    images: pd.DataFrame
+    captions: pd.DataFrame
+    quarantine: pd.DataFrame
+    report: dict[str, Any]
+    pages: Mapping[str, bytes]
+
+
+def validate(
+    corpus: RawCorpus, facts: Sequence[PhotoFacts], photo_names: Sequence[str], expected: Expected
+) -> Validated:
+    """Checks a corpus by the suites of `expectations` and sorts its rows.
+
+    Photos come first, then captions, then what takes both: too few captions, the same photo twice. A row has
+    one reason, the first that it gives. Nothing that was read is lost: it is released or in quarantine.
+
+    `facts` are those of the photo of each row of `corpus.images`, in their order. `photo_names` are all files
+    in the photo folder: they tell a photo that does not exist from one that is in no split.
+    """
+    rules = suites(expected)
+    with Examination() as examination:
+        photos = _photo_columns(corpus.images, facts)
+        images, bad_photos = _sort_out(photos, examination.examine(rules["photos"], photos))
+        texts = _caption_columns(corpus, images, photo_names)
+        captions, bad_captions = _sort_out(texts, examination.examine(rules["captions"], texts))
+        twins = find_twins([facts[row] for row in images[ROW]], expected.likeness)
+        together = _corpus_columns(images, captions, twins)
+        kept, bad_images = _sort_out(together, examination.examine(rules["corpus"], together))
+        captions, orphans = _without_images(captions, kept)
+        released_images, released_captions = table(kept, IMAGES), table(captions, CAPTIONS)
+        if len(released_images):
+            examination.examine(rules["released_images"], released_images)
+            examination.examine(rules["released_captions"], released_captions)
+        findings, pages = examination.findings, examination.pages()
+    quarantine = pd.concat(
+        [
+            _rejected(bad_photos, "image"),
+            _rejected(bad_images, "image"),
+            _rejected(bad_captions, "caption"),
+            _rejected(orphans, "caption"),
+        ],
+        ignore_index=True,
+    )
+    report = {
+        "read": {"images": len(corpus.images), "captions": len(corpus.captions)},
+        "released": _sizes(released_images, released_captions),
+        "quarantine": _reasons(quarantine),
+        "photos_that_no_image_names": len(set(photo_names) - set(corpus.images["uri"])),
+        "same_photo": _same_photo(images, twins),
+        "expectations": [_told(finding) for finding in findings],
+    }
+    return Validated(
+        released_images,
+        released_captions,
+        table(quarantine, QUARANTINE),
+        report,
+        self_contained(pages, report),
+    )
+
+
+def _photo_columns(images: pd.DataFrame, facts: Sequence[PhotoFacts]) -> pd.DataFrame:
+    """One row per image as read, with what was found in its photo's place."""
+    states = pd.Series([fact.state for fact in facts], index=images.index, dtype=object)
+    good = states == PhotoState.GOOD
+    width = pd.Series([fact.width for fact in facts], index=images.index, dtype="int64")
+    height = pd.Series([fact.height for fact in facts], index=images.index, dtype="int64")
+    return images.assign(
+        **{ROW: range(len(images))},
+        sha256=[fact.sha256 for fact in facts],
+        width=width,
+        height=height,
+        # Null where there is nothing to measure: Great Expectations then leaves the row to the rules before.
+        shorter_side=width.where(width <= height, height).where(good),
+        longer_side=width.where(width >= height, height).where(good),
+        occurrence=images.groupby("image_id").cumcount(),
+        missing=states == PhotoState.MISSING,
+        too_heavy=states == PhotoState.TOO_HEAVY,
+        too_many_pixels=states == PhotoState.TOO_MANY_PIXELS,
+        undecodable=states == PhotoState.UNDECODABLE,
+        detail=[fact.detail or f"{fact.width} x {fact.height} px" for fact in facts],
+    )
+
+
+def _caption_columns(
+    corpus: RawCorpus, good_images: pd.DataFrame, photo_names: Sequence[str]
+) -> pd.DataFrame:
+    """One row per caption as read, with what its text is like and what became of its image."""
+    captions = corpus.captions
+    listed = captions["image_id"].isin(corpus.images["image_id"])
+    uris = corpus.images.drop_duplicates("image_id").set_index("image_id")["uri"]
+    texts = [_tidy(text) for text in captions["text"]]
+    return captions.assign(
+        **{ROW: range(len(captions))},
+        text=texts,
+        uri=captions["image_id"].map(uris).fillna(""),
+        photo_exists=listed | captions["image_id"].isin(photo_names),
+        image_listed=listed,
+        image_good=captions["image_id"].isin(good_images["image_id"]),
+        occurrence=captions.groupby("caption_id").cumcount(),
+        empty=[not text for text in texts],
+        is_text=[_is_text(text) for text in captions["text"]],
+        words=[len(text.split()) for text in texts],
+        characters=[len(text) for text in texts],
+        detail=texts,
+    )
+
+
+def _tidy(text: object) -> str:
+    """The text in one line, single spaces, composed Unicode; what is not text, as it would be printed."""
+    if text is None or text != text:  # noqa: PLR0124 - NaN
+        return ""
+    return " ".join(unicodedata.normalize("NFC", str(text)).split())
+
+
+def _is_text(text: object) -> bool:
+    """Whether it is a string of printable characters with a letter among them."""
+    if not isinstance(text, str) or not _LETTER.search(text):
+        return False
+    return not any(unicodedata.category(c) in {"Cc", "Cs", "Co", "Cn"} or c == "\ufffd" for c in _tidy(text))
+
+
+def _corpus_columns(images: pd.DataFrame, captions: pd.DataFrame, twins: Sequence[Twins]) -> pd.DataFrame:
+    counts = images["image_id"].map(captions["image_id"].value_counts()).fillna(0).astype("int64")
+    marked = mark_twins(images, twins)
+    twin_of = [
+        elsewhere or here
+        for elsewhere, here in zip(marked["twin_elsewhere"], marked["twin_here"], strict=True)
+    ]
+    detail = [
+        f"as {twin}" if twin else f"{count} captions" for twin, count in zip(twin_of, counts, strict=True)
+    ]
+    return marked.assign(captions=counts, detail=detail)
+
+
+def _sort_out(rows: pd.DataFrame, findings: Sequence[Finding]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows that break no rule, and those that do with the `reason` of the first one they break."""
+    reasons: dict[int, str] = {}
+    for finding in findings:
+        for row in finding.rows:
+            reasons.setdefault(row, finding.reason)
+    reason = rows[ROW].map(reasons)
+    return rows[reason.isna()], rows[reason.notna()].assign(reason=reason[reason.notna()])
+
+
+def _without_images(captions: pd.DataFrame, images: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    has = captions["image_id"].isin(images["image_id"])
+    return captions[has], captions[~has].assign(reason=Reason.IMAGE_REJECTED)
+
+
+def _rejected(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Rows of the quarantine table; an image's `text` says more about its reason."""
+    rejected = rows.assign(kind=kind, id=rows[f"{kind}_id"], text=rows["detail"])
+    return table(rejected, QUARANTINE)
+
+
+def _sizes(images: pd.DataFrame, captions: pd.DataFrame) -> dict[str, Any]:
+    split_of = captions["image_id"].map(images.set_index("image_id")["split"])
+    per_image = captions["image_id"].value_counts()
+    return {
+        "images": {split: int((images["split"] == split).sum()) for split in SPLITS},
+        "captions": {split: int((split_of == split).sum()) for split in SPLITS},
+        "captions_per_image": {
+            "least": int(per_image.min()) if len(per_image) else 0,
+            "most": int(per_image.max()) if len(per_image) else 0,
+        },
+    }
+
+
+def _reasons(quarantine: pd.DataFrame) -> dict[str, dict[str, int]]:
+    counts = {}
+    for kind in ("image", "caption"):
+        of_kind = quarantine.loc[quarantine["kind"] == kind, "reason"].value_counts()
+        counts[kind] = {str(reason): int(count) for reason, count in sorted(of_kind.items())}
+    return counts
+
+
+def _same_photo(images: pd.DataFrame, twins: Sequence[Twins]) -> dict[str, Any]:
+    ids, splits = images["image_id"].tolist(), images["split"].tolist()
+    pairs = [
+        {
+            "images": [ids[twin.first], ids[twin.second]],
+            "splits": [splits[twin.first], splits[twin.second]],
+            "same_bytes": twin.exact,
+        }
+        for twin in twins
+    ]
+    across = sum(splits[twin.first] != splits[twin.second] for twin in twins)
+    return {"in_two_splits": across, "in_one_split": len(pairs) - across, "pairs": pairs[:_PAIRS_SHOWN]}
+
+
+def _told(finding: Finding) -> dict[str, Any]:
+    told = asdict(finding)
+    return told | {"rows": len(finding.rows)}

@@ -1,0 +1,60 @@
+"""A folder of photos in the Kedro catalog."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from kedro.io import AbstractDataset, DatasetError
+
+from captionloop.corpus.photos import PhotoFolder
+from captionloop.datasets.folders import replace_folder
+from captionloop.errors import CorpusError
+
+_MARK: Final = ".written-by-captionloop"
+
+
+class PhotoFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PhotoFolder]):
+    """Loads as a `PhotoFolder`; saves (name, bytes) pairs as a new folder in the place of the old."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = filepath
+        self.metadata = metadata
+
+    def load(self) -> PhotoFolder:
+        """The folder; `CorpusError` where it is missing."""
+        folder = PhotoFolder(self._filepath)
+        if not folder.exists():
+            raise CorpusError(f"There is no photo folder {self._filepath}: check the path, see docs/data.md")
+        return folder
+
+    def save(self, data: Iterable[tuple[str, bytes]]) -> None:
+        """Writes every photo of `data`, which may be a generator.
+
+        Raises `CorpusError` where the folder holds photos that were not written here: nobody's photos are
+        replaced by drawn ones because a run was started with the wrong environment.
+        """
+        if "://" in self._filepath:
+            raise DatasetError(
+                f"Photos can be read from {self._filepath}, but are only written to a local folder"
+            )
+        final = Path(self._filepath)
+        if final.is_dir() and any(final.iterdir()) and not (final / _MARK).exists():
+            raise CorpusError(
+                f"{final} holds photos that captionloop did not write, so they stay: "
+                "run --pipelines from_corpus, or choose another folder"
+            )
+        partial = final.with_name(f".{final.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        folder = PhotoFolder(str(partial))
+        for name, photo in data:
+            folder.write(name, photo)
+        (partial / _MARK).touch()
+        replace_folder(partial, final)
+
+    def _exists(self) -> bool:
+        return PhotoFolder(self._filepath).exists()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath}

@@ -1,0 +1,38 @@
+"""The model registry in the Kedro catalog."""
+
+from typing import Any, NoReturn
+
+from kedro.io import AbstractDataset, DatasetError
+
+from captionloop.registry.model_registry import ModelRegistry
+
+
+class ModelRegistryDataset(AbstractDataset[None, ModelRegistry]):
+    """Loads as the `ModelRegistry` in the MLflow store that kedro-mlflow is configured with.
+
+    What is registered during a run belongs to that run: its artifacts, its parameters and curves lie
+    together.
+    """
+
+    def __init__(self, *, name: str = "captioner", metadata: dict[str, Any] | None = None) -> None:
+        self._name = name
+        self.metadata = metadata
+
+    def load(self) -> ModelRegistry:
+        """The registry; the store is opened when it is first asked something."""
+        import mlflow
+
+        run = mlflow.active_run()
+        return ModelRegistry(
+            mlflow.get_tracking_uri(), name=self._name, run_id=run.info.run_id if run else None
+        )
+
+    def save(self, data: None) -> NoReturn:  # noqa: ARG002
+        """Refused: models enter the registry one by one."""
+        raise DatasetError("The model registry is not saved as a whole: register a version in a node")
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"name": self._name}

@@ -1,0 +1,39 @@
+"""A static web site in the Kedro catalog: pages by their path, written as one folder."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset
+
+from captionloop.datasets.folders import replace_folder
+
+
+class SiteDataset(AbstractDataset[Mapping[str, bytes], dict[str, bytes]]):
+    """Saves `{"index.html": b"..."}` as a new folder in the place of the old; loads the same."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> dict[str, bytes]:
+        """Every page by its path."""
+        paths = (path for path in sorted(self._filepath.rglob("*")) if path.is_file())
+        return {path.relative_to(self._filepath).as_posix(): path.read_bytes() for path in paths}
+
+    def save(self, data: Mapping[str, bytes]) -> None:
+        """Writes all pages beside the old site, then renames."""
+        partial = self._filepath.with_name(f".{self._filepath.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        for name, page in data.items():
+            path = partial / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(page)
+        replace_folder(partial, self._filepath)
+
+    def _exists(self) -> bool:
+        return (self._filepath / "index.html").is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}

@@ -1,0 +1,29 @@
+"""A folder that a node works in and may find half-done work in: given to it by the catalog, not behind it."""
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kedro.io import AbstractDataset, DatasetError
+
+
+class WorkbenchDataset(AbstractDataset[NoReturn, Path]):
+    """Loads as the path of a folder, made when it is not there; what lies in it is the node's affair."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> Path:
+        """The folder."""
+        self._filepath.mkdir(parents=True, exist_ok=True)
+        return self._filepath
+
+    def save(self, data: NoReturn) -> None:  # noqa: ARG002
+        """Never: nodes write into the folder themselves."""
+        raise DatasetError(f"{self._filepath} is a workbench: it is handed to a node, not saved.")
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}

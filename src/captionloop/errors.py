@@ -1,0 +1,42 @@
+"""The errors that captionloop raises for people to read.
+
+Every message says what was wrong, where, and what to do, on one line. They are raised where the fault is
+known and shown once, at the edge: by the command line, by the Kedro hook, or as a problem document by the
+gateway. Anything that is not a `CaptionloopError` is a defect of ours and keeps its traceback.
+"""
+
+
+class CaptionloopError(Exception):
+    """Base of all errors whose cause lies in what captionloop was given."""
+
+
+class ConfigurationError(CaptionloopError):
+    """A parameter or setting has a value that cannot be used."""
+
+
+class CorpusError(CaptionloopError):
+    """Photos or captions are missing, unreadable, or break the rules of a corpus."""
+
+
+class ImageError(CaptionloopError):
+    """One image cannot be decoded, or is larger than we are willing to decode."""
+
+
+class EncoderError(CaptionloopError):
+    """An encoder is unknown, or weights do not belong to it."""
+
+
+class StoreError(CaptionloopError):
+    """The feature store cannot be read or written."""
+
+
+class BundleError(CaptionloopError):
+    """A bundle on disk is incomplete, damaged, or of a format that this version does not read."""
+
+
+class ScoringError(CaptionloopError):
+    """Hypotheses and references do not go together, or a metric cannot be computed."""
+
+
+class RegistryError(CaptionloopError):
+    """A model version, alias or evaluation that was asked for does not exist or cannot be used."""

@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from captionloop.errors import BundleError, CorpusError
+from captionloop.language.tokenizer import SPECIALS, CaptionTokenizer, sentence
+
+TEXTS = [
+    "A man's tri-colored T-shirt!",
+    'the boys\' dog , a "big" dog .',
+    "A dog 's ball -- and a dog’s ball.",
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> CaptionTokenizer:
+    return CaptionTokenizer.train(TEXTS, min_frequency=1)
+
+
+def test_special_tokens_have_their_fixed_ids(tokenizer):
+    assert tuple(tokenizer.words[:4]) == SPECIALS
+    assert (tokenizer.PAD, tokenizer.BOS, tokenizer.EOS, tokenizer.UNK) == (0, 1, 2, 3)
+
+
+def test_words_are_lower_case_without_punctuation(tokenizer):
+    assert tokenizer.split('the boys\' dog , a "big" dog .') == ["the", "boys", "dog", "a", "big", "dog"]
+
+
+def test_hyphens_inside_words_and_the_possessive_stay_as_the_metrics_keep_them(tokenizer):
+    assert tokenizer.split(TEXTS[0]) == ["a", "man", "'s", "tri-colored", "t-shirt"]
+    assert tokenizer.split("a dog's ball") == tokenizer.split("a dog 's ball") == ["a", "dog", "'s", "ball"]
+
+
+def test_a_possessive_is_written_back_on_its_noun(tokenizer):
+    assert sentence(tokenizer.decode(tokenizer.encode("A dog 's ball."))) == "a dog's ball"
+
+
+def test_unknown_words_become_one_token_and_are_never_decoded(tokenizer):
+    ids = tokenizer.encode("a zebra")
+    assert ids[1] == CaptionTokenizer.UNK
+    assert tokenizer.decode(ids) == ["a"]
+
+
+def test_seldom_words_are_left_out():
+    words = CaptionTokenizer.train(TEXTS, min_frequency=2).words
+    assert "dog" in words
+    assert "t-shirt" not in words
+
+
+def test_the_vocabulary_does_not_depend_on_the_order_of_captions():
+    assert CaptionTokenizer.train(reversed(TEXTS)).words == CaptionTokenizer.train(TEXTS).words
+
+
+def test_captions_without_words_are_refused_in_one_line():
+    with pytest.raises(CorpusError, match="no word occurs"):
+        CaptionTokenizer.train(["...", ""])
+
+
+def test_growing_keeps_old_ids_and_appends_new_words(tokenizer):
+    grown = tokenizer.grown(["a zebra and a gnu", "zebra"])
+    assert grown.words[: tokenizer.vocabulary_size] == tokenizer.words
+    assert grown.words[tokenizer.vocabulary_size :] == ["zebra", "gnu"]
+    assert grown.grown(["a zebra"]).words == grown.words
+
+
+def test_it_is_the_same_after_saving_and_loading(tokenizer, tmp_path: Path):
+    tokenizer.save(tmp_path / "tokenizer.json")
+    loaded = CaptionTokenizer.load(tmp_path / "tokenizer.json")
+    assert loaded.words == tokenizer.words
+    assert loaded.encode_all(TEXTS) == [tokenizer.encode(text) for text in TEXTS]
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"version": "1.0"}', "\x00\x01"])
+def test_a_file_that_is_no_tokenizer_is_a_bundle_error(tmp_path: Path, content: str):
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(BundleError):
+        CaptionTokenizer.load(tmp_path / "tokenizer.json")
+    with pytest.raises(BundleError):
+        CaptionTokenizer.load(tmp_path / "absent.json")
+
+
+@given(st.lists(st.sampled_from(["man", "dog", "t-shirt", "'s", "ball"]), max_size=12))
+def test_known_words_survive_encoding_and_decoding(words):
+    tokenizer = CaptionTokenizer.train(["man dog t-shirt dog's ball"])
+    words = [word for i, word in enumerate(words) if not (word == "'s" and i == 0)]
+    assert tokenizer.decode(tokenizer.encode(" ".join(words))) == words
+
+
+@given(st.text(max_size=60))
+def test_any_text_can_be_encoded_without_special_tokens_but_unknown(text):
+    tokenizer = CaptionTokenizer.train(["a man"])
+    assert all(i >= CaptionTokenizer.UNK for i in tokenizer.encode(text))
+
+
+def test_subwords_are_put_together_to_words_with_their_spans():
+    tokenizer = CaptionTokenizer.train(["a man walks"] * 5 + ["a woman walking"] * 5, subwords=32)
+    ids = tokenizer.encode("a woman walks")
+    assert len(ids) > 3
+    assert tokenizer.decode(ids) == ["a", "woman", "walks"]
+    spans = tokenizer.spans(ids)
+    assert [span.start for span in spans[1:]] == [span.stop for span in spans[:-1]]
