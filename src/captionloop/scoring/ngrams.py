@@ -1,0 +1,137 @@
+"""Counting the n-grams of many captions at once, in numpy.
+
+Every n-gram gets a *code*. An n-gram is its prefix of n-1 tokens and its last token, so the key of an
+n-gram is `code(prefix) * 2**31 + token`, and its code is the rank of that key among all keys of its order.
+Codes are therefore dense and collision-free, whatever the size of the vocabulary; nothing is hashed.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from captionloop.errors import ScoringError
+
+Integers = NDArray[np.int64]
+Tokens = Sequence[str | int]
+
+_BASE = 1 << 31
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Captions laid end to end: `tokens[sum(lengths)]`, each a number below 2**31, and
+    `lengths[captions]`.
+    """
+
+    tokens: Integers
+    lengths: Integers
+
+
+@dataclass(frozen=True)
+class NgramCounts:
+    """How often each n-gram of one order occurs in each caption: row i says `frequency[i]` times `code[i]`
+    in `caption[i]`.
+
+    Rows are sorted by caption, then code.
+    """
+
+    caption: Integers
+    code: Integers
+    frequency: Integers
+
+
+def numbered(captions: Sequence[Tokens], numbers: Mapping[str, int] | None) -> Ragged:
+    """Captions as numbers: through `numbers` where tokens are words, as they are where tokens are token ids.
+
+    A word that has no number gets a new one, so that two different unknown words stay different.
+
+    Raises:
+        ScoringError: a token id is negative or not a number.
+    """
+    split = [caption.split() if isinstance(caption, str) else caption for caption in captions]
+    lengths = np.fromiter((len(caption) for caption in split), np.int64, len(split))
+    flat = chain.from_iterable(split)
+    try:
+        tokens = np.fromiter(_as_numbers(flat, numbers), np.int64, int(lengths.sum()))
+    except (TypeError, ValueError) as error:
+        raise ScoringError(
+            "The captions to score hold words, but the references hold token ids: give both in the same form."
+        ) from error
+    if tokens.size and (tokens.min() < 0 or tokens.max() >= _BASE):
+        raise ScoringError(
+            "A caption to score holds a token id outside 0 .. 2**31 - 1: pass ids of the tokenizer."
+        )
+    return Ragged(tokens, lengths)
+
+
+def _as_numbers(tokens: Iterable[str | int], numbers: Mapping[str, int] | None) -> Iterable[int]:
+    if numbers is None:
+        return tokens  # type: ignore[return-value]  # numpy refuses a word, and `numbered` says so
+    unknown: dict[str, int] = {}
+    words = map(str, tokens)
+    return (
+        numbers[word] if word in numbers else unknown.setdefault(word, len(numbers) + len(unknown))
+        for word in words
+    )
+
+
+def _orders(captions: Ragged, highest: int) -> Iterator[tuple[Integers, Integers]]:
+    """For n = 1 .. highest: where in `captions.tokens` an n-gram starts, and how many tokens its caption
+    has left.
+    """
+    ends = np.repeat(np.cumsum(captions.lengths), captions.lengths)
+    left = ends - np.arange(len(ends))
+    starts = np.arange(len(ends))
+    for n in range(1, highest + 1):
+        starts = starts[left[starts] >= n]
+        yield starts, left
+
+
+def _counts(caption: Integers, code: Integers) -> NgramCounts:
+    width = int(code.max()) + 1 if code.size else 1
+    pairs, frequency = np.unique(caption * width + code, return_counts=True)
+    return NgramCounts(pairs // width, pairs % width, frequency.astype(np.int64))
+
+
+class NgramCodes:
+    """The codes of all n-grams, n = 1 .. `highest`, of a corpus; an n-gram that is not in it gets a code
+    above `sizes[n-1]`.
+    """
+
+    def __init__(self, corpus: Ragged, highest: int) -> None:
+        self._keys: list[Integers] = []
+        self._highest = highest
+        codes = np.zeros(len(corpus.tokens), np.int64)
+        for n, (starts, _) in enumerate(_orders(corpus, highest), start=1):
+            keys, inverse = np.unique(
+                codes[starts] * _BASE + corpus.tokens[starts + n - 1], return_inverse=True
+            )
+            codes[starts] = inverse
+            self._keys.append(keys)
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many different n-grams of each order the corpus has."""
+        return [len(keys) for keys in self._keys]
+
+    def count(self, captions: Ragged) -> Iterator[NgramCounts]:
+        """The n-grams of `captions`, one `NgramCounts` for each order."""
+        caption = np.repeat(np.arange(len(captions.lengths)), captions.lengths)
+        codes = np.zeros(len(captions.tokens), np.int64)
+        for n, (starts, _) in enumerate(_orders(captions, self._highest), start=1):
+            keys = codes[starts] * _BASE + captions.tokens[starts + n - 1]
+            codes[starts] = self._find(self._keys[n - 1], keys)
+            yield _counts(caption[starts], codes[starts])
+
+    @staticmethod
+    def _find(known: Integers, keys: Integers) -> Integers:
+        if not len(known):
+            return np.unique(keys, return_inverse=True)[1].astype(np.int64)
+        place = np.searchsorted(known, keys)
+        missing = known[np.minimum(place, len(known) - 1)] != keys
+        if missing.any():
+            place[missing] = len(known) + np.unique(keys[missing], return_inverse=True)[1]
+        return place.astype(np.int64, copy=False)
