@@ -1,0 +1,233 @@
+"""Encoder adaptation: an encoder learns to name the visual concepts of a corpus.
+
+The concepts of a photo are a multi-label problem with soft targets: which share of its captions has
+each. It is how a system that caches features can still teach its encoder (Fang et al. 2015; Wu et al. 2016).
+"""
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from captionloop.vision.augmentation import augment
+from captionloop.vision.concept_model import ConceptModel, FrozenLayers
+from captionloop.vision.durable import write_and_rename
+from captionloop.vision.encoder import Encoder
+from captionloop.vision.images import Pixels
+from captionloop.vision.parameters import AdaptationParameters
+from captionloop.vision.pixels import PixelFile
+from captionloop.vision.progress import progress
+
+Targets = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Photos and their concepts, float32 `[photos, concepts]`; the first `train` are to learn from."""
+
+    pixels: PixelFile
+    targets: Targets
+    train: int
+
+    def validation(self) -> range:
+        """The photos that are only looked at."""
+        return range(self.train, len(self.targets))
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The encoder that learnt, and its curves: one row per epoch."""
+
+    encoder: Encoder
+    curves: pd.DataFrame
+
+
+def adapt(encoder: Encoder, lessons: Lessons, parameters: AdaptationParameters, checkpoint: Path) -> Adapted:
+    """Teaches the encoder for `parameters.epochs`; started again after a kill, it goes on from `checkpoint`.
+
+    The result is the same as without the kill: each epoch has random numbers of its own.
+
+    Raises:
+        EncoderError: `parameters.frozen` is not one of the encoder's layers.
+    """
+    course = _Course(encoder, lessons, parameters)
+    first = course.resume(checkpoint)
+    total = (parameters.epochs - first) * course.steps * parameters.batch_size
+    with progress("Teaching the encoder", total, "images") as advance:
+        for epoch in range(first, parameters.epochs):
+            course.epoch(epoch, advance)
+            course.save(checkpoint)
+    return Adapted(course.result(), pd.DataFrame(course.curves))
+
+
+class _Course:
+    """One training: model, optimiser, averages and curves."""
+
+    def __init__(self, encoder: Encoder, lessons: Lessons, parameters: AdaptationParameters) -> None:
+        self._encoder = encoder
+        self._lessons = lessons
+        self._parameters = parameters
+        self._size = encoder.spec.input_size
+        self._bfloat16 = encoder.spec.precision == "bfloat16"
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._frozen = FrozenLayers(encoder, parameters.frozen)
+        self.steps = max(1, lessons.train // parameters.batch_size)
+        model = ConceptModel(encoder, lessons.targets[: lessons.train].mean(0), parameters)
+        self._model = model.to(self._device).to(memory_format=torch.channels_last)
+        decay = get_ema_multi_avg_fn(parameters.averaging)  # type: ignore[no-untyped-call]
+        self.averaged = AveragedModel(self._model, multi_avg_fn=decay, use_buffers=True)
+        self._optimizer = torch.optim.AdamW(_groups(self._model, parameters))
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._one_cycle)
+        self.curves: list[dict[str, float]] = []
+
+    def epoch(self, epoch: int, advance: Callable[[int], None]) -> None:
+        """One pass over the training photos, then a look at the others with the averaged weights."""
+        begin, losses = time.perf_counter(), 0.0
+        torch.manual_seed(self._parameters.seed * 1_000_003 + epoch)
+        self._model.train()
+        for inputs, targets in self._batches(epoch):
+            with self._arithmetic():
+                logits = self._model(inputs)
+            loss = _loss(logits, targets)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self._model.parameters(), 5.0)
+            self._optimizer.step()
+            self._schedule.step()
+            self.averaged.update_parameters(self._model)
+            losses += loss.item()
+            advance(len(targets))
+        validation_loss, precision = self._examine()
+        self.curves.append(
+            {
+                "epoch": epoch,
+                "train_loss": losses / self.steps,
+                "val_loss": validation_loss,
+                "val_map": precision,
+                "learning_rate": float(self._schedule.get_last_lr()[0]),
+                "seconds": time.perf_counter() - begin,
+            }
+        )
+
+    def result(self) -> Encoder:
+        """The encoder with the averaged weights; the course is over."""
+        model = self.averaged.module
+        assert isinstance(model, ConceptModel)
+        return model.assemble(self._encoder)
+
+    def save(self, path: Path) -> None:
+        """Writes all that the next epoch depends on, beside its place and then onto it."""
+        write_and_rename(path, lambda partial: torch.save({"curves": self.curves, **self._state()}, partial))
+
+    def resume(self, path: Path) -> int:
+        """Goes back to what `save` wrote, where there is something; the number of epochs that are done."""
+        if path.exists():
+            found = torch.load(path, map_location=self._device, weights_only=True)
+            for name, part in self._parts().items():
+                part.load_state_dict(found[name])
+            self.curves = found["curves"]
+        return len(self.curves)
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "model": self._model,
+            "averaged": self.averaged,
+            "optimizer": self._optimizer,
+            "schedule": self._schedule,
+        }
+
+    def _state(self) -> dict[str, Any]:
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def _one_cycle(self, step: int) -> float:
+        warm = max(1.0, self._parameters.warm_up * self.steps * self._parameters.epochs)
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        left = self.steps * self._parameters.epochs - warm
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(left, 1.0))))
+
+    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        order = list(range(self._lessons.train))
+        random.Random(f"{self._parameters.seed}/{epoch}").shuffle(order)  # noqa: S311
+        size = self._parameters.batch_size
+
+        def seen(number: int) -> Pixels:
+            seed = f"{self._parameters.seed}/{epoch}/{number}"
+            return augment(self._lessons.pixels[number], self._size, self._parameters.augmentation, seed)
+
+        batches = [order[at : at + size] for at in range(0, self.steps * size, size)]
+        return self._prepared(batches, seen)
+
+    def _prepared(
+        self, batches: Sequence[Sequence[int]], look: Callable[[int], Pixels]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches ready for the layers that learn; the next ones are made while one is being learnt from."""
+
+        def prepare(numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+            inputs = self._frozen(np.stack([look(number) for number in numbers]))
+            return inputs, torch.from_numpy(self._lessons.targets[numbers])
+
+        with ThreadPoolExecutor(1) as pool:
+            upcoming = pool.submit(prepare, batches[0]) if batches else None
+            for following in [*batches[1:], None]:
+                assert upcoming is not None
+                inputs, targets = upcoming.result()
+                upcoming = pool.submit(prepare, following) if following is not None else None
+                yield inputs.to(self._device), targets.to(self._device)
+
+    def _arithmetic(self) -> torch.autocast:
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16)
+
+    def _examine(self) -> tuple[float, float]:
+        """Loss and mean average precision on the validation photos; NaN where there are none."""
+        numbers = list(self._lessons.validation())
+        if not numbers:
+            return math.nan, math.nan
+        self.averaged.eval()
+        size = self._parameters.batch_size
+        batches = [numbers[at : at + size] for at in range(0, len(numbers), size)]
+        logits, targets = [], []
+        with torch.inference_mode(), self._arithmetic():
+            for inputs, expected in self._prepared(batches, self._lessons.pixels.__getitem__):
+                logits.append(self.averaged(inputs).float().cpu())
+                targets.append(expected.cpu())
+        said, true = torch.cat(logits), torch.cat(targets)
+        return _loss(said, true).item(), mean_average_precision(said.numpy(), true.numpy() > 0)
+
+
+def mean_average_precision(scores: NDArray[np.float32], present: NDArray[np.bool_]) -> float:
+    """How well scores `[photos, concepts]` rank the photos: the mean over the concepts that occur at all."""
+    occurring = present.any(axis=0)
+    order = np.argsort(-scores[:, occurring], axis=0, kind="stable")
+    hits = np.take_along_axis(present[:, occurring], order, axis=0)
+    precision = hits.cumsum(axis=0) / np.arange(1, len(hits) + 1)[:, None]
+    return float(((precision * hits).sum(axis=0) / hits.sum(axis=0)).mean())
+
+
+def _loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy, summed over the concepts."""
+    return binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum") / len(targets)
+
+
+def _groups(model: ConceptModel, parameters: AdaptationParameters) -> list[dict[str, Any]]:
+    """Weights decay, biases and scales do not; the head learns at its own rate."""
+    groups = []
+    for part, rate in ((model.body, parameters.learning_rate), (model.head, parameters.head_learning_rate)):
+        learning = [weight for weight in part.parameters() if weight.requires_grad]
+        matrices = [weight for weight in learning if weight.ndim > 1]
+        vectors = [weight for weight in learning if weight.ndim <= 1]
+        groups.append({"params": matrices, "lr": rate, "weight_decay": parameters.weight_decay})
+        groups.append({"params": vectors, "lr": rate, "weight_decay": 0.0})
+    return groups

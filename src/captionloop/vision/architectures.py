@@ -1,0 +1,44 @@
+"""The architectures that can be an encoder, by name; known without importing torch.
+
+They are torchvision's classifiers whose trunk keeps a spatial grid (so no vision transformers with one flat
+sequence, and no GoogLeNet or Inception with their auxiliary heads), and one network of our own.
+"""
+
+import difflib
+from typing import Final
+
+from captionloop.errors import EncoderError
+
+OWN: Final = ("resnet10",)
+"""ResNet with one basic block per stage: what a sample corpus can teach from scratch in a minute."""
+
+TORCHVISION: Final = (
+    "alexnet",
+    *(f"convnext_{size}" for size in ("tiny", "small", "base", "large")),
+    *(f"densenet{depth}" for depth in (121, 161, 169, 201)),
+    *(f"efficientnet_b{index}" for index in range(8)),
+    *(f"efficientnet_v2_{size}" for size in "sml"),
+    *(f"mnasnet{width}" for width in ("0_5", "0_75", "1_0", "1_3")),
+    *("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"),
+    *(f"regnet_x_{size}" for size in ("400mf", "800mf", "1_6gf", "3_2gf", "8gf", "16gf", "32gf")),
+    *(f"regnet_y_{size}" for size in ("400mf", "800mf", "1_6gf", "3_2gf", "8gf", "16gf", "32gf", "128gf")),
+    *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)),
+    *("resnext50_32x4d", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
+    *(f"shufflenet_v2_x{width}" for width in ("0_5", "1_0", "1_5", "2_0")),
+    *("squeezenet1_0", "squeezenet1_1"),
+    *(f"swin_{size}" for size in "tsb"),
+    *(f"swin_v2_{size}" for size in "tsb"),
+    *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
+)
+
+ARCHITECTURES: Final = OWN + TORCHVISION
+
+
+def check_architecture(name: str) -> None:
+    """Raises EncoderError, with the names that come close, where `name` cannot be an encoder."""
+    if name not in ARCHITECTURES:
+        close = difflib.get_close_matches(name, ARCHITECTURES, n=3, cutoff=0.5) or (
+            "resnet50",
+            "mobilenet_v2",
+        )
+        raise EncoderError(f"unknown encoder '{name}'; did you mean {', '.join(close)}?")

@@ -1,0 +1,188 @@
+"""Feature caching: encodes what the store does not hold yet."""
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from captionloop.corpus.photos import PhotoFolder
+from captionloop.errors import ConfigurationError, CorpusError, EncoderError
+from captionloop.vision.encoder import Encoder
+from captionloop.vision.extraction import Sight, extract
+from captionloop.vision.features import FeatureManifest
+from captionloop.vision.progress import progress
+from captionloop.vision.runtimes import EncoderRuntime, make_runtime
+from captionloop.vision.store import FeatureStore
+from captionloop.vision.views import views_named
+
+logger = logging.getLogger(__name__)
+
+
+class CachingParameters(BaseModel):
+    """What is cached, and which part of it by this process.
+
+    Attributes:
+        views: the views of each photo that are encoded (see `vision.views`).
+        shard: `i/N`: this process is worker i of N, counted from 1; all of them may run at once.
+        device: `cpu`, `cuda`, or None for the best there is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    views: tuple[str, ...] = ("whole",)
+    shard: str = "1/1"
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class WorkShard:
+    """The photos that one of several workers takes, by their hash: workers need not know each other."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> "WorkShard":
+        """Reads `i/N`.
+
+        Raises:
+            ConfigurationError: it is not of that form, or i is not between 1 and N.
+        """
+        index, slash, count = text.partition("/")
+        if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+            raise ConfigurationError(
+                f"shard '{text}' is not i/N with i from 1 to N; write for example shard=1/4"
+            )
+        return cls(int(index), int(count))
+
+    def takes(self, key: str) -> bool:
+        """Whether a photo of this SHA-256 (hex) is this worker's."""
+        return int(key[:12], 16) % self.count == self.index - 1
+
+    @property
+    def prefix(self) -> str:
+        """What this worker's files are named after."""
+        return f"{self.index}of{self.count}"
+
+
+class CachingReport(BaseModel):
+    """What a caching run did. `encoded` counts views of photos, `missing` photos that others still owe."""
+
+    photos: int
+    views: tuple[str, ...]
+    shard: str
+    encoded: int
+    found: int
+    missing: int
+    seconds: float
+    images_per_second: float
+    runtime: str
+    fingerprint: str
+
+
+def cache_features(
+    images: pd.DataFrame,
+    photos: PhotoFolder,
+    encoder: Encoder,
+    store: FeatureStore,
+    parameters: CachingParameters,
+) -> tuple[FeatureManifest, CachingReport]:
+    """Brings the store up to date for this worker's share of the images; what is there is not computed again.
+
+    `images` has the columns `uri` and `sha256`. Interrupted at any moment, the next run goes on from there.
+
+    Raises:
+        StoreError: the disk is full; all but the last shard is kept.
+        CorpusError, ImageError: a photo is missing, has changed, or cannot be decoded.
+        ConfigurationError: an unknown view or a malformed shard.
+    """
+    begin = time.perf_counter()
+    manifest = _manifest(images, encoder, store, parameters.views)
+    share = _Share(photos, store, manifest, WorkShard.parse(parameters.shard))
+    owed = list(share.owed(images))
+    runtime = "none needed"
+    if owed:
+        engine = make_runtime(encoder, device=parameters.device, purpose="throughput")
+        _check_precision(encoder, engine)
+        runtime = engine.name
+        logger.info("Encoding %d images with %s", len(owed), engine.name)
+        share.encode(owed, engine, encoder.spec.input_size)
+    seconds = time.perf_counter() - begin
+    mine = sum(share.shard.takes(key) for key in manifest.photos) * len(manifest.views)
+    return manifest, CachingReport(
+        photos=len(manifest.photos),
+        views=parameters.views,
+        shard=parameters.shard,
+        encoded=len(owed),
+        found=mine - len(owed),
+        missing=manifest.missing(),
+        seconds=round(seconds, 3),
+        images_per_second=round(len(owed) / seconds, 1),
+        runtime=runtime,
+        fingerprint=encoder.fingerprint,
+    )
+
+
+def _manifest(
+    images: pd.DataFrame, encoder: Encoder, store: FeatureStore, views: Sequence[str]
+) -> FeatureManifest:
+    return FeatureManifest(
+        fingerprint=encoder.fingerprint,
+        rows=encoder.rows,
+        columns=encoder.columns,
+        channels=encoder.channels,
+        views={view.name: encoder.fingerprint_of(view) for view in views_named(views)},
+        photos=tuple(dict.fromkeys(images["sha256"])),
+        store=store.root,
+    )
+
+
+@dataclass(frozen=True)
+class _Share:
+    """What one worker has to do."""
+
+    photos: PhotoFolder
+    store: FeatureStore
+    manifest: FeatureManifest
+    shard: WorkShard
+
+    def owed(self, images: pd.DataFrame) -> Iterator[Sight]:
+        """The sights that the store lacks, photo by photo."""
+        present = {name: self.store.reader(key) for name, key in self.manifest.views.items()}
+        views = views_named(self.manifest.views)
+        for key, uri in images.drop_duplicates("sha256").set_index("sha256")["uri"].items():
+            if self.shard.takes(str(key)):
+                yield from (Sight(uri, str(key), view) for view in views if key not in present[view.name])
+
+    def encode(self, owed: Sequence[Sight], runtime: EncoderRuntime, input_size: int) -> None:
+        """Encodes and stores them; each view's entries have a writer, and so files, of their own."""
+        with ExitStack() as stack:
+            writers = {
+                name: stack.enter_context(self.store.writer(key, self.shard.prefix))
+                for name, key in self.manifest.views.items()
+            }
+            advance = stack.enter_context(progress("Encoding", len(owed), "images"))
+            for sight, grid in extract(owed, self._read, runtime, input_size):
+                writers[sight.view.name].add(sight.key, grid)
+                advance(1)
+
+    def _read(self, sight: Sight) -> bytes:
+        data = self.photos.read(sight.uri)
+        if hashlib.sha256(data).hexdigest() != sight.key:
+            raise CorpusError(
+                f"photo {sight.uri} has changed since it was validated; run data_validation again"
+            )
+        return data
+
+
+def _check_precision(encoder: Encoder, runtime: EncoderRuntime) -> None:
+    if runtime.precision != encoder.spec.precision:
+        raise EncoderError(
+            f"the encoder computes in {encoder.spec.precision}, but this machine has {runtime.name};"
+            f" set encoder.precision to {runtime.precision}, so that features of both do not mix"
+        )

@@ -1,0 +1,124 @@
+"""Visual concepts: the words of a corpus that say something about the picture.
+
+They are found by a property and not by a list: people who describe the same photo agree on its visual words.
+A word's *lift* is how much likelier it becomes in a caption once another caption of the same photo has it.
+`dog` becomes several times likelier, `the` and `is` do not. See Fang et al. 2015, From Captions to Visual
+Concepts and Back (arXiv 1411.4952), and Wu et al. 2016 (arXiv 1506.01144), who take the most frequent words.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from scipy import sparse
+
+from captionloop.errors import CorpusError
+from captionloop.language.tokenizer import CaptionTokenizer
+
+UNTEACHABLE: Final = frozenset({"left", "right", "leftmost", "rightmost"})
+"""Words that a mirrored picture turns into their opposite."""
+
+
+class ConceptParameters(BaseModel):
+    """Which words are concepts.
+
+    Attributes:
+        minimum_images: training photos that have the word in a caption, at least.
+        minimum_lift: see the module; 1 is what chance gives.
+        maximum: the most frequent ones are kept.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    minimum_images: int = Field(default=20, ge=1)
+    minimum_lift: float = Field(default=1.5, ge=0)
+    maximum: int = Field(default=1000, ge=1)
+
+
+def choose_concepts(captions: pd.DataFrame, parameters: ConceptParameters) -> pd.DataFrame:
+    """The concepts of training captions (columns `image_id`, `text`): rows of `concept`, `images`, `lift`.
+
+    The most frequent come first. Where no photo has two captions there is no agreement to ask for, and every
+    frequent word is a concept.
+
+    Raises:
+        CorpusError: no word is left.
+    """
+    words, occurs = _occurrences(captions["text"].tolist())
+    per_image = _by_image(captions["image_id"]) @ occurs  # [images, words], captions that have the word
+    captions_of = np.asarray(captions.groupby("image_id", sort=True).size(), dtype=np.float64)
+    table = pd.DataFrame(
+        {
+            "concept": words,
+            "images": np.asarray((per_image > 0).sum(axis=0)).ravel(),
+            "lift": _lift(per_image, captions_of),
+        }
+    )
+    wanted = (table["images"] >= parameters.minimum_images) & (table["lift"] >= parameters.minimum_lift)
+    chosen = table[wanted & ~table["concept"].isin(UNTEACHABLE)]
+    if chosen.empty:
+        raise CorpusError(
+            f"no word of the captions is a visual concept in {parameters.minimum_images} photos:"
+            " lower encoder_adaptation.concepts.minimum_images, or adapt no encoder with epochs: 0"
+        )
+    ordered = chosen.sort_values(["images", "concept"], ascending=[False, True])
+    return ordered.head(parameters.maximum).reset_index(drop=True)
+
+
+def concept_targets(
+    captions: pd.DataFrame, concepts: Sequence[str], image_ids: Sequence[str]
+) -> NDArray[np.float32]:
+    """How much of a photo's captions has each concept, float32 `[images, concepts]` between 0 and 1.
+
+    Captions count by their `weight`. Soft targets keep what is mentioned by everyone apart from what is
+    mentioned by one.
+    """
+    words, occurs = _occurrences(captions["text"].tolist())
+    place = {word: column for column, word in enumerate(words)}
+    rows = pd.Index(image_ids).get_indexer(pd.Index(captions["image_id"]))
+    weights = np.where(rows >= 0, captions["weight"], 0.0)
+    members = sparse.csr_matrix(
+        (weights, (rows.clip(0), np.arange(len(captions)))), (len(image_ids), len(captions))
+    )
+    known = [(column, place[concept]) for column, concept in enumerate(concepts) if concept in place]
+    targets = np.zeros((len(image_ids), len(concepts)), np.float32)
+    columns, sources = np.array(known, dtype=np.int64).reshape(-1, 2).T
+    targets[:, columns] = (members @ occurs[:, sources]).toarray()
+    total = np.asarray(members.sum(axis=1)).ravel()
+    shares: NDArray[np.float32] = (targets / np.maximum(total, 1e-9)[:, None]).astype(np.float32)
+    return shares
+
+
+def _occurrences(texts: list[str]) -> tuple[list[str], sparse.csr_matrix]:
+    """Which caption has which word: 0 or 1, `[captions, words]`."""
+    tokenizer = CaptionTokenizer.train(texts)
+    ids = tokenizer.encode_all(texts)
+    rows = np.repeat(np.arange(len(ids)), [len(each) for each in ids])
+    flat = np.fromiter((token for each in ids for token in each), np.int64, len(rows))
+    shape = (len(texts), tokenizer.vocabulary_size)
+    occurs = sparse.csr_matrix((np.ones(len(rows)), (rows, flat)), shape)
+    occurs.data[:] = 1.0
+    special = CaptionTokenizer.UNK + 1
+    return tokenizer.words[special:], occurs[:, special:]
+
+
+def _by_image(image_ids: pd.Series) -> sparse.csr_matrix:
+    codes, _ = pd.factorize(image_ids, sort=True)
+    count = int(codes.max(initial=-1)) + 1
+    return sparse.csr_matrix((np.ones(len(codes)), (codes, np.arange(len(codes)))), (count, len(codes)))
+
+
+def _lift(per_image: sparse.csr_matrix, captions_of: NDArray[np.float64]) -> NDArray[np.float64]:
+    squares = per_image.multiply(per_image)
+    pairs = np.asarray(
+        (squares - per_image).sum(axis=0)
+    ).ravel()  # a caption and another one, both with the word
+    others = np.asarray(per_image.multiply((captions_of - 1)[:, None]).sum(axis=0)).ravel()
+    if not others.any():
+        return np.full(per_image.shape[1], np.inf)
+    base = np.asarray(per_image.sum(axis=0)).ravel() / captions_of.sum()
+    lift: NDArray[np.float64] = np.divide(pairs, others * base, out=np.zeros_like(base), where=others > 0)
+    return lift

@@ -1,0 +1,150 @@
+"""The encoder: a convolutional network that turns a photo into a grid of feature vectors.
+
+An `EncoderSpec` says which network and how it is fed; an `Encoder` is that network with its weights. Two
+encoders with the same fingerprint give the same numbers, which is what the feature store keys its entries on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from captionloop.errors import EncoderError
+from captionloop.vision.architectures import check_architecture
+from captionloop.vision.durable import write_and_rename
+from captionloop.vision.images import PREPROCESSING
+from captionloop.vision.views import WHOLE, View
+
+if (
+    TYPE_CHECKING
+):  # torch takes seconds to import, and Kedro reads the annotations of this module for every command
+    import torch
+    from torch import nn
+
+Precision = Literal["float32", "bfloat16"]
+
+IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION: Final = (0.229, 0.224, 0.225)
+ENCODER_FILE: Final = "encoder.safetensors"
+
+
+class EncoderSpec(BaseModel):
+    """What an encoder computes, but for its weights.
+
+    Attributes:
+        architecture: a torchvision name, or `resnet10`.
+        input_size: side of the square it is fed, px.
+        layer: the last module that is applied, by its torchvision name (`layer3`, `features.13`); None for
+            the whole trunk. An earlier layer has a finer grid.
+        precision: of the arithmetic; weights are kept in float32, features in float16.
+
+    Raises:
+        EncoderError: the architecture is unknown.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: str
+    input_size: int = Field(default=224, ge=32, le=1024)
+    layer: str | None = None
+    precision: Precision = "float32"
+
+    def model_post_init(self, context: Any, /) -> None:  # noqa: ARG002
+        """Refuses unknown architectures with the names that come close."""
+        check_architecture(self.architecture)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A network with its weights: normalised float `[B, 3, S, S]` in, grid `[B, regions, channels]` out.
+
+    Build one with `Encoder.build` or `Encoder.load`. Regions are `rows * columns` places in reading order.
+    """
+
+    spec: EncoderSpec
+    module: nn.Module
+    rows: int
+    columns: int
+    channels: int
+
+    @property
+    def regions(self) -> int:
+        """How many places of the photo have a feature vector."""
+        return self.rows * self.columns
+
+    @classmethod
+    def build(
+        cls, spec: EncoderSpec, weights: Mapping[str, torch.Tensor] | None = None, seed: int = 0
+    ) -> Encoder:
+        """An encoder with these weights (by torchvision's names; a classifier's are ignored), or random ones.
+
+        Raises:
+            EncoderError: the weights belong to another architecture, or the input size is too small for it.
+        """
+        from captionloop.vision.trunks import build_grid_module, grid_shape
+
+        module = build_grid_module(spec.architecture, spec.layer, weights, seed)
+        rows, columns, channels = grid_shape(module, spec.input_size)
+        return cls(spec, module, rows, columns, channels)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """32 hex digits covering all that changes the numbers: network, weights, layer, pixels, precision."""
+        digest = hashlib.sha256()
+        recipe = [self.spec.model_dump(), PREPROCESSING, IMAGENET_MEAN, IMAGENET_DEVIATION]
+        digest.update(json.dumps(recipe, sort_keys=True).encode())
+        for name, tensor in sorted(self.weights().items()):
+            if not name.endswith("num_batches_tracked"):
+                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+    def fingerprint_of(self, view: View) -> str:
+        """The fingerprint of this encoder looking at one view; `fingerprint` is that of the whole photo."""
+        if view == WHOLE:
+            return self.fingerprint
+        recipe = f"{self.fingerprint} {view.left} {view.top} {view.extent} {view.mirrored}"
+        return hashlib.sha256(recipe.encode()).hexdigest()[:32]
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The tensors by torchvision's names, on the CPU."""
+        trunk = self.module.get_submodule("trunk")
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in trunk.state_dict().items()}
+
+    def save(self, folder: str | Path) -> None:
+        """Writes `encoder.safetensors` into the folder; its header carries the spec."""
+        from safetensors.torch import save_file
+
+        # One metadata key only: safetensors writes several in no fixed order; equal encoders are equal files.
+        header = {"encoder": self.spec.model_dump_json()}
+        write_and_rename(Path(folder) / ENCODER_FILE, lambda path: save_file(self.weights(), path, header))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Encoder:
+        """Reads what `save` wrote.
+
+        Raises:
+            EncoderError: the file is missing, damaged, or not an encoder's.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = Path(folder) / ENCODER_FILE
+        try:
+            with safe_open(path, "pt") as file:
+                spec = EncoderSpec.model_validate_json((file.metadata() or {}).get("encoder", ""))
+                weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except FileNotFoundError as error:
+            raise EncoderError(
+                f"no encoder in {folder}: {ENCODER_FILE} is missing; run encoder_adaptation"
+            ) from error
+        except (SafetensorError, OSError, ValidationError) as error:
+            reason = str(error).splitlines()[0]
+            raise EncoderError(f"{path} is damaged or not an encoder ({reason}); make it again") from error
+        return cls.build(spec, weights)

@@ -1,0 +1,229 @@
+"""Runtimes: what computes an encoder on this machine. One interface, several engines.
+
+OpenVINO on a CPU, PyTorch on a GPU, and eager PyTorch where neither is at hand. Each takes raw pixels and
+gives float16 grids: normalisation is part of the compiled graph.
+"""
+
+import copy
+import importlib.util
+import os
+import threading
+import warnings
+from functools import cache
+from queue import LifoQueue
+from typing import Any, Final, Literal, Protocol
+
+import numpy as np
+
+from captionloop.errors import ConfigurationError
+from captionloop.vision.encoder import IMAGENET_DEVIATION, IMAGENET_MEAN, Encoder, Precision
+from captionloop.vision.images import Pixels
+from captionloop.vision.shards import Grids
+
+Purpose = Literal["latency", "throughput"]
+
+CPU_BATCH: Final = 16
+GPU_BATCH: Final = 256
+
+
+class EncoderRuntime(Protocol):
+    """Pixels to grids.
+
+    Attributes:
+        name: engine and device, for people.
+        precision: what it computes in, which may be more than the encoder asked for.
+        batch_size: the number of images at a time at which it is fastest.
+        workers: how many threads should call `encode` at once to keep the machine busy.
+    """
+
+    name: str
+    precision: Precision
+    batch_size: int
+    workers: int
+
+    def encode(self, batch: Pixels) -> Grids:
+        """Images uint8 `[B, S, S, 3]` to grids float16 `[B, R, C]`; safe to call from several threads."""
+
+
+def make_runtime(
+    encoder: Encoder, *, device: str | None = None, purpose: Purpose = "latency", engine: str | None = None
+) -> EncoderRuntime:
+    """The fastest runtime that this machine has for an encoder.
+
+    `device` is `cpu`, `cuda` or None for what is there. With `latency` all cores work on one call; with
+    `throughput` each of several callers gets cores of its own. `engine` is `openvino`, `torch` or None.
+
+    Raises:
+        ConfigurationError: the device or engine is not available.
+    """
+    device = device or _best_device()
+    if device.startswith("cuda"):
+        return TorchRuntime(encoder, device, GPU_BATCH)
+    if device != "cpu":
+        raise ConfigurationError(f"unknown device '{device}'; use cpu or cuda")
+    if engine is None:
+        engine = "openvino" if _openvino_is_there() else "torch"
+    if engine == "openvino":
+        return OpenVinoRuntime(encoder, purpose)
+    if engine == "torch":
+        return TorchRuntime(encoder, device, CPU_BATCH)
+    raise ConfigurationError(f"unknown engine '{engine}'; use openvino or torch")
+
+
+def native_precision(device: str | None = None) -> Precision:
+    """The precision this machine is fastest in: bfloat16 on GPUs and on CPUs with instructions for it."""
+    device = device or _best_device()
+    if device.startswith("cuda"):
+        return "bfloat16"
+    return "bfloat16" if _openvino_is_there() and "BF16" in _cpu_capabilities() else "float32"
+
+
+def cores() -> int:
+    """The CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class OpenVinoRuntime:
+    """OpenVINO on the CPU, with graphs of fixed batch size: no image's numbers depend on its neighbours."""
+
+    def __init__(self, encoder: Encoder, purpose: Purpose) -> None:
+        self.precision: Precision = encoder.spec.precision if "BF16" in _cpu_capabilities() else "float32"
+        self.name = f"OpenVINO {self.precision} on {cores()} CPU cores"
+        self.batch_size = CPU_BATCH
+        self.workers = cores() if purpose == "throughput" else 1
+        self._purpose = purpose
+        self._encoder = encoder
+        self._graph: Any = None
+        self._requests: dict[int, LifoQueue[Any]] = {}
+        self._compiling = threading.Lock()
+
+    def encode(self, batch: Pixels) -> Grids:  # noqa: D102
+        spec = self._encoder.spec
+        if batch.shape[1:] != (spec.input_size, spec.input_size, 3) or batch.dtype != np.uint8:
+            raise ValueError(
+                f"expected uint8 [B, {spec.input_size}, {spec.input_size}, 3], got {batch.shape}"
+            )
+        parts = [self._infer(batch[at : at + CPU_BATCH]) for at in range(0, len(batch), CPU_BATCH)]
+        return (
+            np.concatenate(parts)
+            if parts
+            else np.empty((0, self._encoder.regions, self._encoder.channels), np.float16)
+        )
+
+    def _infer(self, batch: Pixels) -> Grids:
+        count = len(batch)
+        size = CPU_BATCH if self._purpose == "throughput" else 1 << (count - 1).bit_length()
+        if count < size:
+            batch = np.concatenate([batch, np.zeros((size - count, *batch.shape[1:]), np.uint8)])
+        idle = self._requests_for(size)
+        request = idle.get()
+        try:
+            result: Grids = request.infer([np.ascontiguousarray(batch)], share_inputs=True)[0][:count].copy()
+        finally:
+            idle.put(request)
+        return result
+
+    def _requests_for(self, size: int) -> "LifoQueue[Any]":
+        with self._compiling:
+            if size not in self._requests:
+                compiled = self._compile(size)
+                idle: LifoQueue[Any] = LifoQueue()
+                for _ in range(self.workers):
+                    idle.put(compiled.create_infer_request())
+                self._requests[size] = idle
+            return self._requests[size]
+
+    def _compile(self, size: int) -> Any:
+        import openvino
+
+        self._graph = self._graph or _graph(self._encoder)
+        graph = self._graph.clone()
+        graph.reshape([size, self._encoder.spec.input_size, self._encoder.spec.input_size, 3])
+        config = {
+            "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bfloat16" else "f32",
+            "PERFORMANCE_HINT": self._purpose.upper(),
+            "NUM_STREAMS": self.workers,
+            "INFERENCE_NUM_THREADS": cores(),
+        }
+        return openvino.Core().compile_model(graph, "CPU", config)
+
+
+class TorchRuntime:
+    """Eager PyTorch, channels last: the engine for GPUs, and the fallback on CPUs."""
+
+    def __init__(self, encoder: Encoder, device: str, batch_size: int) -> None:
+        import torch
+
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise ConfigurationError(
+                f"device '{device}' was asked for, but this machine has no usable GPU; use cpu"
+            )
+        self.precision: Precision = encoder.spec.precision
+        self.name = f"PyTorch {self.precision} on {_device_name(device)}"
+        self.batch_size = batch_size
+        self.workers = (
+            min(8, cores()) if device.startswith("cuda") else 2
+        )  # one decodes while the other encodes
+        self._device = torch.device(device)
+        module = copy.deepcopy(encoder.module).eval().requires_grad_(requires_grad=False)
+        self._module = module.to(self._device).to(memory_format=torch.channels_last)
+        self._mean = torch.tensor(IMAGENET_MEAN, device=self._device).view(1, 3, 1, 1) * 255
+        self._deviation = torch.tensor(IMAGENET_DEVIATION, device=self._device).view(1, 3, 1, 1) * 255
+
+    def encode(self, batch: Pixels) -> Grids:  # noqa: D102
+        import torch
+
+        with (
+            torch.inference_mode(),
+            torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bfloat16"),
+        ):
+            pixels = (
+                torch.from_numpy(np.array(batch)).to(self._device).permute(0, 3, 1, 2)
+            )  # a channels-last view
+            grids = self._module((pixels.float() - self._mean) / self._deviation)
+            result: Grids = grids.to(torch.float16).cpu().numpy()
+        return result
+
+
+def _graph(encoder: Encoder) -> Any:
+    """The encoder as an OpenVINO model from uint8 `[B, S, S, 3]` to float16 `[B, R, C]`, of dynamic batch."""
+    import openvino
+    import torch
+    from openvino.preprocess import PrePostProcessor
+
+    size = encoder.spec.input_size
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # tracing is deprecated in PyTorch, and what OpenVINO converts from
+        model = openvino.convert_model(encoder.module, example_input=torch.zeros(2, 3, size, size))
+    model.reshape([-1, 3, size, size])
+    graph = PrePostProcessor(model)
+    graph.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    graph.input().model().set_layout(openvino.Layout("NCHW"))
+    steps = graph.input().preprocess().convert_element_type(openvino.Type.f32)
+    steps.mean([255 * value for value in IMAGENET_MEAN]).scale([255 * value for value in IMAGENET_DEVIATION])
+    graph.output().tensor().set_element_type(openvino.Type.f16)
+    return graph.build()
+
+
+@cache
+def _openvino_is_there() -> bool:
+    return importlib.util.find_spec("openvino") is not None
+
+
+@cache
+def _cpu_capabilities() -> frozenset[str]:
+    import openvino
+
+    return frozenset(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else f"{cores()} CPU cores"

@@ -1,0 +1,102 @@
+"""Where shards lie: a local folder, or object storage with a local copy of each shard that is read."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from captionloop.errors import StoreError
+from captionloop.vision.shards import SUFFIX, Grids, remove_abandoned, write_shard
+
+CACHE: Final = Path(tempfile.gettempdir()) / "captionloop-features"
+
+
+class ShardFolder(Protocol):
+    """The shards of one fingerprint."""
+
+    def names(self) -> list[str]:
+        """The shards that are there, sorted."""
+
+    def fetch(self, name: str) -> Path:
+        """A local file with the shard's content."""
+
+    def write(self, prefix: str, keys: Sequence[str], grids: Grids) -> None:
+        """Adds a shard; others see all of it or nothing. Raises OSError."""
+
+    def tidy(self, prefix: str) -> None:
+        """Deletes what killed writers of this prefix left behind."""
+
+
+class LocalShards:
+    """Shards in a folder of this machine."""
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self._folder = folder
+        self._fingerprint = fingerprint
+
+    def names(self) -> list[str]:  # noqa: D102
+        return sorted(path.name for path in self._folder.glob(f"[!.]*{SUFFIX}"))
+
+    def fetch(self, name: str) -> Path:  # noqa: D102
+        return self._folder / name
+
+    def write(self, prefix: str, keys: Sequence[str], grids: Grids) -> None:  # noqa: D102
+        write_shard(self._folder, prefix, self._fingerprint, keys, grids)
+
+    def tidy(self, prefix: str) -> None:  # noqa: D102
+        remove_abandoned(self._folder, prefix)
+
+
+class RemoteShards:
+    """Shards in object storage. An object appears whole, and never changes: local copies need no expiry."""
+
+    def __init__(self, uri: str, fingerprint: str, cache: Path) -> None:
+        self._files, self._folder = fsspec.url_to_fs(uri)
+        place = hashlib.sha256(uri.encode()).hexdigest()[:16]
+        self._fingerprint = fingerprint
+        self._cache = cache / place
+
+    def names(self) -> list[str]:  # noqa: D102
+        if not self._files.exists(self._folder):
+            return []
+        found = self._files.ls(self._folder, detail=False)
+        return sorted(
+            name for name in (str(path).rsplit("/", 1)[-1] for path in found) if name.endswith(SUFFIX)
+        )
+
+    def fetch(self, name: str) -> Path:  # noqa: D102
+        path = self._cache / name
+        if not path.exists():
+            self._cache.mkdir(parents=True, exist_ok=True)
+            partial = self._cache / f".{name}.{os.getpid()}.fetched"
+            self._files.get_file(f"{self._folder}/{name}", str(partial))
+            partial.replace(path)
+        return path
+
+    def write(self, prefix: str, keys: Sequence[str], grids: Grids) -> None:  # noqa: D102
+        path = write_shard(self._cache, prefix, self._fingerprint, keys, grids)
+        self._files.makedirs(self._folder, exist_ok=True)
+        self._files.put_file(str(path), f"{self._folder}/{path.name}")
+
+    def tidy(self, prefix: str) -> None:  # noqa: D102
+        remove_abandoned(self._cache, prefix)
+
+
+def shard_folder(root: str, fingerprint: str, cache: Path = CACHE) -> ShardFolder:
+    """The folder of a fingerprint's shards under a local path or an fsspec URI.
+
+    Raises:
+        StoreError: no such file system, or its driver is not installed.
+    """
+    try:
+        files, path = fsspec.url_to_fs(root)
+    except (ValueError, ImportError) as error:
+        raise StoreError(f"cannot use '{root}' as a feature store: {error}") from error
+    if isinstance(files, LocalFileSystem):
+        return LocalShards(Path(path) / fingerprint, fingerprint)
+    return RemoteShards(f"{root.rstrip('/')}/{fingerprint}", fingerprint, cache)

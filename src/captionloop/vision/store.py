@@ -1,0 +1,180 @@
+"""The feature store: what encoders saw in photos, kept so that it is computed once.
+
+Key: the SHA-256 of the photo's bytes and the encoder's fingerprint. Value: the grid, float16
+`[regions, channels]`, and its mean. Entries are only ever added, in immutable shards (see `shards`), so that
+readers need no lock, several workers can fill one store, and a writer killed at any instant tears nothing.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import numpy as np
+
+from captionloop.errors import StoreError
+from captionloop.vision.shard_folders import CACHE, ShardFolder, shard_folder
+from captionloop.vision.shards import Grids, Means, Shard
+
+SHARD_BYTES: Final = 64 << 20
+"""How much a writer collects before it writes: what a kill can cost, and what a writer needs of memory."""
+
+
+class FeatureStore:
+    """A folder (local path or fsspec URI) of features."""
+
+    def __init__(self, root: str | Path, *, cache: Path = CACHE, shard_bytes: int = SHARD_BYTES) -> None:
+        self.root = str(root)
+        self._cache = cache
+        self._shard_bytes = shard_bytes
+
+    def reader(self, fingerprint: str) -> "FeatureReader":
+        """What the store holds of an encoder (or of one of its views) at this moment.
+
+        Raises:
+            StoreError: a shard is damaged.
+        """
+        return FeatureReader(self._folder(fingerprint), fingerprint)
+
+    def writer(self, fingerprint: str, prefix: str = "whole") -> "FeatureWriter":
+        """Adds features of an encoder; use it as a context. `prefix` keeps concurrent workers apart."""
+        return FeatureWriter(self._folder(fingerprint), prefix, self._shard_bytes, self.root)
+
+    def _folder(self, fingerprint: str) -> ShardFolder:
+        return shard_folder(self.root, fingerprint, self._cache)
+
+
+class FeatureReader(Mapping[str, Grids]):
+    """The features of one fingerprint by the photos' SHA-256 (hex). Safe in threads and across forks."""
+
+    def __init__(self, folder: ShardFolder, fingerprint: str) -> None:
+        self._shards = [Shard.open(folder.fetch(name), fingerprint) for name in folder.names()]
+        if len({(shard.regions, shard.channels) for shard in self._shards}) > 1:
+            raise StoreError(
+                f"features of {fingerprint} have several shapes; delete that folder and cache again"
+            )
+        self._index: dict[str, tuple[int, int]] = {}
+        for number, shard in enumerate(self._shards):
+            for row, key in enumerate(shard.keys):
+                self._index.setdefault(key, (number, row))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Regions and channels; zeros where the store is empty."""
+        return (self._shards[0].regions, self._shards[0].channels) if self._shards else (0, 0)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._index)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._index
+
+    def __getitem__(self, key: str) -> Grids:
+        grid: Grids = self.grids([key])[0]
+        return grid
+
+    def grids(self, keys: Sequence[str]) -> Grids:
+        """Grids float16 `[n, regions, channels]` of these photos, in this order.
+
+        Raises:
+            StoreError: a photo has no entry, or its entry is damaged.
+        """
+        out = np.empty((len(keys), *self.shape), np.float16)
+        for shard, rows, places in self._by_shard(keys):
+            shard.read_grids(rows, out, places)
+        return out
+
+    def means(self, keys: Sequence[str]) -> Means:
+        """Means of the grids over their regions, float32 `[n, channels]`.
+
+        Raises:
+            StoreError: as `grids`.
+        """
+        out = np.empty((len(keys), self.shape[1]), np.float32)
+        for shard, rows, places in self._by_shard(keys):
+            shard.read_means(rows, out, places)
+        return out
+
+    def _by_shard(self, keys: Sequence[str]) -> list[tuple[Shard, list[int], list[int]]]:
+        """Requests grouped by shard and in the order of the file, so that the disk is read forwards."""
+        try:
+            wanted = sorted((*self._index[key], place) for place, key in enumerate(keys))
+        except KeyError as error:
+            raise StoreError(
+                f"photo {str(error)[1:13]} has no cached features; run feature_caching"
+            ) from error
+        groups: dict[int, tuple[list[int], list[int]]] = {}
+        for number, row, place in wanted:
+            rows, places = groups.setdefault(number, ([], []))
+            rows.append(row)
+            places.append(place)
+        return [(self._shards[number], *group) for number, group in groups.items()]
+
+
+class FeatureWriter:
+    """Collects features and writes them shard by shard. What was flushed is durable."""
+
+    def __init__(self, folder: ShardFolder, prefix: str, shard_bytes: int, root: str) -> None:
+        self._folder = folder
+        self._prefix = prefix
+        self._shard_bytes = shard_bytes
+        self._root = root
+        self._keys: list[str] = []
+        self._grids: Grids = np.empty((0, 0, 0), np.float16)
+        self.written = 0
+
+    def __enter__(self) -> Self:
+        self._folder.tidy(self._prefix)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # Whatever went wrong elsewhere, features that were computed are kept.
+        if not isinstance(error, StoreError):
+            self.flush()
+
+    def add(self, key: str, grid: Grids) -> None:
+        """Takes the grid `[regions, channels]` of the photo with this SHA-256 (hex).
+
+        Raises:
+            StoreError: the grid holds numbers that float16 cannot, or the disk is full.
+        """
+        if not np.isfinite(grid).all():
+            raise StoreError(
+                f"features of photo {key[:12]} overflow float16; the encoder's weights are unusable"
+            )
+        if not len(self._grids):
+            self._grids = np.empty((max(1, self._shard_bytes // grid.nbytes), *grid.shape), np.float16)
+        self._grids[len(self._keys)] = grid
+        self._keys.append(key)
+        if len(self._keys) == len(self._grids):
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what has been collected.
+
+        Raises:
+            StoreError: the disk is full or fails; what was written before stays.
+        """
+        if not self._keys:
+            return
+        count, size = len(self._keys), self._grids[: len(self._keys)].nbytes
+        try:
+            self._folder.write(self._prefix, self._keys, self._grids[:count])
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {count} features ({size >> 20} MiB) to {self._root}:"
+                f" {error.strerror or error}; those written before are safe:"
+                " make room and run feature_caching again, it goes on from there"
+            ) from error
+        self.written += count
+        self._keys = []
+
+
+def missing_from(reader: FeatureReader, keys: Collection[str]) -> list[str]:
+    """Those photos that have no entry, each once, in their order."""
+    return [key for key in dict.fromkeys(keys) if key not in reader]

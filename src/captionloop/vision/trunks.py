@@ -1,0 +1,139 @@
+"""Trunks: torchvision's networks without their classifier, seen as modules that give a grid."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import ResNet, get_model
+from torchvision.models.resnet import BasicBlock
+
+from captionloop.errors import EncoderError
+
+_HEADS: Final = {"avgpool", "classifier", "fc", "head"}
+"""The first of torchvision's children that no longer keeps the grid."""
+
+_OWN: Final[dict[str, Callable[[], nn.Module]]] = {"resnet10": lambda: ResNet(BasicBlock, [1, 1, 1, 1])}
+
+
+class GridModule(nn.Module):
+    """Normalised images `[B, 3, S, S]` to grid features `[B, R, C]`; the trunk keeps torchvision's names."""
+
+    def __init__(self, trunk: nn.Sequential) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, images: Tensor) -> Tensor:  # noqa: D102
+        grid: Tensor = self.trunk(images)  # [B, C, rows, columns]
+        return grid.flatten(2).transpose(1, 2)  # [B, rows * columns, C]
+
+
+def build_grid_module(
+    architecture: str, layer: str | None, weights: Mapping[str, Tensor] | None, seed: int
+) -> GridModule:
+    """The trunk of an architecture up to a layer, with the given weights or with random ones.
+
+    Raises:
+        EncoderError: the layer does not exist, or the weights are of another architecture.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _OWN[architecture]() if architecture in _OWN else get_model(architecture, weights=None)
+    trunk = _until(architecture, _trunk(network), layer)
+    if weights is not None:
+        _load(architecture, trunk, network, weights)
+    return GridModule(trunk).eval()
+
+
+def grid_shape(module: GridModule, input_size: int) -> tuple[int, int, int]:
+    """Rows, columns and channels of the grid at this input size, found by trying.
+
+    Raises:
+        EncoderError: the network shrinks a photo of that size to nothing.
+    """
+    with torch.inference_mode():
+        try:
+            grid = module.trunk(torch.zeros(1, 3, input_size, input_size))
+        except RuntimeError as error:
+            raise EncoderError(
+                f"photos of {input_size} px are too small for this encoder; raise input_size"
+            ) from error
+    channels, rows, columns = grid.shape[1:]
+    return rows, columns, channels
+
+
+def _trunk(network: nn.Module) -> nn.Sequential:
+    kept: OrderedDict[str, nn.Module] = OrderedDict()
+    for name, child in network.named_children():
+        if name in _HEADS:
+            break
+        kept[name] = child
+    return nn.Sequential(kept)
+
+
+def _until(architecture: str, trunk: nn.Sequential, layer: str | None) -> nn.Sequential:
+    """Cuts the trunk behind a layer named with dots, at whatever depth the sequence has it."""
+    if layer is None:
+        return trunk
+    name, _, inner = layer.partition(".")
+    children = dict(trunk.named_children())
+    child = children.get(name)
+    if child is None or (inner and not isinstance(child, nn.Sequential)):
+        known = ", ".join(children)
+        raise EncoderError(f"encoder '{architecture}' has no layer '{layer}'; here it has {known}")
+    kept = OrderedDict(islice(children.items(), list(children).index(name) + 1))
+    if isinstance(child, nn.Sequential):
+        kept[name] = _until(architecture, child, inner or None)
+    return nn.Sequential(kept)
+
+
+def divide(architecture: str, trunk: nn.Sequential, layer: str | None) -> nn.Sequential:
+    """What comes behind a layer of the trunk, by the same names and sharing its weights; for None all of it.
+
+    Raises:
+        EncoderError: there is no such layer, or nothing behind it.
+    """
+    rest = _beyond(trunk, layer) if layer and _until(architecture, trunk, layer) else trunk
+    if not len(rest):
+        raise EncoderError(f"nothing in '{architecture}' comes behind '{layer}'; freeze an earlier layer")
+    return rest
+
+
+def _beyond(trunk: nn.Sequential, layer: str) -> nn.Sequential:
+    name, _, inner = layer.partition(".")
+    children = dict(trunk.named_children())
+    at = list(children).index(name)
+    kept = OrderedDict(islice(children.items(), at + 1, None))
+    child = children[name]
+    if inner and isinstance(child, nn.Sequential):
+        rest = _beyond(child, inner)
+        kept = OrderedDict([(name, rest), *kept.items()] if len(rest) else kept.items())
+    return nn.Sequential(kept)
+
+
+def _load(architecture: str, trunk: nn.Module, network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    expected = trunk.state_dict()
+    wrong = list(islice(_mismatches(expected, set(network.state_dict()), weights), 3))
+    if wrong:
+        raise EncoderError(
+            f"the weights do not belong to encoder '{architecture}': {'; '.join(wrong)};"
+            " give the weights of that architecture, or name theirs"
+        )
+    trunk.load_state_dict({name: weights[name] for name in expected if name in weights}, strict=False)
+
+
+def _mismatches(
+    expected: Mapping[str, Tensor], ignored: Iterable[str], found: Mapping[str, Tensor]
+) -> Iterator[str]:
+    for name, tensor in expected.items():
+        if name not in found:
+            if not name.endswith(
+                "num_batches_tracked"
+            ):  # older checkpoints have none, and inference needs none
+                yield f"{name} is missing"
+        elif found[name].shape != tensor.shape:
+            yield f"{name} has shape {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
+    for name in found.keys() - expected.keys() - set(ignored):
+        yield f"{name} is unknown"

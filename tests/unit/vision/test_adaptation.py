@@ -1,0 +1,157 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from captionloop.corpus.photos import PhotoFolder
+from captionloop.corpus.scenes import SceneParameters, as_corpus, draw_scenes
+from captionloop.errors import EncoderError, ImageError
+from captionloop.vision import adaptation
+from captionloop.vision.adaptation import Lessons, adapt, mean_average_precision
+from captionloop.vision.augmentation import augment
+from captionloop.vision.encoder import Encoder, EncoderSpec
+from captionloop.vision.parameters import AdaptationParameters, AugmentationParameters
+from captionloop.vision.pixels import PixelFile, decode_photos
+
+SIDE = 32
+COLOURS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]])
+
+
+@pytest.fixture
+def lessons(tmp_path: Path) -> Lessons:
+    """Photos of one colour each, and which colour it is."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 40)
+    pixels = COLOURS[labels][:, None, None, :] + rng.integers(-20, 20, (40, SIDE, SIDE, 3))
+    path = tmp_path / "pixels.bin"
+    path.write_bytes(pixels.astype(np.uint8).tobytes())
+    return Lessons(PixelFile(path, SIDE), np.eye(3, dtype=np.float32)[labels], train=32)
+
+
+def parameters(**changes: object) -> AdaptationParameters:
+    return AdaptationParameters(
+        **{"epochs": 3, "batch_size": 8, "averaging": 0.5, "learning_rate": 3e-3, **changes}
+    )
+
+
+@pytest.mark.parametrize("how", [{}, {"pooling": "some"}, {"norms": "fixed"}, {"frozen": "maxpool"}], ids=str)
+def test_an_encoder_learns_the_concepts(
+    lessons: Lessons, encoder: Encoder, tmp_path: Path, how: dict[str, object]
+) -> None:
+    adapted = adapt(encoder, lessons, parameters(epochs=6, **how), tmp_path / "checkpoint.pt")
+    curves = adapted.curves
+    assert curves["train_loss"].iloc[-1] < 0.6 * curves["train_loss"].iloc[0]
+    assert curves["val_map"].iloc[-1] > 0.9
+    assert adapted.encoder.spec == encoder.spec
+    assert adapted.encoder.fingerprint != encoder.fingerprint
+
+
+def test_frozen_layers_keep_their_weights(lessons: Lessons, encoder: Encoder, tmp_path: Path) -> None:
+    adapted = adapt(encoder, lessons, parameters(epochs=1, frozen="maxpool"), tmp_path / "checkpoint.pt")
+    before, after = encoder.weights(), adapted.encoder.weights()
+    assert torch.equal(before["conv1.weight"], after["conv1.weight"])
+    assert not torch.equal(before["layer1.0.conv1.weight"], after["layer1.0.conv1.weight"])
+
+
+@pytest.mark.parametrize("epoch_of_the_kill", [1, 2])
+def test_a_teaching_that_was_cut_short_ends_in_the_same_encoder(
+    lessons: Lessons,
+    encoder: Encoder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    epoch_of_the_kill: int,
+) -> None:
+    whole = adapt(encoder, lessons, parameters(), tmp_path / "whole.pt")
+    save, path = adaptation.write_and_rename, tmp_path / "cut.pt"
+    saved = 0
+
+    def save_and_die(*arguments: object) -> None:
+        nonlocal saved
+        if saved == epoch_of_the_kill:
+            raise KeyboardInterrupt
+        save(*arguments)
+        saved += 1
+
+    with monkeypatch.context() as patched:
+        patched.setattr(adaptation, "write_and_rename", save_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            adapt(encoder, lessons, parameters(), path)
+    resumed = adapt(encoder, lessons, parameters(), path)
+    assert resumed.encoder.fingerprint == whole.encoder.fingerprint
+    timeless = ["epoch", "train_loss", "val_loss", "val_map", "learning_rate"]
+    pd.testing.assert_frame_equal(resumed.curves[timeless], whole.curves[timeless])
+
+
+def test_nothing_can_be_taught_behind_the_last_layer(
+    lessons: Lessons, encoder: Encoder, tmp_path: Path
+) -> None:
+    with pytest.raises(EncoderError, match="freeze an earlier layer"):
+        adapt(encoder, lessons, parameters(frozen="layer1"), tmp_path / "checkpoint.pt")
+    with pytest.raises(EncoderError, match=r"has no layer .layer9."):
+        adapt(encoder, lessons, parameters(frozen="layer9"), tmp_path / "checkpoint.pt")
+
+
+def test_mean_average_precision_is_the_precision_at_each_hit() -> None:
+    rng = np.random.default_rng(1)
+    scores, present = rng.normal(size=(30, 5)).astype(np.float32), rng.random((30, 5)) < 0.2
+    present[:, 4] = False  # a concept that does not occur is not counted
+    precisions = []
+    for concept in range(4):
+        ranked = present[np.argsort(-scores[:, concept]), concept]
+        at_hits = [ranked[: place + 1].mean() for place in range(30) if ranked[place]]
+        precisions.append(np.mean(at_hits))
+    expected = np.mean(precisions)
+    assert mean_average_precision(scores, present) == pytest.approx(expected)
+
+
+def test_augmentation_follows_its_seed() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)
+    how = AugmentationParameters()
+    first, again, other = (augment(pixels, 24, how, seed) for seed in ("0/1/2", "0/1/2", "0/2/2"))
+    assert first.shape == (24, 24, 3)
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_no_augmentation_is_the_photo_itself() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)
+    still = AugmentationParameters(smallest_area=1, mirror=False, brightness=0, saturation=0)
+    assert (augment(pixels, SIDE, still, "0") == pixels).all()
+
+
+def test_photos_are_decoded_once(
+    corpus: Callable[[int], tuple[pd.DataFrame, PhotoFolder]], tmp_path: Path
+) -> None:
+    images, photos = corpus(3)
+    uris = images["uri"].tolist()
+    first = decode_photos(photos, uris, SIDE, tmp_path / "pixels.bin")
+    photos.write("1.jpg", b"gone")
+    assert (decode_photos(photos, uris, SIDE, tmp_path / "pixels.bin")[2] == first[2]).all()
+    with pytest.raises(ImageError, match=r"1\.jpg: "):
+        decode_photos(photos, uris, SIDE, tmp_path / "others.bin")
+    assert not (tmp_path / "others.bin").exists()
+
+
+def test_scenes_can_be_taught(tmp_path: Path) -> None:
+    """The whole way, on a few drawn scenes: tables in, a taught encoder out."""
+    from captionloop.vision.teaching import history, teach
+
+    scenes = list(draw_scenes(SceneParameters(train=12, val=4, test=1, side=SIDE)))
+    folder = PhotoFolder(str(tmp_path / "photos"))
+    for scene in scenes:
+        folder.write(scene.name, scene.photo)
+    raw = as_corpus(scenes)
+    images = raw.images.assign(sha256=raw.images["uri"])
+    captions = raw.captions.assign(weight=1.0)
+    encoder = Encoder.build(EncoderSpec(architecture="resnet10", input_size=SIDE, layer="layer1"))
+    taught = teach(
+        images, captions, ["the", "red"], folder, encoder, parameters(epochs=1), tmp_path / "bench"
+    )
+    assert len(taught.curves) == 1
+    assert history(taught.curves)["encoder_train_loss"][0]["step"] == 0
+    other = parameters(epochs=1, seed=1)
+    teach(images, captions, ["the", "red"], folder, encoder, other, tmp_path / "bench")
+    assert len(list((tmp_path / "bench").iterdir())) == 2  # one checkpoint, one file of pixels

@@ -1,0 +1,69 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from captionloop.errors import CorpusError
+from captionloop.vision.concepts import ConceptParameters, choose_concepts, concept_targets
+
+RULES = ConceptParameters(minimum_images=3, minimum_lift=1.5)
+
+
+def captions(photos: dict[str, list[str]]) -> pd.DataFrame:
+    rows = [(image_id, text, 1.0) for image_id, texts in photos.items() for text in texts]
+    return pd.DataFrame(rows, columns=["image_id", "text", "weight"])
+
+
+@pytest.fixture
+def zoo() -> pd.DataFrame:
+    """Everyone agrees on the animal; `the` and `a` are chosen by taste."""
+    animals = ["dog", "cat", "duck", "horse"] * 6
+    return captions(
+        {str(n): [f"a {animal}", f"the {animal}", f"A {animal}!"] for n, animal in enumerate(animals)}
+    )
+
+
+def test_concepts_are_the_words_that_people_agree_on(zoo: pd.DataFrame) -> None:
+    table = choose_concepts(zoo, RULES)
+    assert set(table["concept"]) == {"cat", "dog", "duck", "horse"}
+    assert (table["images"] == 6).all()
+    assert np.allclose(table["lift"], 4)  # one photo in four shows a dog; if one says so, all do
+
+
+def test_rare_words_are_no_concepts(zoo: pd.DataFrame) -> None:
+    rare = pd.concat([zoo, captions({"x": ["an emu", "an emu"], "y": ["an emu", "an emu"]})])
+    assert "emu" not in set(choose_concepts(rare, RULES)["concept"])
+
+
+def test_words_that_mirroring_turns_round_are_no_concepts() -> None:
+    table = choose_concepts(
+        captions({str(n): ["dog left", "dog left"] for n in range(4)}),
+        ConceptParameters(minimum_images=3, minimum_lift=0),
+    )
+    assert table["concept"].tolist() == ["dog"]
+
+
+def test_the_most_frequent_concepts_are_kept(zoo: pd.DataFrame) -> None:
+    more = pd.concat([zoo, captions({"x": ["a duck", "the duck"]})])
+    assert choose_concepts(more, RULES.model_copy(update={"maximum": 1}))["concept"].tolist() == ["duck"]
+
+
+def test_with_one_caption_for_each_photo_every_frequent_word_counts() -> None:
+    table = choose_concepts(captions({str(n): ["a dog"] for n in range(4)}), RULES)
+    assert table["concept"].tolist() == ["a", "dog"]
+
+
+def test_captions_without_a_concept_are_one_line(zoo: pd.DataFrame) -> None:
+    with pytest.raises(CorpusError, match="epochs: 0"):
+        choose_concepts(zoo, ConceptParameters(minimum_images=100))
+
+
+def test_targets_are_the_share_of_captions_by_weight() -> None:
+    table = captions({"a": ["a dog", "a dog runs", "an animal"], "b": ["a cat"]})
+    table.loc[0, "weight"] = 3.0
+    targets = concept_targets(table, ["dog", "cat", "emu"], ["b", "a", "nobody wrote of this one"])
+    np.testing.assert_allclose(targets, [[0, 1, 0], [0.8, 0, 0], [0, 0, 0]])
+
+
+def test_a_word_said_twice_in_a_caption_counts_once() -> None:
+    targets = concept_targets(captions({"a": ["dog beside dog", "cat"]}), ["dog"], ["a"])
+    assert targets.tolist() == [[0.5]]
