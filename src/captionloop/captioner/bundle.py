@@ -1,0 +1,240 @@
+"""The bundle: a trained captioner as a folder, never a pickle.
+
+    config.json           what it is: decoder, encoder, decoding defaults, calibration, format version
+    model.safetensors     the decoder's weights
+    encoder.safetensors   the encoder's
+    tokenizer.json        the vocabulary
+    metrics.json          of its evaluation
+    lineage.json          what it was made from
+    MODEL_CARD.md         for people
+    checksums.json        SHA-256 of all the others, verified whenever the bundle is read
+
+It is written beside its place and renamed, so that a bundle that is there is whole.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from captionloop.captioner.architectures import DecoderConfig
+from captionloop.captioner.options import DecodingOptions
+from captionloop.errors import BundleError, EncoderError
+
+if TYPE_CHECKING:
+    from captionloop.captioner.captioner import Captioner
+
+FORMAT_VERSION: Final = 1
+CONFIG, MODEL, ENCODER, TOKENIZER = (
+    "config.json",
+    "model.safetensors",
+    "encoder.safetensors",
+    "tokenizer.json",
+)
+METRICS, LINEAGE, CARD, CHECKSUMS = "metrics.json", "lineage.json", "MODEL_CARD.md", "checksums.json"
+FILES: Final = (CONFIG, MODEL, ENCODER, TOKENIZER, METRICS, LINEAGE, CARD)
+
+
+class EncoderSummary(BaseModel):
+    """What a reader of `config.json` wants to know of the encoder; the encoder's own file is what counts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    architecture: str
+    input_size: int
+    precision: str
+    fingerprint: str
+    rows: int
+    columns: int
+    channels: int
+
+
+class BundleConfig(BaseModel):
+    """`config.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["captionloop-bundle"] = "captionloop-bundle"
+    format_version: int = FORMAT_VERSION
+    name: str
+    vocabulary_size: int
+    decoder: DecoderConfig
+    encoder: EncoderSummary
+    decoding: DecodingOptions
+    calibration: dict[str, list[float]] | None = None
+
+
+def save_bundle(captioner: "Captioner", folder: Path) -> None:
+    """Write the bundle beside `folder` and rename it there, replacing what was there before."""
+    folder = folder.absolute()
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    _write(captioner, partial)
+    for file in partial.iterdir():
+        _to_disk(file)
+    _to_disk(partial)
+    replaced = folder.with_name(f".{folder.name}.replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if folder.exists():
+        folder.rename(replaced)
+    partial.rename(folder)
+    _to_disk(folder.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def load_bundle(folder: Path) -> dict[str, Any]:
+    """The parts of a `Captioner` by their names there.
+
+    Raises:
+        BundleError: a file is missing or not what was written, or the format is not ours.
+    """
+    from safetensors.torch import load_file
+
+    from captionloop.captioner.captioner import Calibration
+    from captionloop.captioner.decoders import build_decoder
+    from captionloop.language.tokenizer import CaptionTokenizer
+    from captionloop.vision.encoder import Encoder
+
+    verify_bundle(folder)
+    config = read_config(folder)
+    decoder = build_decoder(
+        config.decoder, vocabulary_size=config.vocabulary_size, channels=config.encoder.channels
+    )
+    tokenizer = CaptionTokenizer.load(folder / TOKENIZER)
+    if tokenizer.vocabulary_size != config.vocabulary_size:
+        raise BundleError(
+            f"{folder}: {TOKENIZER} has {tokenizer.vocabulary_size} entries, {CONFIG} says"
+            f" {config.vocabulary_size}: they are of two models. Copy the bundle again."
+        )
+    try:
+        decoder.load_state_dict(load_file(folder / MODEL))
+        encoder = Encoder.load(folder)
+    except (RuntimeError, EncoderError) as error:
+        raise BundleError(f"{folder}: the weights do not fit {CONFIG} ({_first_line(error)}).") from error
+    calibration = config.calibration
+    return {
+        "name": config.name,
+        "encoder": encoder,
+        "decoder": decoder,
+        "tokenizer": tokenizer,
+        "decoding": config.decoding,
+        "calibration": None if calibration is None else Calibration.model_validate(calibration),
+        "metrics": _read_json(folder / METRICS),
+        "lineage": _read_json(folder / LINEAGE),
+        "card": (folder / CARD).read_text(encoding="utf-8"),
+    }
+
+
+def read_config(folder: Path) -> BundleConfig:
+    """`config.json` alone, what a bundle is, without loading it (BundleError as above)."""
+    raw = _read_json(folder / CONFIG)
+    version = raw.get("format_version")
+    if raw.get("format") != "captionloop-bundle" or not isinstance(version, int):
+        raise BundleError(f"{folder / CONFIG}: this is not a captionloop bundle.")
+    if version > FORMAT_VERSION:
+        raise BundleError(
+            f"{folder}: bundle format {version} is newer than this captionloop reads ({FORMAT_VERSION});"
+            " upgrade it."
+        )
+    try:
+        return BundleConfig.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"{folder / CONFIG}: {place}: {first['msg']}.") from error
+
+
+def verify_bundle(folder: Path) -> None:
+    """Compare every file with its checksum (BundleError naming the first that differs)."""
+    if not folder.is_dir():
+        raise BundleError(f"{folder}: there is no bundle here; train a model, or give another path.")
+    path = folder / CHECKSUMS
+    checksums = _read_json(path)
+    if path.read_bytes() != _document(checksums) or sorted(checksums) != sorted(FILES):
+        raise BundleError(f"{path} is damaged: it is not as it was written. Copy the bundle again.")
+    for name in FILES:
+        try:
+            found = _sha256(folder / name)
+        except OSError as error:
+            raise BundleError(f"{folder / name} is missing or cannot be read ({error.strerror}).") from error
+        if found != checksums[name]:
+            raise BundleError(
+                f"{folder / name} is damaged: its content does not match {CHECKSUMS}. Copy the bundle again."
+            )
+
+
+def _write(captioner: "Captioner", folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    encoder, decoder, calibration = captioner.encoder, captioner.decoder, captioner.calibration
+    config = BundleConfig(
+        name=captioner.name,
+        vocabulary_size=decoder.vocabulary_size,
+        decoder=decoder.config,
+        encoder=EncoderSummary(
+            architecture=encoder.spec.architecture,
+            input_size=encoder.spec.input_size,
+            precision=encoder.spec.precision,
+            fingerprint=encoder.fingerprint,
+            rows=encoder.rows,
+            columns=encoder.columns,
+            channels=encoder.channels,
+        ),
+        decoding=captioner.decoding,
+        calibration=None if calibration is None else calibration.model_dump(mode="json"),
+    )
+    weights = {name: value.detach().cpu().contiguous() for name, value in decoder.state_dict().items()}
+    (folder / CONFIG).write_bytes(_document(config.model_dump(mode="json")))
+    save_file(weights, folder / MODEL)
+    encoder.save(folder)
+    captioner.tokenizer.save(folder / TOKENIZER)
+    (folder / METRICS).write_bytes(_document(captioner.metrics))
+    (folder / LINEAGE).write_bytes(_document(captioner.lineage))
+    (folder / CARD).write_text(captioner.card or _default_card(captioner), encoding="utf-8")
+    (folder / CHECKSUMS).write_bytes(_document({name: _sha256(folder / name) for name in FILES}))
+
+
+def _default_card(captioner: "Captioner") -> str:
+    return (
+        f"# {captioner.name}\n\nDecoder `{captioner.decoder.config.kind}`, encoder"
+        f" `{captioner.encoder.spec.architecture}`, {captioner.decoder.vocabulary_size} words."
+        " Not evaluated yet: run `kedro run --pipelines evaluation`.\n"
+    )
+
+
+def _document(content: Any) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise BundleError(f"{path} is missing or cannot be read: this is not a whole bundle.") from error
+    except ValueError as error:
+        raise BundleError(f"{path} is damaged: it is not JSON ({error}). Copy the bundle again.") from error
+    if not isinstance(content, dict):
+        raise BundleError(f"{path} is damaged: it does not hold an object. Copy the bundle again.")
+    return content
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

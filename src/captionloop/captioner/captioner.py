@@ -1,0 +1,216 @@
+"""A trained captioner: photos in, captions out. One implementation for notebook, evaluation and service."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from captionloop.captioner.options import DecodingOptions
+from captionloop.language.tokenizer import CaptionTokenizer, Span, sentence
+
+if TYPE_CHECKING:  # whoever only names a captioner need not wait for torch
+    from torch import Tensor
+
+    from captionloop.captioner.decoders.base import Decoder
+    from captionloop.captioner.hypotheses import Hypothesis
+    from captionloop.vision.encoder import Encoder
+    from captionloop.vision.runtimes import EncoderRuntime
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word, how sure the captioner is of it (0 to 1), and where it looked (`[rows, columns]`, sum 1)."""
+
+    text: str
+    confidence: float
+    attention: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One caption of an image. `confidence` is the geometric mean of its words'; `log_probability` counts the
+    end.
+    """
+
+    text: str
+    words: tuple[Word, ...]
+    log_probability: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """What was found for one image, best first."""
+
+    alternatives: tuple[Caption, ...]
+
+    @property
+    def best(self) -> Caption:
+        """The caption to show."""
+        return self.alternatives[0]
+
+
+class Calibration(BaseModel):
+    """A rising curve from the decoder's word probabilities to how often such words are right, linear between
+    points.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    probability: tuple[float, ...]
+    confidence: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _rises(self) -> Calibration:
+        if len(self.probability) != len(self.confidence) or not self.probability:
+            raise ValueError("a calibration needs as many confidences as probabilities, and at least one")
+        if sorted(self.probability) != list(self.probability) or sorted(self.confidence) != list(
+            self.confidence
+        ):
+            raise ValueError("the points of a calibration must rise")
+        return self
+
+    def __call__(self, probability: float) -> float:
+        """The calibrated confidence of a word."""
+        return float(np.interp(probability, self.probability, self.confidence))
+
+
+@dataclass(eq=False)
+class Captioner:
+    """An encoder, a decoder and a tokenizer that were trained together, and how captions are searched for.
+
+    Attributes:
+        decoding: the default search; each captioning call may be given another.
+        calibration: fitted on `val` by evaluation; None leaves the decoder's probabilities as confidences.
+        metrics: of its evaluation, as fractions. lineage: what it was made from. card: the model card
+        (Markdown). device: where the decoder runs, and the encoder's runtime; None for a GPU where there is
+        one.
+    """
+
+    name: str
+    encoder: Encoder
+    decoder: Decoder
+    tokenizer: CaptionTokenizer
+    decoding: DecodingOptions = field(default_factory=DecodingOptions)
+    calibration: Calibration | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    lineage: dict[str, Any] = field(default_factory=dict)
+    card: str = ""
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        import torch
+
+        self._device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.decoder.eval().to(self._device)
+        self._runtime: EncoderRuntime | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | None = None) -> Self:
+        """Read a bundle, every file of it verified.
+
+        Raises:
+            BundleError: it is incomplete, damaged, or of a format that this version does not read.
+        """
+        from captionloop.captioner.bundle import load_bundle
+
+        return cls(**load_bundle(Path(path)), device=device)
+
+    def save(self, path: str | Path) -> None:
+        """Write the bundle; a folder that is there already is replaced in one step."""
+        from captionloop.captioner.bundle import save_bundle
+
+        save_bundle(self, Path(path))
+
+    @property
+    def runtime(self) -> EncoderRuntime:
+        """What runs the encoder on this machine; made at the first photo, as it takes a second or so."""
+        with self._lock:
+            if self._runtime is None:
+                from captionloop.vision.runtimes import make_runtime
+
+                self._runtime = make_runtime(self.encoder, device=self.device)
+            return self._runtime
+
+    def prepare(self, image: bytes) -> NDArray[np.uint8]:
+        """An encoded photo as the square that the encoder sees: uint8 `[S, S, 3]`.
+
+        Raises:
+            ImageError: it cannot be decoded, or is too large.
+        """
+        from captionloop.vision.images import load_square
+
+        return load_square(image, self.encoder.spec.input_size)
+
+    def caption(self, images: Sequence[bytes], decoding: DecodingOptions | None = None) -> list[Captioned]:
+        """Caption encoded photos (JPEG, PNG, ...).
+
+        Raises:
+            ImageError: one of them cannot be decoded; `prepare` each by itself to learn which.
+        """
+        captioned: list[Captioned] = []
+        for start in range(0, len(images), _BATCH):
+            squares = np.stack([self.prepare(image) for image in images[start : start + _BATCH]])
+            captioned += self.caption_arrays(squares, decoding)
+        return captioned
+
+    def caption_arrays(
+        self, squares: NDArray[np.uint8], decoding: DecodingOptions | None = None
+    ) -> list[Captioned]:
+        """Caption prepared photos: uint8 `[B, S, S, 3]`."""
+        captioned: list[Captioned] = []
+        for start in range(0, len(squares), _BATCH):
+            captioned += self.caption_grids(self.runtime.encode(squares[start : start + _BATCH]), decoding)
+        return captioned
+
+    def caption_grids(
+        self, grids: NDArray[Any] | Tensor, decoding: DecodingOptions | None = None
+    ) -> list[Captioned]:
+        """Caption photos whose features are known: float `[B, R, C]`, one batch."""
+        if not len(grids):
+            return []
+        found = self.decode_grids(grids, decoding)
+        return [Captioned(tuple(self._caption(one) for one in hypotheses)) for hypotheses in found]
+
+    def decode_grids(
+        self, grids: NDArray[Any] | Tensor, decoding: DecodingOptions | None = None
+    ) -> list[list[Hypothesis]]:
+        """As `caption_grids`, in tokens."""
+        import torch
+
+        from captionloop.captioner.decoding import decode
+        from captionloop.captioner.precision import fast_products
+
+        options = decoding or self.decoding
+        features = torch.as_tensor(grids).to(self._device).float()
+        with fast_products(options.precision, self._device, rows=len(features) * options.beam_width):
+            return decode(self.decoder, features, options)
+
+    def _caption(self, hypothesis: Hypothesis) -> Caption:
+        words = tuple(self._word(span, hypothesis) for span in self.tokenizer.spans(hypothesis.tokens))
+        logs = [np.log(max(word.confidence, 1e-12)) for word in words]
+        return Caption(
+            text=sentence([word.text for word in words]),
+            words=words,
+            log_probability=hypothesis.log_probability,
+            confidence=float(np.exp(np.mean(logs))) if logs else 0.0,
+        )
+
+    def _word(self, span: Span, hypothesis: Hypothesis) -> Word:
+        probability = float(np.exp(hypothesis.token_log_probs[span.start : span.stop].sum()))
+        attention = None
+        if hypothesis.attention is not None:
+            grid = hypothesis.attention[span.start : span.stop].mean(0)
+            attention = grid.reshape(self.encoder.rows, self.encoder.columns)
+        confidence = min(1.0, probability if self.calibration is None else self.calibration(probability))
+        return Word(span.word, confidence, attention)

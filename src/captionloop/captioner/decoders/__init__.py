@@ -1,0 +1,28 @@
+"""The decoders, one interface (`base.Decoder`), and how a configuration becomes one of them."""
+
+from captionloop.captioner.architectures import DecoderConfig, ShowAndTellConfig, ShowAttendTellConfig
+from captionloop.captioner.decoders.base import Decoder, State, Step, Taught
+from captionloop.captioner.decoders.show_and_tell import ShowAndTell
+from captionloop.captioner.decoders.show_attend_tell import ShowAttendTell
+from captionloop.captioner.decoders.transformer import Transformer
+
+
+def build_decoder(config: DecoderConfig, *, vocabulary_size: int, channels: int) -> Decoder:
+    """A decoder with fresh weights (drawn from torch's global generator)."""
+    if isinstance(config, ShowAndTellConfig):
+        return ShowAndTell(config, vocabulary_size, channels)
+    if isinstance(config, ShowAttendTellConfig):
+        return ShowAttendTell(config, vocabulary_size, channels)
+    return Transformer(config, vocabulary_size, channels)
+
+
+__all__ = [
+    "Decoder",
+    "ShowAndTell",
+    "ShowAttendTell",
+    "State",
+    "Step",
+    "Taught",
+    "Transformer",
+    "build_decoder",
+]

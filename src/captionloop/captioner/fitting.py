@@ -1,0 +1,139 @@
+"""Running a teaching to its end with Lightning: one process or several, resumed where it was killed."""
+
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from captionloop.captioner import progress as curves
+from captionloop.captioner.parameters import FitParameters
+from captionloop.captioner.precision import multiplies_bfloat16_fast
+from captionloop.captioner.teaching import Teaching
+from captionloop.captioner.workbench import AtomicCheckpoints, Workbench
+
+logger = logging.getLogger(__name__)
+
+
+def fit(teaching: Teaching, workbench: Workbench) -> curves.Progress:
+    """Teach to the end, from the workbench's last whole epoch on; at once when it had been done before.
+
+    The best weights are then in the workbench.
+    """
+    finished = workbench.finished()
+    if finished is not None:
+        logger.info("Training of the same inputs was finished before (%s): taken over.", workbench.folder)
+        return finished
+    checkpoint = workbench.checkpoint
+    if checkpoint is not None:
+        logger.info("Training goes on from %s.", checkpoint)
+    with _quiet_lightning():
+        trainer = _trainer(teaching.fit, workbench)
+        trainer.fit(teaching, ckpt_path=checkpoint, weights_only=True)
+    return workbench.finish()
+
+
+def _trainer(parameters: FitParameters, workbench: Workbench) -> pl.Trainer:
+    processes = parameters.processes
+    on_gpu = processes.accelerator != "cpu" and torch.cuda.is_available()
+    # On a CPU, processes are spawned: a forked one may hang in the parent's OpenMP threads.
+    strategy = "auto" if processes.devices * processes.nodes == 1 else "ddp" if on_gpu else "ddp_spawn"
+    last = ModelCheckpoint(
+        dirpath=workbench.folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    return pl.Trainer(
+        accelerator="gpu" if on_gpu else "cpu",
+        devices=processes.devices,
+        num_nodes=processes.nodes,
+        strategy=strategy,
+        precision=_precision(parameters, "cuda" if on_gpu else "cpu"),
+        max_epochs=parameters.epochs,
+        callbacks=[_Report(), last],
+        plugins=[AtomicCheckpoints()],
+        reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        default_root_dir=workbench.folder,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _precision(parameters: FitParameters, device_type: str) -> Literal["bf16-mixed", "32-true"]:
+    fast = parameters.precision == "auto" and multiplies_bfloat16_fast(device_type)
+    return "bf16-mixed" if fast or parameters.precision == "bfloat16" else "32-true"
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Without Lightning's tips, its list of devices, and warnings about what is done on purpose."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
+
+
+class _Report(Callback):
+    """A bar with the time left on a terminal, and a line in the log for every epoch."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._began = 0.0
+        self._first_epoch = 0
+
+    def on_train_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._began, self._first_epoch = time.monotonic(), trainer.current_epoch
+        if sys.stderr.isatty() and trainer.is_global_zero:
+            columns = (
+                TextColumn("[progress.description]{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("steps, left:"),
+                TimeRemainingColumn(),
+            )
+            self._bar = Progress(*columns, transient=True)
+            self._bar.start()
+            steps = int(trainer.num_training_batches) * int(trainer.max_epochs or 0)
+            self._bar.add_task("training", total=steps, completed=trainer.global_step)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=trainer.global_step)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero or not isinstance(pl_module, Teaching):
+            return
+        reached, epochs = pl_module.progress, int(trainer.max_epochs or 0)
+        record = reached.records[-1]
+        each = (time.monotonic() - self._began) / (record.epoch + 1 - self._first_epoch)
+        logger.info(
+            "epoch %d/%d: loss %.3f, val loss %.3f, val CIDEr %.3f (best %.3f), %.1f s, at most %.0f s left",
+            record.epoch + 1,
+            epochs,
+            record.train_loss,
+            record.val_loss,
+            record.val_cider,
+            reached.best_cider,
+            record.seconds,
+            each * (epochs - record.epoch - 1),
+        )
+
+    def teardown(self, *_: Any, **__: Any) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

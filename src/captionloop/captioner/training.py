@@ -1,0 +1,200 @@
+"""Training a captioner: from tables and cached features to a decoder that did best on validation."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from captionloop.captioner.captioner import Captioner
+from captionloop.captioner.decoders import Decoder, build_decoder
+from captionloop.captioner.fitting import fit
+from captionloop.captioner.judge import Judge
+from captionloop.captioner.parameters import FitParameters, SelfCriticalParameters, TrainingParameters
+from captionloop.captioner.photos import CaptionedPhotos, Features
+from captionloop.captioner.progress import Progress
+from captionloop.captioner.self_critical import TeachingByReward
+from captionloop.captioner.teaching import Material, TeachingByWords
+from captionloop.captioner.workbench import Workbench
+from captionloop.errors import ConfigurationError
+from captionloop.language.tokenizer import CaptionTokenizer
+
+_RECIPE = 1  # raise it when the same inputs give another result
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A decoder with its best weights, its vocabulary, and how training went."""
+
+    decoder: Decoder
+    tokenizer: CaptionTokenizer
+    progress: Progress
+
+
+def train(
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    features: Features,
+    parameters: TrainingParameters,
+    *,
+    workbench: Path,
+    start: Captioner | None = None,
+) -> Trained:
+    """Teach a decoder by words, from fresh weights or (warm start) from those of `start`.
+
+    A warm start keeps the decoder's architecture and vocabulary, which grows by the words that are new.
+    Killed at any moment, the same call goes on from the last whole epoch to the same result; finished, it
+    returns at once.
+
+    Raises:
+        CorpusError: `train` or `val` has no captioned photo. ConfigurationError: views or features do not
+        fit.
+    """
+    _check(features, parameters, start)
+    tokenizer = _tokenizer(images, captions, parameters, start)
+    digest = digest_of(images, captions, features, parameters, start)
+    material = _material(images, captions, features, tokenizer, parameters)
+    torch.manual_seed(parameters.seed)
+    decoder = _decoder(tokenizer, features, parameters, start)
+    bench = Workbench(workbench, digest)
+    teaching = TeachingByWords(
+        decoder,
+        material,
+        parameters,
+        parameters.max_length,
+        bench,
+        captions_per_photo=parameters.captions_per_photo,
+        label_smoothing=parameters.label_smoothing,
+        doubly_stochastic=parameters.doubly_stochastic,
+    )
+    progress = fit(teaching, bench)
+    decoder.load_state_dict(bench.best())
+    return Trained(decoder.eval(), tokenizer, progress)
+
+
+def train_self_critically(
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    features: Features,
+    parameters: SelfCriticalParameters,
+    *,
+    workbench: Path,
+    start: Captioner,
+) -> Trained:
+    """Teach the decoder of `start` on by reward (Rennie et al. 2017); resumes as `train` does."""
+    _check(features, parameters, start)
+    digest = digest_of(images, captions, features, parameters, start)
+    tokenizer = start.tokenizer
+    material = _material(images, captions, features, tokenizer, parameters)
+    torch.manual_seed(parameters.seed)
+    decoder = _copy(start)
+    bench = Workbench(workbench, digest)
+    progress = fit(TeachingByReward(decoder, material, parameters, bench), bench)
+    decoder.load_state_dict(bench.best())
+    return Trained(decoder.eval(), tokenizer, progress)
+
+
+def digest_of(
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    features: Features,
+    parameters: FitParameters,
+    start: Captioner | None,
+) -> str:
+    """A digest of everything that the result of a training depends on."""
+    digest = hashlib.sha256(f"{_RECIPE} {features.fingerprint} {parameters.model_dump_json()}".encode())
+    digest.update(corpus_digest(images, captions).encode())
+    if start is not None:
+        for name, weight in start.decoder.state_dict().items():
+            digest.update(name.encode() + weight.cpu().numpy().tobytes())
+        digest.update(json.dumps(start.tokenizer.words).encode())
+    return digest.hexdigest()
+
+
+def corpus_digest(images: pd.DataFrame, captions: pd.DataFrame) -> str:
+    """SHA-256 over the photos and captions of `train` and `val`."""
+    taught = images[images["split"].isin(["train", "val"])].sort_values("image_id")
+    said = captions[captions["image_id"].isin(taught["image_id"])].sort_values("caption_id")
+    digest = hashlib.sha256()
+    for rows in (taught[["image_id", "sha256", "split"]], said[["image_id", "text", "weight"]]):
+        digest.update(rows.to_csv(index=False).encode())
+    return digest.hexdigest()
+
+
+def _check(features: Features, parameters: FitParameters, start: Captioner | None) -> None:
+    missing = sorted(set(parameters.views) - set(features.views))
+    if missing:
+        raise ConfigurationError(
+            f"training.views: {', '.join(missing)} is not cached (there is {', '.join(features.views)});"
+            " add it to feature_caching.views or leave it out."
+        )
+    if start is not None and start.encoder.fingerprint != features.fingerprint:
+        raise ConfigurationError(
+            f"Warm start: captioner '{start.name}' sees through encoder {start.encoder.fingerprint[:12]}, the"
+            f" features are of {features.fingerprint[:12]}; cache features with the captioner's own encoder."
+        )
+
+
+def _tokenizer(
+    images: pd.DataFrame, captions: pd.DataFrame, parameters: TrainingParameters, start: Captioner | None
+) -> CaptionTokenizer:
+    taught = images.loc[images["split"] == "train", "image_id"]
+    texts = captions.loc[captions["image_id"].isin(taught), "text"].tolist()
+    vocabulary = parameters.vocabulary
+    if start is not None:
+        return start.tokenizer.grown(texts, min_frequency=vocabulary.min_frequency)
+    return CaptionTokenizer.train(texts, min_frequency=vocabulary.min_frequency, subwords=vocabulary.subwords)
+
+
+def _decoder(
+    tokenizer: CaptionTokenizer, features: Features, parameters: TrainingParameters, start: Captioner | None
+) -> Decoder:
+    if start is not None:
+        decoder = _copy(start)
+        decoder.grow(tokenizer.vocabulary_size)
+        return decoder
+    return build_decoder(
+        parameters.decoder, vocabulary_size=tokenizer.vocabulary_size, channels=features.channels
+    )
+
+
+def _copy(start: Captioner) -> Decoder:
+    old = start.decoder
+    decoder = build_decoder(old.config, vocabulary_size=old.vocabulary_size, channels=old.channels)
+    decoder.load_state_dict({name: weight.cpu() for name, weight in old.state_dict().items()})
+    return decoder
+
+
+def _material(
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    features: Features,
+    tokenizer: CaptionTokenizer,
+    parameters: TrainingParameters | SelfCriticalParameters,
+) -> Material:
+    train = CaptionedPhotos.from_tables(
+        images, captions, "train", tokenizer, max_length=parameters.max_length
+    )
+    photos = parameters.validation.photos
+    val = CaptionedPhotos.from_tables(
+        images, captions, "val", tokenizer, max_length=parameters.max_length, photos=photos
+    )
+    return Material(train, val, features, Judge(val, tokenizer))
+
+
+def metrics_history(progress: Progress) -> dict[str, list[dict[str, Any]]]:
+    """The curves as MLflow's metrics: for each a list of values and steps."""
+    curves = progress.curves()
+    return {
+        str(name): [
+            {"value": float(value), "step": int(step)}
+            for step, value in zip(curves["epoch"], curves[name], strict=True)
+            if np.isfinite(value)
+        ]
+        for name in curves.columns
+        if name != "epoch"
+    }

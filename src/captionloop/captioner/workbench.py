@@ -1,0 +1,96 @@
+"""The folder that a training works in: what it has reached so far, safe against being killed at any moment.
+
+inputs.json         a digest of everything the result depends on; a folder of other inputs is emptied
+last.ckpt           Lightning's checkpoint of the last whole epoch
+best.safetensors    the weights that did best on validation so far
+finished.json       the curves, once training is over: it is not done again
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from captionloop.captioner.progress import Progress
+
+
+class Workbench:
+    """One training's folder. `digest` says what the training's result depends on."""
+
+    def __init__(self, folder: Path, digest: str) -> None:
+        self.folder = folder
+        if self._digest() != digest:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            self._write("inputs.json", lambda path: path.write_text(json.dumps({"digest": digest})))
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The last whole epoch, where there is one to go on from."""
+        path = self.folder / "last.ckpt"
+        return path if path.is_file() else None
+
+    def keep(self, weights: dict[str, Tensor]) -> None:
+        """Replace the best weights."""
+        self._write("best.safetensors", lambda path: save_file(weights, path))
+
+    def best(self) -> dict[str, Tensor]:
+        """The best weights."""
+        return load_file(self.folder / "best.safetensors")
+
+    def finish(self) -> Progress:
+        """Mark training as over, as far as the last checkpoint says."""
+        state = torch.load(self.folder / "last.ckpt", map_location="cpu", weights_only=True)["progress"]
+        self._write("finished.json", lambda path: path.write_text(json.dumps(state)))
+        (self.folder / "last.ckpt").unlink()  # optimiser and averages: three times the model's size
+        return Progress.from_state(state)
+
+    def finished(self) -> Progress | None:
+        """What was reached, where training is over."""
+        path = self.folder / "finished.json"
+        return Progress.from_state(json.loads(path.read_text())) if path.is_file() else None
+
+    def _digest(self) -> str | None:
+        try:
+            found = json.loads((self.folder / "inputs.json").read_text())["digest"]
+        except (OSError, ValueError, KeyError):
+            return None
+        return str(found)
+
+    def _write(self, name: str, write: Callable[[Path], object]) -> None:
+        write_and_rename(self.folder / name, write)
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Lightning's checkpoints, written beside their place and renamed, and read without unpickling."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint; until it is whole, the one before it stays."""
+        del storage_options
+        write_and_rename(Path(path), lambda partial: torch.save(checkpoint, partial))
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint: numbers, strings and tensors, never code."""
+        del weights_only
+        loaded: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        return loaded
+
+
+def write_and_rename(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its place and rename it, so that it is there whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    write(partial)
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)

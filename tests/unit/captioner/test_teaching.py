@@ -1,0 +1,267 @@
+import numpy as np
+import pytest
+import torch
+from corpus_for_tests import draw_corpus, small_training
+
+from captionloop.captioner.captioner import Captioner
+from captionloop.captioner.decoders.packing import PackedCaptions
+from captionloop.captioner.judge import Judge
+from captionloop.captioner.parameters import SelfCriticalParameters
+from captionloop.captioner.photos import CaptionedPhotos, plan_epoch
+from captionloop.captioner.self_critical import TeachingByReward
+from captionloop.captioner.teaching import Teaching, caption_loss
+from captionloop.captioner.training import corpus_digest, metrics_history, train, train_self_critically
+from captionloop.errors import ConfigurationError, CorpusError
+from captionloop.language.tokenizer import CaptionTokenizer
+
+
+def weights_of(trained):
+    return {name: weight.clone() for name, weight in trained.decoder.state_dict().items()}
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    corpus = draw_corpus()
+    folder = tmp_path_factory.mktemp("bench") / "work"
+    return train(corpus.images, corpus.captions, corpus.features, small_training(), workbench=folder)
+
+
+class Encoder:
+    """All that a warm start asks of an encoder."""
+
+    fingerprint = "0" * 32
+    rows, columns = 2, 3
+
+
+def as_captioner(trained) -> Captioner:
+    return Captioner("before", Encoder(), trained.decoder, trained.tokenizer, device="cpu")
+
+
+def test_training_learns_to_name_what_it_sees(trained):
+    curves = trained.progress.curves()
+    assert list(curves["epoch"]) == [0, 1, 2, 3]
+    assert curves["val_loss"].iloc[-1] < 0.7 * curves["val_loss"].iloc[0]
+    assert trained.progress.best_cider == curves["val_cider"].max() > 0.3
+
+
+def test_the_weights_kept_are_those_of_the_best_epoch(trained, corpus):
+    val = CaptionedPhotos.from_tables(corpus.images, corpus.captions, "val", trained.tokenizer, max_length=24)
+    grids = torch.from_numpy(corpus.features.grids(val.sha256s)).float()
+    captioner = as_captioner(trained)
+    said = captioner.decode_grids(grids, captioner.decoding.model_copy(update={"beam_width": 1}))
+    cider = Judge(val, trained.tokenizer).cider({i: found[0].tokens for i, found in enumerate(said)})
+    assert cider == pytest.approx(trained.progress.best_cider)
+
+
+def test_finished_training_is_not_done_again(trained, corpus, tmp_path, monkeypatch):
+    settings = small_training(epochs=1)
+    first = train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
+    monkeypatch.setattr(Teaching, "training_step", lambda *_: pytest.fail("a step was done again"))
+    again = train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
+    assert same(weights_of(first), weights_of(again))
+    assert again.progress == first.progress
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("step", [3, 9, 20])
+def test_killed_training_ends_as_if_it_had_not_been_killed(trained, corpus, tmp_path, monkeypatch, step):
+    steps, original = [], Teaching.training_step
+
+    def dies(self, batch, number):
+        steps.append(number)
+        if len(steps) == step:
+            raise Killed
+        return original(self, batch, number)
+
+    arguments = (corpus.images, corpus.captions, corpus.features, small_training())
+    with monkeypatch.context() as patch:
+        patch.setattr(Teaching, "training_step", dies)
+        with pytest.raises(Killed):
+            train(*arguments, workbench=tmp_path / "work")
+    torch.manual_seed(123)  # another process would have other random numbers
+    resumed = train(*arguments, workbench=tmp_path / "work")
+    assert same(weights_of(resumed), weights_of(trained))
+    columns = ["epoch", "train_loss", "val_loss", "val_cider", "learning_rate"]
+    assert resumed.progress.curves()[columns].equals(trained.progress.curves()[columns])
+
+
+def test_other_inputs_start_anew_in_the_same_folder(corpus, tmp_path):
+    settings = small_training(epochs=1)
+    first = train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
+    other = settings.model_copy(update={"seed": 1})
+    second = train(corpus.images, corpus.captions, corpus.features, other, workbench=tmp_path / "work")
+    assert not same(weights_of(first), weights_of(second))
+
+
+def test_training_stops_when_nothing_gets_better(corpus, tmp_path):
+    settings = small_training(epochs=30, learning_rate=1e-9, validation={"patience": 2})
+    stopped = train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
+    assert len(stopped.progress.records) == 3
+
+
+@pytest.mark.parametrize("kind", ["show_and_tell", "transformer"])
+def test_every_decoder_can_be_taught(corpus, tmp_path, kind):
+    sizes = (
+        {"embedding": 16, "hidden": 16} if kind == "show_and_tell" else {"width": 16, "heads": 2, "layers": 1}
+    )
+    settings = small_training(decoder={"kind": kind, **sizes}, views=["whole", "mirrored"], epochs=2)
+    taught = train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
+    losses = taught.progress.curves()["val_loss"]
+    assert losses.iloc[1] < losses.iloc[0]
+
+
+def test_a_warm_start_goes_on_from_what_was_known_and_learns_new_words(trained, corpus, tmp_path):
+    captions = corpus.captions.copy()
+    captions["text"] = captions["text"].str.replace("ground", "carpet")
+    settings = small_training(epochs=1, learning_rate=1e-7)
+    start = as_captioner(trained)
+    warm = train(corpus.images, captions, corpus.features, settings, workbench=tmp_path / "work", start=start)
+    assert warm.tokenizer.words[:-1] == trained.tokenizer.words
+    assert warm.tokenizer.words[-1] == "carpet"
+    known = warm.decoder.words.vectors[: trained.tokenizer.vocabulary_size]
+    torch.testing.assert_close(known, trained.decoder.words.vectors, atol=1e-4, rtol=0)
+
+
+def test_a_warm_start_on_features_of_another_encoder_is_refused(trained, corpus, tmp_path):
+    start = as_captioner(trained)
+    start.encoder = type("Other", (), {"fingerprint": "1" * 32})()
+    with pytest.raises(ConfigurationError, match="Warm start"):
+        train(
+            corpus.images,
+            corpus.captions,
+            corpus.features,
+            small_training(),
+            workbench=tmp_path / "work",
+            start=start,
+        )
+
+
+def test_views_that_are_not_cached_are_refused(corpus, tmp_path):
+    with pytest.raises(ConfigurationError, match="upside-down is not cached"):
+        settings = small_training(views=["whole", "upside-down"])
+        train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
+
+
+def test_a_corpus_without_validation_photos_is_refused(corpus, tmp_path):
+    images = corpus.images[corpus.images["split"] == "train"]
+    with pytest.raises(CorpusError, match="val"):
+        train(images, corpus.captions, corpus.features, small_training(), workbench=tmp_path / "work")
+
+
+def test_the_reward_makes_captions_better(trained, corpus, tmp_path):
+    settings = SelfCriticalParameters.model_validate(
+        {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "samples": 6, "average_decay": 0.5}
+        | {"precision": "float32", "processes": {"accelerator": "cpu"}}
+    )
+    start = as_captioner(trained)
+    after = train_self_critically(
+        corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work", start=start
+    )
+    assert after.progress.best_cider > trained.progress.best_cider
+    assert same(
+        weights_of(trained), start.decoder.state_dict()
+    )  # the captioner it started from is left alone
+
+
+@pytest.mark.parametrize("baseline", ["greedy", "mean"])
+def test_samples_that_earn_what_was_expected_teach_nothing(trained, corpus, baseline, monkeypatch):
+    settings = SelfCriticalParameters(batch_size=4, samples=3, baseline=baseline)
+    val = CaptionedPhotos.from_tables(
+        corpus.images, corpus.captions, "train", trained.tokenizer, max_length=24
+    )
+    from captionloop.captioner.photos import Batches
+    from captionloop.captioner.teaching import Material
+
+    material = Material(val, val, corpus.features, Judge(val, trained.tokenizer))
+    teaching = TeachingByReward(trained.decoder, material, settings, keeper=None)
+    plan = plan_epoch(val, seed=0, epoch=0, batch_size=4, captions_per_photo=None, views=["whole"])
+    batch = next(iter(Batches(val, corpus.features, plan, grids=True)))
+    monkeypatch.setattr(
+        TeachingByReward, "_rewards", lambda _self, _batch, captions, _each: np.ones(len(captions))
+    )
+    assert teaching.loss(batch).item() == 0
+    monkeypatch.undo()
+    drawn, advantage = teaching._draw(batch)
+    assert len(drawn) == len(advantage) == 12
+    if baseline == "mean":
+        assert sum(advantage) == pytest.approx(0, abs=1e-4)
+
+
+def test_the_end_token_is_part_of_the_reward(trained, corpus):
+    train_photos = CaptionedPhotos.from_tables(
+        corpus.images, corpus.captions, "train", trained.tokenizer, max_length=24
+    )
+    from captionloop.captioner.teaching import Material
+
+    material = Material(train_photos, train_photos, corpus.features, Judge(train_photos, trained.tokenizer))
+    teaching = TeachingByReward(trained.decoder, material, SelfCriticalParameters(), keeper=None)
+    whole = train_photos.tokens[0][0]
+    batch = type("Batch", (), {"photos": (0, 0)})()
+    complete, cut = teaching._rewards(batch, [whole, whole[:-1]], 1)
+    assert complete > cut
+
+
+def test_a_caption_counts_as_much_as_its_weight():
+    captions = [[4, 5], [6, 7]]
+    logits = torch.randn(6, 9)
+    light = PackedCaptions.pack(captions, [0, 0], [1.0, 1e-9])
+    alone = PackedCaptions.pack(captions[:1], [0])
+    kept = logits[light.row == 0]
+    torch.testing.assert_close(caption_loss(logits, light, 0.0), caption_loss(kept, alone, 0.0))
+
+
+def photos(corpus) -> CaptionedPhotos:
+    tokenizer = CaptionTokenizer.train(corpus.captions["text"])
+    return CaptionedPhotos.from_tables(corpus.images, corpus.captions, "train", tokenizer, max_length=4)
+
+
+@pytest.mark.parametrize("together", [1, 2, 5])
+def test_an_epoch_has_every_caption_once(corpus, together):
+    plan = plan_epoch(
+        photos(corpus), seed=0, epoch=3, batch_size=10, captions_per_photo=together, views=["whole"]
+    )
+    seen = sorted((share.photo, caption) for batch in plan for share in batch for caption in share.captions)
+    assert seen == [(photo, caption) for photo in range(40) for caption in range(3)]
+    assert all(len(share.captions) <= together for batch in plan for share in batch)
+
+
+def test_the_order_is_a_function_of_seed_and_epoch(corpus):
+    def plan(seed, epoch):
+        return plan_epoch(
+            photos(corpus),
+            seed=seed,
+            epoch=epoch,
+            batch_size=9,
+            captions_per_photo=3,
+            views=["whole", "mirrored"],
+        )
+
+    assert plan(1, 2) == plan(1, 2)
+    assert plan(1, 2) != plan(1, 3)
+    assert plan(1, 2) != plan(2, 2)
+
+
+def test_long_captions_are_cut(corpus):
+    assert {len(caption) for of_photo in photos(corpus).tokens for caption in of_photo} == {3, 4}
+
+
+def test_the_digest_of_a_corpus_sees_every_word_but_not_the_order_of_rows(corpus):
+    digest = corpus_digest(corpus.images, corpus.captions)
+    shuffled = corpus.captions.sample(frac=1, random_state=0)
+    assert corpus_digest(corpus.images.iloc[::-1], shuffled) == digest
+    changed = corpus.captions.copy()
+    changed.loc[0, "text"] = "something else"
+    assert corpus_digest(corpus.images, changed) != digest
+
+
+def test_curves_become_histories_for_mlflow(trained):
+    history = metrics_history(trained.progress)
+    assert set(history) == {"train_loss", "val_loss", "val_cider", "learning_rate", "seconds"}
+    assert [point["step"] for point in history["val_cider"]] == [0, 1, 2, 3]
