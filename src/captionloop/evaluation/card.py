@@ -1,0 +1,136 @@
+"""The model card of a captioner (Mitchell et al. 2019): facts about this model, not what holds for all."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from captionloop.evaluation.calibration import CalibrationReport
+from captionloop.evaluation.latency import Latency
+from captionloop.evaluation.split import EvaluationSet
+from captionloop.evaluation.variety import words_of
+from captionloop.scoring import METRICS
+
+if TYPE_CHECKING:
+    from captionloop.captioner.captioner import Captioner
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """How much a captioner was trained on."""
+
+    corpus: str
+    photos: int
+    captions: int
+    corrections: int
+
+
+def model_card(
+    captioner: "Captioner",
+    evaluation: Mapping[str, Any],
+    *,
+    calibration: CalibrationReport,
+    latency: Latency,
+    machine: str,
+    data: TrainingData,
+    unsaid: Sequence[tuple[str, int]],
+) -> str:
+    """The card as Markdown.
+
+    Args:
+        captioner: what it is about.
+        evaluation: `evaluation.json`.
+        calibration: of this captioner.
+        latency: of its own decoding, on `machine`.
+        machine: in words.
+        data: what it learnt from.
+        unsaid: `unsaid_words`.
+    """
+    metrics = evaluation["models"][captioner.name]
+    parts = [
+        f"# {captioner.name}",
+        _what(captioner),
+        "## Training data",
+        _data(data),
+        f"## Quality on `{evaluation['split']}` ({evaluation['photos']:,} photos)",
+        _quality(metrics),
+        "## Confidence",
+        _confidence(calibration),
+        "## Speed",
+        f"On {machine}: one photo from its bytes to its caption in {latency.p50_ms:.0f} ms (median; 95th"
+        f" percentile {latency.p95_ms:.0f} ms); {latency.from_photos_per_second:.0f} photos/s in batches.",
+        "## Limits",
+        _limits(captioner, metrics, unsaid),
+        "## Lineage",
+        _lineage(captioner.lineage),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def unsaid_words(captions: Mapping[str, str], photos: EvaluationSet, most: int = 12) -> list[tuple[str, int]]:
+    """The words most often in references, by photo, that no caption has at all."""
+    said = {word for caption in captions.values() for word in words_of(caption)}
+    counts: dict[str, int] = {}
+    for references in photos.references.values():
+        for word in {word for reference in references for word in words_of(reference)} - said:
+            counts[word] = counts.get(word, 0) + 1
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most]
+
+
+def _what(captioner: "Captioner") -> str:
+    encoder, config, decoding = captioner.encoder, captioner.decoder.config, captioner.decoding
+    sizes = ", ".join(
+        f"{key.replace('_', ' ')} {value}" for key, value in config.model_dump(exclude={"kind"}).items()
+    )
+    weights = sum(parameter.numel() for parameter in captioner.decoder.parameters())
+    return (
+        f"Captions photos in English. Encoder `{encoder.spec.architecture}` at {encoder.spec.input_size} px"
+        f" ({encoder.rows} x {encoder.columns} regions of {encoder.channels} channels);"
+        f" decoder `{config.kind}` ({weights / 1e6:.1f} million weights: {sizes});"
+        f" {captioner.tokenizer.vocabulary_size:,} words."
+        f" Searches with {decoding.method} {decoding.beam_width}, at most {decoding.max_length} words."
+    )
+
+
+def _data(data: TrainingData) -> str:
+    corrections = f", {data.corrections:,} of them corrections by users" if data.corrections else ""
+    return f"{data.photos:,} photos of `{data.corpus}` with {data.captions:,} captions{corrections}."
+
+
+def _quality(metrics: Mapping[str, Mapping[str, float]]) -> str:
+    rows = [
+        f"| {metric} | {100 * found['value']:.1f} | {100 * found['low']:.1f} to {100 * found['high']:.1f} |"
+        for metric, found in metrics.items()
+        if metric in METRICS
+    ]
+    return "\n".join(["| x100 | value | 95 % interval |", "|---|---:|---:|", *rows])
+
+
+def _confidence(report: CalibrationReport) -> str:
+    return (
+        f"A word counts as right when a person's caption of the photo has it. Of {report.words:,} words about"
+        f" {report.photos:,} photos of `{report.split}`, {100 * report.right:.0f} % are right. The expected"
+        f" calibration error is {100 * report.error_before:.1f} points for the decoder's own probabilities,"
+        f" {100 * report.error_after:.1f} after {report.method} calibration, on photos held out from the fit."
+        " The bundle carries the calibration, and the confidences it gives are calibrated."
+    )
+
+
+def _limits(
+    captioner: "Captioner", metrics: Mapping[str, Mapping[str, float]], unsaid: Sequence[tuple[str, int]]
+) -> str:
+    lines = [
+        f"- It says {metrics['distinct_words']['value']:.0f} different words about these photos,"
+        f" {100 * metrics['vocabulary_used']['value']:.0f} % of its vocabulary;"
+        f" {100 * (1 - metrics['unseen']['value']):.0f} % of its captions are training captions, unchanged.",
+        f"- The whole photo is squashed to {captioner.encoder.spec.input_size} px: small things are lost.",
+    ]
+    if unsaid:
+        words = ", ".join(f"{word} ({count})" for word, count in unsaid)
+        lines.append(f"- People's words that it never says, with the number of photos: {words}.")
+    return "\n".join(lines)
+
+
+def _lineage(lineage: Mapping[str, Any]) -> str:
+    if not lineage:
+        return "Not recorded."
+    return "\n".join(f"- {key.replace('_', ' ')}: `{value}`" for key, value in sorted(lineage.items()))

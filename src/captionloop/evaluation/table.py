@@ -1,0 +1,109 @@
+"""`evaluation.md`: the table that people read."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from captionloop.evaluation.parameters import PublishedRow
+from captionloop.scoring import METRICS
+
+_SHORT = {"BLEU-1": "B-1", "BLEU-2": "B-2", "BLEU-3": "B-3", "BLEU-4": "B-4"}
+_VARIETY = {
+    "length": ("words a caption", 1, "{:.1f}"),
+    "distinct_words": ("distinct words", 1, "{:.0f}"),
+    "vocabulary_used": ("of its vocabulary", 100, "{:.0f} %"),
+    "distinct_captions": ("distinct captions", 100, "{:.0f} %"),
+    "unseen": ("unseen in training", 100, "{:.0f} %"),
+}
+
+
+def evaluation_table(
+    evaluation: Mapping[str, Any],
+    *,
+    reference_points: Sequence[PublishedRow] = (),
+    published: Sequence[PublishedRow] = (),
+) -> str:
+    """The report as Markdown: systems by metrics, x100, beside other people's rows; variety; comparisons."""
+    photos, split = evaluation["photos"], evaluation["split"]
+    parts = [
+        f"# Evaluation on `{split}` ({photos:,} photos)",
+        "x100, with 95 % bootstrap intervals over the photos; pycocoevalcap, Penn Treebank tokenizer.",
+        _metrics_table(evaluation),
+    ]
+    if reference_points:
+        parts += ["## What a number means", _rows_table(reference_points, "captions")]
+    if published:
+        parts += ["## Published", _rows_table(published, "model")]
+    if {row.split for row in (*reference_points, *published)} - {split}:
+        parts.append(f"These rows are of other photos than ours (`{split}`), and so a guide, not a ranking.")
+    parts += ["## What the captions are like", _variety_table(evaluation)]
+    if evaluation["comparisons"]:
+        parts += ["## Which is better", _comparisons(evaluation["comparisons"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def label(system: str, evaluation: Mapping[str, Any]) -> str:
+    """What a system is called: "show_attend_tell, beam 5"."""
+    return f"{system.removesuffix('.greedy')}, {evaluation['decodings'][system]}"
+
+
+def _metrics_table(evaluation: Mapping[str, Any]) -> str:
+    models = evaluation["models"]
+    shown = [
+        metric for metric in (*METRICS, "SPICE") if all(metric in metrics for metrics in models.values())
+    ]
+    ordered = sorted(models, key=lambda name: -models[name]["CIDEr"]["value"])
+    best = {metric: max(models[name][metric]["value"] for name in models) for metric in shown}
+    rows = [
+        [label(name, evaluation), *(_value(models[name][metric], best[metric]) for metric in shown)]
+        for name in ordered
+    ]
+    return _markdown(["model", *(_SHORT.get(metric, metric) for metric in shown)], rows)
+
+
+def _value(interval: Mapping[str, float], best: float) -> str:
+    value = f"{100 * interval['value']:.1f}"
+    if interval["value"] == best:
+        value = f"**{value}**"
+    return f"{value} ({100 * interval['low']:.1f} to {100 * interval['high']:.1f})"
+
+
+def _rows_table(rows: Sequence[PublishedRow], what: str) -> str:
+    cells = [
+        [row.name, *(f"{row.values[metric]:g}" if metric in row.values else "" for metric in METRICS)]
+        for row in rows
+    ]
+    return _markdown(
+        [f"{what} (`{rows[0].split}`)", *(_SHORT.get(metric, metric) for metric in METRICS)], cells
+    )
+
+
+def _variety_table(evaluation: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            label(name, evaluation),
+            *(form.format(scale * metrics[key]["value"]) for key, (_, scale, form) in _VARIETY.items()),
+        ]
+        for name, metrics in evaluation["models"].items()
+    ]
+    return _markdown(["model", *(name for name, _, _ in _VARIETY.values())], rows)
+
+
+def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        [
+            f"{one['better']} over {one['than']}",
+            _SHORT.get(one["metric"], one["metric"]),
+            f"{100 * one['value']:+.1f} ({100 * one['low']:+.1f} to {100 * one['high']:+.1f})",
+            f"{100 * one['probability']:.1f} %",
+        ]
+        for one in comparisons
+    ]
+    note = (
+        "Paired bootstrap, both models on the same resampled photos; the last column: how often it is better."
+    )
+    return f"{note}\n\n{_markdown(['', 'metric', 'difference', 'better in'], rows)}"
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

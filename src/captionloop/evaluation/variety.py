@@ -1,0 +1,58 @@
+"""What metrics do not tell: how long captions are, and how much of the language they use."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from captionloop.scoring import Interval
+from captionloop.scoring.bootstrap import RESAMPLES, mean_interval
+
+_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
+
+
+def words_of(caption: str) -> list[str]:
+    """The words of a caption in lower case, without punctuation."""
+    return _WORD.findall(caption.lower())
+
+
+def variety(
+    captions: Mapping[str, str],
+    known: Iterable[str],
+    vocabulary: int,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> dict[str, Interval]:
+    """How varied captions are.
+
+    Args:
+        captions: by image id.
+        known: the captions of the training split.
+        vocabulary: how many words the model could say.
+        seed: of the intervals.
+        resamples: of the intervals.
+
+    Returns:
+        `length`: words in a caption. `unseen`: the share of captions that are in no training caption word for
+        word.
+        `distinct_captions`: the share of photos' captions that differ. `distinct_words`: how many.
+        `vocabulary_used`: their share of the vocabulary. The last three belong to these photos as a whole,
+        not to a sample of them, so their `low` and `high` are the value.
+    """
+    said = [words_of(caption) for caption in captions.values()]
+    seen = {tuple(words_of(caption)) for caption in known}
+    words = {word for caption in said for word in caption}
+    lengths = np.array([len(caption) for caption in said], float)
+    unseen = np.array([tuple(caption) not in seen for caption in said], float)
+    return {
+        "length": mean_interval(lengths, seed=seed, resamples=resamples),
+        "unseen": mean_interval(unseen, seed=seed, resamples=resamples),
+        "distinct_captions": _exactly(len(set(map(tuple, said))) / len(said)),
+        "distinct_words": _exactly(len(words)),
+        "vocabulary_used": _exactly(len(words) / vocabulary),
+    }
+
+
+def _exactly(value: float) -> Interval:
+    return Interval(float(value), float(value), float(value))
