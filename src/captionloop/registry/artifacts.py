@@ -1,0 +1,57 @@
+"""The files of a version, between a folder here and the artifacts of its MLflow run."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from captionloop.errors import RegistryError
+from captionloop.registry import connection
+from captionloop.registry.contents import damaged_files
+from captionloop.registry.model_version import ModelVersion
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+BUNDLE = "bundle"
+EVIDENCE = "evidence"
+GATE = "gate"
+
+
+def download_bundle(client: "MlflowClient", version: ModelVersion, folder: Path) -> None:
+    """Puts the version's bundle at `folder`, whole and checked file by file, or raises `RegistryError`."""
+    with _downloaded(client, version, BUNDLE, beside=folder) as partial:
+        damaged = damaged_files(partial, version.checksums)
+        if damaged:
+            raise RegistryError(
+                f"The artifacts of {version.name} version {version.version} are missing or damaged "
+                f"({', '.join(damaged)} in {version.source}): use another version, or register this one again"
+            )
+        _replace(partial, folder)
+
+
+def download_evidence(client: "MlflowClient", version: ModelVersion, folder: Path) -> bool:
+    """Puts at `folder` what was kept beside the version's bundle; False where there is nothing."""
+    with _downloaded(client, version, EVIDENCE, beside=folder) as partial:
+        if not partial.is_dir() or not any(partial.iterdir()):
+            return False
+        _replace(partial, folder)
+        return True
+
+
+@contextmanager
+def _downloaded(client: "MlflowClient", version: ModelVersion, part: str, beside: Path) -> Iterator[Path]:
+    """A part of a version's artifacts in a temporary folder on the same file system as `beside`."""
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{beside.name}.", dir=beside.parent) as scratch:
+        with connection.for_people(f"fetch the {part} of {version.name} version {version.version}"):
+            place = client.download_artifacts(version.run_id, f"{version.artifacts}/{part}", scratch)
+        yield Path(place)
+
+
+def _replace(partial: Path, folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+    partial.replace(folder)

@@ -1,0 +1,155 @@
+"""The champion called up against a candidate: which version it is, what it says, and how fast it is."""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from captionloop.corpus.photos import PhotoFolder
+from captionloop.errors import RegistryError
+from captionloop.registry.contents import fingerprint
+from captionloop.registry.evidence import KeptCaptions
+from captionloop.registry.model_registry import ModelRegistry
+from captionloop.registry.model_version import ModelVersion
+
+if TYPE_CHECKING:
+    from captionloop.captioner.captioner import Captioner
+
+BATCH = 32
+
+
+class EncodedPhotos(Mapping[str, bytes]):
+    """Photos by image id, each read from its folder when it is asked for."""
+
+    def __init__(self, folder: PhotoFolder, uris: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._uris = uris
+
+    def __getitem__(self, image_id: str) -> bytes:
+        return self._folder.read(self._uris[image_id])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._uris)
+
+    def __len__(self) -> int:
+        return len(self._uris)
+
+
+class Challenge(BaseModel):
+    """What is known of the champion that a candidate is measured against.
+
+    Attributes:
+        version: of the champion; None where there is none, and the candidate is to be the first.
+        evaluation_set: which photos and references `captions` belong to.
+        captions: what the champion says about each photo of the evaluation set.
+        champion_seconds: median from photo to caption, in turn with the candidate on the same photos.
+        candidate_seconds: the candidate's.
+        rolled_back: when the candidate itself had been rolled back, if it ever was.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int | None = None
+    evaluation_set: str = ""
+    captions: dict[str, str] = {}
+    champion_seconds: float | None = None
+    candidate_seconds: float | None = None
+    rolled_back: str | None = None
+
+
+def call_champion(
+    registry: ModelRegistry,
+    candidate: "Captioner",
+    photos: Mapping[str, bytes],
+    evaluation_set: str,
+    timed: int,
+) -> Challenge:
+    """Finds the champion, and has it caption the evaluation set unless it has done so before.
+
+    Args:
+        registry: where the champion is.
+        candidate: who challenges it.
+        photos: the evaluation set, encoded, by image id; read only as far as they are needed.
+        evaluation_set: its hash.
+        timed: how many of the photos both caption, in turn, for their speed.
+
+    Raises:
+        RegistryError: the champion's artifacts are missing or damaged.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        candidate.save(place / "candidate")
+        known = registry.with_fingerprint(fingerprint(place / "candidate"))
+        rolled_back = known.rolled_back if known else None
+        version = opponent(registry, known)
+        if version is None:
+            return Challenge(rolled_back=rolled_back)
+        champion = _loaded(registry, version, place / "champion")
+        champion_seconds, candidate_seconds = seconds_per_photo(
+            [champion, candidate], [photos[image_id] for image_id in list(photos)[:timed]]
+        )
+        kept = _kept(registry, version, place / "evidence", evaluation_set)
+        return Challenge(
+            version=version.version,
+            evaluation_set=evaluation_set,
+            captions=kept or caption_all(champion, photos),
+            champion_seconds=champion_seconds,
+            candidate_seconds=candidate_seconds,
+            rolled_back=rolled_back,
+        )
+
+
+def opponent(registry: ModelRegistry, candidate: ModelVersion | None) -> ModelVersion | None:
+    """The version that the candidate must not be worse than.
+
+    It is the champion; for a candidate that is the champion already (its registration was repeated), the one
+    that it replaced, so that the decision comes out as it did before.
+    """
+    champion = registry.champion()
+    if champion is None or candidate is None or champion.version != candidate.version:
+        return champion
+    return registry.previous()
+
+
+def caption_all(captioner: "Captioner", photos: Mapping[str, bytes]) -> dict[str, str]:
+    """What a captioner says about every photo, by image id."""
+    image_ids, said = list(photos), []
+    for start in range(0, len(image_ids), BATCH):
+        batch = [photos[image_id] for image_id in image_ids[start : start + BATCH]]
+        said += [captioned.best.text for captioned in captioner.caption(batch)]
+    return dict(zip(image_ids, said, strict=True))
+
+
+def seconds_per_photo(captioners: Sequence["Captioner"], photos: Sequence[bytes]) -> list[float]:
+    """Median time from photo to caption of each captioner, taken in turn so that all see the same load."""
+    for captioner in captioners:
+        captioner.caption(photos[:1])  # makes the encoder's runtime, and warms the caches
+    taken: list[list[float]] = [[] for _ in captioners]
+    for photo in photos:
+        for captioner, times in zip(captioners, taken, strict=True):
+            start = perf_counter()
+            captioner.caption([photo])
+            times.append(perf_counter() - start)
+    return [median(times) for times in taken]
+
+
+def _loaded(registry: ModelRegistry, version: ModelVersion, place: Path) -> "Captioner":
+    from captionloop.captioner.captioner import Captioner
+
+    return Captioner.load(registry.fetch(version.version, place))
+
+
+def _kept(
+    registry: ModelRegistry, version: ModelVersion, place: Path, evaluation_set: str
+) -> dict[str, str] | None:
+    """The champion's captions from when it was registered, where they are of this evaluation set."""
+    folder = registry.fetch_evidence(version.version, place)
+    try:
+        kept = KeptCaptions.load(folder) if folder else None
+    except RegistryError:
+        return None
+    return kept.captions if kept and kept.evaluation_set == evaluation_set else None

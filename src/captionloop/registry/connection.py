@@ -1,0 +1,111 @@
+"""The way to an MLflow store: where it is, whether it answers, and its errors as lines for people."""
+
+import os
+import socket
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from captionloop.errors import RegistryError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+SQLITE = "sqlite:///"
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
+SECONDS_TO_ANSWER = 5.0
+
+
+def project_tracking_uri(project: Path, env: str | None = None) -> str:
+    """The store of a project: `MLFLOW_TRACKING_URI` if it is set, else what the project's `mlflow.yml` says.
+
+    `env` is the Kedro environment (default: `KEDRO_ENV`, else `local`). Raises `RegistryError` where
+    neither says.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI") or _configured_uri(
+        project, env or os.environ.get("KEDRO_ENV")
+    )
+    if given is None:
+        raise RegistryError(
+            f"No MLflow store is configured in {project / 'conf'}: "
+            "run the command inside the project's folder, or set MLFLOW_TRACKING_URI"
+        )
+    return anchored(given, project)
+
+
+def _configured_uri(project: Path, env: str | None) -> str | None:
+    from kedro.config import MissingConfigException, OmegaConfigLoader
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Kedro uses a name that OmegaConf is giving up
+        loader = OmegaConfigLoader(
+            conf_source=str(project / "conf"),
+            env=env,
+            base_env="base",
+            default_run_env="local",
+            config_patterns={"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
+        )
+        try:
+            uri = loader["mlflow"].get("server", {}).get("mlflow_tracking_uri")
+        except MissingConfigException:
+            return None
+    return str(uri) if uri else None
+
+
+def anchored(uri: str, project: Path) -> str:
+    """The same store from wherever it is called: a relative SQLite file lies in the project's folder."""
+    if not uri.startswith(SQLITE):
+        return uri
+    return SQLITE + str(project.resolve() / uri.removeprefix(SQLITE))
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a store already. Looking at a registry must not create one."""
+    return not uri.startswith(SQLITE) or Path(uri.removeprefix(SQLITE)).is_file()
+
+
+def connect(uri: str) -> "MlflowClient":
+    """A client for the store. Raises `RegistryError` within seconds where no server answers.
+
+    MLflow itself would go on trying a server that is away for some minutes.
+    """
+    address = urlsplit(uri)
+    if address.hostname and not uri.startswith(SQLITE):
+        port = address.port or PORTS.get(address.scheme.split("+")[0], 80)
+        try:
+            socket.create_connection((address.hostname, port), timeout=SECONDS_TO_ANSWER).close()
+        except OSError as error:
+            raise RegistryError(
+                f"The MLflow store {address.scheme}://{address.hostname}:{port} does not answer ({error}): "
+                "start it, or correct MLFLOW_TRACKING_URI or conf/*/mlflow.yml"
+            ) from error
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    with for_people(f"open the MLflow store {without_password(uri)}"):
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def for_people(attempt: str) -> Iterator[None]:
+    """Turns what MLflow, its database and its network raise into one line."""
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, RequestException, OSError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RegistryError(f"Could not {attempt}: {first_line}") from error
+
+
+def without_password(uri: str) -> str:
+    """The address as it may be shown."""
+    address = urlsplit(uri)
+    if not address.password:
+        return uri
+    return uri.replace(f":{address.password}@", ":***@")

@@ -1,0 +1,46 @@
+"""A candidate with all that was found out about it, entered into the registry."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from captionloop.registry.evidence import KeptCaptions
+from captionloop.registry.gate import GateDecision
+from captionloop.registry.model_registry import ModelRegistry
+from captionloop.registry.model_version import ModelVersion
+from captionloop.scoring import METRICS
+
+if TYPE_CHECKING:
+    from captionloop.captioner.captioner import Captioner
+
+
+def enter(
+    registry: ModelRegistry,
+    candidate: "Captioner",
+    kept: KeptCaptions,
+    decision: GateDecision,
+    report: str,
+) -> ModelVersion:
+    """Registers the candidate with its captions and the gate's decision, and promotes it if that says so.
+
+    Repeated after being killed anywhere, it ends in the same state.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        candidate.save(place / "bundle")
+        kept.save(place / "evidence")
+        version = registry.register(
+            place / "bundle",
+            evidence=place / "evidence",
+            metrics=_point_values(candidate.metrics),
+            lineage={"model": candidate.name, **candidate.lineage},
+        )
+    registry.record_decision(version.version, decision, report)
+    if decision.promoted:
+        registry.promote(version.version)
+    return registry.version(version.version)
+
+
+def _point_values(metrics: dict[str, Any]) -> dict[str, float]:
+    """`{metric: value}` from a bundle's `metrics.json`, whose metrics have intervals."""
+    return {name: float(metrics[name]["value"]) for name in METRICS if name in metrics}

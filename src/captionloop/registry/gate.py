@@ -1,0 +1,268 @@
+"""The promotion gate: whether a candidate may take the champion's place.
+
+The claim it makes is one of *non-inferiority*: promoted is a candidate whose CIDEr, by the 95 % interval
+of a paired bootstrap over the photos (Koehn 2004, "Statistical significance tests for machine translation
+evaluation"), is not lower than the champion's by more than a margin, and which breaks no guardrail.
+docs/gate.md says how the margin was chosen and how often the gate errs.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+from captionloop.errors import RegistryError
+from captionloop.registry.evidence import Evidence
+from captionloop.scoring import paired_bootstrap
+
+PRIMARY = "CIDEr"
+GUARDED = ("BLEU-4", "METEOR", "ROUGE-L")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Guardrails(BaseModel):
+    """How far a candidate may stray from the champion in what CIDEr does not see."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    largest_drop: Share = 0.10
+    """Of every other metric, as a share of the champion's value."""
+    slowest: PositiveFloat = 1.5
+    """Median seconds per photo, as a multiple of the champion's."""
+    shortest: PositiveFloat = 0.75
+    """Mean words per caption, as a multiple of the champion's."""
+    longest: PositiveFloat = 1.35
+    fewest_words: PositiveFloat = 0.7
+    """Distinct words over all captions, as a multiple of the champion's."""
+
+
+class Floors(BaseModel):
+    """What a first version must reach, when there is no champion to compare it with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cider: PositiveFloat = 0.10
+    """A random training caption of Flickr8k scores 0.03."""
+    words: PositiveInt = 20
+    """Distinct words over all captions."""
+    captions: Share = 0.05
+    """Distinct captions as a share of the photos: one caption for everything is not captioning."""
+    shortest: PositiveFloat = 3.0
+    """Mean words per caption."""
+    longest: PositiveFloat = 30.0
+
+
+class GateParameters(BaseModel):
+    """How the gate decides."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    margin: PositiveFloat = 0.03
+    """CIDEr that may be lost unnoticed: 0.03 is 3 points. See docs/gate.md before changing it."""
+    resamples: Annotated[int, Field(ge=200)] = 2000
+    seed: int = 0
+    guardrails: Guardrails = Guardrails()
+    floors: Floors = Floors()
+
+
+class Difference(BaseModel):
+    """Candidate minus champion, with the 95 % interval of the paired bootstrap."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: float
+    low: float
+    high: float
+
+
+class Check(BaseModel):
+    """One thing that was looked at."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    value: float
+    bound: Literal["at least", "at most"]
+    limit: float
+    passed: bool
+    champion: float | None = None
+
+    @classmethod
+    def at_least(cls, name: str, value: float, limit: float, champion: float | None = None) -> "Check":
+        """Passed from `limit` upwards."""
+        return cls(
+            name=name, value=value, bound="at least", limit=limit, passed=value >= limit, champion=champion
+        )
+
+    @classmethod
+    def at_most(cls, name: str, value: float, limit: float, champion: float | None = None) -> "Check":
+        """Passed up to `limit`."""
+        return cls(
+            name=name, value=value, bound="at most", limit=limit, passed=value <= limit, champion=champion
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} is {self.value:.4g}, {self.bound} {self.limit:.4g} is wanted"
+
+
+class GateDecision(BaseModel):
+    """Whether the candidate is promoted, why, and everything that was looked at."""
+
+    model_config = ConfigDict(frozen=True)
+
+    promoted: bool
+    reason: str
+    candidate: str
+    champion: str | None
+    evaluation_set: str
+    photos: int
+    margin: float
+    seed: int
+    difference: Difference | None
+    checks: tuple[Check, ...]
+
+
+def decide(candidate: Evidence, champion: Evidence | None, parameters: GateParameters) -> GateDecision:
+    """Compares the candidate with the champion on the same photos and references.
+
+    Without a champion the candidate is promoted where it passes the sanity floors. The same input always
+    gives the same decision. Raises `RegistryError` where the two were not evaluated on the same set: there
+    is nothing to compare then.
+    """
+    if champion is None:
+        return _first(candidate, parameters)
+    _refuse_unless_same_set(candidate, champion)
+    difference = _difference(candidate, champion, parameters)
+    inferiority = Check.at_least(
+        f"{PRIMARY} difference, low end of the 95 % interval", difference.low, -parameters.margin
+    )
+    guardrails = _guardrails(candidate, champion, parameters.guardrails)
+    checks = (inferiority, _no_empty_captions(candidate), *guardrails)
+    return _decision(
+        candidate,
+        parameters,
+        checks,
+        reason=_reason(difference, parameters.margin, champion.name, checks),
+        champion=champion.name,
+        difference=difference,
+    )
+
+
+def refuse_rolled_back(decision: GateDecision, rolled_back: str) -> GateDecision:
+    """The decision about a model that people took out of service before: it does not return by itself."""
+    reason = (
+        f"Not promoted: this very model was rolled back on {rolled_back}; if that was a mistake, promote it "
+        f"by hand with captionloop models promote. The gate alone would have said: {decision.reason}"
+    )
+    return decision.model_copy(update={"promoted": False, "reason": reason})
+
+
+def _decision(
+    candidate: Evidence,
+    parameters: GateParameters,
+    checks: tuple[Check, ...],
+    *,
+    reason: str,
+    champion: str | None = None,
+    difference: Difference | None = None,
+) -> GateDecision:
+    return GateDecision(
+        promoted=all(check.passed for check in checks),
+        reason=reason,
+        candidate=candidate.name,
+        champion=champion,
+        evaluation_set=candidate.evaluation_set,
+        photos=len(candidate.captions),
+        margin=parameters.margin,
+        seed=parameters.seed,
+        difference=difference,
+        checks=checks,
+    )
+
+
+def _first(candidate: Evidence, parameters: GateParameters) -> GateDecision:
+    floors, photos = parameters.floors, max(len(candidate.captions), 1)
+    checks = (
+        Check.at_least(PRIMARY, candidate.scores.values[PRIMARY], floors.cider),
+        _no_empty_captions(candidate),
+        Check.at_least("distinct words", candidate.distinct_words, floors.words),
+        Check.at_least("distinct captions per photo", candidate.distinct_captions / photos, floors.captions),
+        Check.at_least("words per caption", candidate.mean_length, floors.shortest),
+        Check.at_most("words per caption", candidate.mean_length, floors.longest),
+    )
+    failed = [check for check in checks if not check.passed]
+    reason = (
+        "Not promoted: there is no champion yet, and a first version must pass every sanity floor; "
+        f"{failed[0]}."
+        if failed
+        else "Promoted: there is no champion yet, and the candidate passes every sanity floor."
+    )
+    return _decision(candidate, parameters, checks, reason=reason)
+
+
+def _refuse_unless_same_set(candidate: Evidence, champion: Evidence) -> None:
+    if candidate.evaluation_set != champion.evaluation_set:
+        raise RegistryError(
+            f"{candidate.name} and {champion.name} cannot be compared: they were evaluated on different sets "
+            f"({candidate.evaluation_set[:12]} and {champion.evaluation_set[:12]}); "
+            "evaluate both on the same photos and references"
+        )
+    if set(candidate.captions) != set(champion.captions):
+        missing = len(set(candidate.captions) ^ set(champion.captions))
+        raise RegistryError(
+            f"{candidate.name} and {champion.name} cannot be compared: {missing} photos have a caption "
+            "of only one of them; evaluate both on the same photos"
+        )
+
+
+def _difference(candidate: Evidence, champion: Evidence, parameters: GateParameters) -> Difference:
+    found = paired_bootstrap(
+        champion.scores, candidate.scores, PRIMARY, seed=parameters.seed, resamples=parameters.resamples
+    ).interval
+    return Difference(value=found.value, low=found.low, high=found.high)
+
+
+def _no_empty_captions(candidate: Evidence) -> Check:
+    return Check.at_most("empty captions", candidate.empty_captions, 0)
+
+
+def _guardrails(candidate: Evidence, champion: Evidence, limits: Guardrails) -> list[Check]:
+    new, old = candidate.scores.values, champion.scores.values
+    checks = [
+        Check.at_least(metric, new[metric], (1 - limits.largest_drop) * old[metric], champion=old[metric])
+        for metric in GUARDED
+        if metric in new and metric in old
+    ]
+    length, words = champion.mean_length, champion.distinct_words
+    checks += [
+        Check.at_least("words per caption", candidate.mean_length, limits.shortest * length, champion=length),
+        Check.at_most("words per caption", candidate.mean_length, limits.longest * length, champion=length),
+        Check.at_least(
+            "distinct words", candidate.distinct_words, limits.fewest_words * words, champion=words
+        ),
+    ]
+    fast, slow = champion.seconds_per_photo, candidate.seconds_per_photo
+    if fast is not None and slow is not None:
+        checks.append(Check.at_most("seconds per photo", slow, limits.slowest * fast, champion=fast))
+    return checks
+
+
+def _reason(difference: Difference, margin: float, champion: str, checks: tuple[Check, ...]) -> str:
+    interval = f"{difference.value:+.3f}, 95 % interval {difference.low:+.3f} to {difference.high:+.3f}"
+    failed = [check for check in checks[1:] if not check.passed]
+    if not checks[0].passed:
+        verdict = "is worse" if difference.high < -margin else "may be worse"
+        return (
+            f"Not promoted: {PRIMARY} {verdict} than that of {champion} by more than the margin "
+            f"of {margin:g} (difference {interval})."
+        )
+    if failed:
+        return (
+            f"Not promoted: {PRIMARY} holds against {champion} (difference {interval}), "
+            f"but a guardrail broke: {'; '.join(map(str, failed))}."
+        )
+    verdict = "better" if difference.low > 0 else f"no worse within the margin of {margin:g}"
+    return (
+        f"Promoted: {PRIMARY} is {verdict} than that of {champion} (difference {interval}); "
+        "no guardrail broke."
+    )

@@ -1,0 +1,42 @@
+"""The gate's decision as a page that a person reads."""
+
+from captionloop.registry.gate import Check, GateDecision
+
+
+def gate_report(decision: GateDecision) -> str:
+    """Markdown: the verdict, the comparison, and a table of everything that was looked at."""
+    return "\n".join(
+        [
+            f"# {'Promoted' if decision.promoted else 'Not promoted'}: {decision.candidate}",
+            "",
+            decision.reason,
+            "",
+            *_comparison(decision),
+            "| check | candidate | champion | wanted | |",
+            "|---|---:|---:|---:|---|",
+            *(_row(check) for check in decision.checks),
+            "",
+            f"Evaluation set: {decision.photos} photos, `{decision.evaluation_set[:12]}`. "
+            f"Bootstrap seed {decision.seed}. How the gate decides: docs/gate.md.",
+            "",
+        ]
+    )
+
+
+def _comparison(decision: GateDecision) -> list[str]:
+    difference = decision.difference
+    if difference is None:
+        return []
+    return [
+        f"CIDEr against {decision.champion}: **{100 * difference.value:+.1f} points**, 95 % interval "
+        f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}; "
+        f"its low end must lie above {-100 * decision.margin:+.1f} (the margin).",
+        "",
+    ]
+
+
+def _row(check: Check) -> str:
+    champion = "" if check.champion is None else f"{check.champion:.4g}"
+    sign = "≥" if check.bound == "at least" else "≤"
+    verdict = "passed" if check.passed else "**failed**"
+    return f"| {check.name} | {check.value:.4g} | {champion} | {sign} {check.limit:.4g} | {verdict} |"

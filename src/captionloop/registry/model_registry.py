@@ -1,0 +1,272 @@
+"""The registered captioner: versions, aliases, promotion and rollback, kept in MLflow.
+
+Every step can be repeated: a process that was killed anywhere in here is started again and ends in the
+same state. A version is created last, in one transaction with all its tags, so a version that exists is
+complete.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from captionloop.errors import RegistryError
+from captionloop.registry import artifacts, connection, model_version
+from captionloop.registry.contents import checksums, damaged_files, fingerprint
+from captionloop.registry.model_version import ModelVersion
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from captionloop.registry.gate import GateDecision
+
+logger = logging.getLogger(__name__)
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+PREVIOUS = "previous"
+NONE_YET = "no model is registered yet; make one with make demo"
+
+
+class ModelRegistry:
+    """The versions of one registered model in an MLflow store.
+
+    `champion` is what is served, `challenger` the newest candidate, `previous` the champion that a
+    rollback returns to. New artifacts go to the MLflow run `run_id`, or, without one, to a run of their
+    own in `experiment`. Every method raises `RegistryError` where the store cannot be reached.
+    """
+
+    def __init__(
+        self,
+        tracking_uri: str,
+        name: str = "captioner",
+        experiment: str = "captionloop",
+        run_id: str | None = None,
+    ) -> None:
+        self.tracking_uri = tracking_uri
+        self.name = name
+        self.experiment = experiment
+        self.run_id = run_id
+
+    def versions(self) -> list[ModelVersion]:
+        """All versions, the newest first."""
+        if not connection.exists(self.tracking_uri):
+            return []
+        with connection.for_people(f"list the versions of {self.name}"):
+            found = self._client.search_model_versions(f"name='{self.name}'", max_results=10_000)
+            # Found by search, versions do not know their aliases: these come with the model itself.
+            aliases = self._client.get_registered_model(self.name).aliases if found else {}
+        versions = [_named(ModelVersion.from_mlflow(each), aliases) for each in found]
+        return sorted(versions, key=lambda version: version.version, reverse=True)
+
+    def version(self, version_or_alias: int | str) -> ModelVersion:
+        """One version by its number (`3`, `"3"`, `"v3"`) or alias.
+
+        Raises `RegistryError` where there is none.
+        """
+        asked = str(version_or_alias)
+        number = asked.removeprefix("v")
+        versions = self.versions()
+        for version in versions:
+            if asked in version.aliases or (number.isdecimal() and int(number) == version.version):
+                return version
+        known = ", ".join(str(version.version) for version in versions)
+        raise RegistryError(
+            f"There is no {self.name} {asked} in the registry: "
+            + (f"the versions are {known}, see captionloop models list" if known else NONE_YET)
+        )
+
+    def champion(self) -> ModelVersion | None:
+        """The version that is served, or None where nothing was promoted yet."""
+        return self._with_alias(CHAMPION)
+
+    def challenger(self) -> ModelVersion | None:
+        """The newest candidate, promoted or not, or None in an empty registry."""
+        return self._with_alias(CHALLENGER)
+
+    def previous(self) -> ModelVersion | None:
+        """The champion that a rollback returns to, or None."""
+        champion = self.champion()
+        return None if champion is None or champion.replaced is None else self.version(champion.replaced)
+
+    def with_fingerprint(self, wanted: str) -> ModelVersion | None:
+        """The version that holds this very model, or None."""
+        same = [version for version in self.versions() if version.fingerprint == wanted]
+        return same[-1] if same else None
+
+    def register(
+        self,
+        bundle: Path,
+        *,
+        evidence: Path | None = None,
+        metrics: Mapping[str, float] | None = None,
+        lineage: Mapping[str, Any] | None = None,
+    ) -> ModelVersion:
+        """Makes the bundle a version and the challenger; the same model again gives the version it already
+        has.
+
+        `evidence` is a folder kept beside the bundle: what it captioned, for later comparisons. The
+        artifacts go to the registry's MLflow run, or to a run of their own. Raises `BundleError` where
+        `bundle` is not a bundle, or a damaged one.
+        """
+        mark = fingerprint(bundle)
+        version = self.with_fingerprint(mark)
+        if version is None:
+            described = model_version.description_tags(metrics or {}, lineage or {})
+            version = self._create(bundle, mark, described, evidence)
+            logger.info("Registered %s version %d", self.name, version.version)
+        self._point(CHALLENGER, version.version)
+        return self.version(version.version)
+
+    def record_decision(self, version: int, decision: "GateDecision", report: str) -> ModelVersion:
+        """Writes the gate's decision on the version: as tags, and as `gate.json` and `gate.md`."""
+        held = self.version(version)
+        folder = f"{held.artifacts}/{artifacts.GATE}"
+        with connection.for_people(f"write the gate's decision on {self.name} version {version}"):
+            self._client.log_text(held.run_id, decision.model_dump_json(indent=2), f"{folder}/gate.json")
+            self._client.log_text(held.run_id, report, f"{folder}/gate.md")
+            for key, value in model_version.decision_tags(decision).items():
+                self._tag(version, key, value)
+        return self.version(version)
+
+    def promote(self, version: int | str) -> ModelVersion:
+        """Makes a version the champion and remembers which one it replaced.
+
+        Promoting the champion changes nothing.
+        """
+        chosen, champion = self.version(version), self.champion()
+        if champion is not None and champion.version == chosen.version:
+            return chosen
+        if champion is not None:
+            with connection.for_people(f"promote {self.name} version {chosen.version}"):
+                self._tag(chosen.version, model_version.REPLACED, str(champion.version))
+            self._point(PREVIOUS, champion.version)
+        self._point(CHAMPION, chosen.version)
+        if chosen.rolled_back:
+            with connection.for_people(f"promote {self.name} version {chosen.version}"):
+                self._client.delete_model_version_tag(
+                    self.name, str(chosen.version), model_version.ROLLED_BACK
+                )
+        return self.version(chosen.version)
+
+    def rollback(self) -> ModelVersion:
+        """Gives the champion's place back to the version it replaced, and returns that one.
+
+        The version that is left stays registered, marked as rolled back. Raises `RegistryError` where
+        there is nothing to go back to.
+        """
+        champion, previous = self.champion(), self.previous()
+        if champion is None:
+            raise RegistryError(f"Nothing to roll back: {self.name} has no champion yet")
+        if previous is None:
+            raise RegistryError(
+                f"Nothing to roll back to: {self.name} version {champion.version} is the first champion; "
+                "choose another one by hand with captionloop models promote"
+            )
+        with connection.for_people(f"roll {self.name} back to version {previous.version}"):
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            self._tag(champion.version, model_version.ROLLED_BACK, now)
+        self._point(CHAMPION, previous.version)
+        self._point_previous_of(previous)
+        return self.version(previous.version)
+
+    def fetch(self, version_or_alias: int | str, folder: Path) -> Path:
+        """Copies a version's bundle to `folder`, checked file by file, and returns the folder.
+
+        A folder that already holds this bundle is left as it is; a download that was cut off leaves none.
+        Raises `RegistryError` where the version is unknown, or its artifacts are missing or damaged.
+        """
+        version = self.version(version_or_alias)
+        if damaged_files(folder, version.checksums):
+            artifacts.download_bundle(self._client, version, folder)
+        return folder
+
+    def fetch_evidence(self, version_or_alias: int | str, folder: Path) -> Path | None:
+        """Copies to `folder` what was kept beside a version's bundle; None where there is nothing."""
+        version = self.version(version_or_alias)
+        try:
+            return folder if artifacts.download_evidence(self._client, version, folder) else None
+        except RegistryError as error:
+            logger.warning("%s", error)
+            return None
+
+    @cached_property
+    def _client(self) -> "MlflowClient":
+        return connection.connect(self.tracking_uri)
+
+    def _with_alias(self, alias: str) -> ModelVersion | None:
+        return next((version for version in self.versions() if alias in version.aliases), None)
+
+    def _create(
+        self,
+        bundle: Path,
+        mark: str,
+        described: Mapping[str, str],
+        evidence: Path | None,
+    ) -> ModelVersion:
+        place = f"{self.name}/{mark[:12]}"
+        tags = {
+            model_version.FINGERPRINT: mark,
+            model_version.CHECKSUMS: json.dumps(checksums(bundle)),
+            model_version.ARTIFACTS: place,
+            **described,
+        }
+        with connection.for_people(f"register {bundle} as a version of {self.name}"):
+            client = self._client
+            run = client.get_run(self.run_id) if self.run_id else self._own_run(mark)
+            client.log_artifacts(run.info.run_id, str(bundle), f"{place}/{artifacts.BUNDLE}")
+            if evidence is not None:
+                client.log_artifacts(run.info.run_id, str(evidence), f"{place}/{artifacts.EVIDENCE}")
+            self._ensure_model()
+            source = f"{run.info.artifact_uri}/{place}/{artifacts.BUNDLE}"
+            created = client.create_model_version(self.name, source, run.info.run_id, tags=tags)
+            if self.run_id is None:
+                client.set_terminated(run.info.run_id)
+        return ModelVersion.from_mlflow(created)
+
+    def _own_run(self, mark: str) -> Any:
+        """The run that holds this model's artifacts: the one begun before a crash, else a new one."""
+        client = self._client
+        known = client.get_experiment_by_name(self.experiment)
+        experiment = known.experiment_id if known else client.create_experiment(self.experiment)
+        begun = client.search_runs(
+            [experiment], f"tags.`{model_version.FINGERPRINT}` = '{mark}'", max_results=1
+        )
+        if begun:
+            return begun[0]
+        return client.create_run(
+            experiment, run_name=f"register {mark[:12]}", tags={model_version.FINGERPRINT: mark}
+        )
+
+    def _ensure_model(self) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _tag(self, version: int, key: str, value: str) -> None:
+        self._client.set_model_version_tag(self.name, str(version), key, value)
+
+    def _point(self, alias: str, version: int) -> None:
+        with connection.for_people(f"make version {version} of {self.name} the {alias}"):
+            self._client.set_registered_model_alias(self.name, alias, str(version))
+
+    def _point_previous_of(self, champion: ModelVersion) -> None:
+        """Lets the alias `previous`, which MLflow's pages show, follow what the champion replaced."""
+        if champion.replaced is not None:
+            self._point(PREVIOUS, champion.replaced)
+            return
+        with connection.for_people(f"clear the alias {PREVIOUS} of {self.name}"):
+            self._client.delete_registered_model_alias(self.name, PREVIOUS)
+
+
+def _named(version: ModelVersion, aliases: Mapping[str, Any]) -> ModelVersion:
+    names = tuple(sorted(alias for alias, number in aliases.items() if int(number) == version.version))
+    return replace(version, aliases=names)
