@@ -1,0 +1,93 @@
+"""The nodes of data validation."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import Field
+
+from captionloop.corpus.expectations import Expected
+from captionloop.corpus.inspection import PhotoFacts, inspect_photos
+from captionloop.corpus.photos import PhotoFolder
+from captionloop.corpus.tables import RawCorpus
+from captionloop.corpus.validation import validate
+from captionloop.errors import CorpusError
+
+logger = logging.getLogger(__name__)
+
+
+class ValidationParameters(Expected):
+    """The rules, and what to do with a corpus that breaks them."""
+
+    on_failure: Literal["stop", "quarantine"] = "quarantine"
+    report: str = Field("validation_report.json", description="where the report lies, to tell people")
+
+
+@dataclass(frozen=True)
+class InspectedPhotos:
+    """What was found in the photo folder: the facts of each image's photo, and the names of all files."""
+
+    facts: list[PhotoFacts]
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class CheckedTables:
+    """The rows that broke no rule."""
+
+    images: pd.DataFrame
+    captions: pd.DataFrame
+
+
+def inspect_corpus(
+    corpus: RawCorpus, photos: PhotoFolder, parameters: ValidationParameters
+) -> InspectedPhotos:
+    """Reads, decodes and hashes every photo of the corpus once."""
+    names = photos.names()
+    return InspectedPhotos(inspect_photos(photos, corpus.images["uri"].tolist(), parameters.photo), names)
+
+
+def check_corpus(
+    corpus: RawCorpus, photos: InspectedPhotos, parameters: ValidationParameters
+) -> tuple[CheckedTables, pd.DataFrame, dict[str, Any], Mapping[str, bytes]]:
+    """Sorts the rows by the expectations. Reports are written whatever they say; `release_tables` decides."""
+    result = validate(corpus, photos.facts, photos.names, parameters)
+    logger.info("Validation: %s", _summary(result.report))
+    return CheckedTables(result.images, result.captions), result.quarantine, result.report, result.pages
+
+
+def release_tables(
+    checked: CheckedTables, report: Mapping[str, Any], parameters: ValidationParameters
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Hands the sound rows on.
+
+    Raises:
+        CorpusError: none is left; or rows are in quarantine and `on_failure` is `stop`.
+    """
+    where = f"see {parameters.report}"
+    if checked.images.empty:
+        raise CorpusError(f"Nothing is left of the corpus after validation ({_summary(report)}): {where}")
+    if parameters.on_failure == "stop" and any(report["quarantine"].values()):
+        raise CorpusError(
+            f"The corpus breaks its rules ({_summary(report)}): mend it, or go on without these rows with "
+            f"on_failure: quarantine; {where}"
+        )
+    broken = [
+        each["expectation"]
+        for each in report["expectations"]
+        if each["suite"].startswith("released") and not each["success"]
+    ]
+    if broken:
+        raise CorpusError(f"The released tables break their contract ({'; '.join(broken)}): {where}")
+    return checked.images, checked.captions
+
+
+def _summary(report: Mapping[str, Any]) -> str:
+    released, read = report["released"], report["read"]
+    images, captions = sum(released["images"].values()), sum(released["captions"].values())
+    parts = [f"{images} of {read['images']} images and {captions} of {read['captions']} captions are sound"]
+    for kind, reasons in report["quarantine"].items():
+        parts += [f"{count} {kind}{'s' if count > 1 else ''}: {reason}" for reason, count in reasons.items()]
+    return "; ".join(parts)

@@ -1,0 +1,52 @@
+"""The nodes of encoder adaptation."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from captionloop.corpus.photos import PhotoFolder
+from captionloop.vision.concepts import choose_concepts
+from captionloop.vision.encoder import Encoder
+from captionloop.vision.parameters import AdaptationParameters, EncoderParameters
+from captionloop.vision.weights import PretrainedWeights
+
+History = dict[str, list[dict[str, float]]]
+
+
+def find_concepts(
+    images: pd.DataFrame, captions: pd.DataFrame, parameters: AdaptationParameters
+) -> pd.DataFrame:
+    """The words of the training captions that say something about the picture."""
+    train = images.loc[images["split"] == "train", "image_id"]
+    return choose_concepts(captions[captions["image_id"].isin(train)], parameters.concepts)
+
+
+def build_encoder(weights: PretrainedWeights, parameters: EncoderParameters) -> Encoder:
+    """The encoder as it is before it has seen the corpus: with the weights it was given, or random ones."""
+    return Encoder.build(parameters.spec(), weights.tensors(parameters.architecture), parameters.seed)
+
+
+def adapt_encoder(  # noqa: PLR0917 - the inputs of the node
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    concepts: pd.DataFrame,
+    photos: PhotoFolder,
+    encoder: Encoder,
+    parameters: AdaptationParameters,
+    workbench: Path,
+) -> tuple[Encoder, pd.DataFrame, History]:
+    """Teaches the encoder to name the concepts; with no epochs to teach it in, it stays as it is."""
+    from captionloop.vision.teaching import history, no_curves, teach
+
+    if parameters.epochs == 0:
+        return encoder, no_curves(), history(no_curves())
+    taught = teach(images, captions, concepts["concept"].tolist(), photos, encoder, parameters, workbench)
+    return taught.encoder, taught.curves, history(taught.curves)
+
+
+def draw_curves(curves: pd.DataFrame) -> Any:
+    """Loss and mean average precision over the epochs."""
+    from captionloop.vision.curves import curves_figure
+
+    return curves_figure(curves)

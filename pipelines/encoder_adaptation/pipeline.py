@@ -1,0 +1,44 @@
+"""Teaches the encoder the corpus's own visual concepts: how cached features can still be tuned."""
+
+from captionloop.pipelines.encoder_adaptation import nodes
+from kedro.pipeline import Node, Pipeline
+
+
+def create_pipeline(**_: object) -> Pipeline:
+    """images, captions, raw_photos, pretrained_weights -> concepts, encoder, encoder_curves."""
+    return Pipeline(
+        [
+            Node(
+                nodes.find_concepts,
+                inputs=["images", "captions", "params:encoder_adaptation"],
+                outputs="concepts",
+                name="find_concepts",
+            ),
+            Node(
+                nodes.build_encoder,
+                inputs=["pretrained_weights", "params:encoder"],
+                outputs="initial_encoder",
+                name="build_encoder",
+            ),
+            Node(
+                nodes.adapt_encoder,
+                inputs=[
+                    "images",
+                    "captions",
+                    "concepts",
+                    "raw_photos",
+                    "initial_encoder",
+                    "params:encoder_adaptation",
+                    "encoder_workbench",
+                ],
+                outputs=["encoder", "encoder_curves", "encoder_metrics"],
+                name="adapt_encoder",
+            ),
+            Node(
+                nodes.draw_curves,
+                inputs="encoder_curves",
+                outputs="encoder_curves_figure",
+                name="draw_encoder_curves",
+            ),
+        ]
+    )

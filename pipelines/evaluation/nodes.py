@@ -1,0 +1,183 @@
+"""The nodes of evaluation: what goes in, what comes out, and which part of the library does it."""
+
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from captionloop.evaluation.calibration import CalibrationReport, as_calibration, calibrate
+from captionloop.evaluation.card import TrainingData, model_card, unsaid_words
+from captionloop.evaluation.gallery import Exhibit, choose, gallery_figure, square
+from captionloop.evaluation.hypotheses import Hypotheses, all_systems, caption_split
+from captionloop.evaluation.latency import latencies, measure_latency
+from captionloop.evaluation.parameters import EvaluationParameters
+from captionloop.evaluation.plots import curves_figure, pareto_figure, reliability_figure
+from captionloop.evaluation.report import evaluation_report, tracked
+from captionloop.evaluation.split import EvaluationSet, evaluation_set, training_captions
+from captionloop.evaluation.table import evaluation_table
+from captionloop.scoring import Scores, score_systems
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from captionloop.captioner.captioner import Captioner
+    from captionloop.corpus.photos import PhotoFolder
+    from captionloop.vision.features import CachedFeatures
+else:  # Kedro resolves the hints of nodes; torch and matplotlib are not worth importing for that.
+    Figure = Captioner = PhotoFolder = CachedFeatures = Any
+
+Json = dict[str, Any]
+
+
+def choose_photos(
+    images: pd.DataFrame, captions: pd.DataFrame, parameters: EvaluationParameters
+) -> tuple[Json, Json]:
+    """The photos to score captions on, and those to calibrate confidences on, each with its references."""
+    splits = (parameters.split, parameters.calibration.split)
+    scored, calibrated = (evaluation_set(images, captions, split) for split in splits)
+    return scored.model_dump(mode="json"), calibrated.model_dump(mode="json")
+
+
+def describe_training_data(
+    images: pd.DataFrame, captions: pd.DataFrame, parameters: EvaluationParameters
+) -> Json:
+    """How much the captioners have learnt from."""
+    photos = images.loc[images["split"] == "train", "image_id"]
+    learnt = captions[captions["image_id"].isin(photos)]
+    corrections = int((learnt["source"] == "correction").sum())
+    return asdict(TrainingData(parameters.corpus, len(photos), len(learnt), corrections))
+
+
+def caption_photos(
+    captioner: Captioner, photos: Json, features: CachedFeatures, parameters: EvaluationParameters
+) -> Json:
+    """What a captioner says about every photo, searching as its bundle says and greedily."""
+    chosen = EvaluationSet.model_validate(photos)
+    return caption_split(captioner, features, chosen, batch_size=parameters.batch_size).model_dump(
+        mode="json"
+    )
+
+
+def score_captions(
+    photos: Json,
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    parameters: EvaluationParameters,
+    *hypotheses: Json,
+) -> tuple[Json, Json, pd.DataFrame, Json]:
+    """The report (for its place and for the latest), the scores of every photo, and the metrics to track."""
+    chosen = EvaluationSet.model_validate(photos)
+    models = [Hypotheses.model_validate(one) for one in hypotheses]
+    scores = score_systems(all_systems(models), chosen.references)
+    known = training_captions(images, captions)
+    report = evaluation_report(
+        chosen, models, scores, known, seed=parameters.seed, resamples=parameters.resamples
+    )
+    tables = [one.to_frame().assign(system=name) for name, one in scores.items()]
+    return report, report, pd.concat(tables, ignore_index=True), tracked(report)
+
+
+def write_table(evaluation: Json, parameters: EvaluationParameters) -> tuple[str, str]:
+    """The report as the table that people read (for its place and for the latest)."""
+    table = evaluation_table(
+        evaluation, reference_points=parameters.reference_points, published=parameters.published
+    )
+    return table, table
+
+
+def calibrate_words(
+    captioner: Captioner,
+    hypotheses: Json,
+    photos: Json,
+    features: CachedFeatures,
+    parameters: EvaluationParameters,
+) -> Json:
+    """How a captioner's confidences are to be read; captions `photos` unless they are those evaluated."""
+    said, chosen = Hypotheses.model_validate(hypotheses), EvaluationSet.model_validate(photos)
+    if said.split != chosen.split:
+        said = caption_split(captioner, features, chosen, batch_size=parameters.batch_size)
+    report = calibrate(captioner.name, chosen.split, said.default, chosen.references, parameters.calibration)
+    return report.model_dump(mode="json")
+
+
+def measure(
+    captioner: Captioner,
+    photos: Json,
+    raw_photos: PhotoFolder,
+    features: CachedFeatures,
+    parameters: EvaluationParameters,
+) -> Json:
+    """How long captioning takes here, one photo at a time and in batches."""
+    chosen = EvaluationSet.model_validate(photos)
+    some = [raw_photos.read(uri) for uri in chosen.uris[: parameters.latency.photos]]
+    return measure_latency(captioner, some, features, chosen.sha256s, parameters.latency)
+
+
+def draw_reliability(*calibrations: Json) -> Figure:
+    """Confidence against truth, for every model."""
+    return reliability_figure([CalibrationReport.model_validate(one) for one in calibrations])
+
+
+def draw_training_curves(**curves: pd.DataFrame) -> Figure:
+    """Loss and CIDEr of every model while it was trained."""
+    return curves_figure(curves)
+
+
+def draw_quality_and_latency(evaluation: Json, *measured: Json) -> Figure:
+    """CIDEr against the time for one photo."""
+    return pareto_figure(evaluation, latencies(measured), measured[0]["machine"])
+
+
+def draw_gallery(  # noqa: PLR0917 - a node's inputs
+    captioner: Captioner,
+    calibration: Json,
+    hypotheses: Json,
+    caption_scores: pd.DataFrame,
+    photos: Json,
+    raw_photos: PhotoFolder,
+    features: CachedFeatures,
+    parameters: EvaluationParameters,
+) -> Figure:
+    """Some of the best, middle and worst photos with where the captioner looked for each word."""
+    chosen = EvaluationSet.model_validate(photos)
+    scores = Scores.from_frame(caption_scores[caption_scores["system"] == captioner.name])
+    ciders = dict(zip(scores.image_ids, scores.cider().tolist(), strict=True))
+    captions = Hypotheses.model_validate(hypotheses).systems()[captioner.name]
+    shown = choose(ciders, captions, parameters.gallery.each)
+    rows = [chosen.image_ids.index(image_id) for _, image_id in shown]
+    calibrated = replace(captioner, calibration=as_calibration(CalibrationReport.model_validate(calibration)))
+    said = calibrated.caption_grids(features.grids([chosen.sha256s[row] for row in rows]))
+    exhibits = [
+        Exhibit(
+            photo=square(raw_photos.read(chosen.uris[row])),
+            caption=captioned.best,
+            reference=chosen.references[image_id][0],
+            cider=ciders[image_id],
+            rank=rank,
+        )
+        for (rank, image_id), row, captioned in zip(shown, rows, said, strict=True)
+    ]
+    title = f"{captioner.name} on {chosen.split}: what it looked at for each word, and how sure it is"
+    return gallery_figure(exhibits, title=title, widest=parameters.gallery.widest)
+
+
+def write_card(  # noqa: PLR0917 - a node's inputs
+    captioner: Captioner,
+    calibration: Json,
+    latency: Json,
+    hypotheses: Json,
+    evaluation: Json,
+    photos: Json,
+    training_data: Json,
+) -> str:
+    """The model card of a captioner."""
+    captions = Hypotheses.model_validate(hypotheses).systems()[captioner.name]
+    return model_card(
+        captioner,
+        evaluation,
+        calibration=CalibrationReport.model_validate(calibration),
+        latency=latencies([latency])[captioner.name],
+        machine=latency["machine"],
+        data=TrainingData(**training_data),
+        unsaid=unsaid_words(captions, EvaluationSet.model_validate(photos)),
+    )

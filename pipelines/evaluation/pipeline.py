@@ -1,0 +1,133 @@
+"""Scores every model on one split and shows, in tables and pictures, what it can and cannot do."""
+
+from collections.abc import Sequence
+
+from captionloop.pipelines.evaluation import nodes
+from captionloop.pipelines.training import create_pipeline as create_training
+from kedro.pipeline import Node, Pipeline
+
+_TRAINED = ".captioner"
+MODELS = tuple(
+    name.removesuffix(_TRAINED)
+    for node in create_training().nodes
+    for name in node.outputs
+    if name.endswith(_TRAINED)
+)
+"""The captioners that are compared: all that are trained, by their namespace in the catalog."""
+EXHIBITED = "show_attend_tell"
+"""The one whose attention the gallery shows."""
+
+_TABLES = ["images", "captions"]
+_PARAMETERS = "params:evaluation"
+_SHARED = {"evaluation_photos", "calibration_photos", "features", "raw_photos"}
+
+
+def create_pipeline(models: Sequence[str] = MODELS, exhibited: str = EXHIBITED, **_: object) -> Pipeline:
+    """Each model captions the photos; then they are scored, compared and drawn together."""
+    before = sum((_of_one(model) for model in models), start=_of_all(models, exhibited))
+    return sum((_card(model) for model in models), start=before)
+
+
+def _of_one(model: str) -> Pipeline:
+    nodes_of_one = [
+        Node(
+            nodes.caption_photos,
+            inputs=["captioner", "evaluation_photos", "features", _PARAMETERS],
+            outputs="hypotheses",
+            name="caption_photos",
+        ),
+        Node(
+            nodes.calibrate_words,
+            inputs=["captioner", "hypotheses", "calibration_photos", "features", _PARAMETERS],
+            outputs="calibration",
+            name="calibrate_words",
+        ),
+        Node(
+            nodes.measure,
+            inputs=["captioner", "evaluation_photos", "raw_photos", "features", _PARAMETERS],
+            outputs="latency",
+            name="measure_latency",
+        ),
+    ]
+    return Pipeline(nodes_of_one, namespace=model, inputs=_SHARED, parameters={_PARAMETERS})
+
+
+def _card(model: str) -> Pipeline:
+    # Not in the model's namespace: it comes after the scores, which come after every namespace.
+    inputs = ["captioner", "calibration", "latency", "hypotheses"]
+    node = Node(
+        nodes.write_card,
+        inputs=[*(f"{model}.{name}" for name in inputs), "evaluation", "evaluation_photos", "training_data"],
+        outputs=f"{model}.model_card",
+        name=f"write_card_of_{model}",
+    )
+    return Pipeline([node])
+
+
+def _of_all(models: Sequence[str], exhibited: str) -> Pipeline:
+    return Pipeline(
+        [
+            Node(
+                nodes.choose_photos,
+                inputs=[*_TABLES, _PARAMETERS],
+                outputs=["evaluation_photos", "calibration_photos"],
+                name="choose_evaluation_photos",
+            ),
+            Node(
+                nodes.describe_training_data,
+                inputs=[*_TABLES, _PARAMETERS],
+                outputs="training_data",
+                name="describe_training_data",
+            ),
+            Node(
+                nodes.score_captions,
+                inputs=[
+                    "evaluation_photos",
+                    *_TABLES,
+                    _PARAMETERS,
+                    *(f"{model}.hypotheses" for model in models),
+                ],
+                outputs=["evaluation", "latest_evaluation", "caption_scores", "evaluation_metrics"],
+                name="score_captions",
+            ),
+            Node(
+                nodes.write_table,
+                inputs=["evaluation", _PARAMETERS],
+                outputs=["evaluation_table", "latest_evaluation_table"],
+                name="write_evaluation_table",
+            ),
+            Node(
+                nodes.draw_reliability,
+                inputs=[f"{model}.calibration" for model in models],
+                outputs="reliability",
+                name="draw_reliability",
+            ),
+            Node(
+                nodes.draw_training_curves,
+                inputs={model: f"{model}.curves" for model in models},
+                outputs="training_curves",
+                name="draw_training_curves",
+            ),
+            Node(
+                nodes.draw_quality_and_latency,
+                inputs=["evaluation", *(f"{model}.latency" for model in models)],
+                outputs="quality_and_latency",
+                name="draw_quality_and_latency",
+            ),
+            Node(
+                nodes.draw_gallery,
+                inputs=[
+                    f"{exhibited}.captioner",
+                    f"{exhibited}.calibration",
+                    f"{exhibited}.hypotheses",
+                    "caption_scores",
+                    "evaluation_photos",
+                    "raw_photos",
+                    "features",
+                    _PARAMETERS,
+                ],
+                outputs="gallery",
+                name="draw_gallery",
+            ),
+        ]
+    )

@@ -1,0 +1,129 @@
+"""The nodes of registration: a trained captioner becomes a version, and perhaps the champion."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from captionloop.errors import ConfigurationError
+from captionloop.evaluation.handover import attach
+from captionloop.evaluation.hypotheses import Hypotheses
+from captionloop.evaluation.split import EvaluationSet
+from captionloop.registry.challenge import Challenge, EncodedPhotos, call_champion
+from captionloop.registry.entry import enter
+from captionloop.registry.evidence import Evidence, KeptCaptions, evaluation_set_hash
+from captionloop.registry.gate import GateDecision, decide, refuse_rolled_back
+from captionloop.registry.gate_report import gate_report
+from captionloop.registry.parameters import RegistrationParameters
+from captionloop.scoring import Scores
+
+if TYPE_CHECKING:
+    from captionloop.captioner.captioner import Captioner
+    from captionloop.corpus.photos import PhotoFolder
+    from captionloop.registry.model_registry import ModelRegistry
+else:  # Kedro resolves the hints of nodes; torch and mlflow are not worth importing for that.
+    Captioner = PhotoFolder = ModelRegistry = Any
+
+Json = dict[str, Any]
+
+
+def choose_candidate(
+    parameters: RegistrationParameters, evaluation: Json, photos: Json, **trained: Any
+) -> tuple[Captioner, Json]:
+    """The captioner to register, with its metrics, calibration and card; and what it said.
+
+    `trained` holds `<model>.captioner`, `.hypotheses`, `.calibration` and `.model_card` of every model.
+    """
+    name = parameters.model
+    if f"{name}.captioner" not in trained:
+        known = ", ".join(sorted({key.split(".")[0] for key in trained}))
+        raise ConfigurationError(
+            f"registration.model is {name!r}, which is not trained here: choose one of {known}"
+        )
+    captioner: Captioner = trained[f"{name}.captioner"]
+    known_of_it = trained[f"{name}.model_card"], trained[f"{name}.calibration"]
+    candidate = attach(captioner, evaluation, *known_of_it)
+    kept = KeptCaptions(
+        evaluation_set=evaluation_set_hash(EvaluationSet.model_validate(photos).references),
+        captions=_said(trained[f"{name}.hypotheses"]),
+    )
+    lineage = {"parent_version": None, **captioner.lineage}
+    return replace(candidate, lineage=lineage), kept.model_dump(mode="json")
+
+
+def challenge_champion(
+    parameters: RegistrationParameters,
+    photos: Json,
+    raw_photos: PhotoFolder,
+    model_registry: ModelRegistry,
+    candidate: Captioner,
+) -> Json:
+    """What the champion says about the same photos, and how fast the two are."""
+    chosen = EvaluationSet.model_validate(photos)
+    return call_champion(
+        model_registry,
+        candidate,
+        EncodedPhotos(raw_photos, dict(zip(chosen.image_ids, chosen.uris, strict=True))),
+        evaluation_set_hash(chosen.references),
+        parameters.timed_photos,
+    ).model_dump(mode="json")
+
+
+def decide_promotion(
+    parameters: RegistrationParameters,
+    photos: Json,
+    caption_scores: pd.DataFrame,
+    candidate_captions: Json,
+    challenge: Json,
+) -> tuple[Json, str, Json, str]:
+    """The gate's decision and its report (each for its place and for the latest)."""
+    kept, called = KeptCaptions.model_validate(candidate_captions), Challenge.model_validate(challenge)
+    candidate = Evidence(
+        name=parameters.model,
+        evaluation_set=kept.evaluation_set,
+        captions=kept.captions,
+        scores=Scores.from_frame(caption_scores[caption_scores["system"] == parameters.model]),
+        seconds_per_photo=called.candidate_seconds,
+    )
+    champion = _champion(called, EvaluationSet.model_validate(photos))
+    decision = decide(candidate, champion, parameters.gate)
+    if called.rolled_back:
+        decision = refuse_rolled_back(decision, called.rolled_back)
+    document, report = decision.model_dump(mode="json"), gate_report(decision)
+    return document, report, document, report
+
+
+def register_candidate(
+    model_registry: ModelRegistry,
+    candidate: Captioner,
+    candidate_captions: Json,
+    gate: Json,
+    gate_report: str,
+) -> Json:
+    """Enters the candidate into the registry, and promotes it where the gate says so."""
+    decision = GateDecision.model_validate(gate)
+    kept = KeptCaptions.model_validate(candidate_captions)
+    version = enter(model_registry, candidate, kept, decision, gate_report)
+    return {
+        "name": version.name,
+        "version": version.version,
+        "aliases": list(version.aliases),
+        "promoted": decision.promoted,
+        "reason": decision.reason,
+        "metrics": dict(version.metrics),
+        "fingerprint": version.fingerprint,
+        "source": version.source,
+    }
+
+
+def _said(hypotheses: Json) -> dict[str, str]:
+    said = Hypotheses.model_validate(hypotheses).default
+    return {image_id: one.caption for image_id, one in said.items()}
+
+
+def _champion(called: Challenge, photos: EvaluationSet) -> Evidence | None:
+    if called.version is None:
+        return None
+    return Evidence.gathered(
+        f"version {called.version}", called.captions, photos.references, called.champion_seconds
+    )

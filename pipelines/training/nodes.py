@@ -1,0 +1,131 @@
+"""The nodes of training: a captioner taught by words, or taught on by reward."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from captionloop.captioner.captioner import Captioner
+from captionloop.captioner.options import DecodingOptions
+from captionloop.captioner.parameters import FitParameters, SelfCriticalParameters, TrainingParameters
+from captionloop.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from captionloop.captioner.training import Trained
+    from captionloop.vision.encoder import Encoder
+    from captionloop.vision.features import CachedFeatures
+else:  # Kedro resolves the hints of nodes for every command; torch is not worth importing for that.
+    CachedFeatures = Encoder = Trained = Any
+
+History = dict[str, list[dict[str, Any]]]
+Results = tuple[Captioner, pd.DataFrame, History]
+
+
+def teach_by_words(
+    *,
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    features: CachedFeatures,
+    encoder: Encoder,
+    parameters: TrainingParameters,
+    workbench: Path,
+) -> Results:
+    """Teacher forcing from fresh weights: the captioner that did best on validation, and its curves."""
+    from captionloop.captioner.training import train
+
+    if features.fingerprint != encoder.fingerprint:
+        raise ConfigurationError(
+            f"The cached features were seen by encoder {features.fingerprint[:12]}, the encoder is now "
+            f"{encoder.fingerprint[:12]}: run again with --from-nodes cache_features"
+        )
+    trained = train(images, captions, features, parameters, workbench=workbench)
+    return _results(
+        trained,
+        images,
+        captions,
+        encoder=encoder,
+        parameters=parameters,
+        decoding=parameters.decoding,
+        start=None,
+    )
+
+
+def teach_on_by_words(
+    *,
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    features: CachedFeatures,
+    start: Captioner,
+    parameters: TrainingParameters,
+    workbench: Path,
+) -> Results:
+    """Teacher forcing from the weights of another captioner (warm start), its vocabulary grown."""
+    from captionloop.captioner.training import train
+
+    trained = train(images, captions, features, parameters, workbench=workbench, start=start)
+    return _results(
+        trained,
+        images,
+        captions,
+        encoder=start.encoder,
+        parameters=parameters,
+        decoding=parameters.decoding,
+        start=start,
+    )
+
+
+def teach_by_reward(
+    *,
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    features: CachedFeatures,
+    start: Captioner,
+    parameters: SelfCriticalParameters,
+    workbench: Path,
+) -> Results:
+    """Self-critical sequence training of a captioner that was taught by words."""
+    from captionloop.captioner.training import train_self_critically
+
+    trained = train_self_critically(images, captions, features, parameters, workbench=workbench, start=start)
+    decoding = parameters.decoding or start.decoding
+    return _results(
+        trained,
+        images,
+        captions,
+        encoder=start.encoder,
+        parameters=parameters,
+        decoding=decoding,
+        start=start,
+    )
+
+
+def _results(
+    trained: Trained,
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    *,
+    encoder: Encoder,
+    parameters: FitParameters,
+    decoding: DecodingOptions,
+    start: Captioner | None,
+) -> Results:
+    from captionloop.captioner.lineage import lineage
+    from captionloop.captioner.training import corpus_digest, metrics_history
+
+    progress = trained.progress
+    captioner = Captioner(
+        name=parameters.name,
+        encoder=encoder,
+        decoder=trained.decoder,
+        tokenizer=trained.tokenizer,
+        decoding=decoding,
+        metrics={"validation": {"CIDEr-D": progress.best_cider, "epoch": progress.best_epoch}},
+        lineage=lineage(
+            captions,
+            corpus=corpus_digest(images, captions),
+            features=encoder.fingerprint,
+            training=parameters.model_dump(mode="json"),
+            parent=start,
+        ),
+    )
+    return captioner, progress.curves(), metrics_history(progress)

@@ -1,0 +1,244 @@
+import importlib.util
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from captionloop.pipelines.registration import create_pipeline
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
+
+from captionloop.errors import ConfigurationError
+from captionloop.evaluation.calibration import CalibrationReport
+from captionloop.evaluation.hypotheses import caption_split
+from captionloop.evaluation.split import evaluation_set
+from captionloop.registry import challenge, evidence
+from captionloop.registry.gate import Floors, GateParameters, Guardrails
+from captionloop.registry.model_registry import ModelRegistry
+from captionloop.registry.parameters import RegistrationParameters
+from captionloop.scoring import Scores
+
+
+def fixtures_of(part):
+    place = Path(__file__).parents[1] / part / "conftest.py"
+    spec = importlib.util.spec_from_file_location(f"{part}_toys", place)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+toys = fixtures_of("evaluation")
+images, captions, encoder, features = toys.images, toys.captions, toys.encoder, toys.features
+make_captioner, photo_folder = toys.make_captioner, toys.photo_folder
+
+ANYTHING = RegistrationParameters(
+    timed_photos=2,
+    gate=GateParameters(
+        margin=10,
+        resamples=200,
+        floors=Floors(cider=1e-6, words=1, captions=0, shortest=1e-6),
+        guardrails=Guardrails(largest_drop=1, slowest=1e6, shortest=1e-6, longest=1e6, fewest_words=1e-6),
+    ),
+)
+NOTHING = ANYTHING.model_copy(update={"gate": ANYTHING.gate.model_copy(update={"margin": 1e-9})})
+
+
+def fake_score(said, references):
+    """CIDEr from the caption's letters: no Java, and worse captions are known beforehand."""
+    values = [0.1 + zlib.crc32(caption.encode()) % 100 / 50 for caption in said.values()]
+    return Scores(tuple(said), {"CIDEr": np.column_stack([values, np.ones(len(values))])})
+
+
+class Kept(MemoryDataset):
+    """Survives the last node that reads it."""
+
+    def _release(self):
+        pass
+
+
+@pytest.fixture
+def registry(mlflow_store, request) -> ModelRegistry:
+    return ModelRegistry(mlflow_store, f"pipeline {zlib.crc32(request.node.nodeid.encode()):08x}", "tests")
+
+
+@pytest.fixture
+def captioners(make_captioner):
+    """Three captioners that say different things."""
+    made = []
+    for seed in range(3):
+        captioner = make_captioner("show_attend_tell")
+        torch.manual_seed(100 + seed)
+        for parameter in captioner.decoder.parameters():
+            torch.nn.init.normal_(parameter, std=0.5)
+        made.append(captioner)
+    return made
+
+
+@pytest.fixture
+def run(images, captions, features, photo_folder, registry, monkeypatch):
+    """Runs the pipeline for a captioner, and gives what it wrote by name."""
+    monkeypatch.setattr(evidence, "score", fake_score)
+
+    def run(captioner, parameters=ANYTHING, tables=None):
+        photos = evaluation_set(images, captions if tables is None else tables, "val")
+        said = caption_split(captioner, features, photos, batch_size=4)
+        scores = fake_score(said.systems()[captioner.name], {}).to_frame()
+        values = {"CIDEr": {"value": 0.5, "low": 0.4, "high": 0.6}}
+        given = {
+            "evaluation_photos": photos.model_dump(mode="json"),
+            "raw_photos": photo_folder,
+            "model_registry": registry,
+            "params:registration": parameters,
+            "evaluation": {"split": "val", "photos": 5, "models": {captioner.name: values}},
+            "caption_scores": scores.assign(system=captioner.name),
+            "show_attend_tell.captioner": captioner,
+            "show_attend_tell.hypotheses": said.model_dump(mode="json"),
+            "show_attend_tell.calibration": REPORT.model_dump(mode="json"),
+            "show_attend_tell.model_card": "# show_attend_tell",
+        }
+        catalog = DataCatalog(
+            {name: MemoryDataset(value, copy_mode="assign") for name, value in given.items()}
+        )
+        pipeline = create_pipeline(models=["show_attend_tell"])
+        outputs = sorted(pipeline.all_outputs())
+        for name in outputs:
+            catalog[name] = Kept(copy_mode="assign")
+        SequentialRunner().run(pipeline, catalog)
+        return {name: catalog.load(name) for name in outputs}
+
+    return run
+
+
+REPORT = CalibrationReport(
+    model="show_attend_tell",
+    split="val",
+    method="isotonic",
+    photos=5,
+    words=20,
+    right=0.5,
+    error_before=0.2,
+    error_after=0.1,
+    probability=(0.0, 1.0),
+    confidence=(0.1, 0.9),
+    bins_before=(),
+    bins_after=(),
+)
+
+
+def state(registry):
+    """Everything about the registry but when it came about."""
+    gate = lambda version: {k: v for k, v in version.gate.items() if k != "reason"}  # noqa: E731
+    return [(v.version, v.aliases, v.fingerprint, v.replaced, gate(v)) for v in registry.versions()]
+
+
+def test_a_first_captioner_becomes_version_one_and_champion(run, captioners, registry, tmp_path):
+    outputs = run(captioners[0])
+    assert outputs["gate"]["promoted"]
+    assert outputs["registered_version"]["version"] == 1
+    champion = registry.champion()
+    assert champion.aliases == ("challenger", "champion")
+    assert champion.metrics == {"CIDEr": 0.5}
+    assert champion.lineage == {"git_commit": "abc", "model": "show_attend_tell"}
+    fetched = registry.fetch("champion", tmp_path / "bundle")
+    assert (fetched / "MODEL_CARD.md").read_text() == "# show_attend_tell"
+
+
+def test_the_next_is_compared_with_the_champion_from_the_captions_it_left(
+    run, captioners, registry, monkeypatch
+):
+    run(captioners[0])
+    monkeypatch.setattr(challenge, "caption_all", None)  # the champion need not caption again
+    outputs = run(captioners[1])
+    assert outputs["gate"]["champion"] == "version 1"
+    assert outputs["gate"]["difference"] is not None
+    assert {check["name"] for check in outputs["gate"]["checks"]} >= {"seconds per photo", "empty captions"}
+    assert registry.champion().version == 2
+    assert registry.previous().version == 1
+
+
+def test_on_another_evaluation_set_the_champion_captions_afresh(run, captioners, captions, registry):
+    first = run(captioners[0])
+    more = captions.assign(text=captions["text"] + " indeed")
+    outputs = run(captioners[1], tables=more)
+    assert outputs["challenge"]["evaluation_set"] != first["candidate_captions"]["evaluation_set"]
+    assert set(outputs["challenge"]["captions"]) == set(first["candidate_captions"]["captions"])
+    assert outputs["gate"]["champion"] == "version 1"
+
+
+def test_a_refused_candidate_is_kept_and_the_champion_stays(run, captioners, registry):
+    run(captioners[0])
+    for captioner in captioners[1:]:
+        outputs = run(captioner, parameters=NOTHING)
+        if not outputs["gate"]["promoted"]:
+            break
+    refused = registry.challenger()
+    assert not outputs["gate"]["promoted"]
+    assert refused.passed_gate is False
+    assert refused.reason == outputs["gate"]["reason"]
+    assert not refused.is_champion
+    assert outputs["gate_report"].startswith("# Not promoted")
+
+
+def test_running_again_changes_nothing(run, captioners, registry):
+    run(captioners[0])
+    once = run(captioners[1])
+    before = state(registry)
+    again = run(captioners[1])
+    assert state(registry) == before
+    assert again["gate"]["difference"] == once["gate"]["difference"]
+    assert again["registered_version"]["version"] == once["registered_version"]["version"]
+
+
+def test_what_people_rolled_back_does_not_come_back_by_itself(run, captioners, registry):
+    run(captioners[0])
+    run(captioners[1])
+    registry.rollback()
+    outputs = run(captioners[1])
+    assert not outputs["gate"]["promoted"]
+    assert "was rolled back" in outputs["gate"]["reason"]
+    assert registry.champion().version == 1
+
+
+STEPS = (
+    "log_artifacts",
+    "create_model_version",
+    "log_text",
+    "set_model_version_tag",
+    "set_registered_model_alias",
+)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL."""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_anywhere_and_started_again_it_ends_the_same(
+    run, captioners, registry, mlflow_store, monkeypatch, step
+):
+    for captioner in captioners[:2]:
+        run(captioner)
+    unbroken = state(registry)
+    client = registry._client
+    registry.name += " again"
+    run(captioners[0])
+    real = getattr(client, step)
+
+    def killed(*args, **kwargs):
+        real(*args, **kwargs)
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(client, step, killed)
+        run(captioners[1])
+    run(captioners[1])
+    assert state(registry) == unbroken
+
+
+def test_a_model_that_is_not_trained_is_refused(run, captioners):
+    parameters = ANYTHING.model_copy(update={"model": "show_and_forget"})
+    with pytest.raises(ConfigurationError, match=r"'show_and_forget'.* choose one of show_attend_tell"):
+        run(captioners[0], parameters=parameters)
