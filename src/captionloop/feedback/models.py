@@ -1,0 +1,127 @@
+"""The tables of the ratings database.
+
+Text is kept as it was given (it is data, never markup), times are UTC, and a photo is named by the SHA-256 of
+its bytes. A change here needs a migration in `migrations/versions/`; `tests/unit/feedback/test_database.py`
+compares the two.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Integer,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+def now() -> datetime:
+    """The present moment in UTC, to the microsecond."""
+    return datetime.now(UTC)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC: SQLite forgets time zones, so they are taken off going in and put back coming out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Store UTC; SQLite gets it without the offset, so that its own date functions can read it."""
+        if value is None:
+            return None
+        moment = value.astimezone(UTC)
+        return moment.replace(tzinfo=None) if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """What comes out is aware, whichever database it was in."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """All tables of the ratings database."""
+
+
+class Photo(Base):
+    """A photo that was captioned; its bytes are in the photo archive under `sha256`."""
+
+    __tablename__ = "photos"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    media_type: Mapped[str] = mapped_column(String(40))
+    byte_count: Mapped[int] = mapped_column(BigInteger)
+    width: Mapped[int] = mapped_column(Integer)
+    height: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class Caption(Base):
+    """A caption that was served: only these can be rated."""
+
+    __tablename__ = "captions"
+
+    caption_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    photo_sha256: Mapped[str] = mapped_column(ForeignKey("photos.sha256"), index=True)
+    owner: Mapped[str] = mapped_column(String(80), index=True)
+    text: Mapped[str] = mapped_column(Text)
+    confidence: Mapped[float] = mapped_column(Float)
+    words: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    alternatives: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    model_name: Mapped[str] = mapped_column(String(80))
+    model_version: Mapped[str] = mapped_column(String(80), index=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, index=True)
+
+
+class Rating(Base):
+    """What one rater thinks of one caption; rating again replaces it."""
+
+    __tablename__ = "ratings"
+    __table_args__ = (
+        UniqueConstraint("caption_id", "rater", name="uq_ratings_caption_id_rater"),
+        CheckConstraint("stars BETWEEN 1 AND 5", name="ck_ratings_stars"),
+    )
+
+    rating_id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    )
+    caption_id: Mapped[str] = mapped_column(ForeignKey("captions.caption_id", ondelete="CASCADE"))
+    rater: Mapped[str] = mapped_column(String(80), index=True)
+    stars: Mapped[int] = mapped_column(Integer)
+    correction: Mapped[str | None] = mapped_column(Text)
+    comment: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, index=True)
+
+
+class Erasure(Base):
+    """A photo that somebody asked to erase: later runs drop what they have derived from it."""
+
+    __tablename__ = "erasures"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    erased_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class ApiKey(Base):
+    """An API key, of which only the SHA-256 of the secret is kept."""
+
+    __tablename__ = "api_keys"
+
+    key_id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    name: Mapped[str] = mapped_column(String(80))
+    secret_sha256: Mapped[str] = mapped_column(String(64))
+    scopes: Mapped[str] = mapped_column(String(80))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -1,0 +1,89 @@
+"""What goes into the ratings database and comes out of it."""
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from captionloop.feedback.models import now
+
+CORRECTION_LENGTH = 500
+COMMENT_LENGTH = 2000
+
+_LINE_BREAKS = re.compile(r"\r\n?|\n")
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoFacts:
+    """What is known of a photo apart from its bytes; width and height as it is seen upright, in pixels."""
+
+    sha256: str
+    media_type: str
+    byte_count: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServedCaption:
+    """A caption as it was served, by which model, to whom."""
+
+    caption_id: str
+    owner: str
+    photo: PhotoFacts
+    text: str
+    confidence: float
+    words: list[dict[str, Any]]
+    alternatives: list[dict[str, Any]]
+    model_name: str
+    model_version: str
+    created_at: datetime = field(default_factory=now)
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What a rater says about a caption: 1 to 5 stars, and perhaps a better caption and a comment."""
+
+    stars: int
+    correction: str | None = None
+    comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRating:
+    """An opinion that is on the disk."""
+
+    caption_id: str
+    stars: int
+    correction: str | None
+    comment: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+def clean_line(text: str) -> str | None:
+    """One line of text, NFC, outer and repeated white space removed; `None` if nothing is left.
+
+    Raises:
+        ValueError: it holds characters that are not text (controls, lone surrogates, unassigned direction
+        marks).
+    """
+    return _cleaned(" ".join(_LINE_BREAKS.sub(" ", text).split()))
+
+
+def clean_prose(text: str) -> str | None:
+    """As `clean_line`, but line breaks stay.
+
+    Raises:
+        ValueError: it holds characters that are not text.
+    """
+    return _cleaned("\n".join(line.strip() for line in _LINE_BREAKS.split(text)).strip())
+
+
+def _cleaned(text: str) -> str | None:
+    normal = unicodedata.normalize("NFC", text)
+    for character in normal:
+        if character != "\n" and unicodedata.category(character) in {"Cc", "Cs"}:
+            raise ValueError(f"must not hold control characters (found U+{ord(character):04X})")
+    return normal or None

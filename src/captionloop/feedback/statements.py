@@ -1,0 +1,66 @@
+"""The statements that every caption and every rating runs, built once:
+building them anew costs more than running them.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+
+from sqlalchemy import Delete, Insert, Select, bindparam, delete, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from captionloop.feedback.models import Base, Caption, Erasure, Photo, Rating
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """Parameters are the columns' names; `of_caption`, `by_rater` and `photo` say which row is meant."""
+
+    keep_photo: Insert
+    forget_erasure: Delete
+    keep_caption: Insert
+    caption_exists: "Select[str]"
+    keep_rating: Insert
+    read_rating: "Select[str, int, str | None, str | None, datetime, datetime]"
+    keep_erasure: Insert
+
+
+@cache
+def statements_for(dialect: str) -> Statements:
+    """In the dialect of `sqlite` or `postgresql`, for both know `ON CONFLICT`."""
+    photo, rating, erasure = (_insert(dialect, table) for table in (Photo, Rating, Erasure))
+    of_rating = (Rating.caption_id == bindparam("of_caption"), Rating.rater == bindparam("by_rater"))
+    return Statements(
+        # The update changes nothing, but holds the row, so that nobody erases the photo in between.
+        keep_photo=photo.on_conflict_do_update(
+            index_elements=["sha256"], set_={"byte_count": photo.excluded.byte_count}
+        ),
+        forget_erasure=delete(Erasure).where(Erasure.sha256 == bindparam("photo")),
+        keep_caption=insert(Caption),
+        caption_exists=select(Caption.caption_id).where(Caption.caption_id == bindparam("of_caption")),
+        keep_rating=rating.on_conflict_do_update(
+            index_elements=["caption_id", "rater"],
+            set_={name: rating.excluded[name] for name in ("stars", "correction", "comment", "updated_at")},
+            # The same opinion again is no change: its time stays, so a repeated request is idempotent.
+            where=(
+                (Rating.stars != rating.excluded.stars)
+                | Rating.correction.is_distinct_from(rating.excluded.correction)
+                | Rating.comment.is_distinct_from(rating.excluded.comment)
+            ),
+        ),
+        read_rating=select(
+            Rating.caption_id,
+            Rating.stars,
+            Rating.correction,
+            Rating.comment,
+            Rating.created_at,
+            Rating.updated_at,
+        ).where(*of_rating),
+        keep_erasure=erasure.on_conflict_do_update(
+            index_elements=["sha256"], set_={"erased_at": erasure.excluded.erased_at}
+        ),
+    )
+
+
+def _insert(dialect: str, table: type[Base]) -> "postgresql.Insert | sqlite.Insert":
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)

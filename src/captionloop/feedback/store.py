@@ -1,0 +1,199 @@
+"""The ratings store: captions that were served, and what people think of them."""
+
+from concurrent.futures import Future
+from datetime import timedelta
+
+from sqlalchemy import Connection, Engine, delete, exists, select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from captionloop.feedback import database
+from captionloop.feedback.models import Caption, Erasure, Photo, Rating, now
+from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption, StoredRating
+from captionloop.feedback.statements import statements_for
+from captionloop.feedback.writer import GroupWriter
+
+ERASED_PER_STEP = 200
+
+
+class RatingsStore:
+    """Captions and ratings in a database. Writes go through one group-committing writer per process.
+
+    A write returns a future: when it is done, the change is on the disk. Reads block; call them from a
+    thread.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = database.open_engine(url, pool_size=1)
+        self._reader = database.open_reader(url)
+        self._writer = GroupWriter(self._engine)
+
+    @property
+    def reader(self) -> Engine:
+        """For questions that only read (statistics, keys)."""
+        return self._reader
+
+    @property
+    def writer(self) -> GroupWriter:
+        """For changes other than those below (keys)."""
+        return self._writer
+
+    def close(self) -> None:
+        """Finish writing and let go of the database."""
+        self._writer.close()
+        self._engine.dispose()
+        self._reader.dispose()
+
+    def check(self) -> None:
+        """Ask the database for a sign of life.
+
+        Raises:
+            DatabaseError: it does not answer.
+        """
+        try:
+            with self._reader.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except DBAPIError as error:
+            raise database.unreachable(error) from error
+
+    def record(self, served: ServedCaption) -> "Future[None]":
+        """Remember a caption that is about to be served."""
+        facts = served.photo
+        photo = {
+            "sha256": facts.sha256,
+            "media_type": facts.media_type,
+            "byte_count": facts.byte_count,
+            "width": facts.width,
+            "height": facts.height,
+            "created_at": served.created_at,
+        }
+        caption = {
+            "caption_id": served.caption_id,
+            "photo_sha256": facts.sha256,
+            "owner": served.owner,
+            "text": served.text,
+            "confidence": served.confidence,
+            "words": served.words,
+            "alternatives": served.alternatives,
+            "model_name": served.model_name,
+            "model_version": served.model_version,
+            "created_at": served.created_at,
+        }
+
+        def operation(connection: Connection) -> None:
+            statements = statements_for(connection.dialect.name)
+            connection.execute(statements.keep_photo, photo)
+            connection.execute(statements.forget_erasure, {"photo": facts.sha256})
+            connection.execute(statements.keep_caption, caption)
+
+        return self._writer.submit(operation)
+
+    def rate(self, caption_id: str, rater: str, opinion: Opinion) -> "Future[StoredRating | None]":
+        """Keep an opinion, in place of the rater's earlier one; `None` if there is no such caption."""
+        moment = now()
+        rating = {
+            "caption_id": caption_id,
+            "rater": rater,
+            "stars": opinion.stars,
+            "correction": opinion.correction,
+            "comment": opinion.comment,
+            "created_at": moment,
+            "updated_at": moment,
+        }
+
+        def operation(connection: Connection) -> StoredRating | None:
+            statements = statements_for(connection.dialect.name)
+            key = {"of_caption": caption_id, "by_rater": rater}
+            if connection.execute(statements.caption_exists, key).first() is None:
+                return None
+            connection.execute(statements.keep_rating, rating)
+            row = connection.execute(statements.read_rating, key).one()
+            return StoredRating(*row)
+
+        return self._writer.submit(operation)
+
+    def erase(self, caption_id: str, *, owner: str | None) -> "Future[list[str] | None]":
+        """Erase a caption and its ratings.
+
+        Args:
+            caption_id: which.
+            owner: whose it must be; `None` for an administrator.
+
+        Returns:
+            The photos that nothing refers to any more, to be erased from the archive; `None` if there is no
+            such caption.
+        """
+
+        def operation(connection: Connection) -> list[str] | None:
+            wanted = select(Caption.caption_id).where(Caption.caption_id == caption_id)
+            if owner is not None:
+                wanted = wanted.where(Caption.owner == owner)
+            found = connection.scalars(wanted).all()
+            return _erase(connection, list(found)) if found else None
+
+        return self._writer.submit(operation)
+
+    def expire(self, *, unrated: timedelta, rated: timedelta) -> "Future[list[str]]":
+        """Erase up to `ERASED_PER_STEP` captions that are past their retention; the photos to erase with
+        them.
+
+        Args:
+            unrated: how long a caption is kept that nobody rated.
+            rated: how long one is kept that somebody did.
+        """
+
+        def operation(connection: Connection) -> list[str]:
+            has_rating = exists().where(Rating.caption_id == Caption.caption_id)
+            past = (~has_rating & (Caption.created_at < now() - unrated)) | (
+                Caption.created_at < now() - rated
+            )
+            found = connection.scalars(select(Caption.caption_id).where(past).limit(ERASED_PER_STEP)).all()
+            return _erase(connection, list(found))
+
+        return self._writer.submit(operation)
+
+    def find(self, caption_id: str) -> ServedCaption | None:
+        """The caption as it was served."""
+        with Session(self._reader) as session:
+            row = session.get(Caption, caption_id)
+            photo = session.get(Photo, row.photo_sha256) if row else None
+            return _served(row, photo) if row and photo else None
+
+    def rating(self, caption_id: str, rater: str) -> StoredRating | None:
+        """What this rater said about this caption."""
+        with self._reader.connect() as connection:
+            statements = statements_for(connection.dialect.name)
+            row = connection.execute(
+                statements.read_rating, {"of_caption": caption_id, "by_rater": rater}
+            ).first()
+            return None if row is None else StoredRating(*row)
+
+    def erased_since(self, age: timedelta) -> list[str]:
+        """Photos erased within `age` that nobody has sent again."""
+        with Session(self._reader) as session:
+            wanted = select(Erasure.sha256).where(Erasure.erased_at >= now() - age)
+            return list(session.scalars(wanted.where(~exists().where(Photo.sha256 == Erasure.sha256))))
+
+
+def _erase(connection: Connection, caption_ids: list[str]) -> list[str]:
+    """Captions, their ratings (by the foreign key), and photos that are left alone."""
+    statements = statements_for(connection.dialect.name)
+    removed = connection.scalars(
+        delete(Caption).where(Caption.caption_id.in_(caption_ids)).returning(Caption.photo_sha256)
+    ).all()
+    alone = ~exists().where(Caption.photo_sha256 == Photo.sha256)
+    photos = connection.scalars(
+        delete(Photo).where(Photo.sha256.in_(set(removed)), alone).returning(Photo.sha256)
+    ).all()
+    for sha256 in photos:
+        connection.execute(statements.keep_erasure, {"sha256": sha256, "erased_at": now()})
+    return list(photos)
+
+
+def _served(row: Caption, photo: Photo) -> ServedCaption:
+    return ServedCaption(
+        caption_id=row.caption_id, owner=row.owner, text=row.text, confidence=row.confidence, words=row.words,
+        alternatives=row.alternatives, model_name=row.model_name, model_version=row.model_version,
+        created_at=row.created_at,
+        photo=PhotoFacts(photo.sha256, photo.media_type, photo.byte_count, photo.width, photo.height),
+    )  # fmt: skip

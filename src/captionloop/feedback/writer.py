@@ -1,0 +1,128 @@
+"""One thread that writes, many callers that wait: group commit.
+
+A commit that survives a power cut costs a flush of the disk, whatever it holds. So operations that arrive
+while a commit is under way are gathered and share the next one. Each runs in a savepoint of its own: one that
+fails is rolled back alone. The future of an operation is set only after the commit returned; what has been
+acknowledged is on the disk.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from captionloop.feedback.database import DatabaseError, unreachable
+
+T = TypeVar("T")
+
+
+class WriterFullError(DatabaseError):
+    """More writes are waiting than we are willing to hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    operation: Callable[[Connection], Any]
+    outcome: "Future[Any]"
+
+
+class GroupWriter:
+    """Runs operations on one connection, in the order they came, several to a commit."""
+
+    def __init__(self, engine: Engine, *, capacity: int = 1024, group: int = 64) -> None:
+        self._engine = engine
+        self._group = group
+        self._waiting: queue.Queue[_Pending | None] = queue.Queue(capacity)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, operation: Callable[[Connection], T]) -> "Future[T]":
+        """Hand in an operation; its future is done once it is committed, or has failed and is rolled back.
+
+        Raises:
+            WriterFullError: too many operations wait already.
+        """
+        pending = _Pending(operation, Future())
+        try:
+            self._waiting.put_nowait(pending)
+        except queue.Full:
+            raise WriterFullError(
+                "the ratings database is behind with writing; try again in a moment"
+            ) from None
+        if self._thread is None:
+            self._start()
+        return pending.outcome
+
+    def waiting(self) -> int:
+        """How many operations wait."""
+        return self._waiting.qsize()
+
+    def close(self) -> None:
+        """Write what waits, then stop."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._waiting.put(None)
+            thread.join()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="ratings-writer", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            group = [first]
+            stop = False
+            while len(group) < self._group and not stop:
+                try:
+                    following = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
+                if following is None:
+                    stop = True
+                else:
+                    group.append(following)
+            self._write([pending for pending in group if pending.outcome.set_running_or_notify_cancel()])
+            if stop:
+                return
+
+    def _write(self, group: list[_Pending]) -> None:
+        results: list[tuple[_Pending, Any]] = []
+        failures: list[tuple[_Pending, Exception]] = []
+        try:
+            with self._engine.begin() as connection:
+                for pending in group:
+                    try:
+                        results.append((pending, _attempt(connection, pending.operation)))
+                    except DBAPIError as error:
+                        if error.connection_invalidated:
+                            raise
+                        failures.append((pending, unreachable(error)))
+                    except Exception as error:
+                        failures.append((pending, error))
+        except Exception as error:
+            shown = unreachable(error) if isinstance(error, DBAPIError) else error
+            for pending in group:
+                pending.outcome.set_exception(shown)
+            return
+        for pending, result in results:
+            pending.outcome.set_result(result)
+        for pending, failure in failures:
+            pending.outcome.set_exception(failure)
+
+
+def _attempt(connection: Connection, operation: Callable[[Connection], T]) -> T:
+    """Run in a savepoint; once more where another process got in between."""
+    try:
+        with connection.begin_nested():
+            return operation(connection)
+    except IntegrityError:
+        with connection.begin_nested():
+            return operation(connection)
