@@ -1,0 +1,173 @@
+"""Who is calling, what they may do, and how often.
+
+With a key, one is that key; without, one is the random cookie that the first answer set. The cookie makes
+nobody trusted: it only lets a browser come back to its own captions. Limits count keys, and addresses for
+those without.
+"""
+
+import hashlib
+import ipaddress
+import math
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import time
+
+from limits import RateLimitItem, RateLimitItemPerMinute
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.storage import storage_from_string
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from captionloop.serving.keys import KeyRing
+from captionloop.serving.problems import (
+    KEY_INVALID,
+    KEY_REQUIRED,
+    RATE_LIMITED,
+    SCOPE_MISSING,
+    Problem,
+)
+from captionloop.serving.settings import Settings
+
+COOKIE = "captionloop_rater"
+COOKIE_SECONDS = 365 * 24 * 3600
+OTHER_CALLS_FACTOR = 10
+"""Calls that make no caption are this many times cheaper."""
+_CHALLENGE = {"WWW-Authenticate": "Bearer"}
+_COOKIE = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody who is calling.
+
+    Attributes:
+        rater: names them in the database: `key:<id>` or `person:<hash of the cookie>`.
+        scopes: what they may do.
+        counted_as: whose quota they use.
+        cookie: a cookie to set, if they are new.
+    """
+
+    rater: str
+    scopes: frozenset[str]
+    counted_as: str
+    captions_per_minute: int
+    cookie: str | None = None
+
+    @property
+    def is_admin(self) -> bool:
+        """May they read and erase what is not theirs."""
+        return "admin" in self.scopes
+
+
+class Access:
+    """Recognises callers and counts their calls."""
+
+    def __init__(self, settings: Settings, keys: KeyRing) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._limiter = SlidingWindowCounterRateLimiter(storage_from_string(settings.rate_limit_storage))
+
+    async def caller(self, request: Request) -> Caller:
+        """Who is calling.
+
+        Raises:
+            Problem: 401, if the key is unknown or one is needed.
+        """
+        key = _sent_key(request.headers)
+        address = client_address(request, self._settings.trusted_proxies)
+        if key is not None:
+            record = await run_in_threadpool(self._keys.recognise, key)
+            if record is None:
+                # Guessing keys is as dear as any other call.
+                await self._hit(RateLimitItemPerMinute(60), f"failed:{address}")
+                raise Problem(
+                    KEY_INVALID,
+                    "This API key is unknown or was revoked.",
+                    headers=_CHALLENGE,
+                )
+            return Caller(
+                f"key:{record.key_id}", record.scopes, f"key:{record.key_id}",
+                self._settings.key_captions_per_minute,
+            )  # fmt: skip
+        if not self._settings.anonymous:
+            raise Problem(
+                KEY_REQUIRED,
+                "Send an API key: Authorization: Bearer clk_…",
+                headers=_CHALLENGE,
+            )
+        sent = request.cookies.get(COOKIE, "")
+        known = _COOKIE.fullmatch(sent) is not None
+        token = sent if known else secrets.token_urlsafe(32)
+        return Caller(
+            "person:" + hashlib.sha256(token.encode()).hexdigest()[:32],
+            frozenset({"caption", "rate"}),
+            f"address:{address}",
+            self._settings.anonymous_captions_per_minute,
+            None if known else token,
+        )
+
+    @staticmethod
+    def require(caller: Caller, scope: str) -> None:
+        """Refuse a caller without the scope (an administrator has them all).
+
+        Raises:
+            Problem: 403.
+        """
+        if scope not in caller.scopes and not caller.is_admin:
+            raise Problem(SCOPE_MISSING, f"This API key does not have the scope '{scope}'.")
+
+    async def count(self, caller: Caller, *, makes_caption: bool) -> dict[str, str]:
+        """Count a call; the headers that tell the caller how many are left.
+
+        Raises:
+            Problem: 429 with `Retry-After`, if none are.
+        """
+        per_minute = caller.captions_per_minute * (1 if makes_caption else OTHER_CALLS_FACTOR)
+        kind = "captions" if makes_caption else "calls"
+        return await self._hit(RateLimitItemPerMinute(per_minute), f"{kind}:{caller.counted_as}")
+
+    async def _hit(self, item: RateLimitItem, name: str) -> dict[str, str]:
+        allowed = await self._limiter.hit(item, name)
+        stats = await self._limiter.get_window_stats(item, name)
+        reset = max(1, math.ceil(stats.reset_time - time()))
+        headers = {
+            "RateLimit-Limit": str(item.amount),
+            "RateLimit-Remaining": str(max(0, stats.remaining)),
+            "RateLimit-Reset": str(reset),
+        }
+        if not allowed:
+            raise Problem(
+                RATE_LIMITED, "You have used up your limit for this minute; try again a little later.",
+                retry_after=reset, headers=headers,
+            )  # fmt: skip
+        return headers
+
+
+def client_address(request: Request, trusted_proxies: int) -> str:
+    """Whom a call is counted to: the address that reached the outermost proxy we trust.
+
+    Of an IPv6 address the network part counts (/64), for that is what one customer has.
+    """
+    address = request.client.host if request.client else "unknown"
+    if trusted_proxies:
+        forwarded = [part.strip() for part in request.headers.get("x-forwarded-for", "").split(",")]
+        if len(forwarded) >= trusted_proxies and forwarded[-trusted_proxies]:
+            address = forwarded[-trusted_proxies]
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return "unknown"
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)
+
+
+def _sent_key(headers: Mapping[str, str]) -> str | None:
+    authorization = headers.get("authorization", "")
+    if authorization.lower().startswith("bearer "):
+        return authorization[7:].strip()
+    return headers.get("x-api-key")

@@ -1,0 +1,135 @@
+"""The gateway as a FastAPI application, put together from parts that are handed in."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from captionloop import __version__
+from captionloop.errors import CaptionloopError
+from captionloop.serving import captions_api, insight_api
+from captionloop.serving.edge import Edge, count_refusal
+from captionloop.serving.page import add_docs, add_page
+from captionloop.serving.parts import Parts, storage_unavailable
+from captionloop.serving.problems import (
+    MALFORMED,
+    REQUEST_INVALID,
+    FieldError,
+    Problem,
+    document,
+    from_status,
+)
+from captionloop.serving.settings import Settings
+
+logger = structlog.get_logger(__name__)
+
+SWEEP_SECONDS = 3600.0
+REMEMBER_ERASURES = timedelta(days=7)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. Its parts must be put into `app.state.parts` before it starts."""
+    app = FastAPI(
+        title="captionloop",
+        version=__version__,
+        summary="Captions for photos, and what people think of them",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        lifespan=_lifespan,
+    )
+    app.include_router(captions_api.router)
+    app.include_router(insight_api.router)
+    add_docs(app)
+    add_page(app, settings.page_folder)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(CaptionloopError, _on_storage_error)
+    app.add_exception_handler(SQLAlchemyError, _on_storage_error)
+    app.add_middleware(Edge, settings=settings)
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    parts: Parts = app.state.parts
+    parts.model.start()
+    sweeper = asyncio.create_task(_sweep_regularly(parts))
+    try:
+        yield
+    finally:
+        sweeper.cancel()
+        await parts.model.stop()
+        parts.photos.close()
+        await run_in_threadpool(parts.store.close)
+
+
+async def _sweep_regularly(parts: Parts) -> None:
+    while True:
+        try:
+            await sweep(parts)
+        except Exception:
+            logger.exception("retention sweep failed; it is tried again in an hour")
+        await asyncio.sleep(SWEEP_SECONDS)
+
+
+async def sweep(parts: Parts) -> None:
+    """Erase what is past its retention, and photos whose erasure was begun and not finished."""
+    unrated = timedelta(days=parts.settings.retention_unrated_days)
+    rated = timedelta(days=parts.settings.retention_rated_days)
+    while await parts.written(lambda: parts.store.expire(unrated=unrated, rated=rated)):
+        await asyncio.sleep(0)
+    for sha256 in await parts.read(parts.store.erased_since, REMEMBER_ERASURES):
+        await run_in_threadpool(parts.archive.erase, sha256)
+
+
+def _answer(request: Request, problem: Problem) -> Response:
+    count_refusal(problem)
+    return document(problem, path=request.url.path, request_id=request.state.request_id)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    if isinstance(error, Problem):
+        return _answer(request, error)
+    assert isinstance(error, HTTPException)
+    return _answer(request, from_status(error.status_code, _detail(error), error.headers))
+
+
+def _detail(error: HTTPException) -> str:
+    if error.status_code == 404:
+        return "There is nothing at this path; see /docs."
+    if error.status_code == 405:
+        return "This path does not take this method; see /docs."
+    return str(error.detail)
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
+    """What the caller sent is never repeated: only which field breaks which rule."""
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if any(each["type"] == "json_invalid" for each in found):
+        return _answer(request, Problem(MALFORMED, "The body is not valid JSON."))
+    errors = [
+        FieldError(".".join(str(part) for part in each["loc"][1:]) or "body", _printable(each["msg"]))
+        for each in found
+    ]
+    detail = "; ".join(f"{each.field}: {each.message}" for each in errors[:3]) + "."
+    return _answer(request, Problem(REQUEST_INVALID, detail, errors=errors))
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+async def _on_storage_error(request: Request, error: Exception) -> Response:
+    logger.error("storage failed", exc_info=error)
+    return _answer(request, storage_unavailable(error))

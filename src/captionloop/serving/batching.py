@@ -1,0 +1,71 @@
+"""Batches that form by themselves: what came in while the model was busy goes in together when it is free.
+
+A lone image never waits for company, and under load batches grow to what the model likes. Nothing is
+estimated, so nothing is dropped on an estimate; whoever has given up meanwhile is left out. Why this is not
+BentoML's own batching is told in docs/decisions/0040-round-bentoml.md.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class BatcherFullError(Exception):
+    """More items are waiting than we are willing to hold."""
+
+
+class Batcher(Generic[Item, Result]):
+    """Collects items and runs them in batches, one batch at a time, in a thread of its own.
+
+    Args:
+        run: results of a batch, in its order.
+        largest: items in a batch at most.
+        capacity: items that may wait.
+    """
+
+    def __init__(
+        self, run: Callable[[Sequence[Item]], Sequence[Result]], *, largest: int, capacity: int
+    ) -> None:
+        self._run = run
+        self._largest = largest
+        self._capacity = capacity
+        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._running: asyncio.Task[None] | None = None
+
+    async def submit(self, item: Item) -> Result:
+        """The item's result, when its batch is done.
+
+        Raises:
+            BatcherFullError: too many wait already.
+        """
+        if len(self._waiting) >= self._capacity:
+            raise BatcherFullError(f"{self._capacity} images wait for the model already")
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._work())
+        return await future
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            batch = [(item, future) for item, future in self._waiting[: self._largest] if not future.done()]
+            del self._waiting[: self._largest]
+            if not batch:
+                continue
+            try:
+                items = [item for item, _ in batch]
+                results = await loop.run_in_executor(self._thread, self._run, items)
+            except Exception as error:  # the whole batch is told; the next one goes on
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)

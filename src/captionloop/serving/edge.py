@@ -1,0 +1,208 @@
+"""The outermost layer of the gateway: what every request goes through, whatever it asks.
+
+A request id, security headers, bounds on the body's size and time, one line of log without any content,
+metrics, and a problem document for whatever went wrong inside. Written as plain ASGI, so that nothing is
+buffered.
+"""
+
+import asyncio
+import re
+import uuid
+from time import perf_counter
+
+import structlog
+from opentelemetry import context as telemetry
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from captionloop.serving.metrics import LATENCY, REFUSED, REQUESTS
+from captionloop.serving.problems import BODY_TOO_LARGE, INTERNAL, UPLOAD_TOO_SLOW, Problem, document
+from captionloop.serving.settings import Settings
+
+logger = structlog.get_logger("captionloop.access")
+
+SMALL_BODY_BYTES = 65_536
+"""Bodies that are no photo."""
+LINGER_SECONDS = 2.0
+"""How long a refused body is still taken off the wire (and dropped),
+so that its sender gets to read the refusal.
+"""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_QUIET = {"/livez", "/readyz", "/metrics"}
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; object-src 'none'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+}
+
+
+class Edge:
+    """ASGI middleware around the whole gateway."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        sent_id = headers.get("x-request-id", "")
+        request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        answer = _Answer(send, request_id, private=scope["path"].startswith("/v1/"))
+        began = perf_counter()
+        token = telemetry.attach(telemetry.Context())
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            await self._guarded(scope, headers, receive, answer)
+        finally:
+            self._account(scope, answer.status, perf_counter() - began)
+            structlog.contextvars.unbind_contextvars("request_id")
+            telemetry.detach(token)
+
+    async def _guarded(self, scope: Scope, headers: Headers, receive: Receive, answer: "_Answer") -> None:
+        body = _Body(receive, self._limit(scope, headers), self._settings.upload_seconds)
+        answer.body = body
+        try:
+            body.check_announced(headers.get("content-length"))
+            await self._app(scope, body.receive, answer.send)
+        except Problem as problem:
+            count_refusal(problem)
+            await self._refuse(problem, scope, body, answer)
+        except Exception:
+            logger.exception("request failed", path=scope["path"])
+            if not answer.started:
+                detail = "The service made a mistake; it was logged under this request id."
+                await self._refuse(Problem(INTERNAL, detail), scope, body, answer)
+
+    @staticmethod
+    async def _refuse(problem: Problem, scope: Scope, body: "_Body", answer: "_Answer") -> None:
+        response = document(problem, path=scope["path"], request_id=answer.request_id)
+        await response(scope, body.receive, answer.send)
+
+    def _limit(self, scope: Scope, headers: Headers) -> int:
+        if scope["path"] != "/v1/captions":
+            return SMALL_BODY_BYTES
+        if headers.get("content-type", "").startswith("application/json"):
+            return self._settings.max_body_bytes * 4 // 3 + SMALL_BODY_BYTES
+        return self._settings.max_body_bytes + SMALL_BODY_BYTES
+
+    @staticmethod
+    def _account(scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", None) or "other"
+        REQUESTS.labels(scope["method"] if route != "other" else "other", route, str(status)).inc()
+        LATENCY.labels(route).observe(seconds)
+        if route not in _QUIET:
+            logger.info(
+                "request",
+                method=scope["method"],
+                route=route,
+                status=status,
+                milliseconds=round(seconds * 1000, 1),
+            )
+
+
+class _Answer:
+    """Adds to every answer what all have in common, and remembers its status."""
+
+    def __init__(self, send: Send, request_id: str, *, private: bool) -> None:
+        self._send = send
+        self._private = private
+        self.request_id = request_id
+        self.status = 500
+        self.started = False
+        self.body: _Body | None = None
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._start(message)
+        elif self._refuses_a_body_under_way and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            assert self.body is not None
+            await self.body.linger()
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await self._send(message)
+
+    @property
+    def _refuses_a_body_under_way(self) -> bool:
+        return self.status >= 400 and self.body is not None and not self.body.complete
+
+    def _start(self, message: Message) -> None:
+        self.started = True
+        self.status = message["status"]
+        headers = MutableHeaders(scope=message)
+        headers["X-Request-ID"] = self.request_id
+        if self._private:
+            headers.setdefault("Cache-Control", "no-store")
+        if self._refuses_a_body_under_way:
+            headers["Connection"] = "close"
+        for name, value in SECURITY_HEADERS.items():
+            headers.setdefault(name, value)
+
+
+class _Body:
+    """A request's body, bounded in bytes and time while it is read."""
+
+    def __init__(self, receive: Receive, limit: int, seconds: float) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._seconds = seconds
+        self._deadline = asyncio.get_running_loop().time() + seconds
+        self._read = 0
+        self.complete = False
+
+    def check_announced(self, content_length: str | None) -> None:
+        """Refuse a body that is announced as too large before a byte of it is read."""
+        if content_length is not None and content_length.isdecimal() and int(content_length) > self._limit:
+            raise self._too_large()
+
+    async def receive(self) -> Message:
+        if self.complete:
+            return await self._receive()  # waits for the disconnect, however long that takes
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            raise Problem(
+                UPLOAD_TOO_SLOW, f"The body did not arrive within {self._seconds:.0f} seconds; send it again."
+            ) from None
+        if message["type"] == "http.request":
+            self._read += len(message.get("body", b""))
+            self.complete = not message.get("more_body", False)
+            if self._read > self._limit:
+                raise self._too_large()
+        else:
+            self.complete = True
+        return message
+
+    async def linger(self) -> None:
+        """Drop what still comes, for a moment."""
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                while not self.complete:
+                    message = await self._receive()
+                    self.complete = message["type"] != "http.request" or not message.get("more_body", False)
+        except TimeoutError:
+            pass
+
+    def _too_large(self) -> Problem:
+        return Problem(
+            BODY_TOO_LARGE,
+            f"At most {self._limit / 1e6:.1f} MB are taken; make the photo smaller and send it again.",
+        )
+
+
+def count_refusal(problem: Problem) -> None:
+    """Every problem is counted by its kind."""
+    REFUSED.labels(problem.kind.name).inc()

@@ -1,0 +1,241 @@
+"""The model in the model server: loaded beside the old one, warmed up, switched to in one step, kept for a
+rollback.
+
+A batch works with the model that it found when it began, whatever is switched in between, and every outcome
+names that model. An image that breaks a batch is found by captioning its batch mates one by one.
+"""
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from PIL import Image
+
+from captionloop.errors import CaptionloopError
+from captionloop.feedback.models import now
+from captionloop.serving import metrics
+from captionloop.serving.sources import ModelReference, ModelSource
+from captionloop.serving.wire import ModelDescription, OtherCaption, Outcome, PreparedImage, SpokenWord
+
+if TYPE_CHECKING:
+    from captionloop.captioner.captioner import Captioned, Captioner
+
+logger = structlog.get_logger(__name__)
+
+ALTERNATIVES = 4
+RETRY_FAILED_LOAD_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A captioner in service."""
+
+    reference: ModelReference
+    captioner: "Captioner"
+    loaded_at: datetime
+
+    @property
+    def input_size(self) -> int:
+        """Edge of the square it sees, in pixels."""
+        return int(self.captioner.encoder.spec.input_size)
+
+
+class Engine:
+    """Captions with the model that its source says should be served.
+
+    Args:
+        source: says which model that is.
+        load: makes a captioner of a bundle.
+        max_batch: the largest batch, with which a new model is warmed up.
+    """
+
+    def __init__(
+        self, source: ModelSource, load: Callable[[Path], "Captioner"], *, max_batch: int = 16
+    ) -> None:
+        self._source = source
+        self._load = load
+        self._max_batch = max_batch
+        self._served: ServedModel | None = None
+        self._previous: ServedModel | None = None
+        self._failed: tuple[str, float] | None = None
+        self._reason = "no model is registered yet"
+        self._stopped = threading.Event()
+        metrics.MODEL_READY.set(0)
+
+    @property
+    def served(self) -> ServedModel | None:
+        """What is being served."""
+        return self._served
+
+    def follow(self, seconds: float) -> None:
+        """Look for another model every `seconds`, in a thread of its own, until `stop`."""
+
+        def run() -> None:
+            while not self._stopped.is_set():
+                self.refresh()
+                self._stopped.wait(seconds)
+
+        threading.Thread(target=run, name="follow-model", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop following."""
+        self._stopped.set()
+
+    def refresh(self) -> None:
+        """Serve what should be served. Whatever goes wrong with that, what is served now stays."""
+        try:
+            wanted = self._source.newest()
+            if wanted is None or self._is_served(wanted) or self._failed_lately(wanted):
+                return
+            self._switch(self._previous if _same(self._previous, wanted) else self._loaded(wanted))
+            self._failed = None
+        except CaptionloopError as error:
+            self._not_loaded(str(error))
+        except Exception:
+            logger.exception("model not loaded")
+            self._not_loaded("the model could not be loaded; see the log")
+
+    def caption(self, images: Sequence[PreparedImage]) -> list[Outcome]:
+        """Caption prepared images, in order. Never raises:
+        an image without a caption has an outcome that says so.
+        """
+        model = self._served
+        if model is None:
+            return [Outcome(model_name="", model_version="", error="no model is loaded") for _ in images]
+        began = perf_counter()
+        squares = [_square(image, model.input_size) for image in images]
+        readable = [square for square in squares if square is not None]
+        captioned = iter(self._captioned(model, readable))
+        outcomes = [_outcome(model, None if square is None else next(captioned)) for square in squares]
+        metrics.BATCH.observe(len(images))
+        metrics.BATCH_SECONDS.observe(perf_counter() - began)
+        return outcomes
+
+    def describe(self) -> ModelDescription:
+        """What is being served, or why nothing is."""
+        model = self._served
+        if model is None:
+            return ModelDescription(ready=False, reason=self._reason)
+        captioner = model.captioner
+        return ModelDescription(
+            ready=True,
+            name=model.reference.name,
+            version=model.reference.version,
+            previous_version=self._previous.reference.version if self._previous else None,
+            loaded_at=model.loaded_at,
+            input_size=model.input_size,
+            decoding=captioner.decoding.model_dump(mode="json"),
+            metrics=dict(captioner.metrics),
+            lineage=dict(captioner.lineage),
+            card=captioner.card,
+        )
+
+    def _captioned(self, model: ServedModel, squares: list[NDArray[np.uint8]]) -> "list[Captioned | None]":
+        if not squares:
+            return []
+        try:
+            return list(model.captioner.caption_arrays(np.stack(squares)))
+        except Exception:
+            if len(squares) == 1:
+                logger.exception("image not captioned")
+                return [None]
+        metrics.BATCH_FALLBACKS.inc()
+        return [self._captioned(model, [square])[0] for square in squares]
+
+    def _loaded(self, wanted: ModelReference) -> ServedModel:
+        began = perf_counter()
+        captioner = self._load(self._source.fetch(wanted))
+        size = int(captioner.encoder.spec.input_size)
+        for batch in (1, self._max_batch):  # compile, allocate, fill caches: not while somebody waits
+            captioner.caption_arrays(np.full((batch, size, size, 3), 127, np.uint8))
+        metrics.LOAD_SECONDS.observe(perf_counter() - began)
+        return ServedModel(wanted, captioner, now())
+
+    def _switch(self, model: ServedModel | None) -> None:
+        assert model is not None
+        before = self._served
+        self._previous, self._served = before, model
+        metrics.MODEL_READY.set(1)
+        if before is not None:
+            metrics.SWAPS.inc()
+            metrics.MODEL_INFO.labels(before.reference.name, before.reference.version).set(0)
+        metrics.MODEL_INFO.labels(model.reference.name, model.reference.version).set(1)
+        logger.info(
+            "serving model",
+            version=model.reference.version,
+            before=before.reference.version if before else None,
+        )
+
+    def _is_served(self, wanted: ModelReference) -> bool:
+        return _same(self._served, wanted)
+
+    def _failed_lately(self, wanted: ModelReference) -> bool:
+        """A bundle that could not be loaded is not read again every few seconds."""
+        if self._failed is None or self._failed[0] != wanted.mark:
+            self._failed = (wanted.mark, -math.inf)
+        return perf_counter() - self._failed[1] < RETRY_FAILED_LOAD_SECONDS
+
+    def _not_loaded(self, reason: str) -> None:
+        self._reason = reason
+        if self._failed is not None:
+            self._failed = (self._failed[0], perf_counter())
+        metrics.LOAD_FAILURES.inc()
+        logger.error("no other model taken over", reason=reason)
+
+
+def _same(model: ServedModel | None, wanted: ModelReference) -> bool:
+    return model is not None and model.reference == wanted
+
+
+def _square(image: PreparedImage, size: int) -> NDArray[np.uint8] | None:
+    """The image at the model's size; it was prepared for another's if the model changed on its way here."""
+    if image.size <= 0 or len(image.pixels) != 3 * image.size**2:
+        return None
+    pixels = np.frombuffer(image.pixels, np.uint8).reshape(image.size, image.size, 3)
+    if image.size == size:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _outcome(model: ServedModel, captioned: "Captioned | None") -> Outcome:
+    reference = model.reference
+    if captioned is None or not captioned.alternatives:
+        return Outcome(model_name=reference.name, model_version=reference.version, error="not captioned")
+    best = captioned.best
+    others: dict[str, float] = {}
+    for caption in captioned.alternatives[1:]:
+        if caption.text != best.text:
+            others.setdefault(caption.text, _fraction(caption.confidence))
+    return Outcome(
+        model_name=reference.name,
+        model_version=reference.version,
+        caption=best.text,
+        confidence=_fraction(best.confidence),
+        words=[
+            SpokenWord(text=word.text, confidence=_fraction(word.confidence), attention=_grid(word.attention))
+            for word in best.words
+        ],
+        alternatives=[
+            OtherCaption(caption=text, confidence=confidence)
+            for text, confidence in list(others.items())[:ALTERNATIVES]
+        ],
+    )
+
+
+def _grid(attention: NDArray[Any] | None) -> list[list[float]] | None:
+    if attention is None:
+        return None
+    rounded: list[list[float]] = np.nan_to_num(np.asarray(attention, np.float64)).round(4).tolist()
+    return rounded
+
+
+def _fraction(value: float) -> float:
+    return round(min(1.0, max(0.0, value)), 4) if math.isfinite(value) else 0.0

@@ -1,0 +1,121 @@
+"""What the service tells about itself: the model, the statistics, its health, its metrics."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, Response
+
+from captionloop.errors import CaptionloopError
+from captionloop.feedback.statistics import Statistics, Tally, statistics
+from captionloop.serving import metrics
+from captionloop.serving.captions_api import problems
+from captionloop.serving.parts import CallerDep, PartsDep
+from captionloop.serving.schemas import DayBody, ModelBody, StatisticsBody, TallyBody, VersionBody
+
+router = APIRouter()
+
+
+@router.get(
+    "/v1/model",
+    response_model=ModelBody,
+    tags=["insight"],
+    summary="What is being served",
+    responses=problems(401, 429, 503),
+)
+async def read_model(response: Response, parts: PartsDep, caller: CallerDep) -> ModelBody:
+    """The version, its metrics and lineage, and its card."""
+    response.headers.update(await parts.access.count(caller, makes_caption=False))
+    return ModelBody.model_validate(parts.model.require().model_dump(exclude={"ready", "reason"}))
+
+
+@router.get(
+    "/v1/statistics",
+    response_model=StatisticsBody,
+    tags=["insight"],
+    summary="Ratings over time and by model version",
+    responses=problems(401, 422, 429, 503),
+)
+async def read_statistics(
+    response: Response,
+    parts: PartsDep,
+    caller: CallerDep,
+    days: Annotated[int, Query(ge=1, le=365, description="how far to look back, today included")] = 30,
+) -> StatisticsBody:
+    """Sums only: nobody's rating can be told from another's."""
+    response.headers.update(await parts.access.count(caller, makes_caption=False))
+    return _statistics_body(days, await parts.read(statistics, parts.store.reader, days))
+
+
+@router.get("/livez", tags=["health"], summary="Does the process run")
+async def livez() -> dict[str, str]:
+    """200 for as long as it answers at all."""
+    return {"status": "alive"}
+
+
+@router.get(
+    "/readyz",
+    tags=["health"],
+    summary="Can it caption",
+    responses={503: {"description": "not at the moment"}},
+)
+async def readyz(parts: PartsDep) -> JSONResponse:
+    """503 while starting, while the model or the database is away,
+    and from the moment a stop was asked for.
+    """
+    reason = ""
+    if parts.draining:
+        reason = "stopping"
+    elif not parts.model.latest.ready:
+        reason = parts.model.latest.reason or "no model is loaded"
+    else:
+        try:
+            await run_in_threadpool(parts.store.check)
+        except CaptionloopError:
+            reason = "the ratings database does not answer"
+    content = {"status": "not ready", "reason": reason} if reason else {"status": "ready"}
+    return JSONResponse(content, 503 if reason else 200, {"Retry-After": "5"} if reason else None)
+
+
+@router.get("/metrics", tags=["health"], summary="Prometheus metrics", response_class=Response)
+async def read_metrics() -> Response:
+    """Of the gateway and of the model server beside it."""
+    content = await run_in_threadpool(metrics.exposition)
+    return Response(content, media_type=CONTENT_TYPE_LATEST)
+
+
+def _statistics_body(days: int, told: Statistics) -> StatisticsBody:
+    return StatisticsBody.model_validate(
+        {
+            "days": days,
+            "from": told.first,
+            "to": told.last,
+            "totals": _tally(told.totals),
+            "by_day": [
+                DayBody(
+                    date=day.date,
+                    captions=day.captions,
+                    ratings=day.ratings,
+                    corrections=day.corrections,
+                    mean_stars=day.mean_stars,
+                )
+                for day in told.by_day
+            ],
+            "by_version": [
+                VersionBody(version=version, **_tally(tally).model_dump())
+                for version, tally in told.by_version
+            ],
+        }
+    )
+
+
+def _tally(tally: Tally) -> TallyBody:
+    return TallyBody(
+        captions=tally.captions,
+        ratings=tally.ratings,
+        corrections=tally.corrections,
+        mean_stars=tally.mean_stars,
+        mean_confidence=tally.mean_confidence,
+        stars={str(stars): count for stars, count in tally.stars.items()},
+    )

@@ -1,0 +1,126 @@
+"""API keys: made, listed, revoked, and recognised.
+
+A key is `clk_<id>_<secret>`. The id finds the row; of the secret only its SHA-256 is kept. A slow password
+hash would protect secrets that people choose, by making guesses dear; nobody guesses 256 random bits, so a
+fast one is enough, and it lets every request be checked against the database. Hashes are compared in constant
+time.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from time import monotonic
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.orm import Session
+
+from captionloop.errors import ConfigurationError
+from captionloop.feedback.models import ApiKey, now
+from captionloop.feedback.store import RatingsStore
+
+SCOPES = ("caption", "rate", "admin")
+CACHE_SECONDS = 2.0
+"""A revoked key stops working within this time, in every process."""
+_CACHED_KEYS = 4096
+_KEY = re.compile(r"clk_(?P<id>[0-9a-f]{12})_(?P<secret>[A-Za-z0-9_-]{43})")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """What is known of a key; never its secret."""
+
+    key_id: str
+    name: str
+    scopes: frozenset[str]
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+class KeyRing:
+    """The API keys in the ratings database."""
+
+    def __init__(self, store: RatingsStore) -> None:
+        self._store = store
+        self._cache: dict[str, tuple[float, tuple[str, KeyRecord] | None]] = {}
+
+    def create(self, name: str, scopes: Iterable[str]) -> tuple[KeyRecord, str]:
+        """Make a key; the second value is the key itself, which cannot be had again.
+
+        Raises:
+            ConfigurationError: no name, or a scope that does not exist.
+        """
+        wanted = frozenset(scopes)
+        if not name.strip() or len(name) > 80:
+            raise ConfigurationError(
+                "a key needs a name of 1 to 80 characters, so that it can be told from others"
+            )
+        if not wanted or not wanted <= set(SCOPES):
+            raise ConfigurationError(f"a key needs one or more of the scopes {', '.join(SCOPES)}")
+        key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
+        created_at = now()
+        values = {
+            "key_id": key_id,
+            "name": name.strip(),
+            "secret_sha256": _hash(secret),
+            "scopes": " ".join(scope for scope in SCOPES if scope in wanted),
+            "created_at": created_at,
+        }
+        self._store.writer.submit(lambda connection: connection.execute(insert(ApiKey), values)).result()
+        record = KeyRecord(key_id, name.strip(), wanted, created_at, None)
+        return record, f"clk_{key_id}_{secret}"
+
+    def all(self) -> list[KeyRecord]:
+        """All keys, the oldest first, revoked ones too."""
+        with Session(self._store.reader) as session:
+            return [_record(row) for row in session.scalars(select(ApiKey).order_by(ApiKey.created_at))]
+
+    def revoke(self, key_id: str) -> KeyRecord:
+        """End a key.
+
+        Raises:
+            ConfigurationError: there is no such key.
+        """
+        unless_revoked = func.coalesce(ApiKey.revoked_at, now())
+        statement = update(ApiKey).where(ApiKey.key_id == key_id).values(revoked_at=unless_revoked)
+        found = self._store.writer.submit(lambda connection: connection.execute(statement).rowcount).result()
+        self._cache.pop(key_id, None)
+        record = self._find(key_id) if found else None
+        if record is None:
+            raise ConfigurationError(f"there is no key {key_id!r}; see captionloop keys list")
+        return record[1]
+
+    def recognise(self, key: str) -> KeyRecord | None:
+        """The key's record if it is valid, else `None`. Blocks on the database: call it from a thread."""
+        parts = _KEY.fullmatch(key)
+        if parts is None:
+            return None
+        found = self._find(parts["id"])
+        given = _hash(parts["secret"])
+        expected, record = found or (_hash(""), None)
+        if not hmac.compare_digest(given, expected) or record is None or record.revoked_at is not None:
+            return None
+        return record
+
+    def _find(self, key_id: str) -> tuple[str, KeyRecord] | None:
+        cached = self._cache.get(key_id)
+        if cached is not None and cached[0] > monotonic():
+            return cached[1]
+        with Session(self._store.reader) as session:
+            row = session.get(ApiKey, key_id)
+            found = None if row is None else (row.secret_sha256, _record(row))
+        if len(self._cache) >= _CACHED_KEYS:
+            self._cache.clear()
+        self._cache[key_id] = (monotonic() + CACHE_SECONDS, found)
+        return found
+
+
+def _hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _record(row: ApiKey) -> KeyRecord:
+    return KeyRecord(row.key_id, row.name, frozenset(row.scopes.split()), row.created_at, row.revoked_at)

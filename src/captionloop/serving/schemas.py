@@ -1,0 +1,203 @@
+"""The bodies of the REST API, as pydantic models: the gateway answers with them,
+the Python client reads them.
+"""
+
+from datetime import date, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from captionloop.feedback.records import COMMENT_LENGTH, CORRECTION_LENGTH, clean_line, clean_prose
+
+CaptionId = Annotated[str, Field(description="Names one served caption", examples=["kq3V0cYJmS0xw9ZyqkQJZw"])]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(protected_namespaces=())
+
+
+class _Request(_Body):
+    model_config = ConfigDict(extra="forbid")
+
+
+def _cleaned_line(text: str | None) -> str | None:
+    return None if text is None else clean_line(text)
+
+
+def _cleaned_prose(text: str | None) -> str | None:
+    return None if text is None else clean_prose(text)
+
+
+Correction = Annotated[str | None, Field(max_length=CORRECTION_LENGTH), AfterValidator(_cleaned_line)]
+Comment = Annotated[str | None, Field(max_length=COMMENT_LENGTH), AfterValidator(_cleaned_prose)]
+
+
+class WordBody(_Body):
+    """One word of the caption."""
+
+    text: str
+    confidence: float = Field(ge=0, le=1)
+    attention: list[list[float]] | None = Field(
+        description="Rows x columns over the whole upright photo; null where the model does not attend"
+    )
+
+
+class AlternativeBody(_Body):
+    """A caption that the model held for less likely."""
+
+    caption: str
+    confidence: float = Field(ge=0, le=1)
+
+
+class ModelRef(_Body):
+    """Which model made the caption."""
+
+    name: str
+    version: str
+
+
+class ImageSize(_Body):
+    """The photo's size as it is seen upright, in pixels."""
+
+    width: int
+    height: int
+
+
+class CaptionBody(_Body):
+    """A caption and what stands behind it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "caption_id": "kq3V0cYJmS0xw9ZyqkQJZw",
+                    "caption": "a brown dog runs",
+                    "confidence": 0.71,
+                    "words": [{"text": "a", "confidence": 0.98, "attention": [[0.1, 0.2], [0.3, 0.4]]}],
+                    "alternatives": [{"caption": "a dog running", "confidence": 0.55}],
+                    "model": {"name": "captioner", "version": "3"},
+                    "image": {"width": 640, "height": 427},
+                    "created_at": "2026-11-22T09:31:07.120Z",
+                }
+            ]
+        }
+    )
+
+    caption_id: CaptionId
+    caption: str
+    confidence: float = Field(ge=0, le=1)
+    words: list[WordBody]
+    alternatives: list[AlternativeBody]
+    model: ModelRef
+    image: ImageSize
+    created_at: datetime
+
+
+class RatingRequest(_Request):
+    """What somebody thinks of a caption."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"stars": 4, "correction": "a brown dog leaps through deep snow", "comment": "so close"}
+            ]
+        }
+    )
+
+    stars: int = Field(ge=1, le=5, strict=True)
+    correction: Correction = None
+    comment: Comment = None
+
+
+class RatingBody(_Body):
+    """A rating that is stored."""
+
+    caption_id: CaptionId
+    stars: int = Field(ge=1, le=5)
+    correction: str | None
+    comment: str | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class CaptionWithRating(CaptionBody):
+    """A caption read back, with the caller's own rating."""
+
+    rating: RatingBody | None
+
+
+class Base64Photo(_Request):
+    """A photo inside JSON: base64, or a `data:` URL of it."""
+
+    image: str
+
+
+class ModelBody(_Body):
+    """The model that is served."""
+
+    name: str
+    version: str
+    previous_version: str | None
+    loaded_at: datetime | None
+    input_size: int
+    decoding: dict[str, Any]
+    metrics: dict[str, Any]
+    lineage: dict[str, Any]
+    card: str = Field(description="Markdown")
+
+
+class DayBody(_Body):
+    """One day in UTC."""
+
+    date: date
+    captions: int
+    ratings: int
+    corrections: int
+    mean_stars: float | None
+
+
+class TallyBody(_Body):
+    """Captions and ratings of the period."""
+
+    captions: int
+    ratings: int
+    corrections: int
+    mean_stars: float | None
+    mean_confidence: float | None
+    stars: dict[str, int]
+
+
+class VersionBody(TallyBody):
+    """The same of one model version."""
+
+    version: str
+
+
+class StatisticsBody(_Body):
+    """Ratings over time and by model version."""
+
+    days: int
+    first: date = Field(serialization_alias="from", validation_alias="from")
+    last: date = Field(serialization_alias="to", validation_alias="to")
+    totals: TallyBody
+    by_day: list[DayBody]
+    by_version: list[VersionBody]
+
+
+class FieldErrorBody(_Body):
+    """What is wrong with one field."""
+
+    field: str
+    message: str
+
+
+class ProblemBody(_Body):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    request_id: str
+    errors: list[FieldErrorBody] | None = None

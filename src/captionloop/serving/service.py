@@ -1,0 +1,115 @@
+"""The two BentoML services: a model server, and the gateway before it, which alone is exposed.
+
+    bentoml serve captionloop.serving.service:Gateway
+
+Settings are read when this module is imported, for BentoML wants to know of workers and batches then.
+"""
+
+import os
+from time import monotonic
+from typing import Any
+
+import bentoml
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from captionloop.serving.app import create_app
+from captionloop.serving.assembly import assemble
+from captionloop.serving.batching import Batcher, BatcherFullError
+from captionloop.serving.draining import StopSignal
+from captionloop.serving.engine import Engine
+from captionloop.serving.logs import configure_logs
+from captionloop.serving.settings import Settings
+from captionloop.serving.sources import choose_source
+from captionloop.serving.tracing import trace_requests
+from captionloop.serving.upstream import ModelServerProxy
+from captionloop.serving.wire import ModelDescription, Outcome, PreparedImage
+
+# Uvicorn believes X-Forwarded-For from this machine unless told otherwise; whom to believe is our own
+# setting.
+os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
+
+settings = Settings.from_environment()
+app = create_app(settings)
+
+_QUIET: dict[str, Any] = {"logging": {"access": {"enabled": False}}, "metrics": {"enabled": False}}
+_BATCHES_WAITING = 16
+_GATEWAY_GONE_SECONDS = 3.0
+"""The gateway asks every second; when it has not for so long, it has stopped."""
+
+
+@bentoml.service(
+    name="captionloop-model", workers=settings.model_workers, threads=1, traffic={"timeout": 60}, **_QUIET
+)
+class ModelServer:
+    """Captions prepared images, put together to batches, with the model that should be served."""
+
+    def __init__(self) -> None:
+        configure_logs(settings.log_level, "model")
+        from captionloop.captioner.captioner import Captioner
+
+        self._asked = monotonic()
+        self._engine = Engine(choose_source(settings), Captioner.load, max_batch=settings.max_batch)
+        self._batcher = Batcher(
+            self._engine.caption, largest=settings.max_batch, capacity=_BATCHES_WAITING * settings.max_batch
+        )
+        self._engine.follow(settings.follow_seconds)
+        StopSignal(self._engine.stop, self._may_stop).install()
+
+    @bentoml.api  # type: ignore[untyped-decorator]
+    async def caption(self, image: PreparedImage) -> Outcome:
+        """The image's outcome, captioned together with whatever else is waiting."""
+        try:
+            return await self._batcher.submit(image)
+        except BatcherFullError as error:
+            raise bentoml.exceptions.ServiceUnavailable(str(error)) from error
+
+    @bentoml.api  # type: ignore[untyped-decorator]
+    async def describe(self) -> ModelDescription:
+        """What is being served."""
+        self._asked = monotonic()
+        return self._engine.describe()
+
+    def _may_stop(self, seconds: float) -> bool:
+        alone = monotonic() - self._asked > _GATEWAY_GONE_SECONDS
+        return alone or seconds > settings.drain_seconds + settings.stop_seconds + 1
+
+
+class _GatewayFirst:
+    """Sends every request to our application: none of BentoML's own pages is exposed."""
+
+    def __init__(self, bento_app: ASGIApp) -> None:
+        self._bento_app = bento_app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (app if scope["type"] == "http" else self._bento_app)(scope, receive, send)
+
+
+@bentoml.service(
+    name="captionloop",
+    workers=settings.gateway_workers,
+    traffic={"timeout": 3600},  # our own deadlines are shorter, and answer with a problem document
+    **_QUIET,
+)
+@bentoml.asgi_app(app, path="/")
+class Gateway:
+    """The REST API and the web page."""
+
+    model = bentoml.depends(ModelServer)
+
+    def __init__(self) -> None:
+        configure_logs(settings.log_level, "gateway")
+        trace_requests(app, "captionloop-gateway")
+        parts = assemble(settings, ModelServerProxy(self.model))
+        app.state.parts = parts
+
+        def begin() -> None:
+            parts.draining = True
+
+        StopSignal(
+            begin,
+            lambda seconds: seconds >= settings.drain_seconds,
+            force_after=settings.drain_seconds + settings.stop_seconds,
+        ).install()
+
+
+Gateway.add_asgi_middleware(_GatewayFirst)  # type: ignore[attr-defined]

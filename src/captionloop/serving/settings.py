@@ -1,0 +1,134 @@
+"""Everything about the service that can be set, in one place: environment variables `CAPTIONLOOP_*`.
+
+The defaults make a service for one machine out of nothing. A value that cannot be used stops the service at
+its start with one line that names the variable.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from captionloop.errors import ConfigurationError
+
+PREFIX = "CAPTIONLOOP_"
+PACKAGED_MODEL = Path(__file__).resolve().parents[2] / "model"
+"""Where a Bento carries its model: beside the package."""
+PACKAGED_PAGE = Path(__file__).resolve().parents[2] / "page"
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+def default_state() -> Path:
+    """Where the service keeps what it must not forget: in the project if we stand in one,
+    else in the home folder.
+    """
+    here = Path.cwd()
+    if (here / "conf/base").is_dir():
+        return here / "data/service"
+    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
+    return Path(home) / "captionloop"
+
+
+class Settings(BaseModel):
+    """The service's settings; `CAPTIONLOOP_MAX_PIXELS` sets `max_pixels`, and so on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    state: Path = Field(
+        default_factory=default_state, description="folder of the embedded database and photos"
+    )
+    database: str = Field("", description="ratings database URL; empty: SQLite in the state folder")
+    photos: str = Field("", description="photo archive, path or fsspec URI; empty: in the state folder")
+    retention_unrated_days: Count = Field(90, description="how long captions that nobody rated are kept")
+    retention_rated_days: Count = Field(730, description="how long rated captions are kept")
+
+    model: str = Field(
+        "", description="bundle folder (followed when it is replaced); empty: packaged, or registry"
+    )
+    registry: str = Field(
+        "", description="MLflow tracking URI whose champion is followed; empty: the project's"
+    )
+    registry_name: str = Field("captioner", description="name of the registered model")
+    follow_seconds: Seconds = Field(5.0, description="how often to look for a new champion")
+    max_batch: Annotated[int, Field(ge=2, le=256)] = Field(16, description="photos captioned at once")
+    model_workers: Count = Field(1, description="processes of the model server")
+    gateway_workers: Count = Field(1, description="processes of the gateway")
+
+    anonymous: bool = Field(True, description="may people without a key caption and rate")
+    anonymous_captions_per_minute: Count = Field(60, description="captions a minute for one address")
+    key_captions_per_minute: Count = Field(600, description="captions a minute for one key")
+    rate_limit_storage: str = Field("async+memory://", description="where limits are counted (limits' URI)")
+    trusted_proxies: Annotated[int, Field(ge=0, le=10)] = Field(
+        0, description="how many proxies stand before the gateway; their X-Forwarded-For is believed"
+    )
+
+    max_body_bytes: Count = Field(10_000_000, description="largest photo in bytes")
+    max_pixels: Count = Field(64_000_000, description="largest photo in pixels")
+    upload_seconds: Seconds = Field(20.0, description="within which a body must have arrived")
+    upload_memory_bytes: Count = Field(256_000_000, description="memory for bodies under way, all together")
+    captions_at_once: Count = Field(64, description="captions under way; more are told to come again")
+    caption_seconds: Seconds = Field(20.0, description="within which the model must have answered")
+    decode_threads: Count = Field(2, description="photos decoded at once")
+
+    page: Path | None = Field(
+        None, description="folder of the built web page; empty: packaged, or frontend/dist"
+    )
+    drain_seconds: Seconds = Field(1.0, description="from 'not ready' to 'no new connections' when stopping")
+    stop_seconds: Seconds = Field(10.0, description="within which requests under way must end when stopping")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="of the JSON log")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """Read the variables that are set (an empty one counts as not set).
+
+        Raises:
+            ConfigurationError: one has a value that cannot be used.
+        """
+        given = os.environ if environment is None else environment
+        known = {name: given.get(PREFIX + name.upper(), "") for name in cls.model_fields}
+        try:
+            return cls.model_validate({name: value for name, value in known.items() if value != ""})
+        except ValidationError as error:
+            first = error.errors()[0]
+            variable = PREFIX + str(first["loc"][0]).upper()
+            raise ConfigurationError(
+                f"{variable}={known[str(first['loc'][0])]!r} cannot be used: {first['msg']}"
+            ) from None
+
+    @property
+    def database_url(self) -> str:
+        """The ratings database."""
+        return self.database or f"sqlite:///{self.state.absolute()}/ratings.db"
+
+    @property
+    def photo_root(self) -> str:
+        """The photo archive."""
+        return self.photos or str(self.state.absolute() / "photos")
+
+    @property
+    def embedded_database(self) -> bool:
+        """Whether the schema may be brought up to date without asking:
+        only where the database is ours alone.
+        """
+        return self.database_url.startswith("sqlite")
+
+    @property
+    def page_folder(self) -> Path | None:
+        """The built web page, where there is one."""
+        for folder in (self.page, PACKAGED_PAGE, Path("frontend/dist")):
+            if folder is not None and (folder / "index.html").is_file():
+                return folder.absolute()
+        return None
+
+
+def describe_settings() -> str:
+    """The settings as a Markdown table, for the documentation."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default_factory or field.default in {None, ""} else f"`{field.default}`"
+        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows)

@@ -1,0 +1,92 @@
+"""Getting a photo out of a request: multipart, the bytes themselves, or base64 in JSON. URLs are never
+fetched.
+
+The edge has already bounded the body's size and the time it may take (`captionloop.serving.edge`).
+"""
+
+import base64
+import binascii
+import json
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+
+from captionloop.serving.problems import IMAGE_MISSING, MALFORMED, MEDIA_TYPE_UNSUPPORTED, Problem
+from captionloop.serving.schemas import Base64Photo
+
+FIELD = "image"
+EXAMPLE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
+"""The smallest photo there is: one grey pixel as PNG."""
+REQUEST_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": [FIELD],
+                "properties": {FIELD: {"type": "string", "format": "binary"}},
+            }
+        },
+        "image/*": {"schema": {"type": "string", "format": "binary"}},
+        "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": [FIELD],
+                "additionalProperties": False,
+                "properties": {
+                    FIELD: {"type": "string", "contentEncoding": "base64", "description": "or a data: URL"}
+                },
+            },
+            "example": {"image": EXAMPLE},
+        },
+    },
+}  # fmt: skip
+
+
+async def sent_photo(request: Request) -> bytes:
+    """The photo's bytes, not looked at yet.
+
+    Raises:
+        Problem: 400 if the body is broken, 415 if its type is none of ours, 422 if there is no photo in it.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        data = await _from_form(request)
+    elif media_type == "application/json":
+        data = _from_json(await request.body())
+    elif media_type.startswith("image/") or media_type == "application/octet-stream":
+        data = await request.body()
+    else:
+        raise Problem(
+            MEDIA_TYPE_UNSUPPORTED,
+            "Send the photo as multipart/form-data, image/*, application/octet-stream or application/json.",
+        )
+    if not data:
+        raise Problem(IMAGE_MISSING, "The image is empty: choose a photo and send it again.")
+    return data
+
+
+async def _from_form(request: Request) -> bytes:
+    async with request.form(max_files=1, max_fields=4, max_part_size=4096) as form:
+        part = form.get(FIELD)
+        if not isinstance(part, UploadFile):
+            raise Problem(IMAGE_MISSING, f"The form has no file field named '{FIELD}'.")
+        return await part.read()
+
+
+def _from_json(body: bytes) -> bytes:
+    try:
+        text = Base64Photo.model_validate(json.loads(body)).image
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ValidationError):
+            raise Problem(IMAGE_MISSING, f'The JSON must be {{"{FIELD}": "<base64>"}}.') from None
+        raise Problem(MALFORMED, "The body is not valid JSON.") from None
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise Problem(MALFORMED, f"'{FIELD}' is not valid base64.") from None

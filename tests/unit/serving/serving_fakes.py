@@ -1,0 +1,45 @@
+"""A model that needs no weights, and photos that need no camera."""
+
+import io
+
+from PIL import Image
+
+from captionloop.serving.wire import ModelDescription, OtherCaption, Outcome, PreparedImage, SpokenWord
+
+SIZE = 32
+
+
+class FakeModel:
+    """Says the same of every image, and remembers what it was shown."""
+
+    def __init__(self) -> None:
+        self.seen: list[PreparedImage] = []
+        self.ready = True
+        self.failure: Exception | None = None
+        self.version = "1"
+
+    async def caption(self, image: PreparedImage) -> Outcome:
+        self.seen.append(image)
+        if self.failure is not None:
+            raise self.failure
+        return Outcome(
+            model_name="captioner", model_version=self.version, caption="a red square", confidence=0.5,
+            words=[SpokenWord(text=word, confidence=0.5, attention=[[0.25, 0.25], [0.25, 0.25]])
+                   for word in ("a", "red", "square")],
+            alternatives=[OtherCaption(caption="a square", confidence=0.25)],
+        )  # fmt: skip
+
+    async def describe(self) -> ModelDescription:
+        return ModelDescription(
+            ready=self.ready, reason="" if self.ready else "no model is registered yet", name="captioner",
+            version=self.version, input_size=SIZE, metrics={"CIDEr": 0.5}, card="# A card",
+        )  # fmt: skip
+
+
+def png(size: tuple[int, int] = (40, 30), mode: str = "RGB", **save) -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, size, 1 if mode == "1" else None or 0).save(buffer, save.pop("format", "PNG"), **save)
+    return buffer.getvalue()
+
+
+PHOTO = png()

@@ -1,0 +1,210 @@
+import base64
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from serving_fakes import PHOTO, SIZE, FakeModel, png
+from starlette.testclient import TestClient
+
+from captionloop.serving.keys import KeyRing
+from captionloop.serving.schemas import CaptionBody
+
+URL = "/v1/captions"
+Gateway = Callable[..., TestClient]
+
+
+def caption(client: TestClient, photo: bytes = PHOTO, **kwargs):
+    return client.post(URL, files={"image": ("a.png", photo, "image/png")}, **kwargs)
+
+
+def key(client: TestClient, *scopes: str) -> dict[str, str]:
+    _, secret = KeyRing(client.app.state.parts.store).create("test", scopes)
+    return {"Authorization": f"Bearer {secret}"}
+
+
+def test_three_ways_in_give_the_same_caption(client: TestClient, model: FakeModel) -> None:
+    answers = [
+        caption(client),
+        client.post(URL, content=PHOTO, headers={"Content-Type": "image/png"}),
+        client.post(URL, content=PHOTO, headers={"Content-Type": "application/octet-stream"}),
+        client.post(URL, json={"image": base64.b64encode(PHOTO).decode()}),
+        client.post(URL, json={"image": "data:image/png;base64," + base64.b64encode(PHOTO).decode()}),
+    ]
+    assert [answer.status_code for answer in answers] == [201] * 5
+    assert {answer.json()["caption"] for answer in answers} == {"a red square"}
+    assert len({image.pixels for image in model.seen}) == 1
+    assert model.seen[0].size == SIZE
+
+
+def test_the_answer_is_what_the_api_page_says(client: TestClient) -> None:
+    answer = caption(client)
+    body = CaptionBody.model_validate(answer.json())
+    assert [word.text for word in body.words] == ["a", "red", "square"]
+    assert (body.image.width, body.image.height) == (40, 30)
+    assert answer.headers["location"] == f"{URL}/{body.caption_id}"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_caption_can_be_read_back_with_ones_rating(client: TestClient) -> None:
+    made = caption(client).json()
+    url = f"{URL}/{made['caption_id']}"
+    assert client.get(url).json() == {**made, "rating": None}
+    rating = client.put(f"{url}/rating", json={"stars": 4, "correction": " a  blue\nsquare "}).json()
+    assert rating["correction"] == "a blue square"
+    assert client.get(url).json()["rating"] == rating
+
+
+def test_rating_twice_is_rating_once(client: TestClient) -> None:
+    url = f"{URL}/{caption(client).json()['caption_id']}/rating"
+    first = client.put(url, json={"stars": 4})
+    assert client.put(url, json={"stars": 4}).json() == first.json()
+    assert client.get("/v1/statistics").json()["totals"]["ratings"] == 1
+
+
+def test_only_the_owner_reads_and_erases_but_others_may_rate(client: TestClient) -> None:
+    url = f"{URL}/{caption(client).json()['caption_id']}"
+    mine = {"Cookie": "; ".join(f"{name}={value}" for name, value in client.cookies.items())}
+    client.cookies.clear()
+    assert client.get(url).status_code == 404
+    assert client.delete(url).status_code == 404
+    assert client.put(f"{url}/rating", json={"stars": 1}).status_code == 200
+    client.cookies.clear()
+    assert client.get(url, headers=mine).status_code == 200
+
+
+def test_erasing_erases_the_photo(client: TestClient, tmp_path) -> None:
+    url = f"{URL}/{caption(client).json()['caption_id']}"
+    assert len([path for path in (tmp_path / "state/photos").rglob("*") if path.is_file()]) == 1
+    assert client.delete(url).status_code == 204
+    assert client.delete(url).status_code == 404
+    assert client.put(f"{url}/rating", json={"stars": 1}).status_code == 404
+    assert [path for path in (tmp_path / "state/photos").rglob("*") if path.is_file()] == []
+
+
+def test_an_administrator_reads_and_erases_all(client: TestClient) -> None:
+    url = f"{URL}/{caption(client).json()['caption_id']}"
+    admin = key(client, "admin")
+    client.cookies.clear()
+    assert client.get(url, headers=admin).status_code == 200
+    assert client.delete(url, headers=admin).status_code == 204
+
+
+def test_scopes_bound_what_a_key_may_do(client: TestClient) -> None:
+    rater = key(client, "rate")
+    refused = caption(client, headers=rater)
+    assert refused.status_code == 403 and refused.json()["type"].endswith("scope-missing")
+    made = caption(client, headers=key(client, "caption")).json()
+    url = f"{URL}/{made['caption_id']}/rating"
+    assert client.put(url, json={"stars": 3}, headers=rater).status_code == 200
+    assert client.put(url, json={"stars": 3}, headers=key(client, "caption")).status_code == 403
+
+
+@pytest.mark.parametrize("sent", ["clk_000000000000_" + "A" * 43, "nonsense", "clk__", "\u00e9"])
+def test_unknown_keys_are_refused(client: TestClient, sent: str) -> None:
+    answer = caption(client, headers={"Authorization": f"Bearer {sent}".encode()})
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_a_revoked_key_is_refused(client: TestClient) -> None:
+    ring = client.app.state.parts.access._keys
+    record, secret = ring.create("test", ["caption"])
+    assert caption(client, headers={"X-API-Key": secret}).status_code == 201
+    ring.revoke(record.key_id)
+    assert caption(client, headers={"X-API-Key": secret}).status_code == 401
+
+
+def test_without_anonymous_access_a_key_is_needed(gateway: Gateway) -> None:
+    client = gateway(anonymous=False)
+    assert caption(client).json()["type"] == "urn:captionloop:problem:key-required"
+    assert caption(client, headers=key(client, "caption")).status_code == 201
+
+
+def test_a_limit_used_up_says_when_to_come_back(gateway: Gateway) -> None:
+    client = gateway(anonymous_captions_per_minute=2)
+    answers = [caption(client) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [201, 201, 429]
+    assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["1", "0", "0"]
+    assert int(answers[2].headers["retry-after"]) >= 1
+    client.cookies.clear()
+    assert caption(client).status_code == 429, "another cookie is not another caller"
+    assert caption(client, headers=key(client, "caption")).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("rating", "field"),
+    [
+        ({"stars": 6}, "stars"),
+        ({"stars": 0}, "stars"),
+        ({"stars": 3.5}, "stars"),
+        ({"stars": "5"}, "stars"),
+        ({"stars": True}, "stars"),
+        ({}, "stars"),
+        ({"stars": 3, "correction": "x" * 10_000}, "correction"),
+        ({"stars": 3, "correction": "a\u0000b"}, "correction"),
+        ({"stars": 3, "comment": "x" * 2_001}, "comment"),
+        ({"stars": 3, "rater": "somebody"}, "rater"),
+    ],
+)
+def test_ratings_that_break_a_rule_are_refused_field_by_field(client: TestClient, rating, field: str) -> None:
+    answer = client.put(f"{URL}/{caption(client).json()['caption_id']}/rating", json=rating)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["errors"][0]["field"] == field
+    assert "xxxx" not in answer.text, "what was sent is not repeated"
+
+
+def test_a_lone_surrogate_is_refused_and_not_a_crash(client: TestClient) -> None:
+    url = f"{URL}/{caption(client).json()['caption_id']}/rating"
+    body = b'{"stars": 3, "comment": "\\ud800"}'
+    assert client.put(url, content=body, headers={"Content-Type": "application/json"}).status_code == 422
+
+
+@pytest.mark.parametrize("caption_id", ["nope", "x" * 22, "%00", "' OR 1=1 --", "x" * 5000])
+def test_unknown_captions_are_404(client: TestClient, caption_id: str) -> None:
+    assert client.put(f"{URL}/{caption_id}/rating", json={"stars": 3}).status_code == 404
+
+
+def test_the_model_away_is_503_with_retry_after(client: TestClient, model: FakeModel) -> None:
+    model.failure = ConnectionError("gone")
+    answer = caption(client)
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "5"
+    assert answer.json()["type"].endswith("model-not-ready")
+
+
+def test_no_model_yet_is_503_and_not_ready(gateway: Gateway, model: FakeModel) -> None:
+    model.ready = False
+    client = gateway()
+    assert caption(client).status_code == 503
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/livez").status_code == 200
+
+
+def test_full_is_503_with_retry_after(gateway: Gateway) -> None:
+    client = gateway(upload_memory_bytes=10)
+    answer = caption(client)
+    assert answer.status_code == 503 and answer.json()["type"].endswith("overloaded")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_photos_past_their_retention_are_swept(client: TestClient, tmp_path) -> None:
+    caption(client)
+    store = client.app.state.parts.store
+    erased = store.expire(unrated=timedelta(0), rated=timedelta(0)).result(10)
+    assert len(erased) == 1
+
+
+def test_the_database_away_is_503(client: TestClient) -> None:
+    client.app.state.parts.store.writer.close()
+    engine = client.app.state.parts.store._engine
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE captions RENAME TO elsewhere")
+    answer = caption(client)
+    assert answer.status_code == 503
+    assert answer.json()["type"].endswith("storage-unavailable")
+    assert "elsewhere" not in answer.text and "no such table" not in answer.text
+
+
+def test_a_tiny_photo_is_a_photo(client: TestClient) -> None:
+    assert caption(client, png((1, 1))).json()["image"] == {"width": 1, "height": 1}

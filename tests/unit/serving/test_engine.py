@@ -1,0 +1,165 @@
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from captionloop.captioner.captioner import Caption, Captioned, Word
+from captionloop.captioner.options import DecodingOptions
+from captionloop.errors import BundleError
+from captionloop.serving.engine import Engine
+from captionloop.serving.sources import FolderSource, ModelReference
+from captionloop.serving.wire import PreparedImage
+
+BAD = 255
+
+
+@dataclass
+class FakeCaptioner:
+    """Says its name; cannot bear white images."""
+
+    name: str
+    size: int = 32
+    batches: list[int] = field(default_factory=list)
+    decoding: DecodingOptions = field(default_factory=DecodingOptions)
+    metrics: dict = field(default_factory=dict)
+    lineage: dict = field(default_factory=dict)
+    card: str = ""
+
+    @property
+    def encoder(self):
+        return SimpleNamespace(spec=SimpleNamespace(input_size=self.size))
+
+    def caption_arrays(self, squares: np.ndarray) -> list[Captioned]:
+        assert squares.shape[1:] == (self.size, self.size, 3)
+        self.batches.append(len(squares))
+        if (squares == BAD).all(axis=(1, 2, 3)).any():
+            raise RuntimeError("bad image")
+        word = Word(self.name, 0.5, np.full((2, 2), 0.25, np.float32))
+        best = Caption(self.name, (word,), -1.0, float("nan"))
+        return [Captioned((best, best, Caption("other", (word,), -2.0, 1.5))) for _ in squares]
+
+
+class FakeSource:
+    def __init__(self) -> None:
+        self.wanted: ModelReference | None = None
+        self.fetched: list[str] = []
+
+    def want(self, version: str) -> None:
+        self.wanted = ModelReference("captioner", version, version)
+
+    def newest(self) -> ModelReference | None:
+        return self.wanted
+
+    def fetch(self, reference: ModelReference) -> Path:
+        self.fetched.append(reference.version)
+        return Path(reference.version)
+
+
+def load(folder: Path) -> FakeCaptioner:
+    if str(folder) == "broken":
+        raise BundleError("damaged")
+    return FakeCaptioner(f"model {folder}", size=64 if str(folder) == "large" else 32)
+
+
+def image(value: int = 0, size: int = 32) -> PreparedImage:
+    return PreparedImage(size=size, pixels=bytes([value]) * (3 * size * size))
+
+
+def engine(source: FakeSource) -> Engine:
+    return Engine(source, load, max_batch=4)  # type: ignore[arg-type]
+
+
+def serving(version: str) -> tuple[Engine, FakeSource]:
+    source = FakeSource()
+    source.want(version)
+    made = engine(source)
+    made.refresh()
+    return made, source
+
+
+def test_one_bad_image_does_not_fail_its_batch_mates() -> None:
+    made, _ = serving("1")
+    outcomes = made.caption([image(1), image(BAD), image(2)])
+    assert [outcome.caption for outcome in outcomes] == ["model 1", None, "model 1"]
+    assert outcomes[1].error and outcomes[1].model_version == "1"
+
+
+def test_an_image_of_the_wrong_length_is_an_outcome_too() -> None:
+    made, _ = serving("1")
+    outcomes = made.caption([PreparedImage(size=32, pixels=b"short"), image()])
+    assert outcomes[0].caption is None and outcomes[1].caption == "model 1"
+
+
+def test_every_outcome_names_the_model_that_made_it() -> None:
+    made, source = serving("1")
+    assert made.caption([image()])[0].model_version == "1"
+    source.want("2")
+    made.refresh()
+    assert made.caption([image()])[0].model_version == "2"
+    assert made.describe().previous_version == "1"
+
+
+def test_going_back_to_the_model_before_needs_no_loading() -> None:
+    made, source = serving("1")
+    for version in ("2", "1", "2"):
+        source.want(version)
+        made.refresh()
+    assert source.fetched == ["1", "2"]
+    assert made.describe().version == "2"
+
+
+def test_a_model_that_cannot_be_loaded_leaves_the_old_one_in_place() -> None:
+    made, source = serving("1")
+    source.want("broken")
+    made.refresh()
+    made.refresh()
+    assert made.describe().version == "1"
+    assert source.fetched == ["1", "broken"], "and is not read again at once"
+    source.want("2")
+    made.refresh()
+    assert made.describe().version == "2"
+
+
+def test_images_prepared_for_the_model_before_are_made_to_fit() -> None:
+    made, source = serving("1")
+    source.want("large")
+    made.refresh()
+    assert made.caption([image(size=32), image(size=64)])[0].caption == "model large"
+
+
+def test_without_a_model_there_is_no_caption_and_a_reason() -> None:
+    made = engine(FakeSource())
+    made.refresh()
+    assert made.caption([image()])[0].error == "no model is loaded"
+    assert not made.describe().ready and made.describe().reason
+
+
+def test_a_new_model_is_warmed_up_before_it_serves() -> None:
+    made, _ = serving("1")
+    assert made.served is not None
+    assert made.served.captioner.batches == [1, 4]
+
+
+def test_alternatives_do_not_repeat_the_caption_and_numbers_are_fractions() -> None:
+    made, _ = serving("1")
+    outcome = made.caption([image()])[0]
+    assert [other.caption for other in outcome.alternatives] == ["other"]
+    assert outcome.confidence == 0.0 and outcome.alternatives[0].confidence == 1.0
+
+
+def test_a_folder_is_another_model_when_its_link_is_moved(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text('{"name": "captioner"}')
+        (tmp_path / name / "checksums.json").write_text(f'{{"model.safetensors": "{name * 64}"}}')
+    link = tmp_path / "champion"
+    link.symlink_to(tmp_path / "a")
+    source = FolderSource(link)
+    first = source.newest()
+    link.unlink()
+    assert source.newest() is None
+    link.symlink_to(tmp_path / "b")
+    second = source.newest()
+    assert first is not None and second is not None
+    assert (first.version, second.version) == ("a" * 12, "b" * 12)
