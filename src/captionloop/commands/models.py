@@ -1,0 +1,151 @@
+"""`captionloop models`: what is registered, what is served, and how to change it."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from captionloop.commands.project import open_registry, project_folder
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from captionloop.registry import ModelVersion
+
+METRICS = ("CIDEr", "BLEU-4")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+ENV = click.option("--env", help="Kedro environment whose mlflow.yml names the registry.")
+
+
+@click.group()
+def models() -> None:
+    """List, show, promote and roll back registered models.
+
+    A VERSION is a number or one of the aliases champion, challenger and previous.
+    """
+
+
+@models.command("list")
+@ENV
+@JSON
+def list_versions(env: str | None, as_json: bool) -> None:
+    """List all versions, the newest first."""
+    versions = open_registry(project_folder(), env).versions()
+    if as_json:
+        _print_json([_as_json(version) for version in versions])
+    elif not versions:
+        click.echo("No models are registered yet: make one with make demo.")
+    else:
+        from rich.console import Console
+
+        # In a pipe a version is one line, however long; on a terminal it is folded to the width.
+        Console(width=None if sys.stdout.isatty() else 200).print(_table(versions))
+
+
+@models.command()
+@click.argument("version")
+@ENV
+@JSON
+def show(version: str, env: str | None, as_json: bool) -> None:
+    """Show one version: its metrics, the gate's decision, its lineage."""
+    found = open_registry(project_folder(), env).version(version)
+    if as_json:
+        _print_json(_as_json(found))
+        return
+    lines = _lines(found)
+    widest = max(len(name) for name, _ in lines)
+    for name, value in lines:
+        click.echo(f"{name:<{widest}}  {value}")
+
+
+@models.command()
+@click.argument("version")
+@ENV
+def promote(version: str, env: str | None) -> None:
+    """Make VERSION the champion, whatever the gate said of it."""
+    registry = open_registry(project_folder(), env)
+    before = registry.champion()
+    promoted = registry.promote(version)
+    if before is not None and before.version == promoted.version:
+        click.echo(f"Version {promoted.version} is the champion already.")
+        return
+    click.echo(f"Version {promoted.version} is now the champion.")
+    if promoted.passed_gate is False:
+        click.echo(f"The gate had refused it. {promoted.reason}", err=True)
+    if before is not None:
+        click.echo(f"Back to version {before.version}: captionloop models rollback")
+
+
+@models.command()
+@ENV
+def rollback(env: str | None) -> None:
+    """Give the champion's place back to the version before it."""
+    registry = open_registry(project_folder(), env)
+    left = registry.champion()
+    back = registry.rollback()
+    click.echo(f"Version {back.version} is the champion again.")
+    if left is not None:
+        click.echo(f"Forward to version {left.version}: captionloop models promote {left.version}")
+
+
+def _table(versions: list["ModelVersion"]) -> "Table":
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("version", "is", "model"):
+        table.add_column(heading, no_wrap=True)
+    for metric in METRICS:
+        table.add_column(metric, justify="right", no_wrap=True)
+    for heading in ("gate", "registered"):
+        table.add_column(heading, no_wrap=True)
+    for version in versions:
+        table.add_row(
+            str(version.version),
+            ", ".join(version.aliases) or ("rolled back" if version.rolled_back else ""),
+            version.lineage.get("model", ""),
+            *(_percent(version.metrics.get(metric)) for metric in METRICS),
+            {True: "passed", False: "refused", None: ""}[version.passed_gate],
+            f"{version.created:%Y-%m-%d}",
+        )
+    return table
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def _lines(version: "ModelVersion") -> list[tuple[str, Any]]:
+    return [
+        ("version", version.version),
+        ("aliases", ", ".join(version.aliases) or "none"),
+        ("registered", f"{version.created:%Y-%m-%d %H:%M:%S} UTC"),
+        *([("rolled back", version.rolled_back)] if version.rolled_back else []),
+        *([("replaced", version.replaced)] if version.replaced else []),
+        *((metric, _percent(value)) for metric, value in version.metrics.items()),
+        ("gate", version.reason or "not brought to the gate"),
+        *((name.replace("_", " "), value) for name, value in version.lineage.items()),
+        ("fingerprint", version.fingerprint),
+        ("artifacts", version.source),
+        ("MLflow run", version.run_id),
+    ]
+
+
+def _as_json(version: "ModelVersion") -> dict[str, Any]:
+    return {
+        "version": version.version,
+        "aliases": list(version.aliases),
+        "created": version.created.isoformat(),
+        "metrics": dict(version.metrics),
+        "gate": dict(version.gate),
+        "lineage": dict(version.lineage),
+        "fingerprint": version.fingerprint,
+        "source": version.source,
+        "run_id": version.run_id,
+        "replaced": version.replaced,
+        "rolled_back": version.rolled_back,
+    }
+
+
+def _print_json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))

@@ -1,0 +1,22 @@
+"""`captionloop package`: the champion as a Bento that needs neither registry nor project."""
+
+from pathlib import Path
+
+import click
+
+from captionloop.commands.project import bundle_folder, project_folder
+from captionloop.serving.packaging import package_bento
+
+
+@click.command()
+@click.option("--model", help="A bundle's folder, or a version or alias of the registry. [default: champion]")
+@click.option(
+    "--output", type=click.Path(path_type=Path, file_okay=False), help="Also copy the Bento to this folder."
+)
+def package(model: str | None, output: Path | None) -> None:
+    """Package a model with the service as a Bento, and print its tag."""
+    project = project_folder()
+    bundle, version = bundle_folder(project, model)
+    tag = package_bento(bundle, version=version, project=project, output=output)
+    click.echo(tag)
+    click.echo(f"Serve it with: bentoml serve {output or tag}", err=True)

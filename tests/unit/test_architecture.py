@@ -1,0 +1,68 @@
+"""The house keeps its shape: imports go one way, and what is on disk is what is packaged."""
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+FLOORS = (
+    "corpus",
+    "language",
+    "scoring",
+    "vision",
+    "captioner",
+    "evaluation",
+    "feedback",
+    "registry",
+    "serving",
+)
+
+
+def imported_parts(module: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("captionloop."):
+            yield node.module.split(".")[1]
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("captionloop."):
+                    yield alias.name.split(".")[1]
+
+
+@pytest.mark.parametrize("part", FLOORS)
+def test_a_part_imports_only_from_the_floors_below(project_root: Path, part: str) -> None:
+    allowed = {*FLOORS[: FLOORS.index(part) + 1], "errors"}
+    modules = sorted((project_root / "src/captionloop" / part).rglob("*.py"))
+    upward = {
+        f"{module.relative_to(project_root)} -> {target}"
+        for module in modules
+        for target in imported_parts(module)
+        if target not in allowed
+    }
+    assert not upward
+
+
+def test_dags_import_nothing_of_the_project(project_root: Path) -> None:
+    assert not [dag for dag in (project_root / "dags").glob("**/*.py") if any(imported_parts(dag))]
+
+
+def test_every_package_on_disk_is_packaged(project_root: Path) -> None:
+    pyproject = tomllib.loads((project_root / "pyproject.toml").read_text())
+    roots = {
+        "captionloop": project_root / "src/captionloop",
+        "captionloop.pipelines": project_root / "pipelines",
+    }
+    on_disk = {
+        ".".join([name, *init.parent.relative_to(root).parts])
+        for name, root in roots.items()
+        for init in root.rglob("__init__.py")
+    }
+    assert on_disk == set(pyproject["tool"]["setuptools"]["packages"])
+
+
+def test_no_lock_file_names_a_download_address(project_root: Path) -> None:
+    pinned = (project_root / "requirements").glob("*.txt")
+    assert not [lock.name for lock in pinned if "://" in lock.read_text()]
+    frontend = project_root / "frontend/package-lock.json"
+    assert not frontend.exists() or '"resolved"' not in frontend.read_text()
