@@ -1,0 +1,94 @@
+/** The service's API (docs/api.md), one function a call. */
+import * as v from "valibot";
+
+import { Problem, retryAfterSeconds } from "./problem";
+import {
+  type Captioned,
+  type Rating,
+  type ServedModel,
+  type Statistics,
+  captionedSchema,
+  modelSchema,
+  problemSchema,
+  ratingSchema,
+  statisticsSchema,
+} from "./schemas";
+import type { Outgoing, Reply, Transport } from "./transport";
+
+export interface CaptionCall {
+  signal?: AbortSignal;
+  onUpload?: (sent: number) => void;
+}
+
+export interface Api {
+  caption: (photo: Blob, name: string, call?: CaptionCall) => Promise<Captioned>;
+  rate: (captionId: string, rating: Rating) => Promise<Rating>;
+  erase: (captionId: string) => Promise<void>;
+  model: () => Promise<ServedModel>;
+  statistics: (days: number) => Promise<Statistics>;
+}
+
+function jsonOf(body: string): unknown {
+  try {
+    return JSON.parse(body);
+  } catch {
+    return undefined;
+  }
+}
+
+function refusal(reply: Reply): Problem {
+  const read = v.safeParse(problemSchema, jsonOf(reply.body));
+  const document = read.success ? read.output : {};
+  return new Problem("refused", {
+    status: reply.status,
+    type: document.type,
+    title: document.title,
+    detail: document.detail,
+    requestId: document.request_id ?? reply.header("X-Request-ID") ?? undefined,
+    retryAfter: retryAfterSeconds(reply.header("Retry-After")),
+  });
+}
+
+function understand<T>(schema: v.GenericSchema<unknown, T>, reply: Reply): T {
+  const read = v.safeParse(schema, jsonOf(reply.body));
+  if (!read.success) throw new Problem("garbled", null, v.summarize(read.issues));
+  return read.output;
+}
+
+/** @param apiKey asked anew for every call, because the key may change in the settings */
+export function createApi(transport: Transport, apiKey: () => string, base: string = document.baseURI): Api {
+  async function exchange(path: string, outgoing: Omit<Outgoing, "url" | "headers">): Promise<Reply> {
+    const key = apiKey();
+    const headers: Record<string, string> = { Accept: "application/json, application/problem+json" };
+    if (key !== "") headers["Authorization"] = `Bearer ${key}`;
+    if (typeof outgoing.body === "string") headers["Content-Type"] = "application/json";
+    const reply = await transport({ ...outgoing, url: new URL(path, base).href, headers });
+    if (reply.status < 200 || reply.status > 299) throw refusal(reply);
+    return reply;
+  }
+
+  const captionPath = (captionId: string): string => `v1/captions/${encodeURIComponent(captionId)}`;
+
+  return {
+    async caption(photo, name, call = {}) {
+      const body = new FormData();
+      body.append("image", photo, name);
+      return understand(captionedSchema, await exchange("v1/captions", { method: "POST", body, ...call }));
+    },
+    async rate(captionId, rating) {
+      const body = JSON.stringify(rating);
+      const reply = await exchange(`${captionPath(captionId)}/rating`, { method: "PUT", body });
+      return understand(ratingSchema, reply);
+    },
+    async erase(captionId) {
+      await exchange(captionPath(captionId), { method: "DELETE" });
+    },
+    async model() {
+      return understand(modelSchema, await exchange("v1/model", { method: "GET" }));
+    },
+    async statistics(days) {
+      const path = `v1/statistics?days=${String(days)}`;
+      return understand(statisticsSchema, await exchange(path, { method: "GET" }));
+    },
+  };
+}

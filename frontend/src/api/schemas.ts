@@ -1,0 +1,105 @@
+/**
+ * What the service answers (docs/api.md), checked where it comes in: past this module every value has its type.
+ * Unknown keys are let through unread, so that a newer service does not break an older page.
+ */
+import * as v from "valibot";
+
+const fraction = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
+const count = v.pipe(v.number(), v.minValue(0));
+const stars = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(5));
+
+/** Attention over the whole upright photo: rows from the top, weights at least 0. */
+const gridSchema = v.pipe(v.array(v.array(v.number())), v.minLength(1));
+
+const wordSchema = v.object({ text: v.string(), confidence: fraction, attention: v.nullable(gridSchema) });
+
+export const captionedSchema = v.object({
+  caption_id: v.string(),
+  caption: v.string(),
+  confidence: fraction,
+  words: v.array(wordSchema),
+  alternatives: v.array(v.object({ caption: v.string(), confidence: fraction })),
+  model: v.object({ name: v.string(), version: v.string() }),
+  image: v.object({ width: v.number(), height: v.number() }),
+  created_at: v.string(),
+});
+
+export const ratingSchema = v.object({
+  stars,
+  correction: v.nullable(v.string()),
+  comment: v.nullable(v.string()),
+});
+
+/** A metric is a bare number, or a value with its 95 % interval. */
+const metricSchema = v.union([
+  v.number(),
+  v.object({ value: v.number(), low: v.number(), high: v.number() }),
+]);
+
+const factsSchema = v.nullish(v.record(v.string(), v.unknown()), {});
+
+export const modelSchema = v.object({
+  name: v.string(),
+  version: v.string(),
+  previous_version: v.nullish(v.string()),
+  loaded_at: v.string(),
+  input_size: v.nullish(v.number()),
+  decoding: factsSchema,
+  metrics: v.nullish(v.record(v.string(), v.nullable(metricSchema)), {}),
+  lineage: factsSchema,
+  card: v.nullish(v.string(), ""),
+});
+
+const starCounts = v.object({ "1": count, "2": count, "3": count, "4": count, "5": count });
+
+const daySchema = v.object({
+  date: v.string(),
+  captions: count,
+  ratings: count,
+  corrections: count,
+  mean_stars: v.nullable(v.number()),
+});
+
+const versionSchema = v.object({
+  version: v.string(),
+  captions: count,
+  ratings: count,
+  corrections: count,
+  mean_stars: v.nullable(v.number()),
+  mean_confidence: v.nullable(v.number()),
+  stars: starCounts,
+});
+
+export const statisticsSchema = v.object({
+  days: count,
+  from: v.string(),
+  to: v.string(),
+  totals: v.object({
+    captions: count,
+    ratings: count,
+    corrections: count,
+    mean_stars: v.nullable(v.number()),
+    mean_confidence: v.nullable(v.number()),
+    stars: starCounts,
+  }),
+  by_day: v.array(daySchema),
+  by_version: v.array(versionSchema),
+});
+
+export const problemSchema = v.object({
+  type: v.optional(v.string()),
+  title: v.optional(v.string()),
+  detail: v.optional(v.string()),
+  request_id: v.optional(v.string()),
+});
+
+export type Grid = v.InferOutput<typeof gridSchema>;
+export type Word = v.InferOutput<typeof wordSchema>;
+export type Captioned = v.InferOutput<typeof captionedSchema>;
+export type Rating = v.InferOutput<typeof ratingSchema>;
+export type Metric = v.InferOutput<typeof metricSchema>;
+export type ServedModel = v.InferOutput<typeof modelSchema>;
+export type Day = v.InferOutput<typeof daySchema>;
+export type VersionStatistics = v.InferOutput<typeof versionSchema>;
+export type Statistics = v.InferOutput<typeof statisticsSchema>;
+export type StarCount = keyof v.InferOutput<typeof starCounts>;

@@ -1,0 +1,62 @@
+/**
+ * One HTTP exchange. XMLHttpRequest and not fetch, because only it tells how much of an upload has gone.
+ */
+import { Problem } from "./problem";
+
+export interface Outgoing {
+  method: "GET" | "POST" | "PUT" | "DELETE";
+  url: string;
+  headers: Record<string, string>;
+  body?: FormData | string;
+  signal?: AbortSignal;
+  /** Called with the fraction of the body that has been sent, 0 to 1. */
+  onUpload?: (sent: number) => void;
+}
+
+export interface Reply {
+  status: number;
+  body: string;
+  header: (name: string) => string | null;
+}
+
+export type Transport = (outgoing: Outgoing) => Promise<Reply>;
+
+const PATIENCE_MS = 120_000;
+
+export const sendByXhr: Transport = (outgoing) =>
+  new Promise((resolve, reject) => {
+    if (outgoing.signal?.aborted) {
+      reject(new Problem("cancelled"));
+      return;
+    }
+    const xhr = new XMLHttpRequest();
+    const abort = (): void => xhr.abort();
+    const settle = (finish: () => void) => (): void => {
+      outgoing.signal?.removeEventListener("abort", abort);
+      finish();
+    };
+
+    xhr.open(outgoing.method, outgoing.url);
+    xhr.timeout = PATIENCE_MS;
+    for (const [name, value] of Object.entries(outgoing.headers)) xhr.setRequestHeader(name, value);
+    outgoing.signal?.addEventListener("abort", abort);
+
+    const { onUpload } = outgoing;
+    if (onUpload) {
+      xhr.upload.onprogress = (event): void => {
+        if (event.lengthComputable) onUpload(event.loaded / event.total);
+      };
+      xhr.upload.onload = (): void => onUpload(1);
+    }
+    xhr.onload = settle(() =>
+      resolve({
+        status: xhr.status,
+        body: xhr.responseText,
+        header: (name) => xhr.getResponseHeader(name),
+      }),
+    );
+    xhr.onabort = settle(() => reject(new Problem("cancelled")));
+    xhr.ontimeout = settle(() => reject(new Problem("timeout")));
+    xhr.onerror = settle(() => reject(new Problem(navigator.onLine ? "unreachable" : "offline")));
+    xhr.send(outgoing.body ?? null);
+  });

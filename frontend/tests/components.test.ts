@@ -1,0 +1,175 @@
+import { flushPromises, mount } from "@vue/test-utils";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+
+import { Problem } from "@/api/problem";
+import type { Rating } from "@/api/schemas";
+import AlternativeList from "@/components/AlternativeList.vue";
+import CaptionWords from "@/components/CaptionWords.vue";
+import FailureView from "@/components/FailureView.vue";
+import RatingForm from "@/components/RatingForm.vue";
+import { type WordFocus, useWordFocus } from "@/composables/useWordFocus";
+
+import { CAPTIONED, apiWith } from "./samples";
+
+describe("the words of a caption", () => {
+  function words(): { view: ReturnType<typeof mount>; focus: WordFocus } {
+    const focus = useWordFocus(() => CAPTIONED.words.length);
+    const view = mount(CaptionWords, { props: { words: CAPTIONED.words, focus }, attachTo: document.body });
+    return { view, focus };
+  }
+
+  it("read as the caption, and say how sure and where", () => {
+    const { view } = words();
+    expect(view.findAll(".text").map((word) => word.text())).toEqual(["a", "red", "boat"]);
+    expect(view.findAll("button")[1]?.text()).toContain("fairly sure, 70 %; looked at the lower left");
+    view.unmount();
+  });
+
+  it("are one tab stop; the arrow keys, Home and End go through them", async () => {
+    const { view, focus } = words();
+    const buttons = view.findAll("button");
+    expect(buttons.map((button) => button.attributes("tabindex"))).toEqual(["0", "-1", "-1"]);
+    buttons[0]?.element.focus();
+    const visited: (number | null)[] = [];
+    for (const key of ["ArrowRight", "ArrowRight", "ArrowRight", "ArrowLeft", "Home", "End"]) {
+      await view.trigger("keydown", { key });
+      await flushPromises();
+      visited.push(focus.active.value);
+    }
+    expect(visited).toEqual([1, 2, 2, 1, 0, 2]);
+    await view.trigger("keydown", { key: "Escape" });
+    expect(focus.active.value).toBeNull();
+    view.unmount();
+  });
+
+  it("keep a tapped word until it is tapped again", async () => {
+    const { view, focus } = words();
+    const button = view.findAll("button")[1];
+    const tap = async (): Promise<void> => {
+      await button?.trigger("pointerdown");
+      button?.element.focus();
+      await button?.trigger("click", { detail: 1 });
+    };
+    await tap();
+    expect(focus.active.value).toBe(1);
+    expect(button?.attributes("aria-pressed")).toBe("true");
+    await tap();
+    expect(focus.active.value).toBeNull();
+    view.unmount();
+  });
+});
+
+describe("the walk through the words", () => {
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => void vi.useRealTimers());
+
+  it("visits each word once and ends", () => {
+    const focus = useWordFocus(() => 3);
+    focus.walk();
+    const visited = [focus.active.value];
+    while (focus.walking.value) {
+      vi.advanceTimersToNextTimer();
+      visited.push(focus.active.value);
+    }
+    expect(visited).toEqual([0, 1, 2, null]);
+  });
+
+  it("gives way to the pointer", () => {
+    const focus = useWordFocus(() => 3);
+    focus.walk();
+    focus.hover(2);
+    expect(focus.walking.value).toBe(false);
+    expect(focus.active.value).toBe(2);
+  });
+});
+
+describe("rating", () => {
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => void vi.useRealTimers());
+
+  function form(
+    rate: (id: string, rating: Rating) => Promise<Rating>,
+    given: Rating | null = null,
+  ): ReturnType<typeof mount> {
+    return mount(RatingForm, {
+      props: { api: apiWith({ rate }), captionId: "c1", caption: "a red boat", given },
+    });
+  }
+
+  const echo = (): ReturnType<typeof vi.fn<(id: string, rating: Rating) => Promise<Rating>>> =>
+    vi.fn((_id: string, rating: Rating) => Promise.resolve(rating));
+
+  it("saves the stars by themselves, once, at the last of several", async () => {
+    const rate = echo();
+    const view = form(rate);
+    for (const stars of [2, 3, 4]) await view.find(`input[value="${String(stars)}"]`).setValue();
+    await vi.runAllTimersAsync();
+    expect(rate.mock.calls).toEqual([["c1", { stars: 4, correction: null, comment: null }]]);
+    expect(view.find(".thanks").text()).toContain("thank you");
+  });
+
+  it("sends stars and words together, because the service replaces what it had", async () => {
+    const rate = echo();
+    const view = form(rate, { stars: 3, correction: null, comment: "hm" });
+    await view.find("input[type=text]").setValue("  a blue boat ");
+    await view.find("form").trigger("submit");
+    await flushPromises();
+    expect(rate).toHaveBeenCalledExactlyOnceWith("c1", {
+      stars: 3,
+      correction: "a blue boat",
+      comment: "hm",
+    });
+  });
+
+  it("asks for stars before it sends words", async () => {
+    const rate = echo();
+    const view = form(rate);
+    await (view.vm as unknown as { prefer: (text: string) => Promise<void> }).prefer("a blue boat");
+    await view.find("form").trigger("submit");
+    expect(rate).not.toHaveBeenCalled();
+    expect(view.find("[role=alert]").text()).toContain("stars");
+  });
+
+  it("says so when it is not saved, and keeps what was written", async () => {
+    const view = form(() => Promise.reject(new Problem("offline")), {
+      stars: 3,
+      correction: "a boat",
+      comment: null,
+    });
+    await view.find("form").trigger("submit");
+    await flushPromises();
+    expect(view.find("[role=alert]").text()).toContain("not saved");
+    expect((view.find("input[type=text]").element as HTMLInputElement).value).toBe("a boat");
+  });
+});
+
+describe("a failure", () => {
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => void vi.useRealTimers());
+
+  it("counts down to when another try is allowed", async () => {
+    const problem = new Problem("refused", { status: 429, retryAfter: 3 });
+    const view = mount(FailureView, { props: { problem, photoUrl: "blob:x" } });
+    const button = view.find(".primary");
+    expect(button.text()).toBe("Try again in 3 s");
+    expect(button.attributes("disabled")).toBeDefined();
+    await vi.advanceTimersByTimeAsync(3000);
+    expect(button.text()).toBe("Try again");
+    expect(button.attributes("disabled")).toBeUndefined();
+  });
+
+  it("shows a problem document's text as text", () => {
+    const problem = new Problem("refused", { status: 418, title: "<b>Tea</b>", detail: "<img src=x>" });
+    const view = mount(FailureView, { props: { problem, photoUrl: null } });
+    expect(view.find("b, img").exists()).toBe(false);
+    expect(view.text()).toContain("<b>Tea</b>");
+  });
+});
+
+describe("alternatives", () => {
+  it("can be preferred", async () => {
+    const view = mount(AlternativeList, { props: { alternatives: CAPTIONED.alternatives } });
+    await view.find("button").trigger("click");
+    expect(view.emitted("prefer")).toEqual([["a small boat"]]);
+  });
+});
