@@ -1,0 +1,36 @@
+"""One real service for all end-to-end tests that do not need to break it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from service_process import ServiceProcess, make_bundle
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three tiny models; the third sees larger squares than the others."""
+    folder = tmp_path_factory.mktemp("bundles")
+    return [make_bundle(folder / str(seed), seed=seed, input_size=64 + 32 * (seed == 2)) for seed in range(3)]
+
+
+@pytest.fixture(scope="session")
+def champion(tmp_path_factory: pytest.TempPathFactory, bundles: list[Path]) -> Path:
+    """A link to the model that the session's service serves."""
+    link = tmp_path_factory.mktemp("champion") / "champion"
+    link.symlink_to(bundles[0])
+    return link
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory, champion: Path) -> Iterator[ServiceProcess]:
+    running = ServiceProcess(
+        tmp_path_factory.mktemp("service"),
+        CAPTIONLOOP_MODEL=str(champion),
+        CAPTIONLOOP_UPLOAD_SECONDS="4",
+        CAPTIONLOOP_CAPTIONS_AT_ONCE="48",
+    )
+    try:
+        yield running.wait_until_ready()
+    finally:
+        running.stop()

@@ -1,0 +1,146 @@
+"""A real service for tests: `bentoml serve` in processes of its own, before a tiny real model."""
+
+import contextlib
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+from PIL import Image
+
+SENTENCES = ["a red square on the left", "a blue circle above a green square", "two yellow circles"]
+SERVICE = "captionloop.serving.service:Gateway"
+
+
+def make_bundle(folder: Path, *, seed: int = 0, input_size: int = 64) -> Path:
+    """A captioner with random weights: it says nonsense, but it says it through the whole machinery."""
+    from captionloop.captioner.architectures import ShowAttendTellConfig
+    from captionloop.captioner.captioner import Captioner
+    from captionloop.captioner.decoders import build_decoder
+    from captionloop.captioner.options import DecodingOptions
+    from captionloop.language.tokenizer import CaptionTokenizer
+    from captionloop.vision.encoder import Encoder, EncoderSpec
+
+    encoder = Encoder.build(EncoderSpec(architecture="resnet10", input_size=input_size), None, seed=seed)
+    tokenizer = CaptionTokenizer.train(SENTENCES, min_frequency=1)
+    sizes = ShowAttendTellConfig(embedding=16, hidden=16, attention_size=16)
+    decoder = build_decoder(sizes, vocabulary_size=tokenizer.vocabulary_size, channels=encoder.channels)
+    Captioner(
+        name=f"tiny-{seed}",
+        encoder=encoder,
+        decoder=decoder,
+        tokenizer=tokenizer,
+        decoding=DecodingOptions(beam_width=3, max_length=8),
+        metrics={"CIDEr": 0.1},
+        lineage={"seed": seed},
+        card="# A tiny model\n\nIt is not for anything.",
+    ).save(folder)
+    return folder
+
+
+def photo(seed: int = 0, size: tuple[int, int] = (320, 240), kind: str = "JPEG", **options) -> bytes:
+    """Noise, as an image file."""
+    pixels = np.random.default_rng(seed).integers(0, 255, (size[1] // 8, size[0] // 8, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).resize(size).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ServiceProcess:
+    """`bentoml serve` with settings of its own.
+
+    Args:
+        folder: its working folder, state and log.
+        what: service or Bento to serve.
+        settings: environment variables.
+    """
+
+    def __init__(self, folder: Path, what: str = SERVICE, **settings: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "service.log"
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("CAPTIONLOOP_")}
+        environment = {
+            **inherited, "DO_NOT_TRACK": "1", "BENTOML_DO_NOT_TRACK": "True", "OMP_NUM_THREADS": "1",
+            "BENTOML_HOME": str(folder / "bentoml"), "CAPTIONLOOP_STATE": str(folder / "state"),
+            "CAPTIONLOOP_ANONYMOUS_CAPTIONS_PER_MINUTE": "1000000", "CAPTIONLOOP_FOLLOW_SECONDS": "0.3",
+            **settings,
+        }  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "bentoml",
+            "serve",
+            what,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+        ]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    def wait_until_ready(self, seconds: float = 300) -> "ServiceProcess":
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            try:
+                if httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200:
+                    return self
+            except httpx.HTTPError:
+                pass
+            time.sleep(0.2)
+        self.kill()
+        raise AssertionError(f"the service did not get ready:\n{self.log.read_text()[-4000:]}")
+
+    def processes(self) -> list[int]:
+        """The arbiter and its workers."""
+        import psutil
+
+        try:
+            parent = psutil.Process(self._process.pid)
+            return [parent.pid, *(child.pid for child in parent.children(recursive=True))]
+        except psutil.NoSuchProcess:
+            return []
+
+    def memory(self) -> int:
+        """Bytes that the gateway and the model server hold."""
+        import psutil
+
+        return sum(psutil.Process(pid).memory_info().rss for pid in self.processes())
+
+    def terminate(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float) -> int:
+        return self._process.wait(seconds)
+
+    def kill(self) -> None:
+        """SIGKILL to all its processes at once."""
+        for pid in self.processes():  # workers are leaders of sessions of their own
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            self.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(20)
+        self.kill()

@@ -1,0 +1,76 @@
+"""Caching is killed with SIGKILL at random moments, and ends in the features of an unbroken run."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from captionloop.vision.shards import Shard
+
+PROGRAM = Path(__file__).with_name("caching_process.py")
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+TORN = ".partial"
+
+
+def start(folder: Path, shard: str = "1/1") -> "subprocess.Popen[str]":
+    command = [sys.executable, str(PROGRAM), str(folder), shard]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+
+
+def result(process: "subprocess.Popen[str]") -> dict[str, object]:
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-3000:]
+    return json.loads(output.splitlines()[-1])
+
+
+def shards(folder: Path) -> list[Path]:
+    return sorted((folder / "store").glob("*/*.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    return result(start(tmp_path_factory.mktemp("unbroken")))
+
+
+@pytest.mark.e2e
+def test_killed_caching_ends_as_if_it_had_not_been_killed(
+    unbroken: dict[str, object], tmp_path: Path
+) -> None:
+    chance, kept, kills = random.Random(0), 0, 0
+    while kills < 4:
+        process = start(tmp_path)
+        wanted = len(shards(tmp_path)) + chance.randint(1, 8)
+        while process.poll() is None and len(shards(tmp_path)) < wanted:
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, 0.02))  # while encoding, or while the next file is being written
+        if process.poll() is not None:
+            break
+        process.kill()
+        process.communicate()
+        kills += 1
+        for path in shards(tmp_path):
+            Shard.open(path, path.parent.name)  # raises where anything is torn
+        assert len(shards(tmp_path)) >= kept, "what was written before a kill must stay"
+        kept = len(shards(tmp_path))
+    assert kills >= 2
+    finished = result(start(tmp_path))
+    assert finished["features"] == unbroken["features"]
+    assert 0 < int(str(finished["encoded"])) < int(str(unbroken["encoded"])), "finished work was done again"
+    assert not [path for path in (tmp_path / "store").glob("*/.*") if path.suffix == TORN]
+
+
+@pytest.mark.e2e
+def test_workers_that_run_at_once_make_what_one_makes_alone(
+    unbroken: dict[str, object], tmp_path: Path
+) -> None:
+    workers = [start(tmp_path, f"{index}/3") for index in (1, 2, 3)]
+    results = [result(worker) for worker in workers]
+    assert sum(int(str(each["encoded"])) for each in results) == unbroken["encoded"]
+    assert result(start(tmp_path)) == {**unbroken, "encoded": 0}

@@ -1,0 +1,46 @@
+"""The model server follows a real registry: MLflow on SQLite."""
+
+from pathlib import Path
+
+import pytest
+
+from captionloop.captioner.captioner import Captioner
+from captionloop.registry.model_registry import ModelRegistry
+from captionloop.serving.engine import Engine
+from captionloop.serving.sources import KEPT_BUNDLES, RegistrySource
+
+pytestmark = pytest.mark.e2e
+
+
+def test_promotion_and_rollback_reach_the_engine(tmp_path: Path, bundles: list[Path], monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    registry = ModelRegistry(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    cache = tmp_path / "bundles"
+    engine = Engine(RegistrySource(registry, cache), Captioner.load, max_batch=2)
+    engine.refresh()
+    assert not engine.describe().ready, "nothing is promoted yet"
+    first, second = (registry.register(bundle) for bundle in bundles[:2])
+    registry.promote(first.version)
+    engine.refresh()
+    assert engine.describe().version == "1"
+    registry.promote(second.version)
+    engine.refresh()
+    assert (engine.describe().version, engine.describe().previous_version) == ("2", "1")
+    registry.rollback()
+    engine.refresh()
+    assert (engine.describe().version, engine.describe().previous_version) == ("1", "2")
+    assert len([entry for entry in cache.iterdir() if not entry.name.startswith(".")]) <= KEPT_BUNDLES
+
+
+def test_a_registry_that_goes_away_leaves_the_model_in_place(
+    tmp_path: Path, bundles: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    registry = ModelRegistry(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    registry.promote(registry.register(bundles[0]).version)
+    source = RegistrySource(registry, tmp_path / "bundles")
+    engine = Engine(source, Captioner.load, max_batch=2)
+    engine.refresh()
+    source._registry = ModelRegistry("http://127.0.0.1:1")
+    engine.refresh()
+    assert engine.describe().ready

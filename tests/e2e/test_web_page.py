@@ -1,0 +1,247 @@
+"""The web page before a real service, in a real browser."""
+
+import io
+import re
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Route, expect
+from web_page import PHONE, Visit
+
+pytestmark = pytest.mark.e2e
+pytest_plugins = ["web_page_fixtures"]
+
+HERE = "document.documentElement"
+
+
+def lit_fraction(visit: Visit) -> float:
+    """Share of the overlay's pixels that are clearly veiled; 0 where nothing is drawn."""
+    return float(
+        visit.overlay.evaluate("""canvas => {
+            const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+            let veiled = 0;
+            for (let i = 3; i < data.length; i += 4) veiled += data[i] > 2;
+            return veiled / (data.length / 4);
+        }""")
+    )
+
+
+def test_pointing_at_a_word_lays_its_attention_over_the_photo(visit: Visit) -> None:
+    visit.caption()
+    expect(visit.overlay).to_have_attribute("data-lit", "false")
+    visit.words.nth(1).hover()
+    expect(visit.overlay).to_have_attribute("data-lit", "true")
+    assert lit_fraction(visit) > 0.5
+    photo, overlay = visit.page.get_by_alt_text("Your photo").bounding_box(), visit.overlay.bounding_box()
+    assert photo is not None and overlay is not None
+    assert all(abs(photo[side] - overlay[side]) < 1 for side in ("x", "y", "width", "height"))  # type: ignore[literal-required]
+    visit.page.mouse.move(0, 0)
+    expect(visit.overlay).to_have_attribute("data-lit", "false")
+
+
+def test_every_word_is_reached_by_keyboard_and_says_how_sure_and_where(visit: Visit) -> None:
+    visit.caption()
+    visit.words.first.focus()
+    for place in range(visit.words.count()):
+        expect(visit.words.nth(place)).to_be_focused()
+        expect(visit.overlay).to_have_attribute("data-lit", "true")
+        expect(visit.words.nth(place)).to_have_accessible_name(re.compile(r", .*%; looked at the "))
+        visit.page.keyboard.press("ArrowRight")
+    visit.page.keyboard.press("Escape")
+    expect(visit.overlay).to_have_attribute("data-lit", "false")
+    tab_stops = visit.words.evaluate_all("words => words.filter(word => word.tabIndex === 0).length")
+    assert tab_stops == 1
+
+
+def test_a_tapped_word_stays_until_it_is_tapped_again(visits: Callable[..., Visit]) -> None:
+    visit = visits(**PHONE)
+    visit.caption()
+    visit.words.nth(1).tap()
+    expect(visit.overlay).to_have_attribute("data-lit", "true")
+    visit.words.nth(1).tap()
+    expect(visit.overlay).to_have_attribute("data-lit", "false")
+
+
+def test_playing_walks_through_the_words(visit: Visit) -> None:
+    visit.caption()
+    visit.page.get_by_role("button", name="Play the words").click()
+    for place in (0, 1):
+        expect(visit.words.nth(place)).to_have_class(re.compile("active"))
+    visit.page.get_by_role("button", name="Stop").click()
+    expect(visit.overlay).to_have_attribute("data-lit", "false")
+
+
+def test_a_new_caption_plays_by_itself_unless_motion_is_unwelcome(visits: Callable[..., Visit]) -> None:
+    moving = visits(reduced_motion="no-preference")
+    moving.caption()
+    expect(moving.page.get_by_role("button", name="Stop")).to_be_visible()
+    still = visits(reduced_motion="reduce")
+    still.caption()
+    still.page.wait_for_timeout(1500)
+    expect(still.page.get_by_role("button", name="Play the words")).to_be_visible()
+
+
+def test_a_rating_and_a_better_caption_arrive_and_change_the_statistics(visit: Visit) -> None:
+    statistics = f"{visit.url}/v1/statistics?days=30"
+    before = visit.page.request.get(statistics).json()["totals"]
+    visit.caption()
+    visit.stars(2)
+    expect(visit.page.get_by_role("status").filter(has_text="thank you")).to_be_attached()
+    visit.page.get_by_label("A better caption").fill("three boats & a <b>duck</b>")
+    with visit.page.expect_response(lambda answer: answer.request.method == "PUT") as saved:
+        visit.page.get_by_role("button", name="Send").click()
+    assert saved.value.json()["correction"] == "three boats & a <b>duck</b>"
+    visit.stars(5)
+
+    after = visit.page.request.get(statistics).json()["totals"]
+    assert after["ratings"] == before["ratings"] + 1  # changed twice, counted once
+    assert after["corrections"] == before["corrections"] + 1  # changing the stars kept the words
+    assert after["stars"]["5"] == before["stars"]["5"] + 1
+    visit.page.get_by_role("navigation").get_by_role("link", name="The model").click()
+    shown = visit.page.locator(".numbers li").filter(has_text=re.compile(r"\d ratings?$"))
+    expect(shown).to_contain_text(str(after["ratings"]))
+
+
+def test_an_alternative_becomes_the_better_caption(visit: Visit) -> None:
+    visit.caption()
+    better = visit.page.get_by_role("button", name="This is better").first
+    text = (better.inner_text()).split(": ", 1)[1]
+    better.click()
+    field = visit.page.get_by_label("A better caption")
+    expect(field).to_be_focused()
+    expect(field).to_have_value(text)
+    visit.page.get_by_role("button", name="Send").click()
+    expect(visit.page.get_by_role("alert")).to_contain_text("stars")
+
+
+def test_an_erased_photo_is_gone_here_and_there(visit: Visit) -> None:
+    with visit.page.expect_response(lambda answer: answer.request.method == "POST") as made:
+        visit.caption()
+    caption = f"{visit.url}/v1/captions/{made.value.json()['caption_id']}"
+    assert visit.page.request.get(caption).status == 200
+    visit.page.get_by_role("button", name="Erase this photo").click()
+    visit.page.get_by_role("button", name="Erase it").click()
+    expect(visit.page.get_by_role("heading", level=1)).to_contain_text("Show it a photo")
+    expect(visit.page.get_by_role("heading", level=1)).to_be_focused()
+    assert visit.page.request.get(caption).status == 404
+    visit.page.reload()
+    expect(visit.page.get_by_role("heading", name="Your recent captions")).to_have_count(0)
+
+
+def test_recent_captions_come_back_with_words_attention_and_stars(visit: Visit) -> None:
+    said = visit.caption()
+    visit.stars(4)
+    visit.page.reload()
+    visit.page.get_by_role("button", name=re.compile(said, re.IGNORECASE)).click()
+    assert " ".join(visit.words.locator(".text").all_inner_texts()).lower() == said
+    visit.words.nth(1).hover()
+    expect(visit.overlay).to_have_attribute("data-lit", "true")
+    expect(visit.page.get_by_role("radio", name="4 of 5")).to_be_checked()
+    visit.page.get_by_role("link", name="captionloop").click()
+    visit.page.get_by_role("button", name="Clear the list").click()
+    assert visit.page.evaluate("localStorage.length") == 0
+
+
+@pytest.mark.parametrize("way", ["drop", "paste"])
+def test_a_photo_may_be_dropped_or_pasted(visit: Visit, way: str) -> None:
+    visit.page.evaluate(
+        """async ([way, type]) => {
+            const blob = await (await fetch('./examples/boats.webp')).blob();
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([blob], 'boats.webp', { type: 'image/webp' }));
+            dispatchEvent(way === 'drop'
+                ? new DragEvent('drop', { dataTransfer: transfer, bubbles: true, cancelable: true })
+                : new ClipboardEvent('paste', { clipboardData: transfer, bubbles: true, cancelable: true }));
+        }""",
+        [way, "image/webp"],
+    )
+    expect(visit.words.first).to_be_visible()
+
+
+def test_an_example_is_captioned_on_the_first_visit(visit: Visit) -> None:
+    visit.page.get_by_role("button", name=re.compile("Try the example")).first.click()
+    expect(visit.words.first).to_be_visible()
+
+
+def test_a_file_that_is_no_picture_gets_a_sentence_and_the_next_photo_works(visit: Visit) -> None:
+    visit.choose(visit.photo("notes.png", content=b"this is no picture"))
+    expect(visit.page.get_by_role("alert")).to_contain_text("not a picture")
+    visit.caption()
+
+
+def test_a_picture_beyond_the_limits_is_made_smaller_before_it_is_sent(visit: Visit) -> None:
+    buffer = io.BytesIO()
+    Image.new("1", (9000, 6000)).save(buffer, "PNG")  # 54 megapixels in a few kB
+    with visit.page.expect_response(lambda answer: answer.request.method == "POST") as made:
+        visit.choose(visit.photo("wide.png", content=buffer.getvalue()))
+    assert made.value.json()["image"] == {"width": 2048, "height": 1365}
+
+
+def test_a_limit_counts_down_and_then_lets_go_on(visit: Visit) -> None:
+    def refuse(route: Route) -> None:
+        route.fulfill(
+            status=429,
+            headers={"Retry-After": "2", "Content-Type": "application/problem+json"},
+            body='{"type": "urn:captionloop:problem:rate-limited", "title": "Too many requests"}',
+        )
+
+    visit.page.route("**/v1/captions", refuse, times=1)
+    visit.choose(visit.photo())
+    expect(visit.page.get_by_role("button", name="Try again in")).to_be_disabled()
+    again = visit.page.get_by_role("button", name="Try again", exact=True)
+    expect(again).to_be_enabled()
+    again.click()
+    expect(visit.words.first).to_be_visible()
+
+
+def test_a_photo_outlives_being_offline(visit: Visit) -> None:
+    visit.context.set_offline(True)
+    expect(visit.page.get_by_text("You are offline. Earlier captions")).to_be_visible()
+    visit.choose(visit.photo())
+    expect(visit.page.get_by_role("alert")).to_contain_text("You are offline")
+    visit.context.set_offline(False)
+    visit.page.get_by_role("button", name="Try again").click()
+    expect(visit.words.first).to_be_visible()
+
+
+def test_a_slow_answer_can_be_cancelled(visit: Visit) -> None:
+    visit.page.route("**/v1/captions", lambda route: None)  # never answered
+    visit.choose(visit.photo())
+    expect(visit.page.get_by_role("heading", level=1)).to_contain_text("Sending the photo")
+    visit.page.get_by_role("button", name="Cancel").click()
+    expect(visit.page.get_by_role("heading", level=1)).to_contain_text("Show it a photo")
+
+
+def test_a_key_is_sent_as_bearer_and_forgotten_with_the_tab(visit: Visit) -> None:
+    visit.page.get_by_role("button", name="Settings").click()
+    visit.page.get_by_label("API key").fill("clk_wrong")
+    visit.page.get_by_role("button", name="Save").click()
+    with visit.page.expect_request(lambda request: request.method == "POST") as sent:
+        visit.choose(visit.photo())
+    assert sent.value.headers["authorization"] == "Bearer clk_wrong"
+    expect(visit.page.get_by_role("alert")).to_contain_text("valid API key")
+    assert visit.page.evaluate("JSON.stringify(localStorage).includes('clk_wrong')") is False
+    other = visit.context.new_page()
+    other.goto(visit.url)
+    assert other.evaluate("sessionStorage.length") == 0
+
+
+def test_no_request_leaves_for_another_host(visit: Visit) -> None:
+    visit.caption()
+    visit.page.get_by_role("navigation").get_by_role("link", name="The model").click()
+    expect(visit.page.get_by_role("heading", name="Model card")).to_be_visible()
+    hosts = {urlsplit(url).netloc for url in visit.requests if not url.startswith(("blob:", "data:"))}
+    assert hosts == {urlsplit(visit.url).netloc}
+
+
+def test_nothing_sticks_out_on_a_phone(visits: Callable[..., Visit]) -> None:
+    visit = visits(**PHONE)
+    widths = [visit.page.evaluate(f"{HERE}.scrollWidth")]
+    visit.caption()
+    widths.append(visit.page.evaluate(f"{HERE}.scrollWidth"))
+    visit.page.goto(f"{visit.url}/#/model")
+    visit.page.get_by_role("heading", name="Model card").wait_for()
+    widths.append(visit.page.evaluate(f"{HERE}.scrollWidth"))
+    assert widths == [360, 360, 360]

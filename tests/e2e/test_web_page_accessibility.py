@@ -1,0 +1,84 @@
+"""axe looks at every state of the page, in light and dark, on a phone and on a desktop."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+from web_page import DESKTOP, FRONTEND, PHONE, Visit
+
+pytestmark = pytest.mark.e2e
+pytest_plugins = ["web_page_fixtures"]
+
+AXE = FRONTEND / "node_modules/axe-core/axe.min.js"
+SIZES = {"desktop": DESKTOP, "phone": PHONE}
+
+
+def first_visit(visit: Visit) -> None:
+    expect(visit.page.get_by_role("button", name="Choose a photo").first).to_be_visible()
+
+
+def result(visit: Visit) -> None:
+    example = visit.page.get_by_role("button", name="Try the example").nth(1)
+    example.click()
+    visit.words.nth(1).focus()
+    expect(visit.overlay).to_have_attribute("data-lit", "true")
+
+
+def rated(visit: Visit) -> None:
+    result(visit)
+    visit.stars(4)
+    expect(visit.page.locator(".thanks")).to_be_visible()
+
+
+def erasing(visit: Visit) -> None:
+    result(visit)
+    visit.page.get_by_role("button", name="Erase this photo").click()
+
+
+def settings(visit: Visit) -> None:
+    visit.page.get_by_role("button", name="Settings").click()
+
+
+def statistics(visit: Visit) -> None:
+    rated(visit)
+    visit.page.get_by_role("navigation").get_by_role("link", name="The model").click()
+    expect(visit.page.get_by_role("heading", name="Model card")).to_be_visible()
+    visit.page.get_by_text("Show as a table").click()
+
+
+def error(visit: Visit) -> None:
+    visit.choose(visit.photo("notes.png", content=b"this is no picture"))
+    expect(visit.page.get_by_role("alert")).to_be_visible()
+
+
+STATES: list[Callable[[Visit], None]] = [first_visit, result, rated, erasing, settings, statistics, error]
+
+
+def findings(page: Page) -> list[str]:
+    """What axe finds that is serious or critical, one line each."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    report = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")
+    return [
+        f"{found['id']}: {node['html']} {node['failureSummary']}"
+        for found in report["violations"]
+        if found["impact"] in {"serious", "critical"}
+        for node in found["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_any_state(
+    visits: Callable[..., Visit], screenshots: Path, size: str, colours: str
+) -> None:
+    if not AXE.is_file():
+        pytest.skip("axe-core is not there (npm --prefix frontend ci)")
+    found: dict[str, list[str]] = {}
+    for reach in STATES:
+        visit = visits(**SIZES[size], color_scheme=colours)
+        reach(visit)
+        visit.page.wait_for_timeout(400)  # colours glide; a contrast halfway says nothing
+        found[reach.__name__] = findings(visit.page)
+        visit.page.screenshot(path=screenshots / f"{reach.__name__}-{size}-{colours}.png", full_page=True)
+    assert not any(found.values()), found

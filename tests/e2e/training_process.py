@@ -1,0 +1,33 @@
+"""A training run as a process of its own: `python training_process.py WORKBENCH [PROCESSES]`."""
+
+import hashlib
+import json
+import logging
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "captioner"))
+
+from corpus_for_tests import draw_corpus, small_training
+
+from captionloop.captioner.training import train
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO)
+    devices = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    settings = small_training(
+        epochs=5, processes={"accelerator": "cpu", "devices": devices}, validation={"patience": 10}
+    )
+    corpus = draw_corpus()
+    workbench = Path(sys.argv[1])
+    trained = train(corpus.images, corpus.captions, corpus.features, settings, workbench=workbench)
+    digest = hashlib.sha256()
+    for name, weight in trained.decoder.state_dict().items():
+        digest.update(name.encode() + weight.numpy().tobytes())
+    curves = trained.progress.curves().drop(columns="seconds").to_dict("list")
+    print(json.dumps({"weights": digest.hexdigest(), "curves": curves}))
+
+
+if __name__ == "__main__":
+    main()
