@@ -1,0 +1,91 @@
+"""One photo, from JPEG bytes to a caption with attention: MobileNetV2 and our search, against what is usual.
+
+    python -m benchmarks.one_image                   # weights are random: they do not change the time
+    python -m benchmarks.one_image --words 50 --rounds 2     # a moment
+"""
+
+import argparse
+import io
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.reference import ReferenceDecoder, long_winded, reference_beam_search
+from benchmarks.timing import interleaved, table
+from captionloop.captioner.architectures import ShowAttendTellConfig
+from captionloop.captioner.captioner import Captioner
+from captionloop.captioner.decoders import build_decoder
+from captionloop.captioner.options import DecodingOptions
+from captionloop.language.tokenizer import CaptionTokenizer
+from captionloop.vision.encoder import IMAGENET_DEVIATION, IMAGENET_MEAN, Encoder, EncoderSpec
+from captionloop.vision.runtimes import native_precision
+
+BEAM, STEPS = 5, 12
+
+
+def photo() -> bytes:
+    """Soft noise of 500 x 375 px: as hard to decode as a photo."""
+    pixels = np.random.default_rng(0).integers(0, 255, (47, 63, 3), np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(pixels).resize((500, 375), Image.Resampling.BICUBIC).save(data, "JPEG", quality=90)
+    return data.getvalue()
+
+
+def ours(words: int, device: str) -> Captioner:
+    spec = EncoderSpec(architecture="mobilenet_v2", input_size=224, precision=native_precision())
+    encoder = Encoder.build(spec)
+    tokenizer = CaptionTokenizer.train([" ".join(f"w{number}" for number in range(words))])
+    config = ShowAttendTellConfig()
+    decoder = build_decoder(config, vocabulary_size=tokenizer.vocabulary_size, channels=encoder.channels)
+    search = DecodingOptions(beam_width=BEAM, max_length=STEPS)
+    return Captioner("ours", encoder, long_winded(decoder), tokenizer, search, device=device)
+
+
+class Usual:
+    """Eager ResNet-101 at 256 px and the reference search."""
+
+    def __init__(self, words: int, device: str) -> None:
+        from torchvision.models import resnet101
+
+        self.device = device
+        self.trunk = torch.nn.Sequential(*list(resnet101().children())[:-2]).eval().to(device)
+        decoder = build_decoder(ShowAttendTellConfig(), vocabulary_size=words, channels=2048)
+        self.decoder = ReferenceDecoder(long_winded(decoder)).eval().to(device)
+        self.mean = torch.tensor(IMAGENET_MEAN, device=device)[:, None, None]
+        self.deviation = torch.tensor(IMAGENET_DEVIATION, device=device)[:, None, None]
+
+    @torch.no_grad()
+    def caption(self, data: bytes) -> list[int]:
+        pixels = np.array(Image.open(io.BytesIO(data)).convert("RGB").resize((256, 256)))
+        image = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1).float() / 255
+        grid = self.trunk(((image - self.mean) / self.deviation)[None]).flatten(2).transpose(1, 2)
+        return reference_beam_search(self.decoder, grid, BEAM, STEPS)
+
+
+def main(arguments: list[str] | None = None) -> dict[str, float]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--words", type=int, default=9500)
+    parser.add_argument("--rounds", type=int, default=15)
+    size = parser.parse_args(arguments)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(0)
+    captioner, usual, data = ours(size.words, device), Usual(size.words, device), photo()
+    square = captioner.prepare(data)
+    grid = captioner.runtime.encode(square[None])
+    reference = "eager ResNet-101, 256 px, reference search"
+    rivals = {
+        reference: lambda: usual.caption(data),
+        "ours: JPEG to caption with attention": lambda: captioner.caption([data]),
+        "  of it: decoding the JPEG": lambda: captioner.prepare(data),
+        "  of it: encoding": lambda: captioner.runtime.encode(square[None]),
+        "  of it: searching": lambda: captioner.caption_grids(grid),
+    }
+    seconds = interleaved(rivals, size.rounds)
+    title = f"One photo, beam {BEAM}, {STEPS} words of {size.words}, on {device} (medians)"
+    print(table(title, seconds, reference=reference, unit="photos/s", count=1))
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

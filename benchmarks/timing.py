@@ -1,0 +1,41 @@
+"""Timing of rivals in one run: in turns, so that a busy moment of the machine hits all of them, and medians."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+
+def interleaved(rivals: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each; every rival is warmed up once."""
+    for run in rivals.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    for _ in range(rounds):
+        for name, run in rivals.items():
+            seconds[name].append(_seconds(run))
+    return {name: statistics.median(each) for name, each in seconds.items()}
+
+
+def table(title: str, seconds: Mapping[str, float], *, reference: str, unit: str, count: float) -> str:
+    """Milliseconds, `count` / seconds, and how many times faster than the reference each rival is."""
+    width = max(len(name) for name in seconds)
+    lines = [title, f"  {'':{width}}  {'ms':>9}  {unit:>12}  {'ratio':>7}"]
+    for name, each in seconds.items():
+        ratio = seconds[reference] / each
+        lines.append(f"  {name:{width}}  {each * 1e3:9.1f}  {count / each:12.1f}  {ratio:6.1f}x")
+    return "\n".join(lines)
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    _synchronise()
+    began = time.perf_counter()
+    run()
+    _synchronise()
+    return time.perf_counter() - began
+
+
+def _synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
