@@ -1,0 +1,96 @@
+{{/* The full name of this release's objects. */}}
+{{- define "captionloop.name" -}}
+{{- if contains .Chart.Name .Release.Name -}}{{ .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else -}}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 40 | trimSuffix "-" }}{{- end -}}
+{{- end -}}
+
+{{/* Labels of every object. Call with (dict "root" $ "component" "gateway"). */}}
+{{- define "captionloop.labels" -}}
+{{ include "captionloop.selector" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+{{- end -}}
+
+{{- define "captionloop.selector" -}}
+app.kubernetes.io/name: {{ .root.Chart.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{/* An image of ours. Call with (dict "root" $ "repository" "captionloop-service"). */}}
+{{- define "captionloop.image" -}}
+{{- with .root.Values.image.registry }}{{ . }}/{{ end -}}
+{{ .repository }}:{{ .root.Values.image.tag | default .root.Chart.AppVersion }}
+{{- end -}}
+
+{{/* What every pod of ours has: no root, no privileges, spread over nodes. */}}
+{{- define "captionloop.pod" -}}
+serviceAccountName: {{ include "captionloop.name" .root }}
+automountServiceAccountToken: false
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  fsGroup: 10001
+  seccompProfile: {type: RuntimeDefault}
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.nodeSelector }}
+nodeSelector: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .root.Values.tolerations }}
+tolerations: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- if .root.Values.topologySpread }}
+topologySpreadConstraints:
+  - maxSkew: 1
+    topologyKey: kubernetes.io/hostname
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels: {{ include "captionloop.selector" . | nindent 8 }}
+{{- end }}
+{{- end -}}
+
+{{- define "captionloop.container" -}}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+{{- end -}}
+
+{{/* Name of the secret with the database URLs. */}}
+{{- define "captionloop.databaseSecret" -}}
+{{- .Values.postgresql.existingSecret | default (printf "%s-database" (include "captionloop.name" .)) -}}
+{{- end -}}
+
+{{- define "captionloop.trackingUri" -}}
+{{- if .Values.mlflow.enabled -}}http://{{ include "captionloop.name" . }}-mlflow:5000
+{{- else -}}{{ required "mlflow.trackingUri is needed where mlflow.enabled is false" .Values.mlflow.trackingUri }}{{- end -}}
+{{- end -}}
+
+{{/* Environment that gateway, model server and migrations share. */}}
+{{- define "captionloop.environment" -}}
+- {name: CAPTIONLOOP_STATE, value: /state}
+- {name: CAPTIONLOOP_LOG_LEVEL, value: {{ .Values.settings.logLevel | quote }}}
+- {name: BENTOML_HOME, value: /state/bentoml}
+- {name: HOME, value: /state}
+- {name: BENTOML_DO_NOT_TRACK, value: "True"}
+- {name: PROMETHEUS_MULTIPROC_DIR, value: /state/metrics}
+{{- with .Values.settings.tracesEndpoint }}
+- {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
+{{- end }}
+{{- end -}}
+
+{{- define "captionloop.hpaMetrics" -}}
+- type: Resource
+  resource: {name: cpu, target: {type: Utilization, averageUtilization: {{ .cpuUtilization }}}}
+{{- if .inFlight }}
+- type: Pods
+  pods:
+    metric: {name: captionloop_captions_in_flight}
+    target: {type: AverageValue, averageValue: {{ .inFlight | quote }}}
+{{- end }}
+{{- end -}}
