@@ -1,16 +1,16 @@
-"""Beam search over many images at once, against one that takes them one by one and projects keys at every step.
+"""Beam search over many images at once, against one image at a time with keys projected at every step.
 
-    python -m benchmarks.decoding                    # batch 32, beam 5, 49 x 2048, 9,500 words, 12 steps
-    python -m benchmarks.decoding --images 2 --words 50 --channels 16 --rounds 1     # a moment
+python -m benchmarks.decoding                    # batch 32, beam 5, 49 x 2048, 9,500 words, 12 steps
+python -m benchmarks.decoding --images 2 --words 50 --channels 16 --rounds 1     # a moment
 """
 
 import argparse
 from functools import partial
 
 import torch
-
 from benchmarks.reference import ReferenceDecoder, long_winded, reference_beam_search
 from benchmarks.timing import interleaved, table
+
 from captionloop.captioner.architectures import ShowAndTellConfig, ShowAttendTellConfig, TransformerConfig
 from captionloop.captioner.decoders import Decoder, build_decoder
 from captionloop.captioner.decoding import DecodingOptions, beam_search

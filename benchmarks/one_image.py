@@ -1,7 +1,7 @@
 """One photo, from JPEG bytes to a caption with attention: MobileNetV2 and our search, against what is usual.
 
-    python -m benchmarks.one_image                   # weights are random: they do not change the time
-    python -m benchmarks.one_image --words 50 --rounds 2     # a moment
+python -m benchmarks.one_image                   # weights are random: they do not change the time
+python -m benchmarks.one_image --words 50 --rounds 2     # a moment
 """
 
 import argparse
@@ -9,10 +9,10 @@ import io
 
 import numpy as np
 import torch
-from PIL import Image
-
 from benchmarks.reference import ReferenceDecoder, long_winded, reference_beam_search
 from benchmarks.timing import interleaved, table
+from PIL import Image
+
 from captionloop.captioner.architectures import ShowAttendTellConfig
 from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.decoders import build_decoder

@@ -1,8 +1,8 @@
 """Show, Attend and Tell as it is usually written, for comparison: clear, correct, and in no hurry.
 
-The keys of the grid are projected again at every step; training runs all rows to the full padded length; beam search
-takes one image at a time, its grid copied for every hypothesis. It takes the weights of our decoder, so that both
-compute the same numbers, which the benchmarks check before they time anything.
+The keys of the grid are projected again at every step; training runs all rows to the full padded length; beam
+search takes one image at a time, its grid copied for every hypothesis. It takes our decoder's weights, so
+that both compute the same numbers, which the benchmarks check before they time anything.
 """
 
 import torch
@@ -84,7 +84,7 @@ class ReferenceDecoder(nn.Module):
         return self.output(self.dropout(deep)), attention, hidden, cell
 
     def loss(self, grid: Tensor, captions: Tensor, lengths: Tensor) -> Tensor:
-        """Cross-entropy with doubly stochastic attention; `captions` int64 `[N, T]`, begin and end included."""
+        """Cross-entropy, doubly stochastic attention; `captions` int64 `[N, T]`, begin and end included."""
         hidden, cell = self.begin(grid)
         logits, attended = [], []
         for time in range(captions.shape[1] - 1):
@@ -100,7 +100,7 @@ class ReferenceDecoder(nn.Module):
 
 @torch.no_grad()
 def reference_beam_search(model: ReferenceDecoder, grid: Tensor, width: int, steps: int) -> list[int]:
-    """The likeliest caption of one image, `[1, R, C]`, of at most `steps` words, by summed log-probability."""
+    """The likeliest caption of one image, `[1, R, C]`, of at most `steps` words, by summed log-prob."""
     hidden, cell = model.begin(grid)
     grid = grid.expand(width, -1, -1)
     hidden, cell = hidden.expand(width, -1), cell.expand(width, -1)

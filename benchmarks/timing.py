@@ -1,4 +1,4 @@
-"""Timing of rivals in one run: in turns, so that a busy moment of the machine hits all of them, and medians."""
+"""Timing of rivals in one run: in turns, so that a busy moment hits all of them alike; medians."""
 
 import statistics
 import time

@@ -1,7 +1,7 @@
 """A training step on cached features, against the same model written naively; and what Lightning adds to it.
 
-    python -m benchmarks.training                    # batch 32, 196 x 2048, 9,500 words, padded to 50 steps
-    python -m benchmarks.training --batch 2 --words 50 --channels 16 --regions 4 --rounds 1     # a moment
+python -m benchmarks.training                    # batch 32, 196 x 2048, 9,500 words, padded to 50 steps
+python -m benchmarks.training --batch 2 --words 50 --channels 16 --regions 4 --rounds 1     # a moment
 """
 
 import argparse
@@ -10,9 +10,9 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-
 from benchmarks.reference import ReferenceDecoder
 from benchmarks.timing import interleaved, table
+
 from captionloop.captioner.architectures import ShowAttendTellConfig
 from captionloop.captioner.decoders import Decoder, build_decoder
 from captionloop.captioner.decoders.packing import BOS, EOS, PackedCaptions
@@ -88,11 +88,14 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         "ours, five captions a photo": stepping(decoder, partial(our_loss, decoder, grids[:photos], shared)),
     }
     dot = build(attention="dot")
-    rivals["ours, dot attention, one caption a photo"] = stepping(dot, partial(our_loss, dot, grids, captions))
+    rivals["ours, dot attention, one caption a photo"] = stepping(
+        dot, partial(our_loss, dot, grids, captions)
+    )
     seconds = interleaved(rivals, size.rounds)
     print(
         table(
-            f"Training step, {size.batch} captions, {size.regions} x {size.channels}, {size.words} words, on {device}",
+            f"Training step, {size.batch} captions, {size.regions} x {size.channels}, {size.words} words, "
+            f"on {device}",
             seconds,
             reference=next(iter(rivals)),
             unit="captions/s",

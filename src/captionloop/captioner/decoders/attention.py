@@ -34,7 +34,7 @@ class AdditiveAttention(nn.Module):
             return mixed.tanh_() @ self.weight
 
     def over_time(self, keys: Tensor, captions: PackedCaptions) -> Scores:
-        """For teacher forcing: of the n rows still running, `[n, A]` gives `[n, R]`; `keys` are `[P, R, A]`."""
+        """For teacher forcing: of the n rows still running, `[n, A]` gives `[n, R]`; keys are `[P, R, A]`."""
         return _AdditiveOverTime(keys, self.weight, captions.image)
 
 
@@ -51,7 +51,7 @@ class DotAttention(nn.Module):
         return (query @ keys.transpose(1, 2).to(query.dtype)).float() * self.scale
 
     def over_time(self, keys: Tensor, captions: PackedCaptions) -> Scores:
-        """For teacher forcing: of the n rows still running, `[n, A]` gives `[n, R]`; `keys` are `[P, R, A]`."""
+        """For teacher forcing: of the n rows still running, `[n, A]` gives `[n, R]`; keys are `[P, R, A]`."""
 
         def scores(query: Tensor) -> Tensor:
             dense = self.scores(captions.per_image(query), keys)
@@ -63,13 +63,14 @@ class DotAttention(nn.Module):
 class _AdditiveOverTime:
     """w . tanh(keys[image] + query) at every step of teacher forcing, its gradient written out.
 
-    It is bound by memory, not arithmetic, so its one large tensor (n x R x A, in float32: tanh in bfloat16 is slower) is
-    made, kept and consumed once, and all steps add to one gradient of the keys. Autograd's own version goes over tensors
-    of that size more than twice as often.
+    It is bound by memory, not arithmetic, so its one large tensor (n x R x A, in float32: tanh in bfloat16 is
+    slower) is made, kept and consumed once, and all steps add to one gradient of the keys. Autograd's own
+    version goes over tensors of that size more than twice as often.
     """
 
     def __init__(self, keys: Tensor, weight: Tensor, image: Tensor) -> None:
-        self._weight, self._image, self._gradient = weight, image, None
+        self._weight, self._image = weight, image
+        self._gradient: Tensor | None = None
         self._keys: Tensor = _Keys.apply(keys.float(), weight, self)
 
     def __call__(self, query: Tensor) -> Tensor:
@@ -108,7 +109,7 @@ class _Keys(torch.autograd.Function):
 
 class _AdditiveScores(torch.autograd.Function):
     @staticmethod
-    def forward(
+    def forward(  # noqa: PLR0917
         ctx: Any, query: Tensor, keys: Tensor, weight: Tensor, image: Tensor, steps: _AdditiveOverTime
     ) -> Tensor:
         mixed = keys.index_select(0, image)  # [n, R, A]

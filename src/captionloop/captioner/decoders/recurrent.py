@@ -1,8 +1,9 @@
 """Linear maps inside a loop over time, whose weight gradient is one matrix product for all steps together.
 
-Autograd would make a gradient as large as the weight at every step, from a product with as few rows as there are captions,
-and add it to the sum so far: most of the time that teaching a recurrent decoder takes on a CPU. Here every step notes its
-input and the gradient of its output, and when the last has been through, one product does it for all of them.
+Autograd would make a gradient as large as the weight at every step, from a product with as few rows as there
+are captions, and add it to the sum so far: most of the time that teaching a recurrent decoder takes on a CPU.
+Here every step notes its input and the gradient of its output, and when the last has been through, one
+product does it for all of them.
 """
 
 from typing import Any
@@ -45,7 +46,9 @@ class _Collect(torch.autograd.Function):
     """Hands the weight to the steps; its backward runs once, after those of all of them."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, bias: Tensor, dtype: torch.dtype, steps: Any) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, weight: Tensor, bias: Tensor, dtype: torch.dtype, steps: Any
+    ) -> tuple[Tensor, Tensor]:
         ctx.steps = steps
         ctx.set_materialize_grads(False)
         return weight.to(dtype, copy=True), bias.to(dtype, copy=True)
