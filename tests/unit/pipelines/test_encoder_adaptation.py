@@ -11,12 +11,12 @@ from kedro.runner import SequentialRunner
 
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.corpus.scenes import SceneParameters, as_corpus, draw_scenes
+from captionloop.datasets.atomic import AtomicParquetDataset
 from captionloop.datasets.encoder import EncoderDataset, PretrainedWeightsDataset
 from captionloop.datasets.workbench import WorkbenchDataset
 from captionloop.errors import EncoderError
 from captionloop.vision.parameters import AdaptationParameters, EncoderParameters
 
-OUTPUTS = ("concepts", "initial_encoder", "encoder_curves", "encoder_metrics", "encoder_curves_figure")
 ENCODER = {"architecture": "resnet10", "input_size": 32, "layer": "layer1", "precision": "float32"}
 
 
@@ -39,8 +39,13 @@ def catalog_for(folder: Path, weights: str = "none", epochs: int = 1, **encoder:
             "params:encoder": MemoryDataset(EncoderParameters(**ENCODER, **encoder), copy_mode="assign"),
             "params:encoder_adaptation": MemoryDataset(parameters, copy_mode="assign"),
             "encoder_workbench": WorkbenchDataset(filepath=str(folder / "work")),
+            # What a later node reads is kept in files: Kedro lets go of what lies in memory once it is used.
+            "concepts": AtomicParquetDataset(filepath=str(folder / "concepts.parquet")),
+            "initial_encoder": EncoderDataset(filepath=str(folder / "initial_encoder")),
             "encoder": EncoderDataset(filepath=str(folder / "encoder")),
-            **{name: MemoryDataset(copy_mode="assign") for name in OUTPUTS},
+            "encoder_curves": AtomicParquetDataset(filepath=str(folder / "curves.parquet")),
+            "encoder_metrics": MemoryDataset(copy_mode="assign"),
+            "encoder_curves_figure": MemoryDataset(copy_mode="assign"),
         }
     )
 

@@ -116,7 +116,7 @@ def test_a_photo_that_cannot_be_decoded_is_named(corpus: Make, encoder: Encoder,
 def test_a_view_that_was_not_cached_is_named(corpus: Make, encoder: Encoder, store: FeatureStore) -> None:
     images, photos = corpus(2)
     manifest, _ = cache_features(images, photos, encoder, store, CachingParameters())
-    with pytest.raises(StoreError, match="view 'mirrored' is not cached"):
+    with pytest.raises(StoreError, match="view 'mirrored' has not been cached"):
         manifest.open().grids(images["sha256"].tolist(), "mirrored")
 
 
