@@ -54,9 +54,13 @@ serve: install page  ## the service on this machine; trains the sample model fir
 	@$(BIN)/captionloop serve
 
 .PHONY: test
-test: install $(if $(NPM),page)  ## the tests of the library, the pipelines and the page
+test: unit e2e  ## all tests: the library, the pipelines, the page, real processes
+
+# One thread for each worker: what the tests compute is small, and two pools of threads on the same cores fight.
+.PHONY: unit
+unit: install $(if $(NPM),page)  ## the quick tests of the library, the pipelines and the page
 	$(if $(NPM),npm --prefix frontend test)
-	$(BIN)/pytest -m "not e2e"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not e2e" --numprocesses auto --maxprocesses 4
 
 .PHONY: e2e
 e2e: install $(if $(NPM),page)  ## real processes and a real browser; what needs a missing Debian package is skipped

@@ -52,12 +52,13 @@ def curves_figure(curves: "Mapping[str, pd.DataFrame]") -> "Figure":
     for place, (model, rows) in enumerate(curves.items()):
         paint = colour(place)
         losses.plot(rows["epoch"], rows["train_loss"], color=paint, linestyle=(0, (1, 1.5)))
-        losses.plot(rows["epoch"], rows["val_loss"], color=paint, label=model)
+        losses.plot(rows["epoch"], rows["val_loss"], color=paint, marker=".", label=model)
         values = 100 * rows["val_cider"].to_numpy(np.float64)
         best = int(values.argmax())
         kept = (float(rows["epoch"].iloc[best]), float(values[best]))
         ciders.plot(rows["epoch"], values, color=paint, label=f"{model}, best {kept[1]:.1f}")
         ciders.scatter(*kept, color=paint, s=42, zorder=4)
+    losses.set_ylim(bottom=0)  # what teaching by reward minimises can be negative, and is no loss to compare
     tidy(losses, title="Loss (dotted: training; solid: validation)", x="epoch")
     tidy(ciders, title="CIDEr x100 on validation, while training", x="epoch")
     for panel in (losses, ciders):
@@ -68,7 +69,7 @@ def curves_figure(curves: "Mapping[str, pd.DataFrame]") -> "Figure":
 
 def pareto_figure(evaluation: Mapping[str, Any], latencies: Mapping[str, Latency], machine: str) -> "Figure":
     """CIDEr against the time for one photo; the systems that no other beats in both stand on the line."""
-    drawn = figure(7.6, 4.8)
+    drawn = figure(9.4, 4.8)
     panel = drawn.subplots()
     models = list(dict.fromkeys(name.removesuffix(".greedy") for name in evaluation["models"]))
     for name, metrics in evaluation["models"].items():
@@ -78,11 +79,8 @@ def pareto_figure(evaluation: Mapping[str, Any], latencies: Mapping[str, Latency
         hollow = name.endswith(".greedy")
         panel.errorbar(
             latencies[name].p50_ms, value, yerr=spread, color=paint, marker="o", markersize=8, linewidth=1.2,
-            markerfacecolor="white" if hollow else paint, zorder=3,
-        )  # fmt: skip
-        panel.annotate(
-            label(name, evaluation), (latencies[name].p50_ms, value), xytext=(8, 7), color=INK,
-            textcoords="offset points", fontsize=9,
+            markerfacecolor="white" if hollow else paint, zorder=3, linestyle="none",
+            label=label(name, evaluation),
         )  # fmt: skip
     front = pareto_front(
         {
@@ -98,7 +96,9 @@ def pareto_figure(evaluation: Mapping[str, Any], latencies: Mapping[str, Latency
         x=f"ms for one photo, median ({machine})",
         y="CIDEr x100",
     )
-    panel.margins(x=0.3, y=0.15)
+    panel.margins(x=0.1, y=0.15)
+    panel.set_xlim(left=0)
+    panel.legend(frameon=False, fontsize=9, labelcolor=INK, loc="center left", bbox_to_anchor=(1, 0.5))
     return drawn
 
 

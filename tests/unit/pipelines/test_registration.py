@@ -215,6 +215,7 @@ class Killed(BaseException):
     """Stands for SIGKILL."""
 
 
+@pytest.mark.e2e  # it takes most of a minute
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_anywhere_and_started_again_it_ends_the_same(
     run, captioners, registry, mlflow_store, monkeypatch, step
