@@ -65,4 +65,4 @@ def test_requirements_are_pinned_and_hold_no_training_packages(bento: Path) -> N
 
 def test_no_code_but_what_serving_needs_is_packed(bento: Path) -> None:
     packed = {entry.name for entry in (bento / "src/captionloop").iterdir()}
-    assert not packed & {"pipelines", "corpus", "registry", "evaluation", "datasets", "hooks.py", "cli.py"}
+    assert not packed & {"pipelines", "corpus", "scoring", "evaluation", "datasets", "hooks.py", "cli.py"}

@@ -13,9 +13,13 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import time
+from typing import Any, cast
 
-from limits import RateLimitItem, RateLimitItemPerMinute
+import structlog
+from limits import RateLimitItem, RateLimitItemPerMinute, WindowStats
+from limits.aio.storage import Storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.errors import StorageError
 from limits.storage import storage_from_string
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -29,6 +33,8 @@ from captionloop.serving.problems import (
     Problem,
 )
 from captionloop.serving.settings import Settings
+
+logger = structlog.get_logger(__name__)
 
 COOKIE = "captionloop_rater"
 COOKIE_SECONDS = 365 * 24 * 3600
@@ -67,7 +73,8 @@ class Access:
     def __init__(self, settings: Settings, keys: KeyRing) -> None:
         self._settings = settings
         self._keys = keys
-        self._limiter = SlidingWindowCounterRateLimiter(storage_from_string(settings.rate_limit_storage))
+        self._limiter = SlidingWindowCounterRateLimiter(_storage(settings.rate_limit_storage))
+        self._alone = SlidingWindowCounterRateLimiter(_storage("async+memory://"))
 
     async def caller(self, request: Request) -> Caller:
         """Who is calling.
@@ -129,8 +136,12 @@ class Access:
         return await self._hit(RateLimitItemPerMinute(per_minute), f"{kind}:{caller.counted_as}")
 
     async def _hit(self, item: RateLimitItem, name: str) -> dict[str, str]:
-        allowed = await self._limiter.hit(item, name)
-        stats = await self._limiter.get_window_stats(item, name)
+        try:
+            allowed, stats = await _hit(self._limiter, item, name)
+        except StorageError as error:
+            # Better that each gateway counts for itself for a while than that none answers.
+            logger.warning("limits counted in this gateway alone", reason=type(error.storage_error).__name__)
+            allowed, stats = await _hit(self._alone, item, name)
         reset = max(1, math.ceil(stats.reset_time - time()))
         headers = {
             "RateLimit-Limit": str(item.amount),
@@ -143,6 +154,24 @@ class Access:
                 retry_after=reset, headers=headers,
             )  # fmt: skip
         return headers
+
+
+def _storage(uri: str) -> Storage:
+    # limits' usual client, coredis, cannot be used by it in its present version (6).
+    options: dict[str, Any] = {}
+    if "redis" in uri.partition(":")[0]:
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        options = {"implementation": "redispy", "retry": Retry(NoBackoff(), 1)}
+        options |= {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
+    return cast(Storage, storage_from_string(uri, wrap_exceptions=True, **options))
+
+
+async def _hit(
+    limiter: SlidingWindowCounterRateLimiter, item: RateLimitItem, name: str
+) -> tuple[bool, WindowStats]:
+    return await limiter.hit(item, name), await limiter.get_window_stats(item, name)
 
 
 def client_address(request: Request, trusted_proxies: int) -> str:

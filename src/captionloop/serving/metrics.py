@@ -5,7 +5,15 @@ Labels never hold anything that a caller made up: routes are templates, versions
 
 import os
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    start_http_server,
+)
 from prometheus_client.multiprocess import MultiProcessCollector
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20)
@@ -66,11 +74,33 @@ LOAD_SECONDS = Histogram(
     buckets=(0.1, 0.5, 1, 2, 5, 10, 30, 60),
 )
 
+DRIFT_SIGNAL = Gauge(
+    "captionloop_drift_signal", "How far what is seen is from the training data, by signal", ["signal"],
+    multiprocess_mode="livemostrecent",
+)  # fmt: skip
+DRIFTED = Gauge(
+    "captionloop_drifted", "1 if the newest drift report speaks of drift", multiprocess_mode="livemostrecent"
+)
+RETRAINED = Gauge(
+    "captionloop_retraining_last_success_timestamp_seconds",
+    "When a retraining last came through with a registered candidate, promoted or not",
+    multiprocess_mode="livemostrecent",
+)
+
 
 def exposition() -> bytes:
     """All metrics of this service's processes in Prometheus' text format."""
+    return generate_latest(_registry())
+
+
+def serve_metrics(port: int) -> None:
+    """Show them on a port of their own, so that who may look at a model server may not use it."""
+    start_http_server(port, registry=_registry())
+
+
+def _registry() -> CollectorRegistry:
     if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return generate_latest()
+        return REGISTRY
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
+    return registry

@@ -27,8 +27,13 @@ from captionloop.errors import BundleError
 from captionloop.serving.sources import VERSION_FILE
 
 PARTS = ("captioner", "feedback", "language", "serving", "vision")
-MODULES = ("__init__.py", "errors.py", "client.py", "py.typed")
-"""What of our package serving needs."""
+MODULES = (
+    "__init__.py", "errors.py", "client.py", "py.typed",
+    "commands/__init__.py", "commands/database.py", "commands/keys.py",
+    "registry/__init__.py", "registry/artifacts.py", "registry/connection.py", "registry/contents.py",
+    "registry/model_registry.py", "registry/model_version.py",
+)  # fmt: skip
+"""What of our package serving needs: of the registry, what it takes to follow it."""
 NOT_FOR_SERVING = ("nvidia-", "triton", "cuda-")
 """What torch brings along for GPUs; the image's own torch decides about that."""
 
@@ -105,7 +110,8 @@ def _stage(stage: Path, bundle: Path, version: str, project: Path) -> None:
     target = stage / "captionloop"
     target.mkdir()
     for module in MODULES:
-        shutil.copy2(package / module, target)
+        (target / module).parent.mkdir(exist_ok=True)
+        shutil.copy2(package / module, target / module)
     for part in PARTS:
         shutil.copytree(package / part, target / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(bundle, stage / "model", ignore=shutil.ignore_patterns(".*"))

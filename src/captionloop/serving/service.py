@@ -2,6 +2,9 @@
 
     bentoml serve captionloop.serving.service:Gateway
 
+starts both. Where they run apart, `:ModelServer` is served on some machines, and gateways with
+`CAPTIONLOOP_MODEL_SERVER` on others.
+
 Settings are read when this module is imported, for BentoML wants to know of workers and batches then.
 """
 
@@ -18,8 +21,11 @@ from captionloop.serving.batching import Batcher, BatcherFullError
 from captionloop.serving.draining import StopSignal
 from captionloop.serving.engine import Engine
 from captionloop.serving.logs import configure_logs
+from captionloop.serving.loop_watch import read_drift, regularly, show_drift, show_retraining
+from captionloop.serving.metrics import serve_metrics
+from captionloop.serving.remote import RemoteModelServers
 from captionloop.serving.settings import Settings
-from captionloop.serving.sources import choose_source
+from captionloop.serving.sources import RegistrySource, choose_source
 from captionloop.serving.tracing import trace_requests
 from captionloop.serving.upstream import ModelServerProxy
 from captionloop.serving.wire import ModelDescription, Outcome, PreparedImage
@@ -48,12 +54,22 @@ class ModelServer:
         from captionloop.captioner.captioner import Captioner
 
         self._asked = monotonic()
-        self._engine = Engine(choose_source(settings), Captioner.load, max_batch=settings.max_batch)
+        source = choose_source(settings)
+        self._engine = Engine(source, Captioner.load, max_batch=settings.max_batch)
         self._batcher = Batcher(
             self._engine.caption, largest=settings.max_batch, capacity=_BATCHES_WAITING * settings.max_batch
         )
         self._engine.follow(settings.follow_seconds)
-        StopSignal(self._engine.stop, self._may_stop).install()
+        self._stopping = False
+        StopSignal(self._stop, self._may_stop).install()
+        if isinstance(source, RegistrySource):
+            regularly(lambda: show_retraining(source.last_registered))
+        if settings.metrics_port and bentoml.server_context.worker_index == 1:
+            serve_metrics(settings.metrics_port)
+
+    async def __is_ready__(self) -> bool:
+        """For `/readyz`, which balancers ask where model servers run apart."""
+        return self._engine.served is not None and not self._stopping
 
     @bentoml.api  # type: ignore[untyped-decorator]
     async def caption(self, image: PreparedImage) -> Outcome:
@@ -68,6 +84,10 @@ class ModelServer:
         """What is being served."""
         self._asked = monotonic()
         return self._engine.describe()
+
+    def _stop(self) -> None:
+        self._stopping = True
+        self._engine.stop()
 
     def _may_stop(self, seconds: float) -> bool:
         alone = monotonic() - self._asked > _GATEWAY_GONE_SECONDS
@@ -94,13 +114,16 @@ class _GatewayFirst:
 class Gateway:
     """The REST API and the web page."""
 
-    model = bentoml.depends(ModelServer)
+    # With an address, BentoML starts no model server beside the gateway.
+    model = bentoml.depends(ModelServer, url=settings.model_server or None)
 
     def __init__(self) -> None:
         configure_logs(settings.log_level, "gateway")
         trace_requests(app, "captionloop-gateway")
-        parts = assemble(settings, ModelServerProxy(self.model))
+        apart = settings.model_server
+        parts = assemble(settings, RemoteModelServers(apart) if apart else ModelServerProxy(self.model))
         app.state.parts = parts
+        regularly(lambda: show_drift(read_drift(settings)))
 
         def begin() -> None:
             parts.draining = True

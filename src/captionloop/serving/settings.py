@@ -53,6 +53,9 @@ class Settings(BaseModel):
         "", description="MLflow tracking URI whose champion is followed; empty: the project's"
     )
     registry_name: str = Field("captioner", description="name of the registered model")
+    model_server: str = Field(
+        "", description="URL of model servers that run apart; empty: one is started beside the gateway"
+    )
     follow_seconds: Seconds = Field(5.0, description="how often to look for a new champion")
     max_batch: Annotated[int, Field(ge=2, le=256)] = Field(16, description="photos captioned at once")
     model_workers: Count = Field(1, description="processes of the model server")
@@ -79,6 +82,12 @@ class Settings(BaseModel):
     )
     drain_seconds: Seconds = Field(1.0, description="from 'not ready' to 'no new connections' when stopping")
     stop_seconds: Seconds = Field(10.0, description="within which requests under way must end when stopping")
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0, description="where a model server that runs apart shows its metrics; 0: nowhere"
+    )
+    drift_report: str = Field(
+        "", description="drift.json to show as metrics, path or fsspec URI; empty: the project's newest"
+    )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="of the JSON log")
 
     @classmethod

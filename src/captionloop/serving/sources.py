@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -85,6 +86,11 @@ class RegistrySource:
             return None
         return ModelReference(champion.name, str(champion.version), champion.fingerprint)
 
+    def last_registered(self) -> datetime | None:
+        """When the newest version came in. Raises `CaptionloopError` where the registry does not answer."""
+        versions = self._registry.versions()
+        return versions[0].created if versions else None
+
     def fetch(self, reference: ModelReference) -> Path:
         """The champion's bundle, checked file by file. Only the last few are kept."""
         self._cache.mkdir(parents=True, exist_ok=True)
@@ -101,14 +107,15 @@ class RegistrySource:
 
 
 def choose_source(settings: Settings) -> ModelSource:
-    """`CAPTIONLOOP_MODEL` if it is set, else the packaged model, else the registry's champion.
+    """`CAPTIONLOOP_MODEL` or `CAPTIONLOOP_REGISTRY` if set, else the packaged model, else the project's
+    registry.
 
     Raises:
         RegistryError: no registry is configured.
     """
     if settings.model:
         return FolderSource(Path(settings.model))
-    if PACKAGED_MODEL.is_dir():
+    if PACKAGED_MODEL.is_dir() and not settings.registry:
         return FolderSource(PACKAGED_MODEL)
     from captionloop.registry.connection import anchored, project_tracking_uri
     from captionloop.registry.model_registry import ModelRegistry

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from aiohttp import ClientError
@@ -19,6 +19,7 @@ from captionloop.serving.problems import IMAGE_UNREADABLE, MODEL_NOT_READY, Prob
 from captionloop.serving.wire import ModelDescription, Outcome, PreparedImage
 
 logger = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 RETRY_AFTER_SECONDS = 5
 ATTEMPTS = 3
@@ -48,7 +49,7 @@ class ModelServerProxy:
 
     async def caption(self, image: PreparedImage) -> Outcome:
         """One image in, one outcome out; the model server puts images together to batches."""
-        return Outcome.model_validate(await _persistently(lambda: self._remote.caption(image=image)))
+        return Outcome.model_validate(await persistently(lambda: self._remote.caption(image=image)))
 
     async def describe(self) -> ModelDescription:
         """Asked every second: this is also the model server's sign that the gateway is still there."""
@@ -63,7 +64,8 @@ def steady(proxy: Any) -> Any:
     return proxy
 
 
-async def _persistently(call: Callable[[], Awaitable[Any]]) -> Any:
+async def persistently(call: Callable[[], Awaitable[T]]) -> T:
+    """The call's answer; made again where the connection to the model server was lost."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return await call()

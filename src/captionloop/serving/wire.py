@@ -7,7 +7,9 @@ from pydantic import BaseModel, ConfigDict
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, protected_namespaces=(), ser_json_bytes="base64", val_json_bytes="base64"
+    )
 
 
 class PreparedImage(_Message):

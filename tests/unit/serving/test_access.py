@@ -1,7 +1,20 @@
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from shutil import which
+from subprocess import DEVNULL, Popen
+from typing import cast
+
 import pytest
 from starlette.requests import Request
 
-from captionloop.serving.access import client_address
+from captionloop.serving.access import Access, Caller, client_address
+from captionloop.serving.keys import KeyRing
+from captionloop.serving.problems import Problem
+from captionloop.serving.settings import Settings
+
+LIMIT = 5
+CALLER = Caller("person:1", frozenset({"caption"}), "address:192.0.2.1", LIMIT)
 
 
 def request(peer: str, forwarded: str = "") -> Request:
@@ -27,3 +40,51 @@ def test_only_trusted_proxies_are_believed(forwarded: str, trusted: int, expecte
 def test_an_ipv6_customer_is_one_network() -> None:
     assert client_address(request("2001:db8::1"), 0) == client_address(request("2001:db8::ffff:1"), 0)
     assert client_address(request("::ffff:9.9.9.9"), 0) == "9.9.9.9"
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[tuple[str, Popen[bytes]]]:
+    if which("redis-server") is None:
+        pytest.skip("needs the Debian package redis-server")
+    socket = tmp_path / "redis.sock"
+    command = ["redis-server", "--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no"]
+    with Popen(command, cwd=tmp_path, stdout=DEVNULL) as process:
+        while not socket.exists():
+            assert process.poll() is None
+        try:
+            yield f"async+redis+unix://{socket}", process
+        finally:
+            process.kill()
+
+
+def gateway(storage: str) -> Access:
+    return Access(Settings(rate_limit_storage=storage), cast(KeyRing, None))
+
+
+async def taken(access: Access) -> bool:
+    try:
+        await access.count(CALLER, makes_caption=True)
+    except Problem as problem:
+        assert problem.status_code == 429
+        return False
+    return True
+
+
+def test_gateways_that_share_a_store_share_the_limit(redis: tuple[str, Popen[bytes]]) -> None:
+    async def story() -> None:
+        gateways = [gateway(redis[0]) for _ in range(3)]
+        answers = await asyncio.gather(*(taken(gateways[call % 3]) for call in range(20)))
+        assert sum(answers) == LIMIT
+
+    asyncio.run(story())
+
+
+def test_a_store_that_goes_away_stops_nobody_and_limits_still_hold(redis: tuple[str, Popen[bytes]]) -> None:
+    async def story() -> None:
+        access = gateway(redis[0])
+        assert await taken(access)
+        redis[1].kill()
+        redis[1].wait()
+        assert sum([await taken(access) for _ in range(20)]) == LIMIT
+
+    asyncio.run(story())
