@@ -53,6 +53,16 @@ serve: install page  ## the service on this machine; trains the sample model fir
 	@$(BIN)/captionloop models show champion >/dev/null 2>&1 || $(MAKE) demo
 	@$(BIN)/captionloop serve
 
+.venv-airflow/.installed: requirements/bootstrap.txt requirements/airflow.txt
+	@test -x .venv-airflow/bin/python || $(PYTHON) -m venv .venv-airflow
+	@echo "Installing Airflow's environment into .venv-airflow (about 600 MB, once) ..."
+	@.venv-airflow/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@.venv-airflow/bin/uv pip sync --quiet --python .venv-airflow/bin/python --require-hashes requirements/bootstrap.txt requirements/airflow.txt
+	@touch $@
+
+.PHONY: install-airflow
+install-airflow: .venv-airflow/.installed  ## Airflow's environment, in .venv-airflow
+
 .PHONY: test
 test: unit e2e  ## all tests: the library, the pipelines, the page, real processes
 

@@ -38,6 +38,12 @@ COMMANDS = {
     "serve": Command("captionloop.commands.serve:serve", "Start the service with the champion."),
     "keys": Command("captionloop.commands.keys:keys", "Create, list and revoke API keys."),
     "package": Command("captionloop.commands.package:package", "Build a Bento around a model."),
+    "verify": Command(
+        "captionloop.commands.verify:verify", "Check that the service answers as a version should."
+    ),
+    "outcome": Command(
+        "captionloop.commands.outcome:outcome", "Print what came of a step of a retraining run."
+    ),
     "database": Command("captionloop.commands.database:database", "Bring the ratings database up to date."),
     "report": Command("captionloop.commands.report:report", "Show the last evaluation and what came of it."),
     "doctor": Command(

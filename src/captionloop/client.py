@@ -107,6 +107,10 @@ class CaptionClient:
         """Ratings over time and by model version. Raises `ServiceError`."""
         return self._read(StatisticsBody, "GET", "/v1/statistics", params={"days": days})
 
+    def metrics(self) -> str:
+        """The service's Prometheus metrics, as text. Raises `ServiceError`."""
+        return self._answer("GET", "/metrics").text
+
     def _read(self, kind: type[Body], method: str, path: str, **request: Any) -> Body:
         answer = self._answer(method, path, **request)
         try:

@@ -1,12 +1,14 @@
 """What this project adds to every Kedro run."""
 
 import logging
+import re
+from typing import Any
 
 import click
 from kedro.framework.hooks import hook_impl
 from kedro.io import DatasetError
 
-from captionloop.errors import CaptionloopError
+from captionloop.errors import CaptionloopError, ConfigurationError
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +21,29 @@ def _for_people(error: Exception) -> str | None:
     if isinstance(cause, CaptionloopError) or (cause is not error and isinstance(cause, OSError)):
         return str(cause)
     return None
+
+
+class OneMlflowRun:
+    """Lets pipeline runs that belong together be one MLflow run: `--params mlflow_run=<name>`.
+
+    kedro-mlflow begins a run at every `kedro run`; given the id of one that exists, it goes on with that.
+    """
+
+    @hook_impl(trylast=True)
+    def after_context_created(self, context: Any) -> None:
+        """Called after kedro-mlflow has read its configuration, and before it begins a run."""
+        name = (context.config_loader.runtime_params or {}).get("mlflow_run")
+        if not name:
+            return
+        if re.fullmatch(r"[\w.:+-]+", str(name)) is None:
+            raise ConfigurationError(
+                f"mlflow_run={name!r} cannot be used: letters, digits and . : + - _ only"
+            )
+        from captionloop.registry.one_run import find_or_begin_run
+
+        tracking = context.mlflow.tracking
+        uri = context.mlflow.server.mlflow_tracking_uri
+        tracking.run.id = find_or_begin_run(uri, tracking.experiment.name, str(name))
 
 
 class OneLineErrors:

@@ -61,12 +61,17 @@ def show(version: str, env: str | None, as_json: bool) -> None:
 
 @models.command()
 @click.argument("version")
+@click.option(
+    "--gated",
+    is_flag=True,
+    help="Refuse unless the gate passed it against the present champion and its files are undamaged.",
+)
 @ENV
-def promote(version: str, env: str | None) -> None:
-    """Make VERSION the champion, whatever the gate said of it."""
+def promote(version: str, gated: bool, env: str | None) -> None:
+    """Make VERSION the champion, whatever the gate said of it (unless --gated)."""
     registry = open_registry(project_folder(), env)
     before = registry.champion()
-    promoted = registry.promote(version)
+    promoted = registry.promote_gated(version) if gated else registry.promote(version)
     if before is not None and before.version == promoted.version:
         click.echo(f"Version {promoted.version} is the champion already.")
         return
@@ -78,11 +83,21 @@ def promote(version: str, env: str | None) -> None:
 
 
 @models.command()
+@click.option(
+    "--only-from",
+    type=int,
+    metavar="VERSION",
+    help="Do nothing unless this version is the champion: safe to repeat.",
+)
 @ENV
-def rollback(env: str | None) -> None:
+def rollback(only_from: int | None, env: str | None) -> None:
     """Give the champion's place back to the version before it."""
     registry = open_registry(project_folder(), env)
     left = registry.champion()
+    if only_from is not None and (left is None or left.version != only_from):
+        held = f"version {left.version} is" if left else "there is none"
+        click.echo(f"Version {only_from} is not the champion ({held}): nothing to roll back.")
+        return
     back = registry.rollback()
     click.echo(f"Version {back.version} is the champion again.")
     if left is not None:

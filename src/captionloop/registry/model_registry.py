@@ -7,6 +7,7 @@ complete.
 
 import json
 import logging
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -153,6 +154,20 @@ class ModelRegistry:
                 )
         return self.version(chosen.version)
 
+    def promote_gated(self, version: int | str) -> ModelVersion:
+        """Makes a version the champion only if the gate passed it against the very champion it would replace,
+        and its artifacts are still the ones that were registered.
+
+        Raises `RegistryError` with the reason otherwise, and then changes nothing.
+        """
+        chosen, champion = self.version(version), self.champion()
+        if champion is not None and champion.version == chosen.version:
+            return chosen
+        refuse_ungated(chosen, champion)
+        with tempfile.TemporaryDirectory() as scratch:
+            self.fetch(chosen.version, Path(scratch) / "bundle")
+        return self.promote(chosen.version)
+
     def rollback(self) -> ModelVersion:
         """Gives the champion's place back to the version it replaced, and returns that one.
 
@@ -265,6 +280,25 @@ class ModelRegistry:
             return
         with connection.for_people(f"clear the alias {PREVIOUS} of {self.name}"):
             self._client.delete_registered_model_alias(self.name, PREVIOUS)
+
+
+def refuse_ungated(version: ModelVersion, champion: ModelVersion | None) -> None:
+    """Raises `RegistryError` unless the gate's decision allows this version to replace this champion."""
+    called = f"{version.name} version {version.version}"
+    if version.passed_gate is None:
+        raise RegistryError(f"{called} was not brought to the gate: it is not promoted")
+    if not version.passed_gate:
+        raise RegistryError(f"{called} is not promoted, the gate refused it: {version.reason}")
+    if version.rolled_back:
+        raise RegistryError(
+            f"{called} was rolled back on {version.rolled_back}: promote it by hand if it shall come back"
+        )
+    compared, now = version.gate.get("champion", ""), f"version {champion.version}" if champion else ""
+    if compared != now:
+        raise RegistryError(
+            f"{called} is not promoted: the gate compared it with {compared or 'no champion'}, but the "
+            f"champion is now {now or 'gone'}; bring it to the gate again"
+        )
 
 
 def _named(version: ModelVersion, aliases: Mapping[str, Any]) -> ModelVersion:

@@ -1,0 +1,50 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+from mlflow import MlflowClient
+
+from captionloop.cli import main
+from captionloop.registry.one_run import find_or_begin_run, find_run
+
+
+@pytest.fixture
+def reports(tmp_path, monkeypatch):
+    monkeypatch.setenv("CAPTIONLOOP_PROJECT", str(tmp_path))
+    folder = tmp_path / "data/runs/one/08_reporting/scenes"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def call(*arguments: str):
+    return CliRunner().invoke(main, ["outcome", *arguments, "--workspace", "data/runs/one"])
+
+
+def test_an_outcome_is_one_line_of_json_with_its_page(reports) -> None:
+    (reports / "registered_version.json").write_text('{"version": 5,\n "passed": true}')
+    (reports / "gate.md").write_text("# Passed")
+    result = call("gate")
+    assert result.stdout.count("\n") == 1
+    told = json.loads(result.stdout)
+    assert told == {"version": 5, "passed": True, "page": str(reports / "gate.md"), "markdown": "# Passed"}
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"])
+def test_a_step_that_left_no_report_is_one_line(reports, content) -> None:
+    if content is not None:
+        (reports / "feedback_report.json").write_text(content)
+    result = call("feedback")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+
+
+def test_runs_of_one_name_are_one_mlflow_run(mlflow_store) -> None:
+    assert find_run(mlflow_store, "manual-1") is None
+    begun = find_or_begin_run(mlflow_store, "tests", "manual-1")
+    assert find_or_begin_run(mlflow_store, "tests", "manual-1") == begun
+    assert find_run(mlflow_store, "manual-1") == begun
+    assert MlflowClient(mlflow_store).get_run(begun).info.run_name == "manual-1"
+
+
+def test_looking_for_a_run_makes_no_store(tmp_path) -> None:
+    assert find_run(f"sqlite:///{tmp_path / 'mlflow.db'}", "manual-1") is None
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,55 @@
+"""What `captionloop verify` asks, asked of a real gateway."""
+
+import httpx
+import pytest
+from serving_fakes import PHOTO, FakeModel
+
+from captionloop.client import CaptionClient
+from captionloop.commands import verify
+from captionloop.commands.canaries import Canary, VerificationError, requests_by_status
+
+
+@pytest.fixture
+def service(client) -> CaptionClient:
+    def forward(request: httpx.Request) -> httpx.Response:
+        headers = {name: value for name, value in request.headers.items() if name != "host"}
+        answer = client.request(request.method, str(request.url), content=request.content, headers=headers)
+        return httpx.Response(answer.status_code, content=answer.content)
+
+    return CaptionClient("http://testserver", transport=httpx.MockTransport(forward), attempts=1)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(verify, "BETWEEN_CANARIES_SECONDS", 0.01)
+
+
+def test_a_version_that_is_served_is_found_at_once(service) -> None:
+    verify.wait_for(service, "1", 0)
+
+
+def test_a_version_that_does_not_come_is_named_with_what_answers(service) -> None:
+    with pytest.raises(VerificationError, match=r"Version 7 is not served after 0 s.*answers: version 1"):
+        verify.wait_for(service, "7", 0)
+
+
+def test_a_canary_is_answered_by_the_served_version(service) -> None:
+    answer = verify.ask(service, Canary("a", PHOTO))
+    assert (answer.caption, answer.version) == ("a red square", "1")
+    assert requests_by_status(service.metrics())["201"] >= 1
+
+
+def test_another_version_taking_over_while_watching_is_noticed(service, model: FakeModel) -> None:
+    model.version = "2"
+    assert verify.watch(service, [Canary("a", PHOTO)], "1", 0.05) == ["version 2 answers now"]
+    assert verify.watch(service, [Canary("a", PHOTO)], "2", 0.05) == []
+
+
+def test_confidence_is_compared_with_the_version_before_only_if_that_served_enough(service) -> None:
+    for _ in range(verify.FEWEST_TO_COMPARE - 1):
+        verify.ask(service, Canary("a", PHOTO))
+    assert verify.usual_confidence(service, "2") is None
+    verify.ask(service, Canary("a", PHOTO))
+    assert verify.usual_confidence(service, "2") == 0.5
+    assert verify.usual_confidence(service, "1") is None
