@@ -1,0 +1,102 @@
+"""The lineage that `make viz` draws is whole: nothing without a place or unused, layers in one order."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from kedro.config import OmegaConfigLoader
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+from kedro_viz.services.layers import sort_layers
+
+from captionloop.pipeline_registry import register_pipelines
+
+ENVIRONMENTS = sorted(
+    folder.name
+    for folder in (Path(__file__).resolve().parents[2] / "conf").iterdir()
+    if folder.is_dir() and folder.name not in {"base", "local"}
+)
+
+
+def configuration(project_root: Path, env: str) -> OmegaConfigLoader:
+    return OmegaConfigLoader(
+        conf_source=str(project_root / "conf"), base_env="base", default_run_env="base", env=env
+    )
+
+
+@pytest.fixture(scope="module")
+def everything() -> Pipeline:
+    return sum(register_pipelines().values(), start=Pipeline([]))
+
+
+@pytest.fixture(scope="module", params=["base", *ENVIRONMENTS])
+def conf(request: pytest.FixtureRequest, project_root: Path) -> OmegaConfigLoader:
+    return configuration(project_root, request.param)
+
+
+@pytest.fixture(scope="module")
+def catalog(conf: OmegaConfigLoader) -> DataCatalog:
+    return DataCatalog.from_config(conf["catalog"])
+
+
+def datasets(names: Iterable[str]) -> set[str]:
+    return {name for name in names if not name.startswith("params:") and name != "parameters"}
+
+
+def layer(catalog: DataCatalog, name: str) -> str | None:
+    dataset = catalog.get(name)
+    metadata = getattr(dataset, "metadata", None) or {}
+    found: str | None = metadata.get("kedro-viz", {}).get("layer")
+    return found
+
+
+def test_every_dataset_of_a_pipeline_is_in_the_catalog_with_a_layer(
+    everything: Pipeline, catalog: DataCatalog
+) -> None:
+    names = datasets(everything.datasets())
+    assert not {name for name in names if catalog.get(name) is None}
+    assert not {name for name in names if layer(catalog, name) is None}
+
+
+def test_every_catalog_entry_is_used_by_a_pipeline(everything: Pipeline, conf: OmegaConfigLoader) -> None:
+    patterns = DataCatalog.from_config(conf["catalog"]).config_resolver
+    entries = {name for name in conf["catalog"] if not name.startswith("_")}
+    used = datasets(everything.datasets())
+    matched = {patterns.match_dataset_pattern(name) for name in used - entries}
+    assert not entries - used - matched
+
+
+def test_every_top_level_parameter_is_used_and_every_used_one_is_there(
+    everything: Pipeline, conf: OmegaConfigLoader
+) -> None:
+    used = {
+        name.removeprefix("params:").split(".")[0]
+        for name in everything.inputs()
+        if name.startswith("params:")
+    }
+    assert set(conf["parameters"]) == used
+
+
+def test_layers_have_one_order(everything: Pipeline, catalog: DataCatalog) -> None:
+    """Kedro-Viz shows no layers at all where two of them follow one another both ways."""
+    nodes: dict[str, SimpleNamespace] = {}
+    follows: dict[str, set[str]] = defaultdict(set)
+    for name in datasets(everything.datasets()):
+        nodes[name] = SimpleNamespace(layer=layer(catalog, name))
+    for node in everything.nodes:
+        nodes[f"node {node.name}"] = SimpleNamespace(layer=None)
+        follows[f"node {node.name}"] |= datasets(node.outputs)
+        for name in datasets(node.inputs):
+            follows[name].add(f"node {node.name}")
+    order = sort_layers(nodes, follows)
+    assert order.index("raw") < order.index("intermediate") < order.index("feature") < order.index("models")
+    assert order[-3:] == ["model_output", "reporting", "registry"]
+
+
+def test_no_dataset_stands_alone(everything: Pipeline) -> None:
+    """Each is written or read by a node, and what is only read is one of the project's known beginnings."""
+    beginnings = {"raw_photos", "raw_corpus", "pretrained_weights", "feature_store", "model_registry"}
+    workbenches = {name for name in everything.inputs() if name.endswith("workbench")}
+    assert datasets(everything.inputs()) <= beginnings | workbenches
