@@ -63,17 +63,21 @@ serve: install page  ## the service on this machine; trains the sample model fir
 .PHONY: install-airflow
 install-airflow: .venv-airflow/.installed  ## Airflow's environment, in .venv-airflow
 
+.PHONY: airflow
+airflow: install install-airflow  ## Airflow with its UI beside `make serve`: retraining and monitoring
+	@deploy/airflow/standalone.sh
+
 .PHONY: test
 test: unit e2e  ## all tests: the library, the pipelines, the page, real processes
 
 # One thread for each worker: what the tests compute is small, and two pools of threads on the same cores fight.
 .PHONY: unit
-unit: install $(if $(NPM),page)  ## the quick tests of the library, the pipelines and the page
+unit: install install-airflow $(if $(NPM),page)  ## the quick tests of the library, the pipelines and the page
 	$(if $(NPM),npm --prefix frontend test)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not e2e" --numprocesses auto --maxprocesses 4
 
 .PHONY: e2e
-e2e: install $(if $(NPM),page)  ## real processes and a real browser; what needs a missing Debian package is skipped
+e2e: install install-airflow $(if $(NPM),page)  ## real processes and a real browser; what needs a missing Debian package is skipped
 	$(BIN)/pytest -m e2e
 
 .PHONY: lint

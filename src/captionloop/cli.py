@@ -41,6 +41,9 @@ COMMANDS = {
     "verify": Command(
         "captionloop.commands.verify:verify", "Check that the service answers as a version should."
     ),
+    "ratings": Command(
+        "captionloop.commands.ratings:ratings", "Count the ratings that no version has learnt from."
+    ),
     "outcome": Command(
         "captionloop.commands.outcome:outcome", "Print what came of a step of a retraining run."
     ),

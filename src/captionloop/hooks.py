@@ -43,6 +43,7 @@ class OneMlflowRun:
 
         tracking = context.mlflow.tracking
         uri = context.mlflow.server.mlflow_tracking_uri
+        tracking.run.name = str(name)  # else kedro-mlflow renames the run after each pipeline
         tracking.run.id = find_or_begin_run(uri, tracking.experiment.name, str(name))
 
 

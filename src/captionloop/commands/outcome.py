@@ -47,7 +47,9 @@ def outcome(what: str, workspace: Path, mlflow_run: str | None, env: str | None)
         from captionloop.registry.connection import project_tracking_uri
         from captionloop.registry.one_run import find_run
 
-        told["mlflow_run"] = find_run(project_tracking_uri(project, env), mlflow_run)
+        found = find_run(project_tracking_uri(project, env), mlflow_run)
+        if found is not None:
+            told |= {"mlflow_run": found.run_id, "mlflow_page": found.page}
     click.echo(json.dumps(told, ensure_ascii=False))
 
 

@@ -61,6 +61,15 @@ def statistics(engine: Engine, days: int) -> Statistics:
         )
 
 
+def count_ratings(engine: Engine, since: datetime | None) -> int:
+    """Ratings given or changed after a moment, or ever."""
+    asked = select(func.count()).select_from(Rating)
+    if since is not None:
+        asked = asked.where(Rating.updated_at > since)
+    with Session(engine) as session:
+        return int(session.execute(asked).scalar_one())
+
+
 def _by_day(session: Session, first: date, days: int, since: datetime) -> tuple[Day, ...]:
     made = func.date(Caption.created_at)
     captions: dict[object, int] = dict(

@@ -1,13 +1,23 @@
 """Several pipeline runs that are one MLflow run: they are given the same name, kept as a tag."""
 
+from dataclasses import dataclass
+
 from captionloop.errors import RegistryError
 from captionloop.registry import connection
 
 TAG = "captionloop.run"
 
 
-def find_run(tracking_uri: str, name: str) -> str | None:
-    """Id of the first MLflow run of this name in any experiment; None where there is none.
+@dataclass(frozen=True)
+class NamedRun:
+    """An MLflow run: its id, and where its page is below MLflow's address."""
+
+    run_id: str
+    page: str
+
+
+def find_run(tracking_uri: str, name: str) -> NamedRun | None:
+    """The first MLflow run of this name in any experiment; None where there is none.
 
     Raises `RegistryError` where the store cannot be reached.
     """
@@ -19,7 +29,10 @@ def find_run(tracking_uri: str, name: str) -> str | None:
         found = client.search_runs(
             experiments, f"tags.`{TAG}` = '{name}'", max_results=1, order_by=["attributes.start_time ASC"]
         )
-    return str(found[0].info.run_id) if found else None
+    if not found:
+        return None
+    info = found[0].info
+    return NamedRun(info.run_id, f"/#/experiments/{info.experiment_id}/runs/{info.run_id}")
 
 
 def find_or_begin_run(tracking_uri: str, experiment: str, name: str) -> str:
@@ -29,7 +42,7 @@ def find_or_begin_run(tracking_uri: str, experiment: str, name: str) -> str:
     """
     found = find_run(tracking_uri, name)
     if found is not None:
-        return found
+        return found.run_id
     with connection.for_people(f"begin the MLflow run {name}"):
         client = connection.connect(tracking_uri)
         known = client.get_experiment_by_name(experiment)

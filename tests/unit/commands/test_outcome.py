@@ -41,7 +41,8 @@ def test_runs_of_one_name_are_one_mlflow_run(mlflow_store) -> None:
     assert find_run(mlflow_store, "manual-1") is None
     begun = find_or_begin_run(mlflow_store, "tests", "manual-1")
     assert find_or_begin_run(mlflow_store, "tests", "manual-1") == begun
-    assert find_run(mlflow_store, "manual-1") == begun
+    found = find_run(mlflow_store, "manual-1")
+    assert found is not None and found.run_id == begun and found.page.endswith(f"/runs/{begun}")
     assert MlflowClient(mlflow_store).get_run(begun).info.run_name == "manual-1"
 
 

@@ -1,0 +1,65 @@
+"""`monitoring`: every morning, what people send and say compared with what the served version learnt from.
+
+The report is `data/runs/<run>/08_reporting/<corpus>/drift.md`; its sentences are the note on the run. Started
+with `retrain`, a run that finds a drift starts `retraining`.
+"""
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import DAG, CronTriggerTimetable, Param, task
+from airflow.sdk.exceptions import AirflowSkipException
+
+from notes import drift_note, write_note
+from steps import DEFAULTS, MACROS, environments, kedro, outcome, step
+
+logger = logging.getLogger(__name__)
+
+
+@task(retries=0)
+def judge(drift: dict[str, Any], **context: Any) -> None:
+    """Goes on if there is a drift, and a drift shall lead to a retraining."""
+    write_note(context, drift_note(drift))
+    found = [signal["sentence"] for signal in drift["signals"] if signal["drifted"]]
+    if not found:
+        raise AirflowSkipException("No drift: nothing to do")
+    if not context["params"]["retrain"]:
+        raise AirflowSkipException(f"{' '.join(found)} Start retraining by hand if the cause is known.")
+    logger.info(" ".join(found))
+
+
+with DAG(
+    dag_id="monitoring",
+    description="Drift and quality of what is served",
+    doc_md=__doc__,
+    schedule=CronTriggerTimetable("0 6 * * *", timezone="UTC", run_immediately=timedelta()),
+    catchup=False,
+    max_active_runs=1,
+    is_paused_upon_creation=False,
+    default_args=DEFAULTS,
+    user_defined_macros=MACROS,
+    tags=["captionloop"],
+    params={
+        "environment": Param(
+            "base", type="string", enum=environments(), title="Corpus",
+            description="Kedro environment: base is the sample scenes.",
+        ),
+        "retrain": Param(
+            False, type="boolean", title="Retrain on drift",
+            description="Start retraining if a signal has drifted; ratings must have come in all the same.",
+        ),
+    },
+) as dag:  # fmt: skip
+    drift = step("drift", kedro("drift"), tells=outcome("drift"))
+    judged = judge(drift.output)
+    retrain = TriggerDagRunOperator(
+        task_id="retrain",
+        trigger_dag_id="retraining",
+        trigger_run_id="drift__{{ run_id }}",
+        conf={"environment": "{{ params.environment }}"},
+        note="Started by monitoring {{ run_id }}: {{ ti.xcom_pull(task_ids='drift')['sentence'] }}",
+        skip_when_already_exists=True,
+    )
+    drift >> judged >> retrain
