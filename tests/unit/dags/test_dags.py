@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from airflow.dag_processing.dagbag import DagBag
 bag = DagBag(sys.argv[1])
 def told(task):
     return {
-        "kind": task.task_type, "after": sorted(task.upstream_task_ids), "rule": getattr(task.trigger_rule, "value", task.trigger_rule),
+        "kind": task.task_type, "after": sorted(task.upstream_task_ids),
+        "rule": getattr(task.trigger_rule, "value", task.trigger_rule),
         "retries": task.retries, "bash": getattr(task, "bash_command", None),
         "pod": getattr(task, "arguments", None), "mapped": task.is_mapped if hasattr(task, "is_mapped") else
         type(task).__name__ == "MappedOperator",
@@ -79,7 +81,7 @@ def test_retraining_goes_through_its_steps_in_order(retraining: dict) -> None:
         "feedback", "enough", "caching", "training", "evaluation", "registration", "gate", "approval",
         "package", "deploy", "verify",
     ]  # fmt: skip
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in pairwise(order):
         assert before in retraining["tasks"][after]["after"], after
     assert retraining["tasks"]["caching"]["mapped"]
 
