@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from captionloop.captioner.options import DecodingOptions
 from captionloop.language.tokenizer import CaptionTokenizer, Span, sentence
+from captionloop.vision.embedding import embed
 
 if TYPE_CHECKING:  # whoever only names a captioner need not wait for torch
     from torch import Tensor
@@ -49,9 +50,10 @@ class Caption:
 
 @dataclass(frozen=True)
 class Captioned:
-    """What was found for one image, best first."""
+    """What was found for one image, best first; and the image in a few numbers (`vision/embedding.py`)."""
 
     alternatives: tuple[Caption, ...]
+    embedding: NDArray[np.float32] | None = field(default=None, compare=False)
 
     @property
     def best(self) -> Caption:
@@ -179,8 +181,14 @@ class Captioner:
         """Caption photos whose features are known: float `[B, R, C]`, one batch."""
         if not len(grids):
             return []
+        import torch
+
         found = self.decode_grids(grids, decoding)
-        return [Captioned(tuple(self._caption(one) for one in hypotheses)) for hypotheses in found]
+        embeddings = embed(torch.as_tensor(grids).float().mean(1).cpu().numpy())
+        return [
+            Captioned(tuple(self._caption(one) for one in hypotheses), embedding)
+            for hypotheses, embedding in zip(found, embeddings, strict=True)
+        ]
 
     def decode_grids(
         self, grids: NDArray[Any] | Tensor, decoding: DecodingOptions | None = None

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Float,
     ForeignKey,
     Integer,
+    LargeBinary,
     String,
     Text,
     TypeDecorator,
@@ -82,6 +83,8 @@ class Caption(Base):
     model_name: Mapped[str] = mapped_column(String(80))
     model_version: Mapped[str] = mapped_column(String(80), index=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, index=True)
+    embedding: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """The photo in 32 float16 (`vision/embedding.py`), by which drift is noticed; erased with the caption."""
 
 
 class Rating(Base):

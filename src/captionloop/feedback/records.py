@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -27,7 +28,7 @@ class PhotoFacts:
 
 @dataclass(frozen=True, slots=True)
 class ServedCaption:
-    """A caption as it was served, by which model, to whom."""
+    """A caption as it was served, by which model, to whom; and its photo in 32 numbers, where known."""
 
     caption_id: str
     owner: str
@@ -39,6 +40,7 @@ class ServedCaption:
     model_name: str
     model_version: str
     created_at: datetime = field(default_factory=now)
+    embedding: Sequence[float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

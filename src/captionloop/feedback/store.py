@@ -3,6 +3,7 @@
 from concurrent.futures import Future
 from datetime import timedelta
 
+import numpy as np
 from sqlalchemy import Connection, Engine, delete, exists, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -12,6 +13,7 @@ from captionloop.feedback.models import Caption, Erasure, Photo, Rating, now
 from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption, StoredRating
 from captionloop.feedback.statements import statements_for
 from captionloop.feedback.writer import GroupWriter
+from captionloop.vision.embedding import to_bytes
 
 ERASED_PER_STEP = 200
 
@@ -78,6 +80,7 @@ class RatingsStore:
             "model_name": served.model_name,
             "model_version": served.model_version,
             "created_at": served.created_at,
+            "embedding": None if served.embedding is None else to_bytes(np.asarray(served.embedding)),
         }
 
         def operation(connection: Connection) -> None:

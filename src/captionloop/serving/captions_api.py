@@ -182,6 +182,7 @@ def _served(photo: Photo, outcome: Outcome, caller: Caller) -> ServedCaption:
         alternatives=[other.model_dump() for other in outcome.alternatives],
         model_name=outcome.model_name,
         model_version=outcome.model_version,
+        embedding=outcome.embedding,
     )
 
 

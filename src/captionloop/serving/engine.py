@@ -227,6 +227,7 @@ def _outcome(model: ServedModel, captioned: "Captioned | None") -> Outcome:
             OtherCaption(caption=text, confidence=confidence)
             for text, confidence in list(others.items())[:ALTERNATIVES]
         ],
+        embedding=None if captioned.embedding is None else captioned.embedding.tolist(),
     )
 
 

@@ -35,7 +35,10 @@ class OtherCaption(_Message):
 
 
 class Outcome(_Message):
-    """What became of one image: a caption, or the reason why there is none. It always says by which model."""
+    """What became of one image: a caption, or the reason why there is none. It always says by which model.
+
+    `embedding` is the image in 32 numbers, by which drift is noticed.
+    """
 
     model_name: str
     model_version: str
@@ -43,6 +46,7 @@ class Outcome(_Message):
     confidence: float = 0.0
     words: list[SpokenWord] = []
     alternatives: list[OtherCaption] = []
+    embedding: list[float] | None = None
     error: str | None = None
 
 

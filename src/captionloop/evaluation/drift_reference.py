@@ -1,0 +1,58 @@
+"""What served traffic is compared with: some training photos, and the evaluation set as captioned."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from captionloop.corpus.photos import PhotoFolder
+from captionloop.evaluation.drift import DriftParameters, Traffic
+from captionloop.evaluation.split import EvaluationSet
+from captionloop.evaluation.variety import words_of
+from captionloop.vision.embedding import embed
+
+if TYPE_CHECKING:
+    from captionloop.captioner.captioner import Captioner
+
+BATCH = 32
+
+
+def reference_traffic(
+    captioner: "Captioner",
+    images: pd.DataFrame,
+    evaluated: EvaluationSet,
+    photos: PhotoFolder,
+    parameters: DriftParameters,
+) -> Traffic:
+    """Embeddings of training photos; confidences, lengths and references of photos held out from training.
+
+    Confidences are those of the captioner as it is served: on photos it has learnt by heart they would be too
+    high to be compared with.
+    """
+    train = images.loc[(images["split"] == "train") & (images["source"] == "corpus"), "uri"]
+    chosen = train.sample(min(parameters.reference_photos, len(train)), random_state=parameters.seed)
+    shown = list(zip(evaluated.image_ids, evaluated.uris, strict=True))[: parameters.reference_photos]
+    said = [
+        captioned.best
+        for start in range(0, len(shown), BATCH)
+        for captioned in captioner.caption([photos.read(uri) for _, uri in shown[start : start + BATCH]])
+    ]
+    return Traffic(
+        embeddings=_embedded(captioner, photos, [str(uri) for uri in chosen]),
+        confidences=np.array([caption.confidence for caption in said], np.float64),
+        lengths=np.array([len(words_of(caption.text)) for caption in said], np.float64),
+        texts=tuple(text for image_id, _ in shown for text in evaluated.references[image_id]),
+    )
+
+
+def _embedded(captioner: "Captioner", photos: PhotoFolder, uris: Sequence[str]) -> NDArray[np.float32]:
+    import torch
+
+    found = []
+    for start in range(0, len(uris), BATCH):
+        squares = np.stack([captioner.prepare(photos.read(uri)) for uri in uris[start : start + BATCH]])
+        grids = torch.as_tensor(captioner.runtime.encode(squares))
+        found.append(embed(grids.float().mean(1).cpu().numpy()))
+    return np.concatenate(found)

@@ -1,0 +1,95 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from captionloop.evaluation.drift import DriftLimits, Traffic, compare, separation
+from captionloop.evaluation.drift_report import drift_figure, drift_page
+
+LIMITS = DriftLimits()
+KNOWN = Counter(dict.fromkeys(("a", "red", "square", "blue", "circle"), 50))
+REFERENCES = ("a red square", "a blue circle") * 40
+
+
+def traffic(
+    seed: int, n: int = 200, *, shift: float = 0.0, confidence: float = 0.7, words: int = 7, texts=REFERENCES,
+    stars: float = 4.0,
+) -> Traffic:  # fmt: skip
+    generator = np.random.default_rng(seed)
+    return Traffic(
+        embeddings=generator.normal(shift, 1, (n, 32)).astype(np.float32),
+        confidences=generator.normal(confidence, 0.1, n).clip(0, 1),
+        lengths=generator.poisson(words, n).astype(float),
+        texts=tuple(texts),
+        stars=generator.normal(stars, 1, n).round().clip(1, 5),
+    )
+
+
+def report(served: Traffic, before: Traffic | None = None):
+    return compare(served, (before or traffic(3)).stars, traffic(1), KNOWN, LIMITS)
+
+
+def drifted(served: Traffic) -> set[str]:
+    return {signal.name for signal in report(served).signals if signal.drifted}
+
+
+@pytest.mark.parametrize("seed", range(10, 30))
+def test_the_same_traffic_again_is_no_drift(seed: int) -> None:
+    assert drifted(traffic(seed)) == set()
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [
+        ({"shift": 0.3}, "photos"),
+        ({"confidence": 0.6}, "confidence"),
+        ({"words": 10}, "length"),
+        ({"texts": ("a snowy mountain", "a red square") * 20}, "words"),
+        ({"stars": 3.2}, "ratings"),
+    ],
+)
+def test_each_signal_speaks_up_for_its_own_change(changed, name) -> None:
+    assert drifted(traffic(2, **changed)) == {name}
+
+
+def test_a_change_that_is_certain_but_small_is_no_drift() -> None:
+    assert drifted(traffic(2, n=5000, confidence=0.72)) == set()
+
+
+def test_people_being_more_content_is_no_drift() -> None:
+    assert drifted(traffic(2, stars=5.0)) == set()
+
+
+def test_with_too_little_nothing_is_claimed() -> None:
+    told = report(traffic(2, n=5, shift=9, texts=()), traffic(3, n=5))
+    assert all(signal.value is None and not signal.drifted for signal in told.signals)
+    assert told.sentence == "Too little to tell."
+    assert "Too few captioned photos to tell: 5, 30 are needed." in told.signals[0].sentence
+
+
+def test_without_any_traffic_there_is_a_report_all_the_same() -> None:
+    told = compare(Traffic(), np.zeros(0), traffic(1), KNOWN, LIMITS)
+    assert not told.drifted
+    assert drift_figure(told, Traffic(), np.zeros(0), traffic(1), KNOWN).axes
+
+
+def test_the_words_that_people_miss_are_named() -> None:
+    told = report(traffic(2, texts=("a snowy mountain", "a snowy hut") * 20))
+    (words,) = [signal for signal in told.signals if signal.name == "words"]
+    assert "Most often: snowy" in words.sentence
+
+
+def test_a_classifier_sees_no_difference_where_there_is_none() -> None:
+    aucs = [separation(traffic(s, 60).embeddings, traffic(s + 99, 300).embeddings, 0)[0] for s in range(20)]
+    assert abs(np.mean(aucs) - 0.5) < 0.03
+
+
+def test_the_page_says_it_in_sentences_and_the_figure_has_a_panel_for_each(tmp_path) -> None:
+    served = traffic(2, shift=0.4)
+    told = report(served)
+    page = drift_page(told, window="in the last week", version="5")
+    assert page.startswith("# Drift in photos.")
+    assert "- **Drifted.** People's photos are not like those of training" in page
+    drawn = drift_figure(told, served, traffic(3).stars, traffic(1), KNOWN)
+    drawn.savefig(tmp_path / "drift.png")
+    assert len(drawn.axes) == 5 and (tmp_path / "drift.png").stat().st_size > 20_000
