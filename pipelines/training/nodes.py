@@ -58,11 +58,14 @@ def teach_on_by_words(
     start: Captioner,
     parameters: TrainingParameters,
     workbench: Path,
+    keep_last: bool = False,
 ) -> Results:
     """Teacher forcing from the weights of another captioner (warm start), its vocabulary grown."""
     from captionloop.captioner.training import train
 
-    trained = train(images, captions, features, parameters, workbench=workbench, start=start)
+    trained = train(
+        images, captions, features, parameters, workbench=workbench, start=start, keep_last=keep_last
+    )
     return _results(
         trained,
         images,

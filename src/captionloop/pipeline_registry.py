@@ -7,7 +7,9 @@ from captionloop.pipelines import (
     encoder_adaptation,
     evaluation,
     feature_caching,
+    feedback,
     registration,
+    retraining,
     sample_scenes,
     training,
 )
@@ -34,5 +36,10 @@ def register_pipelines() -> dict[str, Pipeline]:
         "sample_scenes": drawing,
         **stages,
         "from_corpus": from_corpus,
+        "feedback": feedback.create_pipeline(),
+        "retraining_caching": retraining.create_caching_pipeline(),
+        "retraining_training": retraining.create_training_pipeline(),
+        "retraining_evaluation": retraining.create_evaluation_pipeline(),
+        "retraining_registration": retraining.create_registration_pipeline(),
         "shifted_scenes": sample_scenes.create_shifted_pipeline(),
     }

@@ -47,6 +47,7 @@ class Teaching(pl.LightningModule):
     """A decoder, its optimiser, its averaged weights and its examination after every epoch."""
 
     captions_per_photo: int | None = None
+    keep_last: bool = False
 
     def __init__(
         self, decoder: Decoder, material: Material, parameters: FitParameters, max_length: int, keeper: Keeper
@@ -183,7 +184,8 @@ class Teaching(pl.LightningModule):
             learning_rate=float(self.trainer.optimizers[0].param_groups[0]["lr"]),
             seconds=time.monotonic() - self._began,
         )
-        if self.progress.add(record) and self.trainer.is_global_zero:
+        better = self.progress.add(record)
+        if (better or self.keep_last) and self.trainer.is_global_zero:
             self.keeper.keep(self.average.weights())
         self.trainer.should_stop = self.progress.is_over(self.fit.validation.patience)
 
@@ -230,8 +232,10 @@ class TeachingByWords(Teaching):
         captions_per_photo: int,
         label_smoothing: float,
         doubly_stochastic: float,
+        keep_last: bool = False,
     ) -> None:
         super().__init__(decoder, material, parameters, max_length, keeper)
+        self.keep_last = keep_last
         self.captions_per_photo = captions_per_photo
         self.label_smoothing, self.doubly_stochastic = label_smoothing, doubly_stochastic
 

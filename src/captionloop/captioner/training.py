@@ -43,10 +43,13 @@ def train(
     *,
     workbench: Path,
     start: Captioner | None = None,
+    keep_last: bool = False,
 ) -> Trained:
     """Teach a decoder by words, from fresh weights or (warm start) from those of `start`.
 
     A warm start keeps the decoder's architecture and vocabulary, which grows by the words that are new.
+    `keep_last` takes the last epoch's weights instead of those that did best on `val`: where `val` does not
+    hold what is to be learnt, it would choose what has learnt least.
     Killed at any moment, the same call goes on from the last whole epoch to the same result; finished, it
     returns at once.
 
@@ -57,6 +60,8 @@ def train(
     _check(features, parameters, start)
     tokenizer = _tokenizer(images, captions, parameters, start)
     digest = digest_of(images, captions, features, parameters, start)
+    if keep_last:
+        digest += "-last"
     material = _material(images, captions, features, tokenizer, parameters)
     torch.manual_seed(parameters.seed)
     decoder = _decoder(tokenizer, features, parameters, start)
@@ -70,6 +75,7 @@ def train(
         captions_per_photo=parameters.captions_per_photo,
         label_smoothing=parameters.label_smoothing,
         doubly_stochastic=parameters.doubly_stochastic,
+        keep_last=keep_last,
     )
     progress = fit(teaching, bench)
     decoder.load_state_dict(bench.best())

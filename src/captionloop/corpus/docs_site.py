@@ -7,6 +7,7 @@ empty. Here every such fetch is taken out, a small style sheet stands in, and ou
 import html
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from captionloop.corpus.tables import SPLITS
@@ -35,22 +36,42 @@ ul.nav, ol { list-style: none; padding: 0; }
 """
 
 
+@dataclass(frozen=True)
+class Section:
+    """A table on the index page; without rows it says "Nothing."."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    notes: Sequence[str] = ()
+
+
 def self_contained(pages: Mapping[str, bytes], report: Mapping[str, Any]) -> dict[str, bytes]:
-    """Great Expectations' pages without what they would fetch, and an index that tells the report."""
-    site = {
+    """Great Expectations' pages about a corpus, and an index that tells the report of its validation."""
+    return site(pages, "Is this corpus fit to learn from?", _of_corpus(report), report["expectations"])
+
+
+def site(
+    pages: Mapping[str, bytes],
+    title: str,
+    sections: Sequence[Section],
+    expectations: Sequence[Mapping[str, Any]],
+) -> dict[str, bytes]:
+    """Great Expectations' pages without what they would fetch, and an index of sections and rules."""
+    made = {
         path: _without_network(page.decode("utf-8")).encode()
         for path, page in pages.items()
         if path.endswith(_PAGES)
     }
-    site["index.html"] = _index(report, sorted(site)).encode()
-    return site
+    made["index.html"] = _index(title, sections, expectations, sorted(made)).encode()
+    return made
 
 
 def _without_network(page: str) -> str:
     return _REMOTE.sub("", page).replace("</head>", f"<style>{_STYLE}</style></head>", 1)
 
 
-def _index(report: Mapping[str, Any], paths: Sequence[str]) -> str:
+def _of_corpus(report: Mapping[str, Any]) -> list[Section]:
     released, read = report["released"], report["read"]
     sizes = [[split, released["images"][split], released["captions"][split]] for split in SPLITS]
     sizes.append(["read", read["images"], read["captions"]])
@@ -60,24 +81,40 @@ def _index(report: Mapping[str, Any], paths: Sequence[str]) -> str:
         for reason, count in reasons.items()
     ]
     twins = report["same_photo"]
+    notes = (
+        f"Pairs of the same photo: {twins['in_two_splits']} in two splits, {twins['in_one_split']} in one.",
+        f"Photos that no image names: {report['photos_that_no_image_names']}.",
+    )
+    return [
+        Section("Released", ["split", "images", "captions"], sizes),
+        Section("In quarantine", ["kind", "reason", "rows"], rejected, notes),
+    ]
+
+
+def _index(
+    title: str,
+    sections: Sequence[Section],
+    expectations: Sequence[Mapping[str, Any]],
+    paths: Sequence[str],
+) -> str:
     return "\n".join(
         [
             '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>Data Docs: captionloop</title><style>{_STYLE}</style></head><body>",
-            "<h1>Is this corpus fit to learn from?</h1>",
-            "<h2>Released</h2>",
-            _table(["split", "images", "captions"], sizes),
-            "<h2>In quarantine</h2>",
-            _table(["kind", "reason", "rows"], rejected) if rejected else '<p class="good">Nothing.</p>',
-            f"<p>Pairs of the same photo: {twins['in_two_splits']} in two splits,",
-            f"{twins['in_one_split']} in one.</p>",
-            f"<p>Photos that no image names: {report['photos_that_no_image_names']}.</p>",
+            f"<h1>{html.escape(title)}</h1>",
+            *(part for section in sections for part in _section(section)),
             "<h2>Expectations</h2>",
-            _suites(report["expectations"], paths),
+            _suites(expectations, paths),
             "</body></html>",
         ]
     )
+
+
+def _section(section: Section) -> list[str]:
+    table = _table(section.head, section.rows) if section.rows else '<p class="good">Nothing.</p>'
+    notes = [f"<p>{html.escape(note)}</p>" for note in section.notes]
+    return [f"<h2>{html.escape(section.title)}</h2>", table, *notes]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -62,7 +62,7 @@ class Reason:
 class Suite:
     """A named list of Great Expectations' `Expectation` objects."""
 
-    name: SuiteName
+    name: str
     expectations: tuple[Any, ...]
 
 

@@ -20,8 +20,12 @@ def enter(
     kept: KeptCaptions,
     decision: GateDecision,
     report: str,
+    *,
+    promote: bool = True,
 ) -> ModelVersion:
     """Registers the candidate with its captions and the gate's decision, and promotes it if that says so.
+
+    With `promote=False` it stays the challenger, for somebody else to promote.
 
     Repeated after being killed anywhere, it ends in the same state.
     """
@@ -36,7 +40,7 @@ def enter(
             lineage={"model": candidate.name, **candidate.lineage},
         )
     registry.record_decision(version.version, decision, report)
-    if decision.promoted:
+    if decision.promoted and promote:
         registry.promote(version.version)
     return registry.version(version.version)
 

@@ -60,6 +60,8 @@ class GateParameters(BaseModel):
     margin: PositiveFloat = 0.03
     """CIDEr that may be lost unnoticed: 0.03 is 3 points. See docs/gate.md before changing it."""
     resamples: Annotated[int, Field(ge=200)] = 2000
+    fresh_photos: PositiveInt = 30
+    """From so many photos of fresh feedback on, these decide too; fewer are only reported."""
     seed: int = 0
     guardrails: Guardrails = Guardrails()
     floors: Floors = Floors()
@@ -105,6 +107,22 @@ class Check(BaseModel):
         return f"{self.name} is {self.value:.4g}, {self.bound} {self.limit:.4g} is wanted"
 
 
+class Fresh(BaseModel):
+    """The comparison on fresh feedback, which neither model was trained on.
+
+    `decides` is False where there were too few photos to let them decide.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    evaluation_set: str
+    photos: int
+    decides: bool
+    candidate: float
+    champion: float
+    difference: Difference
+
+
 class GateDecision(BaseModel):
     """Whether the candidate is promoted, why, and everything that was looked at."""
 
@@ -120,6 +138,7 @@ class GateDecision(BaseModel):
     seed: int
     difference: Difference | None
     checks: tuple[Check, ...]
+    fresh: Fresh | None = None
 
 
 def decide(candidate: Evidence, champion: Evidence | None, parameters: GateParameters) -> GateDecision:
@@ -146,6 +165,42 @@ def decide(candidate: Evidence, champion: Evidence | None, parameters: GateParam
         champion=champion.name,
         difference=difference,
     )
+
+
+def decide_on_fresh(
+    decision: GateDecision, candidate: Evidence, champion: Evidence, parameters: GateParameters
+) -> GateDecision:
+    """The decision, with what fresh feedback has to say: a candidate that does worse there is refused.
+
+    Fresh feedback is small and new every time, so it cannot show that a candidate is no worse by a margin;
+    but it can show that one is worse: the whole interval of the difference lies below zero. Raises
+    `RegistryError` where the two were not evaluated on the same feedback.
+    """
+    _refuse_unless_same_set(candidate, champion)
+    difference = _difference(candidate, champion, parameters)
+    photos = len(candidate.captions)
+    fresh = Fresh(
+        evaluation_set=candidate.evaluation_set,
+        photos=photos,
+        decides=photos >= parameters.fresh_photos,
+        candidate=candidate.scores.values[PRIMARY],
+        champion=champion.scores.values[PRIMARY],
+        difference=difference,
+    )
+    if not fresh.decides:
+        return decision.model_copy(update={"fresh": fresh})
+    check = Check.at_least(
+        f"{PRIMARY} difference on fresh feedback, high end of the 95 % interval", difference.high, 0.0
+    )
+    update = {"fresh": fresh, "checks": (*decision.checks, check)}
+    if decision.promoted and not check.passed:
+        interval = f"{difference.value:+.3f}, 95 % interval {difference.low:+.3f} to {difference.high:+.3f}"
+        update["promoted"] = False
+        update["reason"] = (
+            f"Not promoted: on {photos} photos of fresh feedback, {PRIMARY} is worse than that of "
+            f"{champion.name} (difference {interval}), though it holds on the frozen set."
+        )
+    return decision.model_copy(update=update)
 
 
 def refuse_rolled_back(decision: GateDecision, rolled_back: str) -> GateDecision:

@@ -1,6 +1,6 @@
 """The gate's decision as a page that a person reads."""
 
-from captionloop.registry.gate import Check, GateDecision
+from captionloop.registry.gate import Check, Fresh, GateDecision
 
 
 def gate_report(decision: GateDecision) -> str:
@@ -12,6 +12,7 @@ def gate_report(decision: GateDecision) -> str:
             decision.reason,
             "",
             *_comparison(decision),
+            *_fresh(decision.fresh),
             "| check | candidate | champion | wanted | |",
             "|---|---:|---:|---:|---|",
             *(_row(check) for check in decision.checks),
@@ -29,8 +30,23 @@ def _comparison(decision: GateDecision) -> list[str]:
         return []
     return [
         f"CIDEr against {decision.champion}: **{100 * difference.value:+.1f} points**, 95 % interval "
+        f""
         f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}; "
         f"its low end must lie above {-100 * decision.margin:+.1f} (the margin).",
+        "",
+    ]
+
+
+def _fresh(fresh: Fresh | None) -> list[str]:
+    if fresh is None:
+        return []
+    difference = fresh.difference
+    weight = "" if fresh.decides else "; so few only inform, they do not decide"
+    return [
+        f"On fresh feedback, held out from training ({fresh.photos} photos{weight}): CIDEr "
+        f"{100 * fresh.candidate:.1f} against {100 * fresh.champion:.1f}, "
+        f"**{100 * difference.value:+.1f} points**, 95 % interval "
+        f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}.",
         "",
     ]
 

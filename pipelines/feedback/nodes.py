@@ -1,0 +1,91 @@
+"""The nodes of feedback: people's ratings become rows to train on, or stand in quarantine with a reason."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from captionloop.errors import RegistryError
+from captionloop.feedback.curation import Photos, curate
+from captionloop.feedback.held_out import held_out_set
+from captionloop.feedback.inspection import inspect_rated_photos
+from captionloop.feedback.parameters import FeedbackParameters
+from captionloop.feedback.summary import Window, summary
+from captionloop.feedback.wording import AbuseList
+
+if TYPE_CHECKING:
+    from captionloop.captioner.captioner import Captioner
+    from captionloop.corpus.photos import PhotoFolder
+    from captionloop.feedback.reading import RatingsDatabase
+    from captionloop.registry.model_registry import ModelRegistry
+else:  # Kedro resolves the hints of nodes; torch, SQLAlchemy and mlflow are not worth importing for that.
+    Captioner = PhotoFolder = RatingsDatabase = ModelRegistry = Any
+
+Json = dict[str, Any]
+
+
+def check_ratings(
+    ratings_database: RatingsDatabase,
+) -> tuple[pd.DataFrame, pd.DataFrame, list[Json], dict[str, bytes]]:
+    """The ratings that are sound by themselves, those that are not, the findings and their Data Docs."""
+    from captionloop.feedback.expectations import check_ratings
+
+    checked = check_ratings(ratings_database.ratings(), ratings_database.erased())
+    return checked.good, checked.bad, checked.findings, dict(checked.pages)
+
+
+def inspect_photos(
+    ratings: pd.DataFrame, photo_archive: PhotoFolder, parameters: FeedbackParameters
+) -> pd.DataFrame:
+    """What is in the archive for each photo that was rated."""
+    return inspect_rated_photos(ratings, photo_archive, parameters)
+
+
+def fetch_champion(model_registry: ModelRegistry) -> tuple[Captioner, Json]:
+    """The champion, which this whole run is done with; and up to when ratings have been learnt from."""
+    from captionloop.captioner.captioner import Captioner
+
+    champion = model_registry.champion()
+    if champion is None:
+        raise RegistryError(
+            f"{model_registry.name} has no champion to teach on: make one with make demo, or promote one "
+            "with captionloop models promote"
+        )
+    taught = [version for version in model_registry.versions() if version.lineage.get("feedback_until")]
+    newest = taught[0] if taught else None
+    with tempfile.TemporaryDirectory() as scratch:
+        captioner = Captioner.load(model_registry.fetch(champion.version, Path(scratch) / "champion"))
+    return captioner, {
+        "version": champion.version,
+        "retrained_version": newest.version if newest else None,
+        "feedback_until": newest.lineage["feedback_until"] if newest else None,
+    }
+
+
+def curate_ratings(  # noqa: PLR0917 - a node's inputs
+    ratings: pd.DataFrame,
+    photos: pd.DataFrame,
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    abuse: str,
+    unsound: pd.DataFrame,
+    champion_version: Json,
+    parameters: FeedbackParameters,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, Json, pd.DataFrame, pd.DataFrame, Json]:
+    """Photos and references to learn from, evidence against captions, what is held out; and the rest."""
+    curated = curate(ratings, Photos(photos), images, captions, AbuseList.parse(abuse), parameters)
+    window = Window.parse(
+        parameters.since, champion_version["feedback_until"], champion_version["retrained_version"]
+    )
+    everything = pd.concat([ratings, unsound.drop(columns="reason")])
+    report = summary(everything, unsound, curated, window, parameters.least_ratings)
+    return (
+        curated.images,
+        curated.references,
+        curated.rejections,
+        held_out_set(curated.held_out, parameters.held_out_photos).model_dump(mode="json"),
+        curated.judged.raters,
+        curated.quarantine,
+        report,
+    )

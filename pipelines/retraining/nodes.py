@@ -1,0 +1,309 @@
+"""The nodes of retraining: the champion is taught on with feedback, tested, and brought to the gate."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from captionloop.pipelines.evaluation import nodes as evaluating
+from captionloop.pipelines.training.nodes import History, teach_on_by_words
+
+from captionloop.captioner.parameters import TrainingParameters, ValidationParameters, VocabularyParameters
+from captionloop.errors import RegistryError
+from captionloop.evaluation.handover import attach
+from captionloop.evaluation.hypotheses import Hypotheses, caption_split
+from captionloop.evaluation.parameters import EvaluationParameters
+from captionloop.evaluation.split import EvaluationSet
+from captionloop.feedback.replay import RetrainingParameters, training_tables
+from captionloop.registry.challenge import Challenge, EncodedPhotos, call_champion
+from captionloop.registry.entry import enter
+from captionloop.registry.evidence import Evidence, KeptCaptions, evaluation_set_hash
+from captionloop.registry.gate import GateDecision, decide, decide_on_fresh, refuse_rolled_back
+from captionloop.registry.gate_report import gate_report
+from captionloop.registry.parameters import RegistrationParameters
+from captionloop.scoring import Scores
+from captionloop.vision.caching import CachingParameters, cache_features
+from captionloop.vision.features import FeatureManifest
+
+if TYPE_CHECKING:
+    from captionloop.captioner.captioner import Captioner
+    from captionloop.corpus.photos import PhotoFolder
+    from captionloop.feedback.reading import RatingsDatabase
+    from captionloop.registry.model_registry import ModelRegistry
+    from captionloop.vision.features import CachedFeatures
+    from captionloop.vision.store import FeatureStore
+else:  # Kedro resolves the hints of nodes; torch, SQLAlchemy and mlflow are not worth importing for that.
+    Captioner = PhotoFolder = RatingsDatabase = ModelRegistry = CachedFeatures = FeatureStore = Any
+
+Json = dict[str, Any]
+CANDIDATE, CHAMPION = "candidate", "champion"
+
+
+def cache(  # noqa: PLR0917 - a node's inputs
+    champion: Captioner,
+    corpus_images: pd.DataFrame,
+    corpus_photos: PhotoFolder,
+    feedback_images: pd.DataFrame,
+    held_out: Json,
+    photo_archive: PhotoFolder,
+    store: FeatureStore,
+    parameters: CachingParameters,
+) -> tuple[FeatureManifest, Json]:
+    """What the champion's encoder sees in the corpus (mostly there already) and in the feedback's photos."""
+    tested = EvaluationSet.model_validate(held_out)
+    rated = pd.concat(
+        [feedback_images[["sha256", "uri"]], pd.DataFrame({"sha256": tested.sha256s, "uri": tested.uris})]
+    )
+    encoder = champion.encoder
+    manifest, _ = cache_features(corpus_images, corpus_photos, encoder, store, parameters)
+    added, report = cache_features(rated, photo_archive, encoder, store, parameters)
+    photos = tuple(dict.fromkeys((*manifest.photos, *added.photos)))
+    return manifest.model_copy(update={"photos": photos}), report.model_dump(mode="json")
+
+
+def assemble(  # noqa: PLR0917 - a node's inputs
+    corpus_images: pd.DataFrame,
+    corpus_captions: pd.DataFrame,
+    feedback_images: pd.DataFrame,
+    references: pd.DataFrame,
+    ratings_database: RatingsDatabase,
+    parameters: RetrainingParameters,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The tables to teach with: feedback that nobody has erased meanwhile, and the corpus replayed."""
+    return training_tables(
+        (corpus_images, corpus_captions),
+        (feedback_images, references),
+        ratings_database.erased(),
+        parameters,
+    )
+
+
+def teach_on(  # noqa: PLR0917 - a node's inputs
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    features: CachedFeatures,
+    champion: Captioner,
+    champion_version: Json,
+    feedback_report: Json,
+    parameters: RetrainingParameters,
+    workbench: Path,
+) -> tuple[Captioner, pd.DataFrame, History]:
+    """The champion, taught on: words that are new to it become part of its vocabulary."""
+    captioner, curves, history = teach_on_by_words(
+        images=images,
+        captions=captions,
+        features=features,
+        start=champion,
+        parameters=_teaching(champion, parameters),
+        workbench=workbench,
+        keep_last=True,
+    )
+    last = curves.iloc[-1]
+    lineage = captioner.lineage | {
+        "parent": {"name": champion.name, "version": champion_version["version"]},
+        "parent_version": champion_version["version"],
+        "feedback_until": feedback_report["until"],
+        "feedback_corrections": feedback_report["used"]["corrections"],
+        "feedback_approved_captions": feedback_report["used"]["approved_captions"],
+    }
+    metrics = {"validation": {"CIDEr-D": float(last["val_cider"]), "epoch": int(last["epoch"])}}
+    return replace(captioner, lineage=lineage, metrics=metrics), curves, history
+
+
+def _teaching(champion: Captioner, parameters: RetrainingParameters) -> TrainingParameters:
+    return TrainingParameters(
+        name=champion.name,
+        decoder=champion.decoder.config,
+        decoding=champion.decoding,
+        max_length=champion.decoding.max_length,
+        vocabulary=VocabularyParameters(min_frequency=parameters.min_frequency * parameters.repeat),
+        validation=ValidationParameters(patience=parameters.epochs),
+        **parameters.model_dump(exclude={"replay", "least_replay", "repeat", "min_frequency"}),
+    )
+
+
+def caption_frozen_set(
+    captioner: Captioner,
+    champion: Captioner,
+    photos: Json,
+    features: CachedFeatures,
+    parameters: EvaluationParameters,
+) -> tuple[Json, Json]:
+    """What the candidate and the champion say about every photo of the frozen evaluation set."""
+    chosen = EvaluationSet.model_validate(photos)
+    said = [
+        caption_split(replace(one, name=name), features, chosen, batch_size=parameters.batch_size)
+        for one, name in ((captioner, CANDIDATE), (champion, CHAMPION))
+    ]
+    return said[0].model_dump(mode="json"), said[1].model_dump(mode="json")
+
+
+def caption_fresh_feedback(
+    captioner: Captioner,
+    champion: Captioner,
+    held_out: Json,
+    features: CachedFeatures,
+    parameters: EvaluationParameters,
+) -> Json:
+    """What the two say about the photos that were held out of the feedback, with the corrections of these."""
+    chosen = EvaluationSet.model_validate(held_out)
+    said = {
+        name: caption_split(replace(one, name=name), features, chosen, batch_size=parameters.batch_size)
+        for one, name in ((captioner, CANDIDATE), (champion, CHAMPION))
+    }
+    captions = {name: one.systems()[name] for name, one in said.items()}
+    return {**captions, "references": chosen.references}
+
+
+def score(  # noqa: PLR0917 - a node's inputs
+    photos: Json,
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    parameters: EvaluationParameters,
+    candidate: Json,
+    champion: Json,
+) -> tuple[Json, pd.DataFrame, Json, str, Json]:
+    """The report, every photo's scores, the metrics to track, the table for people, what was learnt from."""
+    report, _, scores, metrics = evaluating.score_captions(
+        photos, images, captions, parameters, candidate, champion
+    )
+    table, _ = evaluating.write_table(report, parameters)
+    data = evaluating.describe_training_data(images, captions, parameters)
+    return report, scores, metrics, table, data
+
+
+def calibrate_candidate(
+    captioner: Captioner,
+    hypotheses: Json,
+    photos: Json,
+    features: CachedFeatures,
+    parameters: EvaluationParameters,
+) -> Json:
+    """How the candidate's confidences are to be read."""
+    named = replace(captioner, name=CANDIDATE)
+    report: Json = evaluating.calibrate_words(named, hypotheses, photos, features, parameters)
+    return report
+
+
+def measure_candidate(
+    captioner: Captioner,
+    photos: Json,
+    corpus_photos: PhotoFolder,
+    features: CachedFeatures,
+    parameters: EvaluationParameters,
+) -> Json:
+    """How long the candidate takes here."""
+    latency: Json = evaluating.measure(
+        replace(captioner, name=CANDIDATE), photos, corpus_photos, features, parameters
+    )
+    return latency
+
+
+def write_card_of_candidate(  # noqa: PLR0917 - a node's inputs
+    captioner: Captioner,
+    calibration: Json,
+    latency: Json,
+    hypotheses: Json,
+    evaluation: Json,
+    photos: Json,
+    training_data: Json,
+) -> str:
+    """The candidate's model card."""
+    named = replace(captioner, name=CANDIDATE)
+    card: str = evaluating.write_card(
+        named, calibration, latency, hypotheses, evaluation, photos, training_data
+    )
+    return card
+
+
+def dress_candidate(  # noqa: PLR0917 - a node's inputs
+    captioner: Captioner, evaluation: Json, model_card: str, calibration: Json, hypotheses: Json, photos: Json
+) -> tuple[Captioner, Json]:
+    """The captioner to register, with its metrics, calibration and card; and what it said."""
+    dressed = attach(replace(captioner, name=CANDIDATE), evaluation, model_card, calibration)
+    kept = KeptCaptions(
+        evaluation_set=evaluation_set_hash(EvaluationSet.model_validate(photos).references),
+        captions=Hypotheses.model_validate(hypotheses).systems()[CANDIDATE],
+    )
+    return replace(dressed, name=captioner.name), kept.model_dump(mode="json")
+
+
+def challenge_champion(  # noqa: PLR0917 - a node's inputs
+    parameters: RegistrationParameters,
+    photos: Json,
+    corpus_photos: PhotoFolder,
+    model_registry: ModelRegistry,
+    candidate: Captioner,
+    champion_version: Json,
+) -> Json:
+    """What the champion says about the frozen set; it must still be the one that the run began with."""
+    chosen = EvaluationSet.model_validate(photos)
+    challenge = call_champion(
+        model_registry,
+        candidate,
+        EncodedPhotos(corpus_photos, dict(zip(chosen.image_ids, chosen.uris, strict=True))),
+        evaluation_set_hash(chosen.references),
+        parameters.timed_photos,
+    )
+    begun = champion_version["version"]
+    if challenge.version != begun:
+        raise RegistryError(
+            f"this run taught on version {begun}, but the champion is now version {challenge.version}: "
+            "start a new run, which begins with that one"
+        )
+    return challenge.model_dump(mode="json")
+
+
+def decide_promotion(  # noqa: PLR0917 - a node's inputs
+    parameters: RegistrationParameters,
+    photos: Json,
+    caption_scores: pd.DataFrame,
+    candidate_captions: Json,
+    challenge: Json,
+    fresh_captions: Json,
+) -> tuple[Json, str]:
+    """The gate's decision and its report, on the frozen set and on fresh feedback."""
+    kept, called = KeptCaptions.model_validate(candidate_captions), Challenge.model_validate(challenge)
+    candidate = Evidence(
+        name=CANDIDATE,
+        evaluation_set=kept.evaluation_set,
+        captions=kept.captions,
+        scores=Scores.from_frame(caption_scores[caption_scores["system"] == CANDIDATE]),
+        seconds_per_photo=called.candidate_seconds,
+    )
+    name, references = f"version {called.version}", EvaluationSet.model_validate(photos).references
+    champion = Evidence.gathered(name, called.captions, references, called.champion_seconds)
+    decision = decide(candidate, champion, parameters.gate)
+    fresh = fresh_captions["references"]
+    if len(fresh) > 1:  # CIDEr of a single photo is zero: every word is in all of the documents
+        decision = decide_on_fresh(
+            decision,
+            Evidence.gathered(CANDIDATE, fresh_captions[CANDIDATE], fresh),
+            Evidence.gathered(name, fresh_captions[CHAMPION], fresh),
+            parameters.gate,
+        )
+    if called.rolled_back:
+        decision = refuse_rolled_back(decision, called.rolled_back)
+    return decision.model_dump(mode="json"), gate_report(decision)
+
+
+def register_challenger(
+    model_registry: ModelRegistry,
+    candidate: Captioner,
+    candidate_captions: Json,
+    gate: Json,
+    gate_report: str,
+) -> Json:
+    """Enters the candidate as challenger, with what the gate decided; promoting it is a step of its own."""
+    decision = GateDecision.model_validate(gate)
+    kept = KeptCaptions.model_validate(candidate_captions)
+    version = enter(model_registry, candidate, kept, decision, gate_report, promote=False)
+    return {
+        "name": version.name,
+        "version": version.version,
+        "passed": decision.promoted,
+        "reason": decision.reason,
+        "metrics": dict(version.metrics),
+        "fingerprint": version.fingerprint,
+        "source": version.source,
+    }

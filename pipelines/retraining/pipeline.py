@@ -1,0 +1,216 @@
+"""Retraining, a pipeline for each step, so that each can be a task: cache, teach on, evaluate, register.
+
+All of them follow `feedback`, read the corpus of the base workspace, and write to the workspace of their run.
+"""
+
+from captionloop.pipelines.retraining import nodes
+from kedro.pipeline import Node, Pipeline
+
+_FROZEN = "base_evaluation_photos"
+
+
+def create_caching_pipeline(**_: object) -> Pipeline:
+    """The champion's features of everything that will be looked at -> retraining_features."""
+    return Pipeline(
+        [
+            Node(
+                nodes.cache,
+                inputs=[
+                    "feedback_champion",
+                    "base_images",
+                    "base_photos",
+                    "feedback_images",
+                    "feedback_held_out",
+                    "photo_archive",
+                    "base_feature_store",
+                    "params:feature_caching",
+                ],
+                outputs=["retraining_features", "retraining_caching_report"],
+                name="cache_features_for_retraining",
+            )
+        ]
+    )
+
+
+def create_training_pipeline(**_: object) -> Pipeline:
+    """Feedback and replayed corpus -> retraining_captioner, from the champion's weights."""
+    return Pipeline(
+        [
+            Node(
+                nodes.assemble,
+                inputs=[
+                    "base_images",
+                    "base_captions",
+                    "feedback_images",
+                    "feedback_references",
+                    "ratings_database",
+                    "params:retraining",
+                ],
+                outputs=["retraining_images", "retraining_captions"],
+                name="assemble_training_tables",
+            ),
+            Node(
+                nodes.teach_on,
+                inputs=[
+                    "retraining_images",
+                    "retraining_captions",
+                    "retraining_features",
+                    "feedback_champion",
+                    "feedback_champion_version",
+                    "feedback_report",
+                    "params:retraining",
+                    "retraining_workbench",
+                ],
+                outputs=["retraining_captioner", "retraining_curves", "retraining_training_metrics"],
+                name="teach_champion_on",
+            ),
+        ]
+    )
+
+
+def create_evaluation_pipeline(**_: object) -> Pipeline:
+    """Candidate and champion on the frozen set and on fresh feedback -> retraining_evaluation, model card."""
+    return Pipeline(
+        [
+            Node(
+                nodes.caption_frozen_set,
+                inputs=[
+                    "retraining_captioner",
+                    "feedback_champion",
+                    _FROZEN,
+                    "retraining_features",
+                    "params:evaluation",
+                ],
+                outputs=["retraining_hypotheses", "retraining_champion_hypotheses"],
+                name="caption_frozen_set",
+            ),
+            Node(
+                nodes.caption_fresh_feedback,
+                inputs=[
+                    "retraining_captioner",
+                    "feedback_champion",
+                    "feedback_held_out",
+                    "retraining_features",
+                    "params:evaluation",
+                ],
+                outputs="retraining_fresh_captions",
+                name="caption_fresh_feedback",
+            ),
+            Node(
+                nodes.score,
+                inputs=[
+                    _FROZEN,
+                    "retraining_images",
+                    "retraining_captions",
+                    "params:evaluation",
+                    "retraining_hypotheses",
+                    "retraining_champion_hypotheses",
+                ],
+                outputs=[
+                    "retraining_evaluation",
+                    "retraining_caption_scores",
+                    "retraining_evaluation_metrics",
+                    "retraining_evaluation_table",
+                    "retraining_training_data",
+                ],
+                name="score_candidate_and_champion",
+            ),
+            Node(
+                nodes.calibrate_candidate,
+                inputs=[
+                    "retraining_captioner",
+                    "retraining_hypotheses",
+                    "base_calibration_photos",
+                    "retraining_features",
+                    "params:evaluation",
+                ],
+                outputs="retraining_calibration",
+                name="calibrate_candidate",
+            ),
+            Node(
+                nodes.measure_candidate,
+                inputs=[
+                    "retraining_captioner",
+                    _FROZEN,
+                    "base_photos",
+                    "retraining_features",
+                    "params:evaluation",
+                ],
+                outputs="retraining_latency",
+                name="measure_candidate",
+            ),
+            Node(
+                nodes.write_card_of_candidate,
+                inputs=[
+                    "retraining_captioner",
+                    "retraining_calibration",
+                    "retraining_latency",
+                    "retraining_hypotheses",
+                    "retraining_evaluation",
+                    _FROZEN,
+                    "retraining_training_data",
+                ],
+                outputs="retraining_model_card",
+                name="write_card_of_candidate",
+            ),
+        ]
+    )
+
+
+def create_registration_pipeline(**_: object) -> Pipeline:
+    """The candidate at the gate, and in the registry as challenger -> retraining_registered_version."""
+    return Pipeline(
+        [
+            Node(
+                nodes.dress_candidate,
+                inputs=[
+                    "retraining_captioner",
+                    "retraining_evaluation",
+                    "retraining_model_card",
+                    "retraining_calibration",
+                    "retraining_hypotheses",
+                    _FROZEN,
+                ],
+                outputs=["retraining_candidate", "retraining_candidate_captions"],
+                name="dress_candidate",
+            ),
+            Node(
+                nodes.challenge_champion,
+                inputs=[
+                    "params:registration",
+                    _FROZEN,
+                    "base_photos",
+                    "model_registry",
+                    "retraining_candidate",
+                    "feedback_champion_version",
+                ],
+                outputs="retraining_challenge",
+                name="challenge_champion_again",
+            ),
+            Node(
+                nodes.decide_promotion,
+                inputs=[
+                    "params:registration",
+                    _FROZEN,
+                    "retraining_caption_scores",
+                    "retraining_candidate_captions",
+                    "retraining_challenge",
+                    "retraining_fresh_captions",
+                ],
+                outputs=["retraining_gate", "retraining_gate_report"],
+                name="decide_promotion_of_candidate",
+            ),
+            Node(
+                nodes.register_challenger,
+                inputs=[
+                    "model_registry",
+                    "retraining_candidate",
+                    "retraining_candidate_captions",
+                    "retraining_gate",
+                    "retraining_gate_report",
+                ],
+                outputs="retraining_registered_version",
+                name="register_challenger",
+            ),
+        ]
+    )

@@ -1,0 +1,99 @@
+"""Reading ratings for training: every rating beside the caption and the photo that it is about.
+
+Only reads. What people erased is not in these tables any more, so it is in nothing that is made of them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+from sqlalchemy import Engine, exists, make_url, select
+from sqlalchemy.exc import DBAPIError
+
+from captionloop.feedback.database import DatabaseError, normalise_url, open_reader, unreachable
+from captionloop.feedback.models import Caption, Erasure, Photo, Rating
+
+RATINGS: Final = {
+    "rating_id": "int64",
+    "caption_id": "str",
+    "rater": "str",
+    "stars": "int64",
+    "correction": "object",
+    "created_at": "datetime64[us, UTC]",
+    "updated_at": "datetime64[us, UTC]",
+    "text": "str",
+    "model_version": "str",
+    "image_id": "str",
+}
+"""Columns: `text` is the caption that was rated, `image_id` the SHA-256 of its photo."""
+
+
+@dataclass(frozen=True)
+class RatingsDatabase:
+    """Where ratings are, and the storage of their photos."""
+
+    url: str
+
+    def ratings(self) -> pd.DataFrame:
+        """Every rating there is, the oldest first, with the columns of `RATINGS`.
+
+        Raises:
+            DatabaseError: the database is missing, does not answer, or has no ratings tables.
+        """
+        wanted = (
+            select(
+                Rating.rating_id,
+                Rating.caption_id,
+                Rating.rater,
+                Rating.stars,
+                Rating.correction,
+                Rating.created_at,
+                Rating.updated_at,
+                Caption.text,
+                Caption.model_version,
+                Caption.photo_sha256,
+            )
+            .join(Caption, Caption.caption_id == Rating.caption_id)
+            .order_by(Rating.created_at, Rating.rating_id)
+        )
+        engine = self._engine()
+        try:
+            with engine.connect() as connection:
+                rows = [tuple(row) for row in connection.execute(wanted)]
+        except DBAPIError as error:
+            raise unreachable(error) from error
+        finally:
+            engine.dispose()
+        return ratings_table(rows)
+
+    def erased(self) -> frozenset[str]:
+        """Photos (SHA-256) that people erased and nobody has sent again.
+
+        Raises:
+            DatabaseError: as `ratings`.
+        """
+        wanted = select(Erasure.sha256).where(~exists().where(Photo.sha256 == Erasure.sha256))
+        engine = self._engine()
+        try:
+            with engine.connect() as connection:
+                return frozenset(connection.scalars(wanted))
+        except DBAPIError as error:
+            raise unreachable(error) from error
+        finally:
+            engine.dispose()
+
+    def _engine(self) -> Engine:
+        url = normalise_url(self.url)
+        path = make_url(url).database if url.startswith("sqlite") else None
+        if path is not None and not Path(path).is_file():  # reading must not make an empty one
+            raise DatabaseError(
+                f"there is no ratings database at {path}: start the service once (make serve), "
+                "or set CAPTIONLOOP_DATABASE or CAPTIONLOOP_STATE"
+            )
+        return open_reader(url, pool_size=1)
+
+
+def ratings_table(rows: list[tuple[object, ...]]) -> pd.DataFrame:
+    """Rows in the order of `RATINGS` as a table of its types."""
+    return pd.DataFrame(rows, columns=list(RATINGS)).astype(RATINGS)

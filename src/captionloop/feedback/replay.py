@@ -1,0 +1,102 @@
+"""The tables to teach a captioner on with: feedback, and the corpus replayed, lest it be forgotten.
+
+Rehearsal of old examples is the plainest remedy for catastrophic forgetting (Robins 1995), and with cached
+features it is cheap.
+"""
+
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from captionloop.corpus.tables import CAPTIONS, IMAGES, table
+from captionloop.errors import CorpusError
+
+
+class RetrainingParameters(BaseModel):
+    """All of `params:retraining`: how the champion is taught on. Everything else is as in its bundle.
+
+    Attributes:
+        replay: captions of the corpus for each caption of the feedback, as far as there are as many.
+        least_replay: but at least so many captions of the corpus.
+        repeat: how often an epoch shows each photo of the feedback.
+        min_frequency: how often a new word must occur in the feedback to become part of the vocabulary.
+        epochs, batch_size, learning_rate, warmup, average_decay, label_smoothing: of the teaching.
+        views: of the cached features.
+        seed: of the photos that are replayed and of the teaching.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    replay: float = Field(3.0, ge=0)
+    least_replay: int = Field(1500, ge=0)
+    repeat: int = Field(1, ge=1)
+    min_frequency: int = Field(2, ge=1)
+    epochs: int = Field(4, ge=1)
+    batch_size: int = Field(80, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    warmup: float = Field(0.1, ge=0, lt=1)
+    average_decay: float = Field(0.95, ge=0, lt=1)
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    views: tuple[str, ...] = Field(("whole",), min_length=1)
+    seed: int = 0
+
+
+def training_tables(
+    corpus: tuple[pd.DataFrame, pd.DataFrame],
+    feedback: tuple[pd.DataFrame, pd.DataFrame],
+    erased: frozenset[str],
+    parameters: RetrainingParameters,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Images and captions (canonical columns): feedback, a share of `train`, and the whole of `val`.
+
+    Args:
+        corpus: its images and captions.
+        feedback: its images and references.
+        erased: photos that were erased since the feedback was curated; they are left out.
+        parameters: see `RetrainingParameters`.
+
+    Raises:
+        CorpusError: the feedback teaches nothing.
+    """
+    images, captions = corpus
+    new_images = feedback[0][~feedback[0]["sha256"].isin(erased)]
+    new_captions = feedback[1][feedback[1]["image_id"].isin(new_images["image_id"])]
+    if new_captions.empty:
+        raise CorpusError(
+            "the feedback holds no correction and no approved caption to learn from: wait for more ratings; "
+            "feedback_report.json says what became of those there are"
+        )
+    wanted = max(parameters.least_replay, round(parameters.replay * len(new_captions)))
+    replayed = _replayed(images, captions, wanted, parameters.seed)
+    kept = images[images["image_id"].isin(replayed) | (images["split"] == "val")]
+    old_captions = captions[captions["image_id"].isin(kept["image_id"])]
+    again_images, again_captions = _repeated(new_images, new_captions, parameters.repeat)
+    return (
+        table(pd.concat([kept, again_images]), IMAGES),
+        table(pd.concat([old_captions, again_captions]), CAPTIONS),
+    )
+
+
+def _replayed(images: pd.DataFrame, captions: pd.DataFrame, wanted: int, seed: int) -> list[str]:
+    """Photos of `train`, drawn at random, that have about as many captions as are wanted."""
+    train = images.loc[(images["split"] == "train") & (images["source"] == "corpus"), "image_id"]
+    counts = captions["image_id"].value_counts()
+    ordered = np.random.default_rng(seed).permutation(np.sort(train.to_numpy(dtype=object)))
+    total = np.cumsum([int(counts.get(photo, 0)) for photo in ordered]) if len(ordered) else np.zeros(0)
+    return list(ordered[: int(np.searchsorted(total, wanted)) + 1]) if wanted else []
+
+
+def _repeated(images: pd.DataFrame, captions: pd.DataFrame, times: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Each photo under so many ids; a photo's captions are seen once an epoch under each."""
+    ids = [("", images, captions)] + [(f"#{number}", images, captions) for number in range(2, times + 1)]
+    return (
+        pd.concat([rows.assign(image_id=rows["image_id"] + mark) for mark, rows, _ in ids]),
+        pd.concat(
+            [
+                said.assign(image_id=said["image_id"] + mark, caption_id=said["caption_id"] + mark)
+                for mark, _, said in ids
+            ]
+        ),
+    )

@@ -1,0 +1,129 @@
+"""Simulated people: they rate captions of photos that we know the truth about, honestly or to harm.
+
+For trying the loop before there are people, and for measuring it: what an honest crowd teaches, and what a
+colluding one cannot. Everything is a function of the seed.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from captionloop.evaluation.variety import words_of
+from captionloop.feedback.records import Opinion
+from captionloop.scoring.cider import CiderD
+
+ABUSE = (
+    "you are an idiot",
+    "only an 1d10t would look at this",
+    "what a m o r o n took this picture",
+    "nobody likes your ugly face",
+    "go away and never come back you worthless thing",
+    "this person should be ashamed of living",
+)
+"""What attackers call corrections. Some of it no list of words knows."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A caption that somebody is asked about, and what people really said of its photo."""
+
+    caption_id: str
+    text: str
+    references: Sequence[str]
+
+
+class Taste:
+    """How good a caption is in the eyes of people: its CIDEr, as a share of what people themselves reach."""
+
+    def __init__(self, corpus: Mapping[str, Sequence[str]]) -> None:
+        self._corpus = {photo: [words_of(text) for text in texts] for photo, texts in corpus.items()}
+
+    def share(self, shown: Sequence[Shown]) -> list[float]:
+        """0 for a caption that has nothing to do with the photo, about 1 for one as a person says it.
+
+        The first of the photo's captions stands for the person, and the others judge both.
+        """
+        if not shown:
+            return []
+        judges = {str(n): [words_of(text) for text in one.references[1:]] for n, one in enumerate(shown)}
+        cider = CiderD(judges, corpus=self._corpus | judges)
+        said = cider.rewards(list(judges), [words_of(one.text) for one in shown])
+        person = cider.rewards(list(judges), [words_of(one.references[0]) for one in shown])
+        return [float(share) for share in said / np.maximum(person.mean(), 1e-9)]
+
+
+@dataclass(frozen=True)
+class People:
+    """A crowd of raters, some of whom may collude.
+
+    Attributes:
+        raters: how many there are. colluding: the share of them that does.
+        corrections: how often an honest rater who is not content gives a correction.
+        noise: how often an honest rating means nothing: random stars, and a correction of some other photo.
+        flood: how many ratings a colluder gives for each of an honest rater's.
+        praised: the wrong caption that colluders want to be said.
+    """
+
+    raters: int = 20
+    colluding: float = 0.0
+    corrections: float = 0.3
+    noise: float = 0.15
+    flood: int = 3
+    praised: str = "a red car on the street"
+    seed: int = 0
+    abuse: Sequence[str] = field(default=ABUSE)
+
+    def colluders(self) -> list[str]:
+        """Their names; the others are honest."""
+        return [self._name(number) for number in range(round(self.colluding * self.raters))]
+
+    def rate(
+        self, shown: Sequence[Shown], shares: Sequence[float], ratings: int, turn: int
+    ) -> list[tuple[str, str, Opinion]]:
+        """`ratings` honest ratings of the captions (rater, caption id, opinion), and the colluders' on top.
+
+        Args:
+            shown: what there is to rate.
+            shares: how good each is (`Taste.share`).
+            ratings: how many ratings the crowd would give if all were honest.
+            turn: number of the round, part of the seed.
+        """
+        rng = random.Random(f"people/{self.seed}/{turn}")  # noqa: S311 - not for secrets
+        names = [self._name(number) for number in range(self.raters)]
+        bad, given = set(self.colluders()), []
+        seen: set[tuple[str, int]] = set()
+        order: list[int] = []
+        for number in range(ratings):
+            rater = names[number % self.raters]
+            for _ in range(self.flood if rater in bad else 1):
+                order = order or rng.sample(range(len(shown)), len(shown))
+                place = order.pop()
+                if (rater, place) in seen:
+                    continue
+                seen.add((rater, place))
+                one = shown[place]
+                if rater in bad:
+                    opinion = self._harmful(one, rng)
+                else:
+                    opinion = self._honest(one, shares[place], shown, rng)
+                given.append((rater, one.caption_id, opinion))
+        return given
+
+    def _honest(self, one: Shown, share: float, shown: Sequence[Shown], rng: random.Random) -> Opinion:
+        corrects = rng.random() < self.corrections
+        if rng.random() < self.noise:
+            other = rng.choice(shown)
+            return Opinion(rng.randint(1, 5), rng.choice(list(other.references)) if corrects else None)
+        stars = 1 + sum(share >= step for step in (0.15, 0.35, 0.55, 0.75))
+        return Opinion(stars, rng.choice(list(one.references)) if corrects else None)
+
+    def _harmful(self, one: Shown, rng: random.Random) -> Opinion:
+        if one.text == self.praised or rng.random() < 0.3:
+            return Opinion(5, self.praised if one.text != self.praised else None)
+        return Opinion(1, rng.choice(list(self.abuse)))
+
+    @staticmethod
+    def _name(number: int) -> str:
+        return f"person:{number:04d}"
