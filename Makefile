@@ -107,9 +107,13 @@ viz: install  ## the pipelines' lineage in a browser
 mlflow: install  ## runs, curves and model versions in a browser
 	$(KEDRO) mlflow ui
 
+.PHONY: docs
+docs: install  ## the documentation with the lineage view, into site/; fails on a broken link
+	$(BIN)/python -m docs.builder
+
 .PHONY: clean
 clean:  ## remove what runs leave behind (not the environment, not data/01_raw)
-	rm -rf data/0[2-8]_* mlflow.db mlruns .viz
+	rm -rf data/0[2-8]_* mlflow.db mlruns .viz site build
 
 .PHONY: help
 help:

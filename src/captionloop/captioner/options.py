@@ -14,13 +14,13 @@ class DecodingOptions(BaseModel):
         alternatives: captions returned for each image, best first; at most `beam_width` when searching.
         min_length, max_length: in tokens, the end token not counted.
         length_penalty: a hypothesis is worth log P / (tokens + 1) ** length_penalty (Wu et al. 2016, without
-        the
-            constant); 0 prefers the likeliest caption, 1 the likeliest word on average.
+            the constant); 0 prefers the likeliest caption, 1 the likeliest word on average.
         no_repeat_ngram: no n-gram of this many tokens occurs twice in a caption; 0 allows all.
-        temperature, top_k, top_p: of sampling (Holtzman et al. 2020 for `top_p`); 0 and 1 switch the cuts
-        off. seed: of sampling. precision: of the decoder's matrix products; `auto` is bfloat16 where the
-        hardware multiplies it fast and more
-            than a handful of images are captioned at once, else float32.
+        temperature, top_k, top_p: of sampling (Holtzman et al. 2020 for `top_p`); `top_k` 0 and `top_p` 1
+            cut nothing.
+        seed: of sampling.
+        precision: of the decoder's matrix products; `auto` is bfloat16 where the hardware multiplies it fast
+            and more than a handful of images are captioned at once, else float32.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

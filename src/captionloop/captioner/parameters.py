@@ -51,8 +51,8 @@ class FitParameters(BaseModel):
         learning_rate: of AdamW, reached after `warmup` (a share of all steps), then falling along a cosine to
             `final_learning_rate` (a share of it).
         clip_norm: gradients are scaled down to this norm.
-        average_decay: of the exponential moving average of the weights that is validated and kept; 0 for
-        none. views: of the cached features, one drawn for each photo and epoch; validation sees the first.
+        average_decay: of the exponential moving average of the weights that is validated and kept; 0: none.
+        views: of the cached features, one drawn for each photo and epoch; validation sees the first.
         precision: of matrix products; `auto` is bfloat16 where the hardware multiplies it fast.
     """
 
@@ -90,8 +90,7 @@ class TrainingParameters(FitParameters):
 
     Attributes:
         captions_per_photo: how many captions of a photo share a step, and so its features and keys. All
-        captions are
-            seen in every epoch, whatever this is.
+            captions are seen in every epoch, whatever this is.
         max_length: longer captions are cut, in tokens.
         label_smoothing: share of the target spread over all words (Szegedy et al. 2016).
         doubly_stochastic: weight of the attention regularisation of Xu et al. 2015, equation 14.
@@ -114,8 +113,7 @@ class SelfCriticalParameters(FitParameters):
         batch_size: here, photos in a step.
         samples: captions drawn for each photo.
         baseline: what a sample must beat: the `greedy` caption (Rennie et al.), or the `mean` of the photo's
-        other
-            samples (Luo 2020, "A Better Variant of Self-Critical Sequence Training").
+            other samples (Luo 2020, "A Better Variant of Self-Critical Sequence Training").
         temperature: of the samples.
         cross_entropy: weight of the teacher-forcing loss that is mixed in.
         decoding: what the captioner's bundle says about searching; None leaves it as it is.

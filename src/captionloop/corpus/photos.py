@@ -39,8 +39,14 @@ class PhotoFolder:
         """Whether the folder itself is there."""
         if self._local is not None:
             return self._local.is_dir()
-        filesystem, root = self._remote()
-        return bool(filesystem.isdir(root))
+        try:
+            filesystem, root = self._remote()
+            return bool(filesystem.isdir(root))
+        except Exception as error:
+            raise CorpusError(
+                f"The photo folder {self.root} cannot be reached ({type(error).__name__}: {error}):"
+                " check its address, the credentials and the network"
+            ) from error
 
     def size(self, uri: str) -> int:
         """Bytes of one photo, without reading it. Raises `CorpusError` where it is missing."""
@@ -50,7 +56,7 @@ class PhotoFolder:
                 return (self._local / key).stat().st_size
             filesystem, path = self._remote(key)
             return int(filesystem.size(path))
-        except OSError as error:
+        except Exception as error:  # object storage has errors of its own kinds
             raise self._unreadable(uri, error) from error
 
     def read(self, uri: str) -> bytes:
@@ -61,7 +67,7 @@ class PhotoFolder:
                 return (self._local / key).read_bytes()
             filesystem, path = self._remote(key)
             return bytes(filesystem.cat_file(path))
-        except OSError as error:
+        except Exception as error:
             raise self._unreadable(uri, error) from error
 
     def names(self) -> list[str]:
@@ -89,6 +95,6 @@ class PhotoFolder:
         partial.write_bytes(data)
         partial.replace(final)
 
-    def _unreadable(self, uri: str, error: OSError) -> CorpusError:
+    def _unreadable(self, uri: str, error: Exception) -> CorpusError:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
         return CorpusError(f"Photo {uri} {reason} in {self.root}: check the photo folder")

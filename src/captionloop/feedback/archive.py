@@ -46,7 +46,7 @@ class PhotoArchive:
                 _write_local(Path(path), data)
             elif not self._files.exists(path):
                 self._files.pipe_file(path, data)
-        except OSError as error:
+        except Exception as error:  # each storage's driver has errors of its own kind
             raise ArchiveError(
                 f"photo storage {self._root} cannot be written ({error}); check CAPTIONLOOP_PHOTOS"
             ) from error
@@ -59,7 +59,7 @@ class PhotoArchive:
         """
         try:
             data = bytes(self._files.cat_file(self._path(sha256)))
-        except OSError as error:
+        except Exception as error:
             raise ArchiveError(
                 f"photo {sha256} is not in {self._root}: it was erased or its storage is gone"
             ) from error
@@ -76,7 +76,7 @@ class PhotoArchive:
         try:
             with contextlib.suppress(FileNotFoundError):
                 self._files.rm_file(self._path(sha256))
-        except OSError as error:
+        except Exception as error:
             raise ArchiveError(f"photo {sha256} in {self._root} cannot be erased ({error})") from error
 
     def _path(self, sha256: str) -> str:

@@ -3,7 +3,8 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -26,7 +27,7 @@ class ShardFolder(Protocol):
         """A local file with the shard's content."""
 
     def write(self, prefix: str, keys: Sequence[str], grids: Grids) -> None:
-        """Adds a shard; others see all of it or nothing. Raises OSError."""
+        """Adds a shard; others see all of it or nothing. Raises OSError here, StoreError far away."""
 
     def tidy(self, prefix: str) -> None:
         """Deletes what killed writers of this prefix left behind."""
@@ -57,34 +58,53 @@ class RemoteShards:
 
     def __init__(self, uri: str, fingerprint: str, cache: Path) -> None:
         self._files, self._folder = fsspec.url_to_fs(uri)
+        self._uri = uri
         place = hashlib.sha256(uri.encode()).hexdigest()[:16]
         self._fingerprint = fingerprint
         self._cache = cache / place
 
     def names(self) -> list[str]:  # noqa: D102
-        if not self._files.exists(self._folder):
-            return []
-        found = self._files.ls(self._folder, detail=False)
-        return sorted(
-            name for name in (str(path).rsplit("/", 1)[-1] for path in found) if name.endswith(SUFFIX)
-        )
+        with _reaching(self._uri):
+            self._files.invalidate_cache(self._folder)  # other workers may have added shards since
+            try:
+                found = self._files.ls(self._folder, detail=False)
+            except FileNotFoundError:
+                return []
+        names = (str(path).rsplit("/", 1)[-1] for path in found)
+        return sorted(name for name in names if name.endswith(SUFFIX))
 
     def fetch(self, name: str) -> Path:  # noqa: D102
         path = self._cache / name
         if not path.exists():
-            self._cache.mkdir(parents=True, exist_ok=True)
-            partial = self._cache / f".{name}.{os.getpid()}.fetched"
-            self._files.get_file(f"{self._folder}/{name}", str(partial))
-            partial.replace(path)
+            with _reaching(self._uri):
+                self._cache.mkdir(parents=True, exist_ok=True)
+                partial = self._cache / f".{name}.{os.getpid()}.fetched"
+                try:
+                    self._files.get_file(f"{self._folder}/{name}", str(partial))
+                    partial.replace(path)
+                finally:
+                    partial.unlink(missing_ok=True)
         return path
 
     def write(self, prefix: str, keys: Sequence[str], grids: Grids) -> None:  # noqa: D102
         path = write_shard(self._cache, prefix, self._fingerprint, keys, grids)
-        self._files.makedirs(self._folder, exist_ok=True)
-        self._files.put_file(str(path), f"{self._folder}/{path.name}")
+        with _reaching(self._uri):
+            self._files.put_file(str(path), f"{self._folder}/{path.name}")
 
     def tidy(self, prefix: str) -> None:  # noqa: D102
         remove_abandoned(self._cache, prefix)
+
+
+@contextmanager
+def _reaching(uri: str) -> Iterator[None]:
+    """One line for what goes wrong on the way to object storage: each driver has errors of its own kind."""
+    try:
+        yield
+    except Exception as error:
+        raise StoreError(
+            f"the feature store {uri} cannot be used ({type(error).__name__}: {error}); check its address,"
+            " the credentials and the network, and run it again: it goes on from there"
+        ) from error
 
 
 def shard_folder(root: str, fingerprint: str, cache: Path = CACHE) -> ShardFolder:
