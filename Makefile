@@ -80,6 +80,10 @@ unit: install install-airflow $(if $(NPM),page)  ## the quick tests of the libra
 e2e: install install-airflow $(if $(NPM),page)  ## real processes and a real browser; what needs a missing Debian package is skipped
 	$(BIN)/pytest -m e2e
 
+.PHONY: bench
+bench: install  ## every claim about speed and memory, beside its alternative, measured in one run
+	@$(BIN)/python -m benchmarks $(TABLES)
+
 .PHONY: lint
 lint: install $(if $(NPM),frontend/node_modules/.installed)  ## ruff, mypy, and the page's own linter
 	$(BIN)/ruff check

@@ -38,7 +38,7 @@ def ours(words: int, device: str) -> Captioner:
     tokenizer = CaptionTokenizer.train([" ".join(f"w{number}" for number in range(words))])
     config = ShowAttendTellConfig()
     decoder = build_decoder(config, vocabulary_size=tokenizer.vocabulary_size, channels=encoder.channels)
-    search = DecodingOptions(beam_width=BEAM, max_length=STEPS)
+    search = DecodingOptions(beam_width=BEAM, max_length=STEPS, precision="auto")
     return Captioner("ours", encoder, long_winded(decoder), tokenizer, search, device=device)
 
 
@@ -73,10 +73,12 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     captioner, usual, data = ours(size.words, device), Usual(size.words, device), photo()
     square = captioner.prepare(data)
     grid = captioner.runtime.encode(square[None])
+    exact = captioner.decoding.model_copy(update={"precision": "float32"})
     reference = "eager ResNet-101, 256 px, reference search"
     rivals = {
         reference: lambda: usual.caption(data),
         "ours: JPEG to caption with attention": lambda: captioner.caption([data]),
+        "ours, the search in float32": lambda: captioner.caption([data], exact),
         "  of it: decoding the JPEG": lambda: captioner.prepare(data),
         "  of it: encoding": lambda: captioner.runtime.encode(square[None]),
         "  of it: searching": lambda: captioner.caption_grids(grid),

@@ -16,7 +16,7 @@ from benchmarks.timing import interleaved, table
 from captionloop.captioner.architectures import ShowAttendTellConfig
 from captionloop.captioner.decoders import Decoder, build_decoder
 from captionloop.captioner.decoders.packing import BOS, EOS, PackedCaptions
-from captionloop.captioner.precision import fast_products
+from captionloop.captioner.precision import Precision, fast_products
 from captionloop.captioner.teaching import caption_loss
 
 CAPTIONS_PER_PHOTO = 5
@@ -35,8 +35,10 @@ def stepping(model: torch.nn.Module, loss: Callable[[], torch.Tensor]) -> Callab
     return step
 
 
-def our_loss(decoder: Decoder, grids: torch.Tensor, captions: PackedCaptions) -> torch.Tensor:
-    with fast_products("auto", grids.device):
+def our_loss(
+    decoder: Decoder, grids: torch.Tensor, captions: PackedCaptions, precision: Precision = "auto"
+) -> torch.Tensor:
+    with fast_products(precision, grids.device):
         taught = decoder(grids, captions)
     assert taught.unattended is not None
     return caption_loss(taught.logits, captions, 0.0) + taught.unattended / grids.shape[1]
@@ -57,7 +59,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     for name, default in (("batch", 32), ("regions", 196), ("channels", 2048), ("words", 9500)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--padded", type=int, default=50)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     size = parser.parse_args(arguments)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
@@ -80,9 +82,16 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     check(decoder, reference, grids, captions, padded, lengths)
     photos = max(1, size.batch // CAPTIONS_PER_PHOTO)
     shared = PackedCaptions.pack(texts, [i % photos for i in range(size.batch)], images=photos).to(device)
+    longest = int(lengths.max()) + 1
     rivals = {
         "reference: keys every step, full padding": stepping(
             reference, partial(reference.loss, grids, padded, lengths)
+        ),
+        "reference, padded to the longest caption only": stepping(
+            reference, partial(reference.loss, grids, padded[:, :longest], lengths)
+        ),
+        "ours, one caption a photo, float32": stepping(
+            decoder, partial(our_loss, decoder, grids, captions, "float32")
         ),
         "ours, one caption a photo": stepping(decoder, partial(our_loss, decoder, grids, captions)),
         "ours, five captions a photo": stepping(decoder, partial(our_loss, decoder, grids[:photos], shared)),

@@ -20,7 +20,7 @@ class DecodingOptions(BaseModel):
             cut nothing.
         seed: of sampling.
         precision: of the decoder's matrix products; `auto` is bfloat16 where the hardware multiplies it fast
-            and more than a handful of images are captioned at once, else float32.
+            (on a GPU only for more than a handful of images at once), else float32.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
