@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import pytest
 import torch
 from decoders_for_tests import CONFIGS, REGIONS, loud_decoder, some_features
@@ -153,3 +156,30 @@ def test_new_words_begin_as_the_average_word_and_as_unlikely_as_the_rarest():
     words.grow(9)
     torch.testing.assert_close(words.vectors[8], average)
     assert words.bias[8] == 4
+
+
+@every_decoder
+def test_a_pass_of_teacher_forcing_leaves_nothing_behind(name):
+    decoder, features = loud_decoder(name).train(), some_features(3)
+
+    def one_pass() -> list[weakref.ref]:
+        packed = PackedCaptions.pack(CAPTIONS, IMAGE)
+        logits = decoder(features, packed).logits
+        logits.sum().backward()
+        return [weakref.ref(node) for node in graph_of(logits)]
+
+    nodes = one_pass()
+    gc.collect()
+    assert [node() for node in nodes if node() is not None] == []
+
+
+def graph_of(tensor):
+    """Our own functions in the graph that made a tensor: those of PyTorch's cannot be watched."""
+    found, waiting = {}, [tensor.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or id(node) in found:
+            continue
+        found[id(node)] = node
+        waiting += [further for further, _ in node.next_functions]
+    return [node for node in found.values() if isinstance(node, torch.autograd.function.BackwardCFunction)]

@@ -70,24 +70,37 @@ class _AdditiveOverTime:
 
     def __init__(self, keys: Tensor, weight: Tensor, image: Tensor) -> None:
         self._weight, self._image = weight, image
-        self._gradient: Tensor | None = None
-        self._keys: Tensor = _Keys.apply(keys.float(), weight, self)
+        self._gradient = _KeysGradient(keys.shape)
+        self._keys: Tensor = _Keys.apply(keys.float(), weight, self._gradient)
 
     def __call__(self, query: Tensor) -> Tensor:
         image = self._image[: query.shape[0]]
         with torch.autocast(query.device.type, enabled=False):
-            scores: Tensor = _AdditiveScores.apply(query.float(), self._keys, self._weight, image, self)
+            scores: Tensor = _AdditiveScores.apply(
+                query.float(), self._keys, self._weight, image, self._gradient
+            )
         return scores
 
+
+class _KeysGradient:
+    """The sum of what the steps contribute to the gradient of the keys.
+
+    The graph holds it, so it must not hold a tensor of the graph: that circle would never be freed.
+    """
+
+    def __init__(self, shape: torch.Size) -> None:
+        self._shape = shape
+        self._sum: Tensor | None = None
+
     def note(self, image: Tensor, gradient: Tensor) -> None:
-        """What one step, `[n, R, A]`, contributes to the gradient of the keys."""
-        if self._gradient is None:
-            self._gradient = torch.zeros_like(self._keys)
-        self._gradient.index_add_(0, image, gradient)
+        """What one step, `[n, R, A]`, contributes."""
+        if self._sum is None:
+            self._sum = gradient.new_zeros(self._shape)
+        self._sum.index_add_(0, image, gradient)
 
     def collect(self) -> Tensor | None:
         """The gradient of the keys, but for the factor w; what was noted is forgotten."""
-        gradient, self._gradient = self._gradient, None
+        gradient, self._sum = self._sum, None
         return gradient
 
 
@@ -95,27 +108,27 @@ class _Keys(torch.autograd.Function):
     """Hands the keys to the steps; its backward runs once, after those of all of them."""
 
     @staticmethod
-    def forward(ctx: Any, keys: Tensor, weight: Tensor, steps: _AdditiveOverTime) -> Tensor:
-        ctx.steps = steps
+    def forward(ctx: Any, keys: Tensor, weight: Tensor, gradient: _KeysGradient) -> Tensor:
+        ctx.gradient = gradient
         ctx.save_for_backward(weight)
         ctx.set_materialize_grads(False)
         return keys.view_as(keys)
 
     @staticmethod
     def backward(ctx: Any, *_: Any) -> tuple[Tensor | None, None, None]:
-        gradient = ctx.steps.collect()
+        gradient = ctx.gradient.collect()
         return None if gradient is None else gradient.mul_(*ctx.saved_tensors), None, None
 
 
 class _AdditiveScores(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: PLR0917
-        ctx: Any, query: Tensor, keys: Tensor, weight: Tensor, image: Tensor, steps: _AdditiveOverTime
+        ctx: Any, query: Tensor, keys: Tensor, weight: Tensor, image: Tensor, gradient: _KeysGradient
     ) -> Tensor:
         mixed = keys.index_select(0, image)  # [n, R, A]
         mixed.add_(query[:, None]).tanh_()
         ctx.save_for_backward(mixed, weight, image)
-        ctx.steps = steps
+        ctx.gradient = gradient
         return mixed @ weight
 
     @staticmethod
@@ -125,7 +138,7 @@ class _AdditiveScores(torch.autograd.Function):
         d_weight = towards.flatten() @ mixed.flatten(0, 1)
         slope = torch.addcmul(mixed.new_ones(()), mixed, mixed, value=-1)  # tanh' = 1 - tanh^2
         slope.mul_(towards[..., None])
-        ctx.steps.note(image, slope)
+        ctx.gradient.note(image, slope)
         return slope.sum(1) * weight, None, d_weight, None, None
 
 

@@ -17,17 +17,28 @@ class RecurrentLinear:
     """A linear layer during one pass of teacher forcing; make a new one for every pass."""
 
     def __init__(self, layer: nn.Linear) -> None:
-        self._inputs: list[Tensor] = []
-        self._gradients: list[Tensor] = []
-        self.device_type = kind = layer.weight.device.type
+        kind = layer.weight.device.type
+        self._notes = _Notes(kind)
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else layer.weight.dtype
         bias = layer.bias if layer.bias is not None else layer.weight.new_zeros(layer.out_features)
-        self._weight, self._bias = _Collect.apply(layer.weight, bias, dtype, self)
+        self._weight, self._bias = _Collect.apply(layer.weight, bias, dtype, self._notes)
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """`[n, in]` -> `[n, out]`."""
-        output: Tensor = _Step.apply(inputs, self._weight, self._bias, self)
+        output: Tensor = _Step.apply(inputs, self._weight, self._bias, self._notes)
         return output
+
+
+class _Notes:
+    """Inputs and gradients of the steps so far.
+
+    The graph holds them, so they must not hold a tensor of the graph: that circle would never be freed.
+    """
+
+    def __init__(self, device_type: str) -> None:
+        self.device_type = device_type
+        self._inputs: list[Tensor] = []
+        self._gradients: list[Tensor] = []
 
     def note(self, inputs: Tensor, gradient: Tensor) -> None:
         """What one step contributes to the gradient."""
@@ -47,22 +58,22 @@ class _Collect(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, weight: Tensor, bias: Tensor, dtype: torch.dtype, steps: Any
+        ctx: Any, weight: Tensor, bias: Tensor, dtype: torch.dtype, notes: _Notes
     ) -> tuple[Tensor, Tensor]:
-        ctx.steps = steps
+        ctx.notes = notes
         ctx.set_materialize_grads(False)
         return weight.to(dtype, copy=True), bias.to(dtype, copy=True)
 
     @staticmethod
     def backward(ctx: Any, *_: Any) -> tuple[Tensor, Tensor, None, None]:
-        with torch.autocast(ctx.steps.device_type, enabled=False):
-            return *ctx.steps.collect(), None, None
+        with torch.autocast(ctx.notes.device_type, enabled=False):
+            return *ctx.notes.collect(), None, None
 
 
 class _Step(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, steps: Any) -> Tensor:
-        ctx.steps, ctx.dtype = steps, inputs.dtype
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, notes: _Notes) -> Tensor:
+        ctx.notes, ctx.dtype = notes, inputs.dtype
         inputs = inputs.to(weight.dtype)
         ctx.save_for_backward(inputs, weight)
         return functional.linear(inputs, weight, bias)
@@ -71,5 +82,5 @@ class _Step(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = gradients
         inputs, weight = ctx.saved_tensors
-        ctx.steps.note(inputs, gradient)
+        ctx.notes.note(inputs, gradient)
         return (gradient @ weight).to(ctx.dtype), None, None, None
