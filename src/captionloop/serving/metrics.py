@@ -56,6 +56,11 @@ RATINGS = Counter("captionloop_ratings", "Ratings taken, by model version and st
 CORRECTIONS = Counter("captionloop_corrections", "Ratings that came with a better caption", ["version"])
 ERASURES = Counter("captionloop_erasures", "Captions erased on request")
 
+QUEUE = Gauge(
+    "captionloop_model_queue_images",
+    "Photos with the model server, waiting or under way",
+    multiprocess_mode="livesum",
+)
 BATCH = Histogram(
     "captionloop_batch_images", "Photos captioned at once", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )

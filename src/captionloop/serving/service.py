@@ -15,6 +15,7 @@ from typing import Any
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from captionloop.serving import metrics
 from captionloop.serving.app import create_app
 from captionloop.serving.assembly import assemble
 from captionloop.serving.batching import Batcher, BatcherFullError
@@ -22,7 +23,6 @@ from captionloop.serving.draining import StopSignal
 from captionloop.serving.engine import Engine
 from captionloop.serving.logs import configure_logs
 from captionloop.serving.loop_watch import read_drift, regularly, show_drift, show_retraining
-from captionloop.serving.metrics import serve_metrics
 from captionloop.serving.remote import RemoteModelServers
 from captionloop.serving.settings import Settings
 from captionloop.serving.sources import RegistrySource, choose_source
@@ -65,7 +65,7 @@ class ModelServer:
         if isinstance(source, RegistrySource):
             regularly(lambda: show_retraining(source.last_registered))
         if settings.metrics_port and bentoml.server_context.worker_index == 1:
-            serve_metrics(settings.metrics_port)
+            metrics.serve_metrics(settings.metrics_port)
 
     async def __is_ready__(self) -> bool:
         """For `/readyz`, which balancers ask where model servers run apart."""
@@ -75,7 +75,8 @@ class ModelServer:
     async def caption(self, image: PreparedImage) -> Outcome:
         """The image's outcome, captioned together with whatever else is waiting."""
         try:
-            return await self._batcher.submit(image)
+            with metrics.QUEUE.track_inprogress():
+                return await self._batcher.submit(image)
         except BatcherFullError as error:
             raise bentoml.exceptions.ServiceUnavailable(str(error)) from error
 

@@ -78,19 +78,45 @@ securityContext:
 - {name: BENTOML_HOME, value: /state/bentoml}
 - {name: HOME, value: /state}
 - {name: BENTOML_DO_NOT_TRACK, value: "True"}
-- {name: PROMETHEUS_MULTIPROC_DIR, value: /state/metrics}
 {{- with .Values.settings.tracesEndpoint }}
 - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
 {{- end }}
 {{- end -}}
 
+{{/* CPU, and, where a metrics adapter serves it, what is under way. The larger wish wins. */}}
 {{- define "captionloop.hpaMetrics" -}}
 - type: Resource
-  resource: {name: cpu, target: {type: Utilization, averageUtilization: {{ .cpuUtilization }}}}
-{{- if .inFlight }}
+  resource: {name: cpu, target: {type: Utilization, averageUtilization: {{ .cpu }}}}
+{{- if .average }}
 - type: Pods
   pods:
-    metric: {name: captionloop_captions_in_flight}
-    target: {type: AverageValue, averageValue: {{ .inFlight | quote }}}
+    metric: {name: {{ .metric }}}
+    target: {type: AverageValue, averageValue: {{ .average | quote }}}
+{{- end }}
+{{- end -}}
+
+{{/* Twice as many within half a minute; fewer only when fewer would have done for five minutes. */}}
+{{- define "captionloop.hpaBehavior" -}}
+scaleUp:
+  stabilizationWindowSeconds: 0
+  policies:
+    - {type: Percent, value: 100, periodSeconds: 30}
+scaleDown:
+  stabilizationWindowSeconds: {{ .scaleDownSeconds }}
+{{- end -}}
+
+{{/* Where there is more than one pod: with one alone, a budget would block every drain of its node. */}}
+{{- define "captionloop.disruptionBudget" -}}
+{{- if gt (int (ternary .values.autoscaling.minReplicas .values.replicas .values.autoscaling.enabled)) 1 }}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  name: {{ .name }}
+  labels: {{ include "captionloop.labels" . | nindent 4 }}
+spec:
+  minAvailable: {{ .values.podDisruptionBudget.minAvailable }}
+  selector:
+    matchLabels: {{ include "captionloop.selector" . | nindent 6 }}
 {{- end }}
 {{- end -}}
