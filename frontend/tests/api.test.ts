@@ -67,10 +67,11 @@ describe("the API client", () => {
     expect(problem.kind).toBe("garbled");
   });
 
-  it("takes metrics as numbers and with intervals, and a model without a card", async () => {
-    const metrics = { CIDEr: { value: 0.5, low: 0.4, high: 0.6 }, "BLEU-4": 0.2, METEOR: null };
+  it("takes metrics as numbers and with intervals, leaves out what is neither, needs no card", async () => {
+    const metrics = { CIDEr: { value: 0.5, low: 0.4, high: 0.6 }, "BLEU-4": 0.2 };
+    const noted = { ...metrics, METEOR: null, split: "test", calibration_error: { before: 0.2, after: 0.1 } };
     const { transport } = scripted(
-      reply(200, { name: "captioner", version: "3", loaded_at: "now", metrics }),
+      reply(200, { name: "captioner", version: "3", loaded_at: "now", metrics: noted }),
     );
     const model = await createApi(transport, () => "", BASE).model();
     expect(model.metrics).toEqual(metrics);

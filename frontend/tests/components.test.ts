@@ -5,6 +5,7 @@ import { Problem } from "@/api/problem";
 import type { Rating } from "@/api/schemas";
 import AlternativeList from "@/components/AlternativeList.vue";
 import CaptionWords from "@/components/CaptionWords.vue";
+import FactList from "@/components/FactList.vue";
 import FailureView from "@/components/FailureView.vue";
 import RatingForm from "@/components/RatingForm.vue";
 import { type WordFocus, useWordFocus } from "@/composables/useWordFocus";
@@ -171,5 +172,17 @@ describe("alternatives", () => {
     const view = mount(AlternativeList, { props: { alternatives: CAPTIONED.alternatives } });
     await view.find("button").trigger("click");
     expect(view.emitted("prefer")).toEqual([["a small boat"]]);
+  });
+});
+
+describe("a list of facts", () => {
+  it("shortens hashes, keeps what has parts closed, and leaves out what is not known", () => {
+    const facts = { corpus_sha256: "3b".repeat(32), parent: null, training: { seed: 0, views: ["a", "b"] } };
+    const view = mount(FactList, { props: { facts } });
+    expect(view.find("dd").text()).toBe("3b3b3b3b3b3b");
+    expect(view.find("dd").attributes("title")).toBe(facts.corpus_sha256);
+    expect(view.text()).not.toContain("parent");
+    expect(view.find("details").attributes("open")).toBeUndefined();
+    expect(view.find("details").text()).toContain("a, b");
   });
 });

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { Problem } from "@/api/problem";
 import { BAND_NAMES, band, confidenceSentence, percent } from "@/wording/confidence";
 import { renderCard } from "@/wording/markdown";
+import { quality, traits } from "@/wording/metrics";
 import { meanStars, plural, shortDay } from "@/wording/numbers";
 import { explain } from "@/wording/problems";
 import { whereabouts } from "@/wording/whereabouts";
@@ -103,6 +104,12 @@ describe("a model card", () => {
     for (const link of place.querySelectorAll("a")) expect(link.getAttribute("href")).toMatch(/^https?:/);
   });
 
+  it("aligns columns without a style, which the service's policy refuses", () => {
+    const html = renderCard("| a | b |\n|---|---:|\n| 1 | 2 |");
+    expect(html).not.toContain("style");
+    expect(html).toContain('<td class="right">2</td>');
+  });
+
   it("keeps its headings below the page's own, and its tables", () => {
     const html = renderCard("# Title\n\n| a | b |\n|---|---|\n| 1 | 2 |");
     expect(html).toContain("<h3>Title</h3>");
@@ -117,5 +124,24 @@ describe("numbers", () => {
     expect(plural(1, "rating", "ratings")).toBe("1 rating");
     expect(plural(1280, "rating", "ratings")).toBe("1,280 ratings");
     expect(meanStars(null)).toBe("none yet");
+  });
+});
+
+describe("a model's numbers", () => {
+  const metrics = {
+    length: { value: 10.055, low: 9.7, high: 10.4 },
+    "BLEU-4": 0.2,
+    unseen: 0.934,
+    CIDEr: { value: 0.5, low: 0.4, high: 0.6 },
+    photos: 200,
+  };
+
+  it("tells how good it is apart from what its captions are like", () => {
+    expect(quality(metrics).map(([name]) => name)).toEqual(["CIDEr", "BLEU-4"]);
+    expect(traits(metrics)).toEqual({
+      "Measured on photos": "200",
+      "Words a caption": "10.1",
+      "Captions not in the training data": "93 %",
+    });
   });
 });

@@ -36,6 +36,19 @@ const metricSchema = v.union([
   v.object({ value: v.number(), low: v.number(), high: v.number() }),
 ]);
 
+/** What is no number is left out: one odd note of a model must not cost its whole page. */
+const metricsSchema = v.pipe(
+  v.nullish(v.record(v.string(), v.unknown()), {}),
+  v.transform((noted) =>
+    Object.fromEntries(
+      Object.entries(noted ?? {}).flatMap(([name, metric]) => {
+        const read = v.safeParse(metricSchema, metric);
+        return read.success ? [[name, read.output]] : [];
+      }),
+    ),
+  ),
+);
+
 const factsSchema = v.nullish(v.record(v.string(), v.unknown()), {});
 
 export const modelSchema = v.object({
@@ -45,7 +58,7 @@ export const modelSchema = v.object({
   loaded_at: v.string(),
   input_size: v.nullish(v.number()),
   decoding: factsSchema,
-  metrics: v.nullish(v.record(v.string(), v.nullable(metricSchema)), {}),
+  metrics: metricsSchema,
   lineage: factsSchema,
   card: v.nullish(v.string(), ""),
 });

@@ -26,6 +26,17 @@ markdown.renderer.rules["link_open"] = (tokens, index, options, _env, renderer):
 markdown.renderer.rules["table_open"] = (): string => '<div class="scroll" tabindex="0"><table>';
 markdown.renderer.rules["table_close"] = (): string => "</table></div>";
 
+// The alignment of a column comes as a style attribute, which the content security policy refuses.
+const ALIGNMENT = /^text-align:(left|center|right)$/;
+for (const cell of ["th_open", "td_open"]) {
+  markdown.renderer.rules[cell] = (tokens, index, options, _env, renderer): string => {
+    const token = tokens[index];
+    const side = ALIGNMENT.exec(String(token?.attrGet("style") ?? ""))?.[1];
+    if (token) token.attrs = side === undefined ? null : [["class", side]];
+    return renderer.renderToken(tokens, index, options);
+  };
+}
+
 export function renderCard(card: string): string {
   return markdown.render(card);
 }

@@ -133,4 +133,9 @@ def _limits(
 def _lineage(lineage: Mapping[str, Any]) -> str:
     if not lineage:
         return "Not recorded."
-    return "\n".join(f"- {key.replace('_', ' ')}: `{value}`" for key, value in sorted(lineage.items()))
+    facts = [
+        f"- {key.replace('_', ' ')}: `{value}`"
+        for key, value in sorted(lineage.items())
+        if value is not None and not isinstance(value, Mapping)
+    ]
+    return "\n".join([*facts, "\nThe options of the training are in `lineage.json`."])

@@ -1,9 +1,12 @@
 """What the service tells about itself: the model, the statistics, its health, its metrics."""
 
-from typing import Annotated
+import contextlib
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
@@ -12,9 +15,18 @@ from captionloop.feedback.statistics import Statistics, Tally, statistics
 from captionloop.serving import metrics
 from captionloop.serving.captions_api import problems
 from captionloop.serving.parts import CallerDep, PartsDep
-from captionloop.serving.schemas import DayBody, ModelBody, StatisticsBody, TallyBody, VersionBody
+from captionloop.serving.schemas import (
+    DayBody,
+    IntervalBody,
+    ModelBody,
+    StatisticsBody,
+    TallyBody,
+    VersionBody,
+)
 
 router = APIRouter()
+
+_METRIC: TypeAdapter[IntervalBody | float] = TypeAdapter(IntervalBody | FiniteFloat)
 
 
 @router.get(
@@ -27,7 +39,9 @@ router = APIRouter()
 async def read_model(response: Response, parts: PartsDep, caller: CallerDep) -> ModelBody:
     """The version, its metrics and lineage, and its card."""
     response.headers.update(await parts.access.count(caller, makes_caption=False))
-    return ModelBody.model_validate(parts.model.require().model_dump(exclude={"ready", "reason"}))
+    model = parts.model.require()
+    told = model.model_dump(exclude={"ready", "reason", "metrics"})
+    return ModelBody.model_validate({**told, "metrics": measured(model.metrics)})
 
 
 @router.get(
@@ -83,6 +97,15 @@ async def read_metrics() -> Response:
     """Of the gateway and of the model server beside it."""
     content = await run_in_threadpool(metrics.exposition)
     return Response(content, media_type=CONTENT_TYPE_LATEST)
+
+
+def measured(metrics: Mapping[str, Any]) -> dict[str, IntervalBody | float]:
+    """The numbers among them; bundles also note on which split they are, how training went, and the like."""
+    found = {}
+    for name, metric in metrics.items():
+        with contextlib.suppress(ValidationError):
+            found[name] = _METRIC.validate_python(metric)
+    return found
 
 
 def _statistics_body(days: int, told: Statistics) -> StatisticsBody:

@@ -5,7 +5,7 @@ the Python client reads them.
 from datetime import date, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat
 
 from captionloop.feedback.records import COMMENT_LENGTH, CORRECTION_LENGTH, clean_line, clean_prose
 
@@ -132,6 +132,14 @@ class Base64Photo(_Request):
     image: str
 
 
+class IntervalBody(_Body):
+    """A measured value and its 95 % interval."""
+
+    value: FiniteFloat
+    low: FiniteFloat
+    high: FiniteFloat
+
+
 class ModelBody(_Body):
     """The model that is served."""
 
@@ -141,7 +149,7 @@ class ModelBody(_Body):
     loaded_at: datetime | None
     input_size: int
     decoding: dict[str, Any]
-    metrics: dict[str, Any]
+    metrics: dict[str, IntervalBody | float] = Field(description="What was measured, as fractions")
     lineage: dict[str, Any]
     card: str = Field(description="Markdown")
 

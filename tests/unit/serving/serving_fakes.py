@@ -17,6 +17,7 @@ class FakeModel:
         self.ready = True
         self.failure: Exception | None = None
         self.version = "1"
+        self.metrics: dict = {"CIDEr": 0.5}
 
     async def caption(self, image: PreparedImage) -> Outcome:
         self.seen.append(image)
@@ -32,7 +33,7 @@ class FakeModel:
     async def describe(self) -> ModelDescription:
         return ModelDescription(
             ready=self.ready, reason="" if self.ready else "no model is registered yet", name="captioner",
-            version=self.version, input_size=SIZE, metrics={"CIDEr": 0.5}, card="# A card",
+            version=self.version, input_size=SIZE, metrics=self.metrics, card="# A card",
         )  # fmt: skip
 
 
