@@ -11,7 +11,6 @@ import uuid
 from time import perf_counter
 
 import structlog
-from opentelemetry import context as telemetry
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -62,14 +61,12 @@ class Edge:
         scope.setdefault("state", {})["request_id"] = request_id
         answer = _Answer(send, request_id, private=scope["path"].startswith("/v1/"))
         began = perf_counter()
-        token = telemetry.attach(telemetry.Context())
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             await self._guarded(scope, headers, receive, answer)
         finally:
             self._account(scope, answer.status, perf_counter() - began)
             structlog.contextvars.unbind_contextvars("request_id")
-            telemetry.detach(token)
 
     async def _guarded(self, scope: Scope, headers: Headers, receive: Receive, answer: "_Answer") -> None:
         body = _Body(receive, self._limit(scope, headers), self._settings.upload_seconds)

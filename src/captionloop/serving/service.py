@@ -13,6 +13,7 @@ from time import monotonic
 from typing import Any
 
 import bentoml
+from opentelemetry import context as telemetry
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from captionloop.serving import metrics
@@ -96,13 +97,23 @@ class ModelServer:
 
 
 class _GatewayFirst:
-    """Sends every request to our application: none of BentoML's own pages is exposed."""
+    """Sends every request to our application: none of BentoML's own pages is exposed.
+
+    BentoML's own trace of the request ends here: it decides what is not recorded, and ours would follow it.
+    """
 
     def __init__(self, bento_app: ASGIApp) -> None:
         self._bento_app = bento_app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (app if scope["type"] == "http" else self._bento_app)(scope, receive, send)
+        if scope["type"] != "http":
+            await self._bento_app(scope, receive, send)
+            return
+        token = telemetry.attach(telemetry.Context())
+        try:
+            await app(scope, receive, send)
+        finally:
+            telemetry.detach(token)
 
 
 @bentoml.service(
