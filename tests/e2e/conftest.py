@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from service_process import ServiceProcess, make_bundle
+from span_collector import SpanCollector
+from web_page import built_page
 
 
 @pytest.fixture(scope="session")
@@ -23,12 +25,34 @@ def champion(tmp_path_factory: pytest.TempPathFactory, bundles: list[Path]) -> P
 
 
 @pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory, champion: Path) -> Iterator[ServiceProcess]:
+def page_folder() -> Path | None:
+    """The built web page, if it is built, or can be."""
+    return built_page()
+
+
+@pytest.fixture(scope="session")
+def collector() -> Iterator[SpanCollector]:
+    running = SpanCollector()
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="session")
+def service(
+    tmp_path_factory: pytest.TempPathFactory,
+    champion: Path,
+    page_folder: Path | None,
+    collector: SpanCollector,
+) -> Iterator[ServiceProcess]:
     running = ServiceProcess(
         tmp_path_factory.mktemp("service"),
         CAPTIONLOOP_MODEL=str(champion),
+        CAPTIONLOOP_PAGE=str(page_folder or ""),
         CAPTIONLOOP_UPLOAD_SECONDS="4",
         CAPTIONLOOP_CAPTIONS_AT_ONCE="48",
+        CAPTIONLOOP_KEY_CAPTIONS_PER_MINUTE="20",
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+        OTEL_BSP_SCHEDULE_DELAY="300",
     )
     try:
         yield running.wait_until_ready()

@@ -37,9 +37,17 @@ def make_bundle(folder: Path, *, seed: int = 0, input_size: int = 64) -> Path:
         decoder=decoder,
         tokenizer=tokenizer,
         decoding=DecodingOptions(beam_width=3, max_length=8),
-        metrics={"CIDEr": 0.1},
-        lineage={"seed": seed},
-        card="# A tiny model\n\nIt is not for anything.",
+        # In the form in which evaluation and training leave them.
+        metrics={
+            "CIDEr": {"value": 0.1, "low": 0.05, "high": 0.2},
+            "BLEU-4": {"value": 0.02, "low": 0.01, "high": 0.03},
+            "length": {"value": 8.0, "low": 7.5, "high": 8.0},
+            "split": "test",
+            "photos": 12,
+            "calibration_error": {"before": 0.2, "after": 0.1},
+        },
+        lineage={"corpus_sha256": "0" * 64, "parent": None, "training": {"seed": seed, "views": ["whole"]}},
+        card="# A tiny model\n\nIt is not for anything.\n\n| x100 | value |\n|---|---:|\n| CIDEr | 10.0 |\n",
     ).save(folder)
     return folder
 
@@ -72,10 +80,11 @@ class ServiceProcess:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "service.log"
+        self.state = folder / "state"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CAPTIONLOOP_")}
         environment = {
             **inherited, "DO_NOT_TRACK": "1", "BENTOML_DO_NOT_TRACK": "True", "OMP_NUM_THREADS": "1",
-            "BENTOML_HOME": str(folder / "bentoml"), "CAPTIONLOOP_STATE": str(folder / "state"),
+            "BENTOML_HOME": str(folder / "bentoml"), "CAPTIONLOOP_STATE": str(self.state),
             "CAPTIONLOOP_ANONYMOUS_CAPTIONS_PER_MINUTE": "1000000", "CAPTIONLOOP_FOLLOW_SECONDS": "0.3",
             **settings,
         }  # fmt: skip

@@ -8,6 +8,7 @@ import sys
 import time
 import zlib
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -165,19 +166,20 @@ def test_60_mb_are_refused_before_they_are_read(service: ServiceProcess) -> None
     assert b"body-too-large" in answer
 
 
-def test_60_mb_of_unannounced_length_are_cut_off(service: ServiceProcess) -> None:
-    sent = 0
+def test_60_mb_of_unannounced_length_are_dropped_as_they_come(service: ServiceProcess) -> None:
+    before = most = service.memory()
 
     def junk() -> Iterator[bytes]:
-        nonlocal sent
+        nonlocal most
         for _ in range(60):
-            sent += MB
+            most = max(most, service.memory())
             yield bytes(MB)
 
     answer = httpx.post(
         f"{service.url}/v1/captions", content=junk(), headers={"Content-Type": "image/jpeg"}, timeout=60
     )
     assert answer.status_code == 413
+    assert most - before < 30 * MB, f"grew by {(most - before) / MB:.0f} MB"
 
 
 def test_a_slow_upload_is_408(service: ServiceProcess) -> None:
@@ -198,16 +200,59 @@ HOSTILE = ["'; DROP TABLE ratings; --", "<img src=x onerror=alert(1)>", "{{7*7}}
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_is_kept_as_text(service: ServiceProcess, text: str) -> None:
+def test_hostile_text_is_kept_as_text_or_refused_in_every_field(service: ServiceProcess, text: str) -> None:
     with httpx.Client(base_url=service.url, timeout=60) as client:
-        made = client.post("/v1/captions", files={"image": photo()}).json()
+        made = client.post("/v1/captions", files={"image": (text, photo(), "image/jpeg")}).json()
         url = f"/v1/captions/{made['caption_id']}"
         rating = {"stars": 1, "correction": text, "comment": text}
         answer = client.put(f"{url}/rating", json=rating)
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "application/json"
         assert answer.headers["x-content-type-options"] == "nosniff"
-        assert client.get(url).json()["rating"]["correction"] == text
+        kept = client.get(url).json()["rating"]
+        assert (kept["correction"], kept["comment"]) == (text, text)
+        header = text.encode()
+        refusals = [
+            client.put(f"{url}/rating", json={"stars": text}),
+            client.put(f"{url}/rating", json={"stars": 1, text: text}),
+            client.put(f"/v1/captions/{quote(text, safe='')}/rating", json={"stars": 1}),
+            client.get(f"/v1/captions/{quote(text, safe='')}"),
+            client.get("/v1/statistics", params={"days": text}),
+            client.post("/v1/captions", json={"image": "~" + text}),
+            client.post("/v1/captions", files={text: photo()}),
+            client.get("/v1/model", headers={"X-API-Key": header}),
+            client.get("/v1/model", headers={"Authorization": b"Bearer " + header}),
+        ]
+        assert [answer.status_code for answer in refusals] == [422, 422, 404, 404, 422, 400, 422, 401, 401]
+        assert {answer.headers["content-type"] for answer in refusals} == {"application/problem+json"}
+        odd = client.get(
+            "/v1/model", headers={"X-Request-ID": header, "Cookie": b"captionloop_rater=" + header}
+        )
+        assert odd.status_code == 200
+        assert odd.headers["x-request-id"] != text
+    assert caption(service, photo()).status_code == 201, "and nothing was dropped"
+
+
+@pytest.mark.parametrize(
+    ("rating", "field"),
+    [
+        ({"stars": 6}, "stars"),
+        ({"stars": 3, "correction": "x" * 10_000}, "correction"),
+        ({"stars": 3, "comment": "x" * 10_000}, "comment"),
+    ],
+)
+def test_a_rating_that_breaks_a_rule_is_422(service: ServiceProcess, rating: dict, field: str) -> None:
+    made = caption(service, photo())
+    answer = httpx.put(f"{service.url}{made.headers['location']}/rating", json=rating)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["errors"][0]["field"] == field
+
+
+def test_a_caption_that_was_never_served_cannot_be_rated(service: ServiceProcess) -> None:
+    for made_up in ("kq3V0cYJmS0xw9ZyqkQJZw", "1", "..%2f..%2fetc"):
+        answer = httpx.put(f"{service.url}/v1/captions/{made_up}/rating", json={"stars": 1})
+        assert (answer.status_code, answer.json()["type"]) == (404, "urn:captionloop:problem:not-found")
 
 
 def test_another_persons_caption_is_404(service: ServiceProcess) -> None:

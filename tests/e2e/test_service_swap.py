@@ -25,6 +25,13 @@ def version(service: ServiceProcess) -> str:
     return str(httpx.get(f"{service.url}/v1/model", timeout=30).json()["version"])
 
 
+def loaded(service: ServiceProcess) -> float:
+    """How many times a model was loaded so far."""
+    lines = httpx.get(f"{service.url}/metrics", timeout=30).text.splitlines()
+    count = next(line for line in lines if line.startswith("captionloop_model_load_seconds_count"))
+    return float(count.split()[-1])
+
+
 def test_twenty_swaps_under_load_fail_no_request(
     service: ServiceProcess, champion: Path, bundles: list[Path]
 ) -> None:
@@ -38,13 +45,15 @@ def test_twenty_swaps_under_load_fail_no_request(
                 made_by = answer.json().get("model", {}).get("version", "?")
                 answers[answer.status_code, made_by] += 1
 
+    loads = loaded(service)
     people = [threading.Thread(target=person, args=(seed,)) for seed in range(8)]
     for each in people:
         each.start()
     seen = [version(service)]
     try:
         for swap in range(1, SWAPS + 1):
-            serve(champion, bundles[swap % len(bundles)])
+            # Every second one goes back to the model before, as a rollback does.
+            serve(champion, bundles[0 if swap % 2 == 0 else 1 + swap // 2 % 2])
             deadline = time.monotonic() + 60
             while version(service) == seen[-1] and time.monotonic() < deadline:
                 time.sleep(0.05)
@@ -55,6 +64,7 @@ def test_twenty_swaps_under_load_fail_no_request(
             each.join()
         serve(champion, bundles[0])
     assert len(seen) == SWAPS + 1 and all(one != other for one, other in pairwise(seen))
+    assert loaded(service) - loads == SWAPS / 2, "going back loads nothing"
     assert {status for status, _ in answers} == {201}, answers
     assert {made_by for _, made_by in answers} == set(seen)
 

@@ -1,5 +1,7 @@
 """A person's visit to the web page, as the browser tests see it."""
 
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,18 @@ PHONE: dict[str, Any] = {
     "is_mobile": True,
     "device_scale_factor": 2,
 }
+
+
+def built_page() -> Path | None:
+    """The built page, built here when it is older than its source; `None` where it cannot be."""
+    index = FRONTEND / "dist/index.html"
+    sources = (path for part in ("src", "public") for path in (FRONTEND / part).rglob("*") if path.is_file())
+    if index.is_file() and index.stat().st_mtime > max(path.stat().st_mtime for path in sources):
+        return index.parent
+    if not (FRONTEND / "node_modules").is_dir() or shutil.which("npm") is None:
+        return None
+    subprocess.run(["npm", "run", "build"], cwd=FRONTEND, check=True, capture_output=True, timeout=300)
+    return index.parent
 
 
 class Visit:

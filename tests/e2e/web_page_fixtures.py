@@ -6,15 +6,14 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
-from service_process import ServiceProcess, make_bundle
-from web_page import DESKTOP, FRONTEND, Visit
+from service_process import ServiceProcess
+from web_page import DESKTOP, Visit
 
 CHROMIUM = shutil.which("chromium")
 # Without these, Chromium looks for hosts of its own at every start.
@@ -29,37 +28,15 @@ ARGUMENTS = [
 ]
 
 
-def _newest(folder: Path) -> float:
-    return max(path.stat().st_mtime for path in folder.rglob("*") if path.is_file())
-
-
 @pytest.fixture(scope="session")
-def built_page() -> Path:
-    """The folder with the built page; built here when it is older than its source."""
-    index = FRONTEND / "dist/index.html"
-    if index.is_file() and index.stat().st_mtime > max(
-        _newest(FRONTEND / "src"), _newest(FRONTEND / "public")
-    ):
-        return index.parent
-    if not (FRONTEND / "node_modules").is_dir() or shutil.which("npm") is None:
-        pytest.skip("the web page is not built (npm --prefix frontend ci && npm --prefix frontend run build)")
-    subprocess.run(["npm", "run", "build"], cwd=FRONTEND, check=True, capture_output=True, timeout=300)
-    return index.parent
-
-
-@pytest.fixture(scope="session")
-def page_service(built_page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a service answers, with a tiny model that says nonsense through the whole machinery."""
+def page_url(request: pytest.FixtureRequest, page_folder: Path | None) -> str:
+    """Where a service with the page answers."""
     if running := os.environ.get("CAPTIONLOOP_E2E_URL"):
-        yield running.rstrip("/")
-        return
-    folder = tmp_path_factory.mktemp("web-page")
-    bundle = make_bundle(folder / "bundle")
-    service = ServiceProcess(folder, CAPTIONLOOP_MODEL=str(bundle), CAPTIONLOOP_PAGE=str(built_page))
-    try:
-        yield service.wait_until_ready().url
-    finally:
-        service.stop()
+        return running.rstrip("/")
+    if page_folder is None:
+        pytest.skip("the web page is not built (npm --prefix frontend ci && npm --prefix frontend run build)")
+    service: ServiceProcess = request.getfixturevalue("service")
+    return service.url
 
 
 @pytest.fixture(scope="session")
@@ -73,12 +50,12 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def visits(chromium: Browser, page_service: str, tmp_path: Path) -> Iterator[Callable[..., Visit]]:
+def visits(chromium: Browser, page_url: str, tmp_path: Path) -> Iterator[Callable[..., Visit]]:
     """Makes visits; at the end, none of them may have broken the page or the content security policy."""
     made: list[Visit] = []
 
     def visit(**options: Any) -> Visit:
-        made.append(Visit(chromium, page_service, tmp_path, **{**DESKTOP, **options}))
+        made.append(Visit(chromium, page_url, tmp_path, **{**DESKTOP, **options}))
         return made[-1]
 
     yield visit
