@@ -21,9 +21,12 @@ from captionloop.captioner.decoders.base import Decoder
 from captionloop.captioner.decoders.packing import PackedCaptions
 from captionloop.captioner.decoding import DecodingOptions, decode
 from captionloop.captioner.judge import Judge
+from captionloop.captioner.memory import give_back
 from captionloop.captioner.parameters import FitParameters
 from captionloop.captioner.photos import Batch, Batches, CaptionedPhotos, Features, Share, plan_epoch
 from captionloop.captioner.progress import EpochRecord, Progress
+
+_STEPS_BETWEEN_GIVING_BACK = 32
 
 
 class Keeper(Protocol):
@@ -130,8 +133,10 @@ class Teaching(pl.LightningModule):
         torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), self.fit.clip_norm)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Let the average follow."""
+        """Let the average follow; now and then, give back the memory that lies idle."""
         self.average.update()
+        if self.trainer.global_step % _STEPS_BETWEEN_GIVING_BACK == 0:
+            give_back()
 
     def configure_optimizers(self) -> Any:
         """AdamW (matrices decay, vectors do not) with a warmed-up cosine, step by step."""
