@@ -67,6 +67,11 @@ install-airflow: .venv-airflow/.installed  ## Airflow's environment, in .venv-ai
 airflow: install install-airflow  ## Airflow with its UI beside `make serve`: retraining and monitoring
 	@deploy/airflow/standalone.sh
 
+.PHONY: loop-demo
+loop-demo: install  ## the whole loop with simulated people: rate, correct, retrain, gate, promote, five times
+	@$(BIN)/captionloop models show champion >/dev/null 2>&1 || $(MAKE) demo
+	$(BIN)/python -m benchmarks.loop --ceiling 10 --figure docs/images/learning-curve.png
+
 .PHONY: test
 test: unit e2e  ## all tests: the library, the pipelines, the page, real processes
 

@@ -27,6 +27,7 @@ from captionloop.captioner.captioner import Captioner
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.corpus.scenes import SceneParameters, draw_scenes
 from captionloop.corpus.scenes.scenes import Scene
+from captionloop.evaluation.variety import words_of
 from captionloop.feedback.archive import PhotoArchive
 from captionloop.feedback.database import upgrade
 from captionloop.feedback.records import PhotoFacts, ServedCaption
@@ -34,7 +35,6 @@ from captionloop.feedback.simulation import People, Shown, Taste
 from captionloop.feedback.store import RatingsStore
 from captionloop.registry.model_registry import ModelRegistry
 from captionloop.scoring.cider import CiderD
-from captionloop.scoring.ptb import tokenize
 
 ROOT = Path(__file__).resolve().parents[1]
 PIPELINES = (
@@ -119,14 +119,16 @@ def _picture(scene: Scene) -> Picture:
 
 def cider(captioner: Captioner, pictures: Sequence[Picture]) -> float:
     """CIDEr (a fraction) of what a captioner says about the pictures."""
-    said = [captioned.best.text for captioned in captioner.caption([one.photo for one in pictures])]
-    references = [list(one.captions) for one in pictures]
-    flat = tokenize([text for texts in [said, *references] for text in texts])
-    spoken, rest = flat[: len(said)], iter(flat[len(said) :])
-    judge = CiderD(
-        {one.name: [next(rest).split() for _ in one.captions] for one in pictures},
+    return cider_of(
+        [found.best.text for found in captioner.caption([one.photo for one in pictures])], pictures
     )
-    return float(judge.rewards([one.name for one in pictures], [text.split() for text in spoken]).mean())
+
+
+def cider_of(said: Sequence[str], pictures: Sequence[Picture]) -> float:
+    """CIDEr (a fraction) of one caption for each picture."""
+    judge = CiderD({one.name: [words_of(text) for text in one.captions] for one in pictures})
+    spoken = [words_of(text) for text in said]
+    return float(judge.rewards([one.name for one in pictures], spoken).mean())
 
 
 class Play:
@@ -192,6 +194,19 @@ class Play:
         for future in [self.store.rate(caption, rater, opinion) for rater, caption, opinion in opinions]:
             future.result(30)
         return len(opinions)
+
+    def configured(self, name: str) -> dict[str, Any]:
+        """Parameters of the project."""
+        from kedro.config import OmegaConfigLoader
+
+        loader = OmegaConfigLoader(
+            str(ROOT / "conf"),
+            env=self.env,
+            base_env="base",
+            default_run_env="base",
+            runtime_params=self.params,
+        )
+        return dict(loader["parameters"][name])
 
     def retrain(self, turn: int) -> Path:
         """Run the retraining pipelines; where they wrote."""
@@ -282,6 +297,68 @@ def play(
     return done
 
 
+def ceiling(game: Play, world: World, epochs: int, turn: int = 99) -> tuple[float, float]:
+    """CIDEr (shifted, first) of the first champion taught on with every caption of all that was sent."""
+    from captionloop.pipelines.retraining.nodes import teach_on
+
+    from captionloop.feedback.replay import RetrainingParameters, training_tables
+    from captionloop.vision.caching import CachingParameters, cache_features
+    from captionloop.vision.store import FeatureStore
+
+    champion = game.version(1)
+    folder = game.folder / "fully_labelled"
+    photos = PhotoFolder(str(folder / "photos"))
+    for one in world.sent:
+        photos.write(one.name, one.photo)
+    sent = pd.DataFrame({"image_id": [one.name for one in world.sent]}).assign(
+        uri=[one.name for one in world.sent], sha256=[one.sha256 for one in world.sent],
+        width=128, height=128, split="train", source="feedback",
+    )  # fmt: skip
+    said = [(f"{one.name}#{n}", one.name, text) for one in world.sent for n, text in enumerate(one.captions)]
+    labels = pd.DataFrame(said, columns=["caption_id", "image_id", "text"]).assign(source="human", weight=1.0)
+    store = FeatureStore(str(game.base / "04_feature/store"))
+    corpus = [
+        pd.read_parquet(game.base / f"02_intermediate/sample_scenes/{name}.parquet")
+        for name in ("images", "captions")
+    ]
+    manifest, _ = cache_features(sent, photos, champion.encoder, store, CachingParameters())
+    everything = tuple(dict.fromkeys((*manifest.photos, *corpus[0]["sha256"])))
+    parameters = RetrainingParameters.model_validate(
+        {**game.configured("retraining"), "epochs": epochs, "repeat": 1, "replay": 0.75, "seed": turn}
+    )
+    images, captions = training_tables((corpus[0], corpus[1]), (sent, labels), frozenset(), parameters)
+    report = {"until": None, "used": {"corrections": 0, "approved_captions": 0}}
+    taught, _, _ = teach_on(
+        images, captions, manifest.model_copy(update={"photos": everything}).open(), champion, {"version": 1},
+        report, parameters, folder / "work",
+    )  # fmt: skip
+    return cider(taught, world.shifted_test), cider(taught, world.first_test)
+
+
+def figure(rounds: Sequence[Round], best: tuple[float, float] | None, path: Path) -> None:
+    """Quality by round, of whoever was champion after it."""
+    from matplotlib.figure import Figure
+
+    drawing = Figure(figsize=(7.2, 4.0), layout="constrained")
+    axes = drawing.subplots()
+    ratings = [sum(one.ratings for one in rounds[: n + 1]) for n in range(len(rounds))]
+    for values, name, colour in (
+        ([one.first for one in rounds], "sample scenes, which it was trained on", "#4a6fa5"),
+        ([one.shifted for one in rounds], "shifted scenes, which people sent and rated", "#c0562f"),
+    ):
+        axes.plot(ratings, [100 * value for value in values], marker="o", label=name, color=colour)
+    if best is not None:
+        axes.axhline(100 * best[0], linestyle="--", color="#c0562f", label="shifted, trained on all captions")
+        axes.axhline(70 * best[0], linestyle=":", color="#c0562f", label="70 % of it")
+    axes.set_xlabel("ratings by simulated people")
+    axes.set_ylabel("CIDEr (x100) on test scenes")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="center right", fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawing.savefig(path, dpi=150)
+
+
 HEAD = (
     "| round | ratings | corrections used | approved | quarantined | abusive used | gate "
     "| CIDEr shifted | CIDEr first | seconds |\n|---:|---:|---:|---:|---:|---:|---|---:|---:|---:|"
@@ -306,6 +383,10 @@ def main() -> None:
     arguments.add_argument("--colluding", type=float, default=0.0, help="share of the raters")
     arguments.add_argument("--no-defences", action="store_true", help="believe everybody")
     arguments.add_argument("--ungated", action="store_true", help="promote whatever the gate says")
+    arguments.add_argument(
+        "--ceiling", type=int, default=0, metavar="EPOCHS", help="train on all captions too"
+    )
+    arguments.add_argument("--figure", type=Path, help="draw the curve into this file")
     arguments.add_argument("--split", default="test", choices=["val", "test"], help="to measure quality on")
     arguments.add_argument("--folder", type=Path, default=Path("data/loop"))
     arguments.add_argument("--base", type=Path, default=Path("data"))
@@ -319,8 +400,23 @@ def main() -> None:
     people = People(seed=given.seed, colluding=given.colluding)
     world = scenes_world(given.base, given.split, 7)
     done = play(game, world, people, rounds=given.rounds, ratings=given.ratings, ungated=given.ungated)
-    (given.folder / "rounds.json").write_text(json.dumps([asdict(one) for one in done], indent=2))
     game.store.close()
+    best = None
+    if given.ceiling:
+        best = ceiling(game, world, given.ceiling)
+        reached = (done[-1].shifted - done[0].shifted) / (best[0] - done[0].shifted)
+        print(
+            f"\nTrained on all captions of these scenes: CIDEr {100 * best[0]:.1f} shifted, "
+            f"{100 * best[1]:.1f} first.\nWith ratings: {100 * done[-1].shifted:.1f} shifted, "
+            f"{100 * done[-1].shifted / best[0]:.0f} % of it "
+            f"({100 * reached:.0f} % of the way from where it began); "
+            f"first {100 * (done[-1].first - done[0].first):+.1f}."
+        )
+    result = {"arguments": {key: str(value) for key, value in vars(given).items()}, "ceiling": best}
+    result["rounds"] = [asdict(one) for one in done]
+    (given.folder / "rounds.json").write_text(json.dumps(result, indent=2))
+    if given.figure:
+        figure(done, best, given.figure)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ else:  # Kedro resolves the hints of nodes; torch, SQLAlchemy and mlflow are not
 
 Json = dict[str, Any]
 CANDIDATE, CHAMPION = "candidate", "champion"
+CURVE_PHOTOS = 50
+"""Of `val`, after every epoch: for the curve alone, as the last epoch is kept whatever they say."""
 
 
 def cache(  # noqa: PLR0917 - a node's inputs
@@ -67,6 +69,7 @@ def assemble(  # noqa: PLR0917 - a node's inputs
     feedback_images: pd.DataFrame,
     references: pd.DataFrame,
     ratings_database: RatingsDatabase,
+    champion_version: Json,
     parameters: RetrainingParameters,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The tables to teach with: feedback that nobody has erased meanwhile, and the corpus replayed."""
@@ -75,6 +78,7 @@ def assemble(  # noqa: PLR0917 - a node's inputs
         (feedback_images, references),
         ratings_database.erased(),
         parameters,
+        turn=champion_version["version"],
     )
 
 
@@ -117,7 +121,7 @@ def _teaching(champion: Captioner, parameters: RetrainingParameters) -> Training
         decoding=champion.decoding,
         max_length=champion.decoding.max_length,
         vocabulary=VocabularyParameters(min_frequency=parameters.min_frequency * parameters.repeat),
-        validation=ValidationParameters(patience=parameters.epochs),
+        validation=ValidationParameters(photos=CURVE_PHOTOS, patience=parameters.epochs),
         **parameters.model_dump(exclude={"replay", "least_replay", "repeat", "min_frequency"}),
     )
 
@@ -261,6 +265,7 @@ def decide_promotion(  # noqa: PLR0917 - a node's inputs
     candidate_captions: Json,
     challenge: Json,
     fresh_captions: Json,
+    champion_hypotheses: Json,
 ) -> tuple[Json, str]:
     """The gate's decision and its report, on the frozen set and on fresh feedback."""
     kept, called = KeptCaptions.model_validate(candidate_captions), Challenge.model_validate(challenge)
@@ -272,19 +277,29 @@ def decide_promotion(  # noqa: PLR0917 - a node's inputs
         seconds_per_photo=called.candidate_seconds,
     )
     name, references = f"version {called.version}", EvaluationSet.model_validate(photos).references
-    champion = Evidence.gathered(name, called.captions, references, called.champion_seconds)
+    champion = _champion(name, called, caption_scores, champion_hypotheses, references)
     decision = decide(candidate, champion, parameters.gate)
     fresh = fresh_captions["references"]
     if len(fresh) > 1:  # CIDEr of a single photo is zero: every word is in all of the documents
         decision = decide_on_fresh(
             decision,
-            Evidence.gathered(CANDIDATE, fresh_captions[CANDIDATE], fresh),
-            Evidence.gathered(name, fresh_captions[CHAMPION], fresh),
+            Evidence.by_cider(CANDIDATE, fresh_captions[CANDIDATE], fresh),
+            Evidence.by_cider(name, fresh_captions[CHAMPION], fresh),
             parameters.gate,
         )
     if called.rolled_back:
         decision = refuse_rolled_back(decision, called.rolled_back)
     return decision.model_dump(mode="json"), gate_report(decision)
+
+
+def _champion(
+    name: str, called: Challenge, caption_scores: pd.DataFrame, said: Json, references: dict[str, list[str]]
+) -> Evidence:
+    """The champion's evidence; it is scored already where it said the same in this run's evaluation."""
+    if Hypotheses.model_validate(said).systems()[CHAMPION] != called.captions:
+        return Evidence.gathered(name, called.captions, references, called.champion_seconds)
+    scores = Scores.from_frame(caption_scores[caption_scores["system"] == CHAMPION])
+    return Evidence(name, evaluation_set_hash(references), called.captions, scores, called.champion_seconds)
 
 
 def register_challenger(

@@ -30,12 +30,12 @@ class RetrainingParameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     replay: float = Field(3.0, ge=0)
-    least_replay: int = Field(1500, ge=0)
-    repeat: int = Field(1, ge=1)
+    least_replay: int = Field(2200, ge=0)
+    repeat: int = Field(5, ge=1)
     min_frequency: int = Field(2, ge=1)
-    epochs: int = Field(4, ge=1)
+    epochs: int = Field(3, ge=1)
     batch_size: int = Field(80, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1.5e-3, gt=0)
     warmup: float = Field(0.1, ge=0, lt=1)
     average_decay: float = Field(0.95, ge=0, lt=1)
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -48,6 +48,7 @@ def training_tables(
     feedback: tuple[pd.DataFrame, pd.DataFrame],
     erased: frozenset[str],
     parameters: RetrainingParameters,
+    turn: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Images and captions (canonical columns): feedback, a share of `train`, and the whole of `val`.
 
@@ -56,6 +57,8 @@ def training_tables(
         feedback: its images and references.
         erased: photos that were erased since the feedback was curated; they are left out.
         parameters: see `RetrainingParameters`.
+        turn: another number replays other captions; the version that is taught on, so that all of the corpus
+            has its turn.
 
     Raises:
         CorpusError: the feedback teaches nothing.
@@ -69,9 +72,10 @@ def training_tables(
             "feedback_report.json says what became of those there are"
         )
     wanted = max(parameters.least_replay, round(parameters.replay * len(new_captions)))
-    replayed = _replayed(images, captions, wanted, parameters.seed)
-    kept = images[images["image_id"].isin(replayed) | (images["split"] == "val")]
-    old_captions = captions[captions["image_id"].isin(kept["image_id"])]
+    examined = images.loc[images["split"] == "val", "image_id"]
+    replayed = _replayed(images, captions, wanted, (parameters.seed, turn))
+    old_captions = captions[captions["image_id"].isin(examined) | captions["caption_id"].isin(replayed)]
+    kept = images[images["image_id"].isin(old_captions["image_id"])]
     again_images, again_captions = _repeated(new_images, new_captions, parameters.repeat)
     return (
         table(pd.concat([kept, again_images]), IMAGES),
@@ -79,13 +83,11 @@ def training_tables(
     )
 
 
-def _replayed(images: pd.DataFrame, captions: pd.DataFrame, wanted: int, seed: int) -> list[str]:
-    """Photos of `train`, drawn at random, that have about as many captions as are wanted."""
+def _replayed(images: pd.DataFrame, captions: pd.DataFrame, wanted: int, seed: tuple[int, int]) -> list[str]:
+    """Captions of `train`, drawn at random: from as many photos as there are, not all of a few."""
     train = images.loc[(images["split"] == "train") & (images["source"] == "corpus"), "image_id"]
-    counts = captions["image_id"].value_counts()
-    ordered = np.random.default_rng(seed).permutation(np.sort(train.to_numpy(dtype=object)))
-    total = np.cumsum([int(counts.get(photo, 0)) for photo in ordered]) if len(ordered) else np.zeros(0)
-    return list(ordered[: int(np.searchsorted(total, wanted)) + 1]) if wanted else []
+    there = np.sort(captions.loc[captions["image_id"].isin(train), "caption_id"].to_numpy(dtype=object))
+    return list(np.random.default_rng(seed).permutation(there)[:wanted])
 
 
 def _repeated(images: pd.DataFrame, captions: pd.DataFrame, times: int) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from captionloop.errors import RegistryError
 from captionloop.evaluation.variety import words_of
-from captionloop.scoring import Scores, score
+from captionloop.scoring import CiderD, Scores, score
+from captionloop.scoring.ptb import tokenize
 
 KEPT = "captions.json"
 SILENCE = "xxsilencexx"  # scored in the place of an empty caption: a word that no reference has
@@ -83,6 +85,19 @@ class Evidence:
             scores=score(spoken, references),
             seconds_per_photo=seconds_per_photo,
         )
+
+    @classmethod
+    def by_cider(
+        cls, name: str, captions: Mapping[str, str], references: Mapping[str, Sequence[str]]
+    ) -> "Evidence":
+        """As `gathered`, by CIDEr alone: for a comparison that asks nothing else."""
+        texts = [*captions.values(), *(text for image_id in captions for text in references[image_id])]
+        tokens = iter(tokenize(texts))
+        spoken = {image_id: next(tokens).split() for image_id in captions}
+        judge = CiderD({i: [next(tokens).split() for _ in references[i]] for i in captions})
+        _, values = judge.score(spoken)
+        columns = np.column_stack([values, np.ones(len(values))])
+        return cls(name, evaluation_set_hash(references), captions, Scores(tuple(spoken), {"CIDEr": columns}))
 
     @cached_property
     def words(self) -> list[list[str]]:

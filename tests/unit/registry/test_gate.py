@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from captionloop.errors import RegistryError
 from captionloop.registry.evidence import Evidence, KeptCaptions, evaluation_set_hash
-from captionloop.registry.gate import Floors, GateDecision, GateParameters, Guardrails, decide
+from captionloop.registry.gate import (
+    Floors,
+    GateDecision,
+    GateParameters,
+    Guardrails,
+    decide,
+    decide_on_fresh,
+)
 from captionloop.registry.gate_report import gate_report
 from captionloop.scoring import Scores
 
@@ -215,3 +222,45 @@ def test_guardrails_and_floors_can_be_set() -> None:
     strict = GateParameters(guardrails=Guardrails(slowest=1.0), floors=Floors(cider=5.0))
     assert not decide(evidence(shift=0.1, seconds=0.03), evidence("version 1"), strict).promoted
     assert not decide(evidence(), None, strict).promoted
+
+
+FRESH = {f"fresh {i}": ["a dog"] for i in range(80)}
+
+
+def on_fresh(shift: float, photos: int = 80, promoted: bool = True, noise: float = 0.1) -> GateDecision:
+    references = dict(list(FRESH.items())[:photos])
+    decision = decide(evidence("candidate", noise=0), evidence("version 1", noise=0), PARAMETERS)
+    decision = decision.model_copy(update={"promoted": promoted})
+    given = {"ids": tuple(references), "references": references, "noise": noise}
+    return decide_on_fresh(
+        decision, evidence("candidate", shift=shift, **given), evidence("version 1", **given), PARAMETERS
+    )
+
+
+def test_a_candidate_that_does_worse_on_fresh_feedback_is_refused() -> None:
+    decision = on_fresh(-0.2)
+    assert not decision.promoted
+    assert "on 80 photos of fresh feedback, CIDEr is worse than that of version 1" in decision.reason
+    assert failed(decision) == ["CIDEr difference on fresh feedback, high end of the 95 % interval"]
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.2])
+def test_a_candidate_that_is_not_shown_to_be_worse_on_fresh_feedback_passes(shift: float) -> None:
+    decision = on_fresh(shift)
+    assert decision.promoted and decision.fresh is not None and decision.fresh.decides
+
+
+def test_fresh_feedback_does_not_excuse_what_failed_on_the_frozen_set() -> None:
+    assert not on_fresh(0.5, promoted=False).promoted
+
+
+def test_too_few_fresh_photos_only_inform() -> None:
+    decision = on_fresh(-0.2, photos=PARAMETERS.fresh_photos - 1)
+    assert decision.promoted and decision.fresh is not None and not decision.fresh.decides
+    assert "so few only inform" in gate_report(decision)
+
+
+def test_other_fresh_feedback_is_no_basis_for_a_comparison() -> None:
+    decision = decide(evidence("candidate", noise=0), evidence("version 1", noise=0), PARAMETERS)
+    with pytest.raises(RegistryError, match="evaluated on different sets"):
+        decide_on_fresh(decision, evidence("candidate"), evidence("v", references=FRESH), PARAMETERS)

@@ -1,0 +1,37 @@
+"""Ratings as tables, made in a line."""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+
+from captionloop.feedback.reading import ratings_table
+
+BEGIN = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+def sha(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
+def ratings(*rows: dict) -> pd.DataFrame:
+    """Each row: rater, stars, and perhaps caption, photo, correction, text, minutes."""
+    made = []
+    for number, row in enumerate(rows, start=1):
+        moment = BEGIN + timedelta(minutes=row.get("minutes", number))
+        caption = row.get("caption", f"c{number}")
+        made.append(
+            (
+                row.get("id", number),
+                caption,
+                row["rater"],
+                row.get("stars", 3),
+                row.get("correction"),
+                moment,
+                moment,
+                row.get("text", "a red ball on the grass"),
+                "1",
+                sha(row.get("photo", caption)),
+            )
+        )
+    return ratings_table(made)

@@ -1,0 +1,82 @@
+import pytest
+from ratings_for_tests import ratings, sha
+from test_store import served
+
+from captionloop.feedback.database import DatabaseError
+from captionloop.feedback.expectations import check_ratings
+from captionloop.feedback.reading import RATINGS, RatingsDatabase
+from captionloop.feedback.reasons import Reason
+from captionloop.feedback.records import Opinion
+from captionloop.feedback.store import RatingsStore
+
+
+def test_ratings_are_read_beside_their_captions(database_url: str, store: RatingsStore) -> None:
+    store.record(served("one")).result(10)
+    store.rate("one", "person:b", Opinion(2, "a cat asleep", "no")).result(10)
+    store.rate("one", "person:c", Opinion(4)).result(10)
+    table = RatingsDatabase(database_url).ratings()
+    assert list(table.columns) == list(RATINGS)
+    assert table["stars"].tolist() == [2, 4]
+    assert table["correction"].dropna().tolist() == ["a cat asleep"]
+    assert set(table["image_id"]) == {served("one").photo.sha256}
+    assert str(table["updated_at"].dtype) == "datetime64[us, UTC]"
+
+
+def test_an_empty_database_gives_an_empty_table(database_url: str) -> None:
+    table = RatingsDatabase(database_url).ratings()
+    assert table.empty and list(table.columns) == list(RATINGS)
+
+
+def test_erased_photos_are_told_until_they_are_sent_again(database_url: str, store: RatingsStore) -> None:
+    photo = served("one").photo.sha256
+    store.record(served("one")).result(10)
+    store.rate("one", "person:b", Opinion(2, "a cat asleep")).result(10)
+    store.erase("one", owner=None).result(10)
+    database = RatingsDatabase(database_url)
+    assert database.erased() == {photo} and database.ratings().empty
+    store.record(served("two")).result(10)
+    assert database.erased() == frozenset()
+
+
+def test_a_database_that_is_not_there_is_not_made(tmp_path) -> None:
+    missing = tmp_path / "ratings.db"
+    with pytest.raises(DatabaseError, match="there is no ratings database at"):
+        RatingsDatabase(f"sqlite:///{missing}").ratings()
+    assert not missing.exists()
+
+
+def test_a_server_that_is_away_is_one_line() -> None:
+    with pytest.raises(DatabaseError, match="does not answer") as raised:
+        RatingsDatabase("postgresql://u:secret@127.0.0.1:9/x").ratings()
+    assert "\n" not in str(raised.value) and "secret" not in str(raised.value)
+
+
+def test_unsound_ratings_are_set_aside_with_a_reason() -> None:
+    table = ratings(
+        {"rater": "person:a", "stars": 4},
+        {"rater": " ", "stars": 4},
+        {"rater": "person:b", "stars": 9},
+        {"rater": "person:c", "text": " "},
+        {"rater": "person:d", "correction": "x" * 501},
+        {"rater": "person:e", "minutes": 10**7},
+        {"rater": "person:f", "photo": "erased"},
+        {"rater": "person:g", "id": 1},
+    )
+    checked = check_ratings(table, frozenset({sha("erased")}))
+    assert checked.good["rater"].tolist() == ["person:a"]
+    assert checked.bad["reason"].tolist() == [
+        Reason.NO_RATER,
+        Reason.STARS,
+        Reason.NO_CAPTION,
+        Reason.TOO_LONG,
+        Reason.TIME,
+        Reason.ERASED,
+        Reason.TWICE,
+    ]
+    index = checked.pages["index.html"].decode()
+    assert Reason.STARS in index and "of 8 hold" in index
+
+
+def test_no_ratings_are_sound_ratings() -> None:
+    checked = check_ratings(ratings(), frozenset())
+    assert checked.good.empty and checked.bad.empty and "index.html" in checked.pages

@@ -1,0 +1,92 @@
+import pandas as pd
+import pytest
+
+from captionloop.errors import CorpusError
+from captionloop.feedback.replay import RetrainingParameters, training_tables
+
+
+def corpus(photos: int):
+    images = pd.DataFrame(
+        [
+            {
+                "image_id": f"i{n:03d}", "uri": f"{n}.png", "sha256": f"{n:064x}", "width": 9, "height": 9,
+                "split": "val" if n % 5 == 0 else "train", "source": "corpus",
+            }
+            for n in range(photos)
+        ]
+    )  # fmt: skip
+    captions = pd.DataFrame(
+        [
+            {
+                "caption_id": f"i{n:03d}#{k}",
+                "image_id": f"i{n:03d}",
+                "text": "a b",
+                "source": "human",
+                "weight": 1.0,
+            }
+            for n in range(photos)
+            for k in range(5)
+        ]
+    )
+    return images, captions
+
+
+def feedback(photos: int):
+    images, captions = corpus(photos)
+    mark = lambda table: table.assign(image_id="feedback-" + table["image_id"])  # noqa: E731
+    images = mark(images).assign(
+        source="feedback", split="train", sha256=[f"f{n:063x}" for n in range(photos)]
+    )
+    captions = mark(captions[captions["caption_id"].str.endswith("#0")])
+    return images, captions.assign(
+        source="correction", caption_id=captions["caption_id"].map("correction-{}".format)
+    )
+
+
+PARAMETERS = RetrainingParameters(replay=3, least_replay=0, repeat=1)
+
+
+def test_the_corpus_is_replayed_in_proportion_and_val_is_whole() -> None:
+    images, captions = training_tables(corpus(100), feedback(20), frozenset(), PARAMETERS)
+    old = images[(images["source"] == "corpus") & (images["split"] == "train")]
+    replayed = captions[captions["image_id"].isin(old["image_id"])]
+    assert len(replayed) == 60 and len(old) > 30
+    assert (images["split"] == "val").sum() == 20
+    assert captions["caption_id"].is_unique and images["image_id"].is_unique
+
+
+def test_every_turn_replays_other_captions_and_a_repeated_one_the_same() -> None:
+    said = [
+        set(training_tables(corpus(100), feedback(20), frozenset(), PARAMETERS, turn=turn)[1]["caption_id"])
+        for turn in (1, 2, 1)
+    ]
+    assert said[0] == said[2] != said[1]
+
+
+def test_a_photo_that_was_erased_in_the_meantime_is_left_out() -> None:
+    new = feedback(20)
+    gone = new[0]["sha256"].iloc[3]
+    images, captions = training_tables(corpus(100), new, frozenset({gone}), PARAMETERS)
+    assert gone not in set(images["sha256"])
+    assert new[0]["image_id"].iloc[3] not in set(captions["image_id"])
+
+
+def test_nothing_to_learn_from_is_said() -> None:
+    new = feedback(3)
+    with pytest.raises(CorpusError, match="no correction and no approved caption"):
+        training_tables(corpus(10), new, frozenset(new[0]["sha256"]), PARAMETERS)
+
+
+def test_repeated_photos_have_ids_of_their_own_and_the_same_features() -> None:
+    images, captions = training_tables(
+        corpus(50), feedback(4), frozenset(), PARAMETERS.model_copy(update={"repeat": 3})
+    )
+    new = images[images["source"] == "feedback"]
+    assert len(new) == 12 and new["sha256"].nunique() == 4 and new["image_id"].is_unique
+    assert (captions["source"] == "correction").sum() == 12 and captions["caption_id"].is_unique
+
+
+def test_a_corpus_smaller_than_the_replay_is_replayed_whole() -> None:
+    few = PARAMETERS.model_copy(update={"least_replay": 10_000})
+    images, _ = training_tables(corpus(30), feedback(2), frozenset(), few)
+    assert ((images["source"] == "corpus") & (images["split"] == "train")).sum() == 24

@@ -1,0 +1,45 @@
+from captionloop.feedback.simulation import ABUSE, People, Shown, Taste
+
+REFERENCES = [
+    ("a red dog runs on the beach", "the red dog runs along a beach", "a dog on the beach"),
+    ("two blue cups on a table", "two cups on a wooden table", "a pair of blue cups on the table"),
+    ("a green kite above the lake", "a kite flies over a lake", "green kite flying over the lake"),
+]
+CORPUS = {f"i{n}": texts for n, texts in enumerate(REFERENCES)}
+GOOD = [Shown(f"g{n}", texts[0], texts) for n, texts in enumerate(REFERENCES)]
+BAD = [Shown(f"b{n}", REFERENCES[(n + 1) % 3][0], texts) for n, texts in enumerate(REFERENCES)]
+
+
+def test_people_like_what_they_could_have_said_themselves() -> None:
+    shares = Taste(CORPUS).share([*GOOD, *BAD])
+    assert min(shares[:3]) > 0.5 > max(shares[3:])
+
+
+def test_the_crowd_is_a_function_of_its_seed() -> None:
+    shares = [1.0] * 6
+    people = People(raters=4, seed=3)
+    assert people.rate([*GOOD, *BAD], shares, 20, 1) == people.rate([*GOOD, *BAD], shares, 20, 1)
+    assert people.rate([*GOOD, *BAD], shares, 20, 1) != people.rate([*GOOD, *BAD], shares, 20, 2)
+
+
+def test_honest_people_rate_what_they_see() -> None:
+    shown = [*GOOD, *BAD]
+    given = People(raters=20, noise=0).rate(shown, Taste(CORPUS).share(shown), 100, 1)
+    stars = {name: [o.stars for _, caption, o in given if caption.startswith(name)] for name in "gb"}
+    assert min(stars["g"]) >= 3 and max(stars["b"]) <= 2
+    truths = {text for texts in REFERENCES for text in texts}
+    assert {o.correction for *_, o in given} <= truths | {None}
+
+
+def test_nobody_rates_a_caption_twice() -> None:
+    given = People(raters=3, colluding=0.4).rate([*GOOD, *BAD], [1.0] * 6, 60, 1)
+    assert len({(rater, caption) for rater, caption, _ in given}) == len(given)
+
+
+def test_colluders_flood_and_abuse() -> None:
+    people = People(raters=10, colluding=0.3)
+    shown = [Shown(f"c{n}", "a text", REFERENCES[0]) for n in range(200)]
+    given = people.rate(shown, [0.0] * 200, 100, 1)
+    bad = [opinion for rater, _, opinion in given if rater in people.colluders()]
+    assert len(bad) == people.flood * 30
+    assert {opinion.correction for opinion in bad} <= {*ABUSE, people.praised, None}
