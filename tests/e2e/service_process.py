@@ -72,12 +72,13 @@ class ServiceProcess:
     Args:
         folder: its working folder, state and log.
         what: service or Bento to serve.
+        port: where; a free one if not given.
         settings: environment variables.
     """
 
-    def __init__(self, folder: Path, what: str = SERVICE, **settings: str) -> None:
+    def __init__(self, folder: Path, what: str = SERVICE, port: int | None = None, **settings: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "service.log"
         self.state = folder / "state"
