@@ -34,7 +34,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "Outgrowing the defaults": ("outgrowing/index.md", "outgrowing/*"),
     "Another model": ("another-task/*",),
-    "Runbooks": ("runbooks/*",),
+    "Runbooks": ("runbooks/README.md", "runbooks/*"),
     "Reference": (
         "api.md",
         "reference/command-line.md",
