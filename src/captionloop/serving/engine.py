@@ -95,6 +95,7 @@ class Engine:
             wanted = self._source.newest()
             if wanted is None or self._is_served(wanted) or self._failed_lately(wanted):
                 return
+            self._reason = f"version {wanted.version} is being loaded"
             self._switch(self._previous if _same(self._previous, wanted) else self._loaded(wanted))
             self._failed = None
         except CaptionloopError as error:

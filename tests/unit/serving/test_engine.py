@@ -135,6 +135,19 @@ def test_without_a_model_there_is_no_caption_and_a_reason() -> None:
     assert not made.describe().ready and made.describe().reason
 
 
+def test_while_the_first_model_is_loaded_it_says_so() -> None:
+    source, told = FakeSource(), []
+    source.want("1")
+
+    def slowly(folder: Path):
+        told.append(made.describe().reason)
+        return load(folder)
+
+    made = Engine(source, slowly, max_batch=4)
+    made.refresh()
+    assert told == ["version 1 is being loaded"]
+
+
 def test_a_new_model_is_warmed_up_before_it_serves() -> None:
     made, _ = serving("1")
     assert made.served is not None
