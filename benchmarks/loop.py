@@ -17,7 +17,7 @@ import logging
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -241,23 +241,8 @@ def play(
 ) -> list[Round]:
     """All rounds; prints a line for each."""
     taste, done = Taste(world.corpus), []
-    champion = game.champion()
-    start = Round(
-        0,
-        0,
-        0,
-        0,
-        0,
-        True,
-        "",
-        cider(champion, world.shifted_test),
-        cider(champion, world.first_test),
-        0,
-        0,
-        0,
-        0,
-    )
-    done.append(replace(start, candidate_shifted=start.shifted, candidate_first=start.first))
+    before = cider(game.champion(), world.shifted_test), _first(game.champion(), world)
+    done.append(Round(0, 0, 0, 0, 0, True, "", *before, *before, 0, 0))
     print(HEAD, line(done[0]), sep="\n", flush=True)
     each = len(world.sent) // rounds
     for turn in range(1, rounds + 1):
@@ -274,7 +259,8 @@ def play(
         if registered["passed"] or ungated:
             game.registry.promote(registered["version"])
         candidate = game.version(registered["version"])
-        quality = cider(candidate, world.shifted_test), cider(candidate, world.first_test)
+        evaluated = json.loads((written / f"08_reporting/{corpus}/evaluation.json").read_text())["models"]
+        quality = cider(candidate, world.shifted_test), evaluated["candidate"]["CIDEr"]["value"]
         kept = quality if registered["passed"] or ungated else (done[-1].shifted, done[-1].first)
         references = pd.read_parquet(written / f"03_primary/{corpus}/feedback_references.parquet")
         harmful = {*people.abuse, people.praised}
@@ -359,6 +345,12 @@ def figure(rounds: Sequence[Round], best: tuple[float, float] | None, path: Path
     drawing.savefig(path, dpi=150)
 
 
+def _first(champion: Captioner, world: World) -> float:
+    """CIDEr on the frozen set, which its bundle carries from when it was evaluated; else it is captioned."""
+    known = champion.metrics.get("CIDEr")
+    return float(known["value"]) if known else cider(champion, world.first_test)
+
+
 HEAD = (
     "| round | ratings | corrections used | approved | quarantined | abusive used | gate "
     "| CIDEr shifted | CIDEr first | seconds |\n|---:|---:|---:|---:|---:|---:|---|---:|---:|---:|"
@@ -387,7 +379,6 @@ def main() -> None:
         "--ceiling", type=int, default=0, metavar="EPOCHS", help="train on all captions too"
     )
     arguments.add_argument("--figure", type=Path, help="draw the curve into this file")
-    arguments.add_argument("--split", default="test", choices=["val", "test"], help="to measure quality on")
     arguments.add_argument("--folder", type=Path, default=Path("data/loop"))
     arguments.add_argument("--base", type=Path, default=Path("data"))
     given = arguments.parse_args()
@@ -398,7 +389,7 @@ def main() -> None:
     registry = open_registry(ROOT)
     game.crown(registry.fetch("champion", given.folder / "first"))
     people = People(seed=given.seed, colluding=given.colluding)
-    world = scenes_world(given.base, given.split, 7)
+    world = scenes_world(given.base, "test", 7)
     done = play(game, world, people, rounds=given.rounds, ratings=given.ratings, ungated=given.ungated)
     game.store.close()
     best = None
