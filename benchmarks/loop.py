@@ -345,6 +345,14 @@ def figure(rounds: Sequence[Round], best: tuple[float, float] | None, path: Path
     drawing.savefig(path, dpi=150)
 
 
+def crowd(ratings: int, **people: Any) -> People:
+    """Enough people that nobody gives more than ten ratings a round.
+
+    A round passes within a second here, and more of one person in that time are a burst to the defences.
+    """
+    return People(raters=max(20, ratings // 10), **people)
+
+
 def _first(champion: Captioner, world: World) -> float:
     """CIDEr on the frozen set, which its bundle carries from when it was evaluated; else it is captioned."""
     known = champion.metrics.get("CIDEr")
@@ -373,6 +381,7 @@ def main() -> None:
     arguments.add_argument("--ratings", type=int, default=200, help="a round")
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--colluding", type=float, default=0.0, help="share of the raters")
+    arguments.add_argument("--flood", type=int, default=3, help="ratings of a colluder for one of the others")
     arguments.add_argument("--no-defences", action="store_true", help="believe everybody")
     arguments.add_argument("--ungated", action="store_true", help="promote whatever the gate says")
     arguments.add_argument(
@@ -388,7 +397,7 @@ def main() -> None:
     game = Play(given.folder, None, given.base, {"defences": not given.no_defences})
     registry = open_registry(ROOT)
     game.crown(registry.fetch("champion", given.folder / "first"))
-    people = People(seed=given.seed, colluding=given.colluding)
+    people = crowd(given.ratings, seed=given.seed, colluding=given.colluding, flood=given.flood)
     world = scenes_world(given.base, "test", 7)
     done = play(game, world, people, rounds=given.rounds, ratings=given.ratings, ungated=given.ungated)
     game.store.close()

@@ -20,12 +20,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
-from benchmarks.loop import Picture, Play, World, figure, play
+from benchmarks.loop import Picture, Play, World, crowd, figure, play
 
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.evaluation.split import evaluation_set
 from captionloop.evaluation.variety import words_of
-from captionloop.feedback.simulation import People
 from captionloop.registry.model_registry import ModelRegistry
 
 THEMES = {
@@ -119,7 +118,7 @@ def main() -> None:
     registry = ModelRegistry(f"sqlite:///{folder.absolute()}/mlflow.db")
     game.crown(registry.fetch("champion", folder / "first"))
     world = theme_world(given.base, PhotoFolder(str(given.data / "images")), given.theme)
-    people = People(seed=given.seed)
+    people = crowd(given.ratings, seed=given.seed)
     done = play(game, world, people, rounds=given.rounds, ratings=given.ratings, corpus=CORPUS)
     game.store.close()
     (folder / "rounds.json").write_text(json.dumps([asdict(one) for one in done], indent=2))

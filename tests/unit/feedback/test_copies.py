@@ -2,7 +2,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ratings_for_tests import ratings
 
-from captionloop.feedback.copies import copied, likeness, word_pairs
+from captionloop.feedback.copies import Alike, copied, likeness, word_pairs
 from captionloop.feedback.parameters import Copies
 
 COPIES = Copies(photos=3, share=0.0, likeness=0.7)
@@ -44,3 +44,12 @@ def test_the_order_of_the_rows_does_not_matter(rng, texts) -> None:
     order = list(table.index)
     rng.shuffle(order)
     assert copied(table.loc[order], COPIES).sort_index().equals(copied(table, COPIES))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(WORDS, min_size=1, max_size=15), st.sampled_from([0.3, 0.5, 0.75, 1.0]))
+def test_texts_that_are_alike_are_found_as_by_comparing_all_with_all(texts, least: float) -> None:
+    said = {word_pairs(" ".join(text)) for text in texts}
+    alike = Alike(said, least)
+    for one in said:
+        assert alike.to(one) == {other for other in said if likeness(one, other) >= least}
