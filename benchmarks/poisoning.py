@@ -4,9 +4,9 @@
 
 Scenes of the shifted world are described, not drawn. In five rounds of 200 ratings a make-believe captioner
 says something of the wrong world, or, more often from round to round, what a person said of the scene; 15 %
-of what is rated are known scenes. Honest raters rate and correct as in `benchmarks.loop`; the colluders praise
-one wrong caption, give it as a correction, and "correct" to abuse, some of which no list of words knows. What
-is left is trained on by `benchmarks.loop --colluding 0.3`.
+of what is rated are known scenes. Honest raters rate and correct as in `benchmarks.loop`; the colluders
+praise one wrong caption, give it as a correction, and "correct" to abuse, some of which no list of words
+knows. What is left is trained on by `benchmarks.loop --colluding 0.3`.
 """
 
 import argparse
