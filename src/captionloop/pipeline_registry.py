@@ -4,6 +4,7 @@ from kedro.pipeline import Pipeline
 
 from captionloop.pipelines import (
     data_validation,
+    drift,
     encoder_adaptation,
     evaluation,
     feature_caching,
@@ -41,5 +42,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "retraining_training": retraining.create_training_pipeline(),
         "retraining_evaluation": retraining.create_evaluation_pipeline(),
         "retraining_registration": retraining.create_registration_pipeline(),
+        "drift": drift.create_pipeline(),
         "shifted_scenes": sample_scenes.create_shifted_pipeline(),
     }

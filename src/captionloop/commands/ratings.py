@@ -17,14 +17,17 @@ from captionloop.errors import ConfigurationError
     "--skip-code", default=0, show_default=True, type=click.IntRange(0, 255), help="Exit code if too few."
 )
 def ratings(least: int, since: str, env: str | None, skip_code: int) -> None:
-    """Count the ratings that were given or changed since the newest version was registered."""
+    """Count the ratings that were given or changed since the newest version that learnt from ratings."""
     from captionloop.feedback.statistics import count_ratings
     from captionloop.serving.assembly import open_store
     from captionloop.serving.settings import Settings
 
     versions = open_registry(project_folder(), env).versions()
     moments = [_moment(since)] if since else []
-    moments += [versions[0].created] if versions else []
+    taught = [
+        version.lineage["feedback_until"] for version in versions if "feedback_until" in version.lineage
+    ]
+    moments += [_moment(taught[0])] if taught else []
     store = open_store(Settings.from_environment())
     try:
         count = count_ratings(store.reader, max(moments, default=None))

@@ -57,7 +57,7 @@ class RatingsDatabase:
             .join(Caption, Caption.caption_id == Rating.caption_id)
             .order_by(Rating.created_at, Rating.rating_id)
         )
-        engine = self._engine()
+        engine = self.engine()
         try:
             with engine.connect() as connection:
                 rows = [tuple(row) for row in connection.execute(wanted)]
@@ -74,7 +74,7 @@ class RatingsDatabase:
             DatabaseError: as `ratings`.
         """
         wanted = select(Erasure.sha256).where(~exists().where(Photo.sha256 == Erasure.sha256))
-        engine = self._engine()
+        engine = self.engine()
         try:
             with engine.connect() as connection:
                 return frozenset(connection.scalars(wanted))
@@ -83,7 +83,8 @@ class RatingsDatabase:
         finally:
             engine.dispose()
 
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
+        """For reading; whoever asks for it disposes of it. Raises `DatabaseError` where there is none."""
         url = normalise_url(self.url)
         path = make_url(url).database if url.startswith("sqlite") else None
         if path is not None and not Path(path).is_file():  # reading must not make an empty one

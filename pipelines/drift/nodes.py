@@ -1,0 +1,76 @@
+"""The node of drift: what is served beside what the served version learnt from."""
+
+import tempfile
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from captionloop.errors import RegistryError
+from captionloop.evaluation.drift import DriftParameters, compare
+from captionloop.evaluation.drift_reference import reference_traffic
+from captionloop.evaluation.drift_report import drift_figure, drift_page
+from captionloop.evaluation.split import EvaluationSet, training_captions
+from captionloop.evaluation.variety import words_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from captionloop.corpus.photos import PhotoFolder
+    from captionloop.feedback.reading import RatingsDatabase
+    from captionloop.registry.model_registry import ModelRegistry
+else:  # Kedro resolves the hints of nodes; matplotlib and mlflow are not worth importing for that.
+    Figure = PhotoFolder = RatingsDatabase = ModelRegistry = Any
+
+Json = dict[str, Any]
+ENCODER = "encoder_fingerprint"
+
+
+def watch(  # noqa: PLR0917 - a node's inputs
+    model_registry: ModelRegistry,
+    ratings_database: RatingsDatabase,
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    photos: PhotoFolder,
+    evaluation_photos: Json,
+    parameters: DriftParameters,
+) -> tuple[Json, str, Figure]:
+    """The report, its page and its figure."""
+    from captionloop.captioner.captioner import Captioner
+    from captionloop.feedback.traffic import read_traffic
+
+    champion = model_registry.champion()
+    if champion is None:
+        raise RegistryError(f"{model_registry.name} has no champion whose traffic could be looked at")
+    with tempfile.TemporaryDirectory() as scratch:
+        captioner = Captioner.load(model_registry.fetch(champion.version, Path(scratch) / "champion"))
+    alike = [
+        str(version.version)
+        for version in model_registry.versions()
+        if version.version == champion.version
+        or (ENCODER in version.lineage and version.lineage[ENCODER] == champion.lineage.get(ENCODER))
+    ]
+    until = datetime.now(UTC)
+    since = until - timedelta(days=parameters.days)
+    engine = ratings_database.engine()
+    read = partial(
+        read_traffic, engine, served=[str(champion.version)], comparable=alike, most=parameters.most
+    )
+    try:
+        served = read(since, until)
+        before = read(since - timedelta(days=parameters.before_days), since)
+    finally:
+        engine.dispose()
+    evaluated = EvaluationSet.model_validate(evaluation_photos)
+    reference = reference_traffic(captioner, images, evaluated, photos, parameters)
+    known = Counter(word for text in training_captions(images, captions) for word in words_of(text))
+    rare, seed = parameters.rare, parameters.seed
+    report = compare(served, before.stars, reference, known, parameters.limits, rare=rare, seed=seed)
+    window = f"in the {parameters.days:g} days before {until:%Y-%m-%d %H:%M} UTC"
+    told = {**report.model_dump(mode="json"), "version": champion.version, "until": until.isoformat()}
+    page = drift_page(report, window=window, version=str(champion.version))
+    drawn = drift_figure(report, served, before.stars, reference, known, rare=rare, seed=seed)
+    return told, page, drawn

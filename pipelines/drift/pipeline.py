@@ -1,0 +1,26 @@
+"""Compares what people send and say with what the served version learnt from; `monitoring` runs it daily."""
+
+from captionloop.pipelines.drift import nodes
+from kedro.pipeline import Node, Pipeline
+
+
+def create_pipeline(**_: object) -> Pipeline:
+    """Registry, ratings and base corpus -> drift_report, drift_page, drift_figure."""
+    return Pipeline(
+        [
+            Node(
+                nodes.watch,
+                inputs=[
+                    "base_model_registry",
+                    "ratings_database",
+                    "base_images",
+                    "base_captions",
+                    "base_photos",
+                    "base_evaluation_photos",
+                    "params:drift",
+                ],
+                outputs=["drift_report", "drift_page", "drift_figure"],
+                name="watch_traffic",
+            )
+        ]
+    )
