@@ -69,7 +69,7 @@ def test_commands_exist_with_their_options(page: Path) -> None:
 
 def what_is_wrong_with(call: str) -> str | None:
     """None for a call of `captionloop` that could be made, and for anything else."""
-    found = re.match(r"\s*(?:\$ )?(?:\w+=\S+ )*(?:\S*/)?captionloop( .*|$)", call)
+    found = re.match(r"\s*(?:\$ )?(?:\w+=\S+\s+)*(?:[^\s=]*/)?captionloop( .*|$)", call)
     if found is None:
         return None
     try:
