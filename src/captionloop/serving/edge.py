@@ -12,6 +12,7 @@ from time import perf_counter
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from captionloop.serving.metrics import LATENCY, REFUSED, REQUESTS
@@ -22,6 +23,8 @@ logger = structlog.get_logger("captionloop.access")
 
 SMALL_BODY_BYTES = 65_536
 """Bodies that are no photo."""
+CLIENT_GONE = 499
+"""Counted for callers (or balancers) that hung up while they sent; nginx uses this number too."""
 LINGER_SECONDS = 2.0
 """How long a refused body is still taken off the wire (and dropped),
 so that its sender gets to read the refusal.
@@ -77,6 +80,8 @@ class Edge:
         except Problem as problem:
             count_refusal(problem)
             await self._refuse(problem, scope, body, answer)
+        except ClientDisconnect:
+            answer.status = CLIENT_GONE  # nobody is left to be answered, and it was no mistake of ours
         except Exception:
             logger.exception("request failed", path=scope["path"])
             if not answer.started:
