@@ -1,0 +1,210 @@
+"""From ratings in a real database to a challenger in a real registry, on a corpus of coloured squares."""
+
+import hashlib
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+from captionloop.pipelines import feedback, retraining
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Pipeline
+from kedro.runner import SequentialRunner
+
+from captionloop.corpus.photos import PhotoFolder
+from captionloop.datasets.features import FeaturesDataset
+from captionloop.errors import CorpusError, RegistryError
+from captionloop.evaluation.parameters import EvaluationParameters, LatencyParameters
+from captionloop.evaluation.split import evaluation_set
+from captionloop.feedback.archive import PhotoArchive
+from captionloop.feedback.database import upgrade
+from captionloop.feedback.parameters import FeedbackParameters
+from captionloop.feedback.reading import RatingsDatabase
+from captionloop.feedback.reasons import Reason
+from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption
+from captionloop.feedback.replay import RetrainingParameters
+from captionloop.feedback.store import RatingsStore
+from captionloop.registry.gate import GateParameters, Guardrails
+from captionloop.registry.model_registry import ModelRegistry
+from captionloop.registry.parameters import RegistrationParameters
+from captionloop.vision.caching import CachingParameters
+from captionloop.vision.store import FeatureStore
+
+
+def fixtures_of(part):
+    place = Path(__file__).parents[1] / part / "conftest.py"
+    spec = importlib.util.spec_from_file_location(f"{part}_for_retraining", place)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+toys = fixtures_of("evaluation")
+images, captions, encoder = toys.images, toys.captions, toys.encoder
+make_captioner, photo_folder = toys.make_captioner, toys.photo_folder
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]  # Java, OpenVINO, torch, MLflow: a minute, idle
+
+PARTS = {
+    "feedback": feedback.create_pipeline,
+    "caching": retraining.create_caching_pipeline,
+    "training": retraining.create_training_pipeline,
+    "evaluation": retraining.create_evaluation_pipeline,
+    "registration": retraining.create_registration_pipeline,
+}
+LENIENT = GateParameters(
+    margin=10,
+    resamples=200,
+    guardrails=Guardrails(largest_drop=1, slowest=1e6, shortest=1e-6, longest=1e6, fewest_words=1e-6),
+)
+PARAMETERS = {
+    "params:feedback": FeedbackParameters(held_out=0.3),
+    "params:feature_caching": CachingParameters(),
+    "params:retraining": RetrainingParameters(epochs=1, least_replay=4, repeat=1, min_frequency=1),
+    "params:evaluation": EvaluationParameters(
+        split="val", resamples=100, latency=LatencyParameters(photos=1, batch=2, batches=1)
+    ),
+    "params:registration": RegistrationParameters(timed_photos=1, gate=LENIENT),
+}
+
+
+class Kept(MemoryDataset):
+    """Survives the last node that reads it."""
+
+    def _release(self):
+        pass
+
+
+class Service:
+    """The ratings database and photo archive that a service leaves behind."""
+
+    def __init__(self, folder: Path) -> None:
+        self.url = f"sqlite:///{folder}/ratings.db"
+        upgrade(self.url)
+        self.store = RatingsStore(self.url)
+        self.photos = folder / "photos"
+        self.archive = PhotoArchive(str(self.photos))
+
+    def serve(self, name: str, photo: bytes) -> str:
+        sha256 = hashlib.sha256(photo).hexdigest()
+        self.archive.write(sha256, photo)
+        facts = PhotoFacts(sha256, "image/png", len(photo), 48, 40)
+        served = ServedCaption(name, "key:a", facts, "a red box", 0.5, [], [], "show_attend_tell", "1")
+        self.store.record(served).result(10)
+        return sha256
+
+    def rate(self, name: str, rater: str, stars: int, correction: str | None) -> None:
+        self.store.rate(name, rater, Opinion(stars, correction)).result(10)
+
+
+@pytest.fixture
+def service(tmp_path):
+    opened = Service(tmp_path)
+    yield opened
+    opened.store.close()
+
+
+@pytest.fixture
+def registry(mlflow_store, request, make_captioner, tmp_path) -> ModelRegistry:
+    made = ModelRegistry(mlflow_store, f"retraining {request.node.name}"[:80], "tests")
+    make_captioner("show_attend_tell").save(tmp_path / "first")
+    made.promote(made.register(tmp_path / "first").version)
+    return made
+
+
+@pytest.fixture
+def run(images, captions, photo_folder, service, registry, tmp_path):
+    """Runs some of the pipelines; gives everything that was written by name."""
+    frozen = evaluation_set(images, captions, "val").model_dump(mode="json")
+    given = {
+        "base_images": images,
+        "base_captions": captions,
+        "base_photos": photo_folder,
+        "base_evaluation_photos": frozen,
+        "base_calibration_photos": frozen,
+        "base_feature_store": FeatureStore(tmp_path / "store"),
+        "base_model_registry": registry,
+        "model_registry": registry,
+        "ratings_database": RatingsDatabase(service.url),
+        "photo_archive": PhotoFolder(str(service.photos)),
+        "abuse_list": "idiot",
+        "retraining_workbench": tmp_path / "work",
+        **PARAMETERS,
+    }
+    catalog = DataCatalog({name: MemoryDataset(value, copy_mode="assign") for name, value in given.items()})
+
+    def run(*parts: str):
+        pipeline = sum((PARTS[part]() for part in parts), start=Pipeline([]))
+        for name in sorted(pipeline.all_outputs()):
+            if name == "retraining_features":
+                catalog[name] = FeaturesDataset(filepath=str(tmp_path / "features.json"))
+            elif name not in catalog.keys():  # noqa: SIM118
+                catalog[name] = Kept(copy_mode="assign")
+        SequentialRunner().run(pipeline, catalog)
+        return catalog
+
+    return run
+
+
+def test_ratings_become_a_challenger_and_the_champion_stays(run, service, registry, make_captioner, tmp_path):
+    for number in range(12):
+        service.serve(f"c{number}", toys.png(100 + number))
+        service.rate(f"c{number}", f"person:{number % 4}", 2, f"a striped zebra number {number} in the sun")
+    erased = service.serve("erased", toys.png(200))
+    service.rate("erased", "person:1", 2, "a photo that nobody should see")
+    corrupt = service.serve("corrupt", b"this is no photo")
+    service.rate("corrupt", "person:2", 1, "a photo that cannot be seen")
+    service.serve("abused", toys.png(201))
+    service.rate("abused", "person:bad", 1, "you are an idiot")
+    service.store.erase("erased", owner=None).result(10)
+
+    made = run("feedback")
+    report = made.load("feedback_report")
+    assert report["new_ratings"] == 14 and report["enough"] is False
+    assert report["sentence"] == "14 new ratings so far, 50 needed"
+    assert report["quarantined"] == {Reason.ABUSE: 1, Reason.PHOTO_BROKEN: 1}
+    used, tested = report["used"]["photos"], report["used"]["held_out_photos"]
+    assert used + tested == 12 and used and tested
+
+    # Erased after the feedback was collected: training does without it all the same.
+    gone = made.load("feedback_images")["sha256"].iloc[0]
+    (caption,) = (f"c{n}" for n in range(12) if hashlib.sha256(toys.png(100 + n)).hexdigest() == gone)
+    made = run("caching")
+    service.store.erase(caption, owner=None).result(10)
+    made = run("training", "evaluation", "registration")
+
+    looked_at = set(made.load("retraining_features").manifest.photos)
+    assert erased not in looked_at and corrupt not in looked_at
+    taught = made.load("retraining_images")
+    assert gone not in set(taught["sha256"])
+    assert not set(taught["image_id"]) & set(made.load("feedback_held_out")["image_ids"])
+    captioner = made.load("retraining_captioner")
+    assert "zebra" in captioner.tokenizer.words
+    assert captioner.encoder.fingerprint == made.load("feedback_champion").encoder.fingerprint
+
+    gate = made.load("retraining_gate")
+    assert gate["fresh"]["photos"] == tested and not gate["fresh"]["decides"]
+    assert set(made.load("retraining_evaluation")["models"]) >= {"candidate", "champion"}
+    registered = made.load("retraining_registered_version")
+    assert registered["version"] == 2 and registered["passed"] and registered["reason"]
+    assert registry.version(2).aliases == ("challenger",) and registry.version(1).is_champion
+    assert registry.version(2).lineage["parent_version"] == "1"
+
+    # What the new version has learnt from is not new any more.
+    assert run("feedback").load("feedback_report")["sentence"].startswith("0 new ratings since version 2")
+
+    # Somebody promotes another version while a run is under way.
+    make_captioner("show_and_tell").save(tmp_path / "other")
+    registry.promote(registry.register(tmp_path / "other").version)
+    made["feedback_champion_version"] = MemoryDataset({"version": 1})
+    with pytest.raises(RegistryError, match="taught on version 1, but the champion is now version 3"):
+        run("registration")
+
+
+def test_an_empty_window_is_told_and_taught_from_by_nobody(run):
+    made = run("feedback")
+    assert made.load("feedback_report")["sentence"] == "0 new ratings so far, 50 needed"
+    run("caching")
+    with pytest.raises(CorpusError, match="holds no correction and no approved caption"):
+        run("training")
