@@ -73,7 +73,7 @@ loop-demo: install  ## the whole loop with simulated people: rate, correct, retr
 	$(BIN)/python -m benchmarks.loop --ceiling 10 --figure docs/images/learning-curve.png
 
 .PHONY: test
-test: unit e2e  ## all tests: the library, the pipelines, the page, real processes
+test: unit  ## the tests of the library, the pipelines and the page; `make e2e` for those with real processes
 
 # One thread for each worker: what the tests compute is small, and two pools of threads on the same cores fight.
 .PHONY: unit
