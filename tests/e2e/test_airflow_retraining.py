@@ -1,0 +1,181 @@
+"""The loop in a real Airflow, before a real service: from people's ratings to a version that is served.
+
+One champion, one service and one Airflow for all of it; the tests build on one another in their order.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from airflow_process import AirflowProcess
+from playwright.sync_api import Browser, Page
+from service_process import ServiceProcess, photo
+from small_project import ROOT, SmallProject
+
+from captionloop.client import CaptionClient
+from captionloop.corpus.scenes import SceneParameters, draw_scenes
+
+pytest_plugins = ["web_page_fixtures"]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]
+DAG = "retraining"
+RATERS, EACH = 6, 5
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> SmallProject:
+    if not (ROOT / ".venv-airflow/bin/airflow").exists():
+        pytest.skip("Airflow's environment is not installed (make install-airflow)")
+    made = SmallProject(tmp_path_factory.mktemp("loop") / "project")
+    made.crown()
+    return made
+
+
+@pytest.fixture(scope="module")
+def loop_service(project: SmallProject) -> Iterator[ServiceProcess]:
+    state = str(project.folder / "data/service")
+    registry = f"sqlite:///{project.folder / 'mlflow.db'}"
+    running = ServiceProcess(
+        project.folder / "data/serving", CAPTIONLOOP_STATE=state, CAPTIONLOOP_REGISTRY=registry
+    )
+    try:
+        yield running.wait_until_ready()
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="module")
+def airflow(
+    project: SmallProject, loop_service: ServiceProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AirflowProcess]:
+    home = tmp_path_factory.mktemp("airflow") / "home"
+    running = AirflowProcess(home, project.folder, CAPTIONLOOP_URL=loop_service.url)
+    try:
+        yield running.wait_until_ready()
+    finally:
+        running.stop()
+
+
+def rate(service: ServiceProcess, seed: int) -> None:
+    """People send scenes of another world, and say what is on them."""
+    parameters = SceneParameters(domain="shifted", train=RATERS * EACH, val=0, test=0, seed=seed)
+    scenes = draw_scenes(parameters)
+    for _ in range(RATERS):
+        with CaptionClient(service.url) as person:
+            for _ in range(EACH):
+                scene = next(scenes)
+                made = person.caption(scene.photo)
+                person.rate(made.caption_id, 2, correction=scene.captions[0])
+
+
+def served(service: ServiceProcess) -> int:
+    with CaptionClient(service.url) as anybody:
+        return int(anybody.caption(photo()).model.version)
+
+
+def log_in(page: Page, airflow: AirflowProcess) -> None:
+    page.set_default_timeout(120_000)
+    page.goto(f"{airflow.url}/")
+    page.get_by_label("Username").fill("admin")
+    page.get_by_label("Password").fill(airflow.password())
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url(f"{airflow.url}/")
+
+
+def fill_form(page: Page, values: dict[str, str]) -> None:
+    """The trigger's form, each field found by its label."""
+    form = page.get_by_role("dialog")
+    for label, value in values.items():
+        near = f"xpath=.//*[normalize-space(text())='{label}']/ancestor::*[.//input][1]//input"
+        field = form.locator(near).first
+        field.fill(value)
+        field.press("Tab")
+
+
+def kill_kedro(pipeline: str, seconds: float = 600) -> None:
+    """SIGKILL to the first `kedro run` of this pipeline that is seen."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for process in psutil.process_iter(["cmdline"]):
+            line = process.info["cmdline"] or []
+            if pipeline in line and line[0].endswith(("python", "kedro")):
+                time.sleep(3)
+                os.kill(process.pid, signal.SIGKILL)
+                return
+        time.sleep(0.2)
+    raise AssertionError(f"{pipeline} was not run")
+
+
+def test_too_few_ratings_are_a_reason_to_skip_and_two_triggers_take_turns(
+    project: SmallProject, airflow: AirflowProcess
+) -> None:
+    rate_none = [airflow.trigger(DAG, least_ratings=31) for _ in range(2)]
+    airflow.switch_on(DAG)
+    for run_id in rate_none:
+        states = airflow.wait_for(DAG, run_id)
+        assert (states["feedback"], states["enough"], states["training"]) == ("success", "skipped", "skipped")
+        assert states["close"] == "success" and states["rollback"] == "skipped"
+        note = airflow.run(DAG, run_id)["note"]
+        assert "0 new ratings" in note and "31 needed" in note
+    first, second = (airflow.run(DAG, run_id) for run_id in rate_none)
+    assert second["start_date"] >= first["end_date"], "one run at a time"
+    assert project.champion == 1
+
+
+def test_the_form_in_a_browser_makes_a_new_version_that_is_served_though_training_was_killed(
+    project: SmallProject, airflow: AirflowProcess, loop_service: ServiceProcess, chromium: Browser,
+    screenshots: Path,
+) -> None:  # fmt: skip
+    rate(loop_service, seed=1)
+    page = chromium.new_page(viewport={"width": 1300, "height": 1250})
+    log_in(page, airflow)
+    page.goto(f"{airflow.url}/dags/{DAG}")
+    page.get_by_role("button", name="Trigger").first.click()
+    page.get_by_role("dialog").get_by_text("Least number of new ratings").wait_for()
+    fill_form(
+        page,
+        {"Least number of new ratings": "10", "Epochs": "1", "Shards": "2", "Watch for (seconds)": "5"},
+    )
+    page.screenshot(path=screenshots / "airflow-form.png")
+    before = {run["dag_run_id"] for run in airflow.runs(DAG)}
+    page.get_by_role("dialog").get_by_role("button", name="Trigger").last.click()
+    airflow._until(lambda: len(airflow.runs(DAG)) > len(before), 120, "the form triggered nothing")
+    (run_id,) = {run["dag_run_id"] for run in airflow.runs(DAG)} - before
+
+    kill_kedro("retraining_training")
+    states = airflow.wait_for(DAG, run_id)
+    run = airflow.run(DAG, run_id)
+    page.goto(f"{airflow.url}/dags/{DAG}/runs/{run_id}")
+    page.get_by_text("registration").first.wait_for()
+    page.wait_for_timeout(2000)
+    page.screenshot(path=screenshots / "airflow-grid.png")
+    page.close()
+
+    assert run["state"] == "success", (states, run["note"])
+    assert run["conf"]["least_ratings"] == 10 and run["conf"]["epochs"] == 1
+    assert {states[f"caching[{shard}]"] for shard in (0, 1)} == {"success"}
+    assert {state for name, state in states.items() if name != "rollback"} == {"success"}
+    assert project.champion == 2 == served(loop_service)
+    assert "Version 2 is served" in run["note"] and "MLflow run" in run["note"]
+
+
+def test_a_bundle_damaged_between_gate_and_deployment_is_not_served(
+    project: SmallProject, airflow: AirflowProcess, loop_service: ServiceProcess
+) -> None:
+    rate(loop_service, seed=2)
+    run_id = airflow.trigger(DAG, least_ratings=10, epochs=1, shards=1, verify_seconds=0, approval=True)
+    airflow.wait_for_task(DAG, run_id, "approval", "awaiting_input")
+    version = project.registry.challenger()
+    assert version is not None and version.version == 3
+    weights = Path(version.source.removeprefix("file://")) / "model.safetensors"
+    # `package` has its own copy checked as well: it is the first to notice.
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    airflow.answer(DAG, run_id, "approval", "Approve")
+    states = airflow.wait_for(DAG, run_id)
+    assert airflow.run(DAG, run_id)["state"] == "failed"
+    assert "failed" in {states["package"], states["deploy"]} and states["close"] == "failed"
+    assert states["verify"] == "upstream_failed"
+    assert project.champion == 2 == served(loop_service)
