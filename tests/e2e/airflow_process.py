@@ -91,7 +91,11 @@ class AirflowProcess:
         self._until(reached, seconds, f"{task} did not get {state}")
 
     def answer(self, dag: str, run_id: str, task: str, option: str) -> None:
-        """What a person answers under Required Actions."""
+        """What a person answers under Required Actions, and not within the same second.
+
+        Airflow 3.3.2 kills a task whose answer comes while its process is still ending, and asks again.
+        """
+        time.sleep(10)
         path = f"/dags/{dag}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task}/-1/hitlDetails"
         self.call("PATCH", path, {"chosen_options": [option], "params_input": {}})
 

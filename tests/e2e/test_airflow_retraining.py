@@ -150,7 +150,7 @@ def test_the_form_in_a_browser_makes_a_new_version_that_is_served_though_trainin
     run = airflow.run(DAG, run_id)
     page.goto(f"{airflow.url}/dags/{DAG}/runs/{run_id}")
     page.get_by_text("registration").first.wait_for()
-    page.wait_for_timeout(2000)
+    page.wait_for_timeout(5000)
     page.screenshot(path=screenshots / "airflow-grid.png")
     page.close()
 
