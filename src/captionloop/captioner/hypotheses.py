@@ -12,7 +12,7 @@ from captionloop.captioner.options import DecodingOptions
 from captionloop.language.tokenizer import CaptionTokenizer
 
 EOS: Final = CaptionTokenizer.EOS
-_NEVER_SAID: Final = [CaptionTokenizer.PAD, CaptionTokenizer.BOS, CaptionTokenizer.UNK]
+NEVER_SAID: Final = [CaptionTokenizer.PAD, CaptionTokenizer.BOS, CaptionTokenizer.UNK]
 FLOOR: Final = -1e4  # stands for log-probabilities that are no number, or minus infinity
 DISCOURAGED: Final = -1e6  # added to what may be said only when nothing else is left
 
@@ -49,7 +49,7 @@ def permitted(log_probs: Tensor, said: Tensor, options: DecodingOptions) -> Tens
     what would repeat an n-gram only when nothing else is left. Changes `log_probs` in place and returns it.
     """
     length = said.shape[1]
-    log_probs[:, _NEVER_SAID] = -torch.inf
+    log_probs[:, NEVER_SAID] = -torch.inf
     if length < options.min_length:
         log_probs[:, EOS] = -torch.inf
     if length >= options.max_length:

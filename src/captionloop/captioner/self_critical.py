@@ -4,7 +4,9 @@ Captions are drawn from the decoder, each is worth its CIDEr-D less a baseline, 
 towards those that are worth more than nothing (REINFORCE; equations 5 and 6). The end token is part of what
 is scored, in samples and references alike: without it CIDEr rewards captions that stop in mid-sentence (arXiv
 2305.12254). Captions are drawn word by word without gradients; the gradient comes from one pass of teacher
-forcing over what was drawn.
+forcing over what was drawn. Both must be of the same policy, without dropout and without the words that are
+never said: a way out that is never drawn is never punished, and all probability goes there in the end
+(Flickr8k, with the unknown word left in: validation loss 2.8 before, 39 after two epochs).
 """
 
 from functools import cached_property
@@ -17,13 +19,11 @@ from torch.nn import functional
 from captionloop.captioner.decoders.base import Decoder
 from captionloop.captioner.decoders.packing import PackedCaptions
 from captionloop.captioner.decoding import DecodingOptions, greedy, sample
+from captionloop.captioner.hypotheses import EOS, NEVER_SAID
 from captionloop.captioner.parameters import SelfCriticalParameters
 from captionloop.captioner.photos import Batch
 from captionloop.captioner.teaching import Keeper, Material, Teaching, caption_loss
-from captionloop.language.tokenizer import CaptionTokenizer
 from captionloop.scoring.cider import CiderD
-
-EOS = CaptionTokenizer.EOS
 
 
 class TeachingByReward(Teaching):
@@ -51,12 +51,15 @@ class TeachingByReward(Teaching):
 
     def loss(self, batch: Batch) -> Tensor:
         """Minus the advantage-weighted log-probability of the captions drawn, per token."""
+        self.decoder.eval()
         drawn, advantage = self._draw(batch)
         image = np.repeat(np.arange(len(batch.photos)), self.reward.samples).tolist()
         captions = PackedCaptions.pack(drawn, image, advantage, images=len(batch.photos)).to(self.device)
         logits = self.decoder(batch.features, captions).logits
-        surprise = functional.cross_entropy(logits.float(), captions.targets, reduction="none")
+        likely = _as_drawn(logits, captions)
+        surprise = functional.cross_entropy(likely, captions.targets, reduction="none")
         loss = (surprise * captions.weight[captions.row]).sum() / len(surprise)
+        self.decoder.train()
         if self.reward.cross_entropy:
             taught = self.decoder(batch.features, batch.captions).logits
             loss = loss + self.reward.cross_entropy * caption_loss(taught, batch.captions, 0.0)
@@ -66,25 +69,29 @@ class TeachingByReward(Teaching):
         """Captions drawn for the photos of a batch, photo after photo, and how much each is better than
         expected.
         """
-        self.decoder.eval()  # what is drawn is what the captioner would say
-        try:
-            seed = int(torch.randint(2**31, ()))
-            generator = torch.Generator(self.device).manual_seed(seed)
-            each = self.reward.samples
-            found = sample(self.decoder, batch.features, self.samples, each=each, generator=generator)
-            drawn = [hypothesis.tokens for of_image in found for hypothesis in of_image]
-            rewards = self._rewards(batch, drawn, each).reshape(-1, each)
-            if self.reward.baseline == "mean" and each > 1:
-                baseline = (rewards.sum(1, keepdims=True) - rewards) / (each - 1)
-            else:
-                options = self.samples.model_copy(update={"method": "beam", "beam_width": 1})
-                likeliest = [one[0].tokens for one in greedy(self.decoder, batch.features, options)]
-                baseline = self._rewards(batch, likeliest, 1).reshape(-1, 1)
-        finally:
-            self.decoder.train()
-            torch.clear_autocast_cache()  # weights cast without gradients must not serve the pass with them
+        seed = int(torch.randint(2**31, ()))
+        generator = torch.Generator(self.device).manual_seed(seed)
+        each = self.reward.samples
+        found = sample(self.decoder, batch.features, self.samples, each=each, generator=generator)
+        drawn = [hypothesis.tokens for of_image in found for hypothesis in of_image]
+        rewards = self._rewards(batch, drawn, each).reshape(-1, each)
+        if self.reward.baseline == "mean" and each > 1:
+            baseline = (rewards.sum(1, keepdims=True) - rewards) / (each - 1)
+        else:
+            options = self.samples.model_copy(update={"method": "beam", "beam_width": 1})
+            likeliest = [one[0].tokens for one in greedy(self.decoder, batch.features, options)]
+            baseline = self._rewards(batch, likeliest, 1).reshape(-1, 1)
+        torch.clear_autocast_cache()  # weights cast without gradients must not serve the pass with them
         return drawn, (rewards - baseline).ravel().tolist()
 
     def _rewards(self, batch: Batch, captions: list[tuple[int, ...]], each: int) -> np.ndarray:
         image_ids = [self.material.train.image_ids[photo] for photo in batch.photos for _ in range(each)]
         return self.cider.rewards(image_ids, [[*tokens, EOS] for tokens in captions])
+
+
+def _as_drawn(logits: Tensor, captions: PackedCaptions) -> Tensor:
+    """Logits `[M, V]` without what drawing never says: special tokens, and an end before the first word."""
+    likely = logits.float().clone()
+    likely[:, NEVER_SAID] = -torch.inf
+    likely[: captions.batch_sizes[0], EOS] = -torch.inf
+    return likely

@@ -3,8 +3,11 @@ import pytest
 import torch
 from corpus_for_tests import draw_corpus, small_training
 
+from captionloop.captioner import self_critical
 from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.decoders.packing import PackedCaptions
+from captionloop.captioner.decoding import DecodingOptions
+from captionloop.captioner.hypotheses import permitted
 from captionloop.captioner.judge import Judge
 from captionloop.captioner.parameters import SelfCriticalParameters
 from captionloop.captioner.photos import CaptionedPhotos, plan_epoch
@@ -190,8 +193,40 @@ def test_samples_that_earn_what_was_expected_teach_nothing(trained, corpus, base
     monkeypatch.undo()
     drawn, advantage = teaching._draw(batch)
     assert len(drawn) == len(advantage) == 12
+    modes = modes_of(trained.decoder, monkeypatch)
+    teaching.loss(batch)
+    assert modes and not any(modes)  # the policy that is differentiated is the one that was drawn from
+    assert trained.decoder.training
     if baseline == "mean":
         assert sum(advantage) == pytest.approx(0, abs=1e-4)
+
+
+def modes_of(decoder, monkeypatch):
+    """Whether dropout was on in each step and pass of the decoder from now on."""
+    modes = []
+    for name in ("forward", "step"):
+        monkeypatch.setattr(decoder, name, _noting(getattr(decoder, name), decoder, modes))
+    return modes
+
+
+def _noting(call, decoder, modes):
+    def noted(*inputs):
+        modes.append(decoder.training)
+        return call(*inputs)
+
+    return noted
+
+
+def test_teaching_by_reward_differentiates_the_probabilities_that_captions_are_drawn_with():
+    captions = PackedCaptions.pack([[4, 5], [6]], [0, 0])
+    logits = torch.randn(5, 9)
+    log_probs = self_critical._as_drawn(logits, captions).log_softmax(-1)
+    said = torch.tensor([[], []], dtype=torch.int64)
+    options = DecodingOptions(method="sample")
+    drawn = permitted(logits[:2].clone(), said, options).log_softmax(-1)
+    torch.testing.assert_close(log_probs[:2], drawn)
+    later = permitted(logits[2:].clone(), torch.full((3, 1), 4), options).log_softmax(-1)
+    torch.testing.assert_close(log_probs[2:], later)
 
 
 def test_the_end_token_is_part_of_the_reward(trained, corpus):
