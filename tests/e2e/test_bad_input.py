@@ -1,8 +1,10 @@
 """What a user gets wrong costs one clear line and an exit code, seen through the real command."""
 
 import json
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -72,3 +74,31 @@ def test_weights_of_another_architecture(kedro: Run, corpus: Path, tmp_path: Pat
     torch.save(resnet18().state_dict(), tmp_path / "resnet18.pth")
     finished = kedro("encoder_adaptation", data=str(corpus), weights=str(tmp_path / "resnet18.pth"))
     assert_one_line(finished, "mobilenet_v2", "do not belong")
+
+
+def test_an_unknown_encoder(kedro: Run, corpus: Path) -> None:
+    finished = kedro("encoder_adaptation", data=str(corpus), **{"encoder.architecture": "resnet19"})
+    assert_one_line(finished, "resnet19", "resnet18")
+
+
+def test_what_is_wrong_with_photos_and_captions_is_counted_in_one_line(kedro: Run, corpus: Path) -> None:
+    document = json.loads((corpus / "dataset_flickr8k.json").read_text())
+    images = document["images"]
+    images[0]["sentences"] = []  # an image without captions
+    images.append({**images[3], "filename": "nowhere.png"})  # captions without an image
+    whole = (corpus / "images" / "photo1.png").read_bytes()
+    (corpus / "images" / "photo1.png").write_bytes(whole[: len(whole) // 2])
+    (corpus / "images" / "photo2.png").write_bytes(huge_png(40_000))
+    write_karpathy(corpus, document)
+    stop = {"data_validation.on_failure": "stop"}
+    assert_one_line(kedro("data_validation", data=str(corpus), weights="none", **stop), "quarantine")
+
+
+def huge_png(side: int) -> bytes:
+    """A PNG that says it is so large: a few bytes on disk, gigabytes in memory."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
