@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import time
@@ -12,10 +13,27 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import psutil
 from service_process import free_port
 from small_project import BIN, ROOT
 
 FINISHED = ("success", "failed")
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and all that descend from it."""
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def kill_all(processes: list[psutil.Process]) -> None:
+    """SIGKILL."""
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 class AirflowProcess:
@@ -31,7 +49,7 @@ class AirflowProcess:
         home.mkdir(parents=True)
         self.home = home
         self.url = f"http://127.0.0.1:{(port := free_port())}"
-        self.log = home / "standalone.log"
+        self.log = home / "airflow.log"
         dropped = ("AIRFLOW", "CAPTIONLOOP_", "MLFLOW_")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
         environment = {
@@ -39,12 +57,18 @@ class AirflowProcess:
             "CAPTIONLOOP_PROJECT": str(project), "CAPTIONLOOP_RETRY_SECONDS": "1", "OMP_NUM_THREADS": "1",
             **settings,
         }  # fmt: skip
+        self._processes = self._start(environment)
+        self._http = httpx.Client(base_url=self.url, timeout=60)
+
+    def _start(self, environment: dict[str, str]) -> list[subprocess.Popen[bytes]]:
+        return [self._launch(environment, "standalone.sh")]
+
+    def _launch(self, environment: dict[str, str], script: str, *arguments: str) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [ROOT / "deploy/airflow/standalone.sh"], env=environment, stdout=log, stderr=log,
+            return subprocess.Popen(
+                [ROOT / "deploy/airflow" / script, *arguments], env=environment, stdout=log, stderr=log,
                 start_new_session=True,
             )  # fmt: skip
-        self._http = httpx.Client(base_url=self.url, timeout=60)
 
     def wait_until_ready(self, seconds: float = 300) -> "AirflowProcess":
         """Until it takes our login and has read our DAGs."""
@@ -81,6 +105,11 @@ class AirflowProcess:
             for task in found["task_instances"]
         }
 
+    def tries(self, dag: str, run_id: str, task: str) -> int:
+        """How often a task was begun."""
+        path = f"/dags/{dag}/dagRuns/{quote(run_id, safe='')}/taskInstances/{task}"
+        return int(self.call("GET", path)["try_number"])
+
     def wait_for(self, dag: str, run_id: str, seconds: float = 1500) -> dict[str, str | None]:
         """The tasks' states when the run has ended."""
         self._until(lambda: self.run(dag, run_id)["state"] in FINISHED, seconds, f"{run_id} did not end")
@@ -101,21 +130,19 @@ class AirflowProcess:
 
     def stop(self) -> None:
         self._http.close()
-        import psutil
-
-        with contextlib.suppress(psutil.NoSuchProcess):
-            family = psutil.Process(self._process.pid).children(recursive=True)
-            self._process.send_signal(signal.SIGTERM)
+        families = [family(process.pid) for process in self._processes]
+        for process in self._processes:
+            process.send_signal(signal.SIGTERM)
+        for process in self._processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(10)
-            for each in family:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    each.kill()
-        self._process.kill()
-        self._process.wait()
+                process.wait(10)
+        for each in families:
+            kill_all(each)
+        for process in self._processes:
+            process.wait()
 
     def _is_ready(self) -> bool:
-        assert self._process.poll() is None, self.log.read_text()[-4000:]
+        assert all(each.poll() is None for each in self._processes), self.log.read_text()[-4000:]
         try:
             login = {"username": "admin", "password": self.password()}
             token = self._http.post("/auth/token", json=login).json()["access_token"]
@@ -129,3 +156,47 @@ class AirflowProcess:
         while not reached():
             assert time.monotonic() < deadline, f"{complaint}:\n{self.log.read_text()[-3000:]}"
             time.sleep(1)
+
+
+class DistributedAirflow(AirflowProcess):
+    """The same with the Celery executor, its parts apart, and two workers."""
+
+    def __init__(self, home: Path, project: Path, *, database: str, broker: str, **settings: str) -> None:
+        super().__init__(
+            home, project,
+            AIRFLOW__CORE__EXECUTOR="CeleryExecutor",
+            AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=database.replace("postgresql:", "postgresql+psycopg2:"),
+            AIRFLOW__CELERY__RESULT_BACKEND=f"db+{database}",
+            AIRFLOW__CELERY__BROKER_URL=broker,
+            AIRFLOW__API_AUTH__JWT_SECRET=secrets.token_urlsafe(48),
+            AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT="30",
+            AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC="5",
+            **settings,
+        )  # fmt: skip
+
+    def _start(self, environment: dict[str, str]) -> list[subprocess.Popen[bytes]]:
+        assert self._launch(environment, "process.sh", "db", "migrate").wait() == 0, self.log.read_text()[
+            -3000:
+        ]
+        parts = [["api-server"], ["scheduler"], ["dag-processor"], ["triggerer"]]
+        parts += [
+            [
+                "celery",
+                "worker",
+                "--concurrency",
+                "1",
+                "--celery-hostname",
+                f"{name}@here",
+                "--skip-serve-logs",
+            ]
+            for name in ("first", "second")
+        ]
+        return [self._launch(environment, "process.sh", *part) for part in parts]
+
+    def kill_worker_of(self, task: psutil.Process) -> None:
+        """As if its machine had failed: the worker that runs this process, and all its children."""
+        ancestors = {parent.pid for parent in task.parents()}
+        (worker,) = [process for process in self._processes if process.pid in ancestors]
+        self._processes.remove(worker)
+        kill_all(family(worker.pid))
+        worker.wait()

@@ -3,26 +3,23 @@
 One champion, one service and one Airflow for all of it; the tests build on one another in their order.
 """
 
-import os
-import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from airflow_process import AirflowProcess
+from loop_traffic import rate, running_kedro
 from playwright.sync_api import Browser, Page
 from service_process import ServiceProcess, photo
 from small_project import ROOT, SmallProject
 
 from captionloop.client import CaptionClient
-from captionloop.corpus.scenes import SceneParameters, draw_scenes
 
 pytest_plugins = ["web_page_fixtures"]
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]
 DAG = "retraining"
-RATERS, EACH = 6, 5
+STEPS = ("feedback", "caching", "training", "evaluation", "registration")
+PIPELINES = {step: f"retraining_{step}" for step in STEPS if step != "feedback"}
 
 
 @pytest.fixture(scope="module")
@@ -59,18 +56,6 @@ def airflow(
         running.stop()
 
 
-def rate(service: ServiceProcess, seed: int) -> None:
-    """People send scenes of another world, and say what is on them."""
-    parameters = SceneParameters(domain="shifted", train=RATERS * EACH, val=0, test=0, seed=seed)
-    scenes = draw_scenes(parameters)
-    for _ in range(RATERS):
-        with CaptionClient(service.url) as person:
-            for _ in range(EACH):
-                scene = next(scenes)
-                made = person.caption(scene.photo)
-                person.rate(made.caption_id, 2, correction=scene.captions[0])
-
-
 def served(service: ServiceProcess) -> int:
     with CaptionClient(service.url) as anybody:
         return int(anybody.caption(photo()).model.version)
@@ -95,20 +80,6 @@ def fill_form(page: Page, values: dict[str, str]) -> None:
         field.press("Tab")
 
 
-def kill_kedro(pipeline: str, seconds: float = 600) -> None:
-    """SIGKILL to the first `kedro run` of this pipeline that is seen."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        for process in psutil.process_iter(["cmdline"]):
-            line = process.info["cmdline"] or []
-            if pipeline in line and line[0].endswith(("python", "kedro")):
-                time.sleep(3)
-                os.kill(process.pid, signal.SIGKILL)
-                return
-        time.sleep(0.2)
-    raise AssertionError(f"{pipeline} was not run")
-
-
 def test_too_few_ratings_are_a_reason_to_skip_and_two_triggers_take_turns(
     project: SmallProject, airflow: AirflowProcess
 ) -> None:
@@ -125,7 +96,7 @@ def test_too_few_ratings_are_a_reason_to_skip_and_two_triggers_take_turns(
     assert project.champion == 1
 
 
-def test_the_form_in_a_browser_makes_a_new_version_that_is_served_though_training_was_killed(
+def test_the_form_in_a_browser_makes_a_new_version_that_is_served_though_every_step_was_killed_once(
     project: SmallProject, airflow: AirflowProcess, loop_service: ServiceProcess, chromium: Browser,
     screenshots: Path,
 ) -> None:  # fmt: skip
@@ -145,7 +116,8 @@ def test_the_form_in_a_browser_makes_a_new_version_that_is_served_though_trainin
     airflow._until(lambda: len(airflow.runs(DAG)) > len(before), 120, "the form triggered nothing")
     (run_id,) = {run["dag_run_id"] for run in airflow.runs(DAG)} - before
 
-    kill_kedro("retraining_training")
+    for step in STEPS:
+        running_kedro(PIPELINES.get(step, step)).kill()
     states = airflow.wait_for(DAG, run_id)
     run = airflow.run(DAG, run_id)
     page.goto(f"{airflow.url}/dags/{DAG}/runs/{run_id}")
@@ -158,6 +130,7 @@ def test_the_form_in_a_browser_makes_a_new_version_that_is_served_though_trainin
     assert run["conf"]["least_ratings"] == 10 and run["conf"]["epochs"] == 1
     assert {states[f"caching[{shard}]"] for shard in (0, 1)} == {"success"}
     assert {state for name, state in states.items() if name != "rollback"} == {"success"}
+    assert {airflow.tries(DAG, run_id, step) for step in STEPS if step != "caching"} == {2}
     assert project.champion == 2 == served(loop_service)
     assert "Version 2 is served" in run["note"] and "MLflow run" in run["note"]
 
@@ -179,3 +152,62 @@ def test_a_bundle_damaged_between_gate_and_deployment_is_not_served(
     assert "failed" in {states["package"], states["deploy"]} and states["close"] == "failed"
     assert states["verify"] == "upstream_failed"
     assert project.champion == 2 == served(loop_service)
+
+
+def test_while_the_ratings_are_away_nothing_is_trained_and_the_next_try_goes_on(
+    project: SmallProject, airflow: AirflowProcess, loop_service: ServiceProcess
+) -> None:
+    ratings = project.folder / "data/service/ratings.db"
+    away = ratings.with_name("away.db")
+    ratings.rename(away)
+    try:
+        run_id = airflow.trigger(DAG, least_ratings=1000)
+        airflow.wait_for_task(DAG, run_id, "feedback", "up_for_retry")
+    finally:
+        away.rename(ratings)
+    states = airflow.wait_for(DAG, run_id)
+    assert (states["feedback"], states["enough"]) == ("success", "skipped")
+    assert airflow.tries(DAG, run_id, "feedback") == 2
+    assert project.champion == 2 == served(loop_service)
+
+
+def test_enough_ratings_start_a_run_by_themselves(
+    project: SmallProject, airflow: AirflowProcess, loop_service: ServiceProcess
+) -> None:
+    rate(loop_service, seed=4)
+    known = {run["dag_run_id"] for run in airflow.runs(DAG)}
+    airflow.wait_for("ratings", airflow.trigger("ratings", least_ratings=1))
+
+    def begun() -> list[str]:
+        return [run["dag_run_id"] for run in airflow.runs(DAG) if run["dag_run_id"] not in known]
+
+    airflow._until(lambda: bool(begun()), 120, "no run was started")
+    (run_id,) = begun()
+    states = airflow.wait_for(DAG, run_id)
+    run = airflow.run(DAG, run_id)
+    assert run["run_type"] == "asset_triggered" and run["logical_date"] is None
+    assert states["enough"] == "skipped" and "50 needed" in run["note"], "fewer than a run wants by default"
+    assert project.champion == 2
+
+
+def test_a_version_that_the_service_does_not_take_over_is_rolled_back(
+    project: SmallProject, airflow: AirflowProcess, loop_service: ServiceProcess
+) -> None:
+    rate(loop_service, seed=3)
+    run_id = airflow.trigger(DAG, least_ratings=10, epochs=1, shards=1, verify_seconds=0, approval=True)
+    airflow.wait_for_task(DAG, run_id, "approval", "awaiting_input")
+    loop_service.kill()
+    airflow.answer(DAG, run_id, "approval", "Approve")
+    states = airflow.wait_for(DAG, run_id)
+    assert (states["deploy"], states["verify"], states["rollback"]) == ("success", "failed", "success")
+    run = airflow.run(DAG, run_id)
+    assert run["state"] == "failed" and "the version before is served again" in run["note"]
+    assert project.champion == 2
+
+
+def test_the_morning_report_says_what_has_drifted(airflow: AirflowProcess) -> None:
+    run_id = airflow.trigger("monitoring")
+    airflow.switch_on("monitoring")
+    states = airflow.wait_for("monitoring", run_id)
+    assert (states["drift"], states["judge"]) == ("success", "skipped"), "drift or not, nobody asked for more"
+    assert "Report: `" in airflow.run("monitoring", run_id)["note"]

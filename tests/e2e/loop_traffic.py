@@ -1,0 +1,36 @@
+"""What the tests of the loop do from outside: people who rate, and a look at the step that is running."""
+
+import time
+
+import psutil
+from service_process import ServiceProcess
+
+from captionloop.client import CaptionClient
+from captionloop.corpus.scenes import SceneParameters, draw_scenes
+
+RATERS, EACH = 6, 5
+
+
+def rate(service: ServiceProcess, seed: int) -> None:
+    """People send scenes of another world, and say what is on them."""
+    parameters = SceneParameters(domain="shifted", train=RATERS * EACH, val=0, test=0, seed=seed)
+    scenes = draw_scenes(parameters)
+    for _ in range(RATERS):
+        with CaptionClient(service.url) as person:
+            for _ in range(EACH):
+                scene = next(scenes)
+                made = person.caption(scene.photo)
+                person.rate(made.caption_id, 2, correction=scene.captions[0])
+
+
+def running_kedro(pipeline: str, seconds: float = 600) -> psutil.Process:
+    """The first `kedro run` of this pipeline that is seen, some seconds into it."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for process in psutil.process_iter(["cmdline"]):
+            line = process.info["cmdline"] or []
+            if pipeline in line and line[0].endswith(("python", "kedro")):
+                time.sleep(3)
+                return process
+        time.sleep(0.2)
+    raise AssertionError(f"{pipeline} was not run")
