@@ -1,6 +1,6 @@
 """Feature stores side by side: random reads, writing, what a kill and a flipped bit leave, and code to own.
 
-python -m benchmarks.stores                                # 4,000 grids of 49 x 1280, some minutes
+python -m benchmarks.stores                                # 2,000 grids of 49 x 1280, some minutes
 python -m benchmarks.stores --grids 600 --kills 2          # a moment
 
 Every store keeps float16 grids by key, uncompressed (features do not compress), and is to have on the disk
@@ -289,9 +289,9 @@ def flipped(name: str, folder: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--grids", type=int, default=4000)
+    parser.add_argument("--grids", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--kills", type=int, default=10, help="of each store's writer, at random moments")
+    parser.add_argument("--kills", type=int, default=3, help="of each store's writer, at random moments")
     parser.add_argument(
         "--write", nargs=4, metavar=("STORE", "FOLDER", "FROM", "TO"), help="only write: the process to kill"
     )

@@ -8,10 +8,12 @@ that came later.
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
+from pydantic import ValidationError
 
 from captionloop.serving.upstream import persistently
 from captionloop.serving.wire import ModelDescription, Outcome, PreparedImage
@@ -49,25 +51,27 @@ class RemoteModelServers:
         body = {"image": image.model_dump(mode="json")}
 
         async def attempt() -> Outcome:
-            outcome = Outcome.model_validate(await self._post("caption", body))
-            if not outcome.model_name:
-                raise TurnedAwayError(outcome.error or "no model is loaded")
-            return outcome
+            status, answer = await self._post("caption", body)
+            if status != HTTPStatus.OK:
+                raise TurnedAwayError(f"model server answered {status}")
+            return Outcome.model_validate_json(answer)
 
         return await persistently(attempt)
 
     async def describe(self) -> ModelDescription:
-        """What the server that answers is serving."""
-        return ModelDescription.model_validate(await self._post("describe", {}))
+        """What the server that answers is serving; behind a balancer, one that is ready if there is one."""
+        status, answer = await self._post("describe", {})
+        try:
+            return ModelDescription.model_validate_json(answer)
+        except ValidationError as error:
+            raise TurnedAwayError(f"model server answered {status}") from error
 
-    async def _post(self, route: str, body: dict[str, Any]) -> Any:
+    async def _post(self, route: str, body: dict[str, Any]) -> tuple[int, bytes]:
         async with (
             self._session() as session,
             session.post(f"{self._url}/{route}", json=body) as answer,
         ):
-            if answer.status != 200:
-                raise TurnedAwayError(f"model server answered {answer.status}")
-            return await answer.json()
+            return answer.status, await answer.read()
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[ClientSession]:

@@ -9,6 +9,7 @@ Settings are read when this module is imported, for BentoML wants to know of wor
 """
 
 import os
+from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
@@ -73,19 +74,25 @@ class ModelServer:
         return self._engine.served is not None and not self._stopping
 
     @bentoml.api  # type: ignore[untyped-decorator]
-    async def caption(self, image: PreparedImage) -> Outcome:
-        """The image's outcome, captioned together with whatever else is waiting."""
+    async def caption(self, image: PreparedImage, ctx: bentoml.Context) -> Outcome:
+        """The image's outcome, captioned together with whatever else is waiting; 503 without a model."""
         try:
             with metrics.QUEUE.track_inprogress():
-                return await self._batcher.submit(image)
+                outcome = await self._batcher.submit(image)
         except BatcherFullError as error:
             raise bentoml.exceptions.ServiceUnavailable(str(error)) from error
+        if not outcome.model_name:
+            ctx.response.status_code = HTTPStatus.SERVICE_UNAVAILABLE  # a balancer asks the next server
+        return outcome
 
     @bentoml.api  # type: ignore[untyped-decorator]
-    async def describe(self) -> ModelDescription:
-        """What is being served."""
+    async def describe(self, ctx: bentoml.Context) -> ModelDescription:
+        """What is being served; 503 where nothing is."""
         self._asked = monotonic()
-        return self._engine.describe()
+        description = self._engine.describe()
+        if not description.ready:
+            ctx.response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+        return description
 
     def _stop(self) -> None:
         self._stopping = True

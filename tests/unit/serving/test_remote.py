@@ -8,23 +8,25 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.client_exceptions import ClientError
+from pydantic import BaseModel
 
 from captionloop.serving.remote import RemoteModelServers, TurnedAwayError
 from captionloop.serving.wire import ModelDescription, Outcome, PreparedImage
 
 IMAGE = PreparedImage(size=2, pixels=bytes(range(244, 256)))
 SAID = Outcome(model_name="captioner", model_version="3", caption="a red square")
+READY = ModelDescription(ready=True, version="3")
 Handler = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
 
 
-def answer(outcome: Outcome) -> web.Response:
-    return web.json_response(outcome.model_dump(mode="json"))
+def answer(said: BaseModel, status: int = 200) -> web.Response:
+    return web.json_response(said.model_dump(mode="json"), status=status)
 
 
 @asynccontextmanager
-async def server(caption: Handler) -> AsyncIterator[str]:
+async def server(caption: Handler, description: ModelDescription = READY) -> AsyncIterator[str]:
     async def describe(_: web.Request) -> web.Response:
-        return web.json_response(ModelDescription(ready=True, version="3").model_dump(mode="json"))
+        return answer(description, status=200 if description.ready else 503)
 
     app = web.Application()
     app.add_routes([web.post("/caption", caption), web.post("/describe", describe)])
@@ -64,7 +66,9 @@ def test_a_server_that_breaks_off_or_has_no_model_yet_is_asked_again() -> None:
         if calls == 1:
             assert request.transport is not None
             request.transport.abort()
-        return answer(SAID if calls == 3 else Outcome(model_name="", model_version="", error="no model"))
+        if calls == 3:
+            return answer(SAID)
+        return answer(Outcome(model_name="", model_version="", error="no model"), status=503)
 
     async def story() -> None:
         async with server(caption) as url:
@@ -72,6 +76,19 @@ def test_a_server_that_breaks_off_or_has_no_model_yet_is_asked_again() -> None:
 
     asyncio.run(story())
     assert calls == 3
+
+
+def test_where_no_server_has_a_model_the_gateway_is_told_why() -> None:
+    waiting = ModelDescription(ready=False, reason="no model is registered yet")
+
+    async def caption(_: web.Request) -> web.Response:
+        raise web.HTTPServiceUnavailable
+
+    async def story() -> None:
+        async with server(caption, waiting) as url:
+            assert await RemoteModelServers(url).describe() == waiting
+
+    asyncio.run(story())
 
 
 def test_after_three_tries_the_gateway_is_told() -> None:
