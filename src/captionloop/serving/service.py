@@ -8,6 +8,7 @@ starts both. Where they run apart, `:ModelServer` is served on some machines, an
 Settings are read when this module is imported, for BentoML wants to know of workers and batches then.
 """
 
+import gc
 import os
 from http import HTTPStatus
 from time import monotonic
@@ -68,6 +69,7 @@ class ModelServer:
             regularly(lambda: show_retraining(source.last_registered))
         if settings.metrics_port and bentoml.server_context.worker_index == 1:
             metrics.serve_metrics(settings.metrics_port)
+        _settle()
 
     async def __is_ready__(self) -> bool:
         """For `/readyz`, which balancers ask where model servers run apart."""
@@ -101,6 +103,14 @@ class ModelServer:
     def _may_stop(self, seconds: float) -> bool:
         alone = monotonic() - self._asked > _GATEWAY_GONE_SECONDS
         return alone or seconds > settings.drain_seconds + settings.stop_seconds + 1
+
+
+def _settle() -> None:
+    """What is there when a process has started stays: the garbage collector need not look through it, more
+    than a hundred thousand objects, again and again while people wait.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 class _GatewayFirst:
@@ -152,6 +162,7 @@ class Gateway:
             lambda seconds: seconds >= settings.drain_seconds,
             force_after=settings.drain_seconds + settings.stop_seconds,
         ).install()
+        _settle()
 
 
 Gateway.add_asgi_middleware(_GatewayFirst)  # type: ignore[attr-defined]
