@@ -361,7 +361,8 @@ def _first(champion: Captioner, world: World) -> float:
 
 HEAD = (
     "| round | ratings | corrections used | approved | quarantined | abusive used | gate "
-    "| CIDEr shifted | CIDEr first | seconds |\n|---:|---:|---:|---:|---:|---:|---|---:|---:|---:|"
+    "| candidate: shifted | first | served then: shifted | seconds |\n"
+    "|---:|---:|---:|---:|---:|---:|---|---:|---:|---:|---:|"
 )
 
 
@@ -371,7 +372,7 @@ def line(one: Round) -> str:
     return (
         f"| {one.number} | {one.ratings} | {one.corrections} | {one.approved} | {one.quarantined} "
         f"| {one.abusive} | {gate} | {100 * one.candidate_shifted:.1f} "
-        f"| {100 * one.candidate_first:.1f} | {one.seconds:.0f} |"
+        f"| {100 * one.candidate_first:.1f} | {100 * one.shifted:.1f} | {one.seconds:.0f} |"
     )
 
 

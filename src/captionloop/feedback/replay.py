@@ -33,7 +33,7 @@ class RetrainingParameters(BaseModel):
     least_replay: int = Field(2200, ge=0)
     repeat: int = Field(5, ge=1)
     min_frequency: int = Field(2, ge=1)
-    epochs: int = Field(3, ge=1)
+    epochs: int = Field(8, ge=1)
     batch_size: int = Field(80, ge=1)
     learning_rate: float = Field(1.5e-3, gt=0)
     warmup: float = Field(0.1, ge=0, lt=1)
