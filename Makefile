@@ -75,11 +75,11 @@ loop-demo: install  ## the whole loop with simulated people: rate, correct, retr
 .PHONY: test
 test: unit kills  ## the quick tests, and those that kill what must survive; `make e2e` for all with real processes
 
-# What is never lost: features, a training, a registration, a rating; and one clear line for bad input.
-KILLS := feature_caching_survives_kill training_survives_kill registration_killed service_ratings_survive bad_input
+# What is never lost: features, a training, a rating.
+KILLS := feature_caching_survives_kill training_survives_kill service_ratings_survive
 
 .PHONY: kills
-kills: install  ## killed processes end as if they had not been; bad input through the real commands
+kills: install  ## killed processes end as if they had not been
 	$(BIN)/pytest -m e2e $(KILLS:%=tests/e2e/test_%.py)
 
 # One thread for each worker: what the tests compute is small, and two pools of threads on the same cores fight.
