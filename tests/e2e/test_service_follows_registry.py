@@ -1,8 +1,11 @@
 """The model server follows a real registry: MLflow on SQLite."""
 
+import time
 from pathlib import Path
 
+import httpx
 import pytest
+from service_process import SERVICE, ServiceProcess
 
 from captionloop.captioner.captioner import Captioner
 from captionloop.registry.model_registry import ModelRegistry
@@ -44,3 +47,29 @@ def test_a_registry_that_goes_away_leaves_the_model_in_place(
     source._registry = ModelRegistry("http://127.0.0.1:1")
     engine.refresh()
     assert engine.describe().ready
+
+
+@pytest.mark.parametrize(
+    ("what", "method", "path"),
+    [(SERVICE, "GET", "/readyz"), ("captionloop.serving.service:ModelServer", "POST", "/describe")],
+    ids=["gateway", "model server apart"],
+)
+def test_without_a_model_the_answer_is_503_and_says_why(
+    tmp_path: Path, what: str, method: str, path: str
+) -> None:
+    registry = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    running = ServiceProcess(tmp_path / "service", what, CAPTIONLOOP_REGISTRY=registry)
+    told = ""
+    deadline = time.monotonic() + 120
+    try:
+        while "no model is registered yet" not in told:
+            assert time.monotonic() < deadline, told
+            time.sleep(0.5)
+            try:
+                answer = httpx.request(method, running.url + path, timeout=5)
+            except httpx.HTTPError:
+                continue
+            told = answer.text
+            assert answer.status_code == 503, told
+    finally:
+        running.kill()

@@ -77,23 +77,23 @@ class ModelServer:
 
     @bentoml.api  # type: ignore[untyped-decorator]
     async def caption(self, image: PreparedImage, ctx: bentoml.Context) -> Outcome:
-        """The image's outcome, captioned together with whatever else is waiting; 503 without a model."""
+        """The image's outcome, captioned together with whatever else is waiting."""
         try:
             with metrics.QUEUE.track_inprogress():
                 outcome = await self._batcher.submit(image)
         except BatcherFullError as error:
             raise bentoml.exceptions.ServiceUnavailable(str(error)) from error
         if not outcome.model_name:
-            ctx.response.status_code = HTTPStatus.SERVICE_UNAVAILABLE  # a balancer asks the next server
+            _pass_on(ctx)
         return outcome
 
     @bentoml.api  # type: ignore[untyped-decorator]
     async def describe(self, ctx: bentoml.Context) -> ModelDescription:
-        """What is being served; 503 where nothing is."""
+        """What is being served, or why nothing is."""
         self._asked = monotonic()
         description = self._engine.describe()
         if not description.ready:
-            ctx.response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+            _pass_on(ctx)
         return description
 
     def _stop(self) -> None:
@@ -103,6 +103,15 @@ class ModelServer:
     def _may_stop(self, seconds: float) -> bool:
         alone = monotonic() - self._asked > _GATEWAY_GONE_SECONDS
         return alone or seconds > settings.drain_seconds + settings.stop_seconds + 1
+
+
+def _pass_on(ctx: bentoml.Context) -> None:
+    """503 where model servers run apart, so that a balancer asks the next one.
+
+    A gateway beside its only model server reads the answer itself: BentoML keeps an error's body from it.
+    """
+    if bentoml.server_context.service_type == "entry_service":
+        ctx.response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 def _settle() -> None:

@@ -14,7 +14,6 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 from aiohttp import ClientError
-from bentoml.exceptions import ServiceUnavailable
 
 from captionloop.serving.problems import IMAGE_UNREADABLE, MODEL_NOT_READY, Problem
 from captionloop.serving.wire import ModelDescription, Outcome, PreparedImage
@@ -54,10 +53,7 @@ class ModelServerProxy:
 
     async def describe(self) -> ModelDescription:
         """Asked every second: this is also the model server's sign that the gateway is still there."""
-        try:
-            return ModelDescription.model_validate(await self._remote.describe())
-        except ServiceUnavailable as error:  # its message is the body
-            return ModelDescription.model_validate_json(error.message)
+        return ModelDescription.model_validate(await self._remote.describe())
 
 
 def steady(proxy: Any) -> Any:
