@@ -12,8 +12,9 @@ export AIRFLOW__CORE__LOAD_EXAMPLES=False
 export AIRFLOW__CORE__PARALLELISM=${AIRFLOW__CORE__PARALLELISM:-4}
 export AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS=admin:admin,captionloop:user
 export AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE=$AIRFLOW_HOME/passwords.json
-export AIRFLOW__CORE__EXECUTION_API_SERVER_URL=http://127.0.0.1:$airflow_port/execution/
-export AIRFLOW__API__HOST=127.0.0.1 AIRFLOW__API__PORT=$airflow_port AIRFLOW__API__BASE_URL=http://127.0.0.1:$airflow_port
+export AIRFLOW__CORE__EXECUTION_API_SERVER_URL=${AIRFLOW__CORE__EXECUTION_API_SERVER_URL:-http://127.0.0.1:$airflow_port/execution/}
+export AIRFLOW__API__HOST=${AIRFLOW__API__HOST:-127.0.0.1} AIRFLOW__API__PORT=$airflow_port
+export AIRFLOW__API__BASE_URL=${AIRFLOW__API__BASE_URL:-http://127.0.0.1:$airflow_port}
 export AIRFLOW__API__WORKERS=1 AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES=1
 export AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False
 
@@ -28,4 +29,4 @@ fi
 airflow_password() { "$airflow_bin/python" -c 'import json, sys; print(json.load(open(sys.argv[1]))[sys.argv[2]])' "$AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE" "$1"; }
 
 # With this account the DAGs write notes on their runs (dags/notes.py).
-export AIRFLOW_CONN_CAPTIONLOOP_AIRFLOW="http://captionloop:$(airflow_password captionloop)@127.0.0.1:$airflow_port"
+export AIRFLOW_CONN_CAPTIONLOOP_AIRFLOW="${AIRFLOW_CONN_CAPTIONLOOP_AIRFLOW:-http://captionloop:$(airflow_password captionloop)@127.0.0.1:$airflow_port}"
