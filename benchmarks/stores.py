@@ -13,11 +13,13 @@ import os
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -199,15 +201,12 @@ def speed(folder: Path, count: int, rounds: int) -> dict[str, list[float]]:
     batches = [[key(draw.randrange(count)) for _ in range(BATCH)] for _ in range(max(4, count // BATCH // 4))]
     readers = {name: each.open(folder / name)[1] for name, each in STORES.items()}
 
-    def warm(read: Read) -> None:
+    def read_all(read: Read) -> None:
         for batch in batches:
             np.asarray(read(batch)).sum(dtype=np.float32)  # or a map would have read nothing
 
-    def cold(name: str) -> None:
-        warm(STORES[name].open(folder / name)[1])
-
     grids = BATCH * len(batches)
-    from_memory = interleaved({name: lambda read=read: warm(read) for name, read in readers.items()}, rounds)
+    from_memory = interleaved({name: partial(read_all, read) for name, read in readers.items()}, rounds)
     readers.clear()
     from_disk: dict[str, float] = {}
     for name in STORES:
@@ -215,9 +214,9 @@ def speed(folder: Path, count: int, rounds: int) -> dict[str, list[float]]:
         for _ in range(rounds):
             forget(folder / name)
             began = time.perf_counter()
-            cold(name)
+            read_all(STORES[name].open(folder / name)[1])
             seconds.append(time.perf_counter() - began)
-        from_disk[name] = sorted(seconds)[len(seconds) // 2]
+        from_disk[name] = statistics.median(seconds)
     return {name: [written[name], grids / from_memory[name], grids / from_disk[name]] for name in STORES}
 
 

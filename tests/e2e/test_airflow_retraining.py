@@ -61,6 +61,14 @@ def served(service: ServiceProcess) -> int:
         return int(anybody.caption(photo()).model.version)
 
 
+def ask_for_approval(airflow: AirflowProcess, service: ServiceProcess, seed: int) -> str:
+    """A run that has learnt from new ratings and waits for a person to approve its version."""
+    rate(service, seed=seed)
+    run_id = airflow.trigger(DAG, least_ratings=10, epochs=1, shards=1, verify_seconds=0, approval=True)
+    airflow.wait_for_task(DAG, run_id, "approval", "awaiting_input")
+    return run_id
+
+
 def log_in(page: Page, airflow: AirflowProcess) -> None:
     page.set_default_timeout(120_000)
     page.goto(f"{airflow.url}/")
@@ -138,9 +146,7 @@ def test_the_form_in_a_browser_makes_a_new_version_that_is_served_though_every_s
 def test_a_bundle_damaged_between_gate_and_deployment_is_not_served(
     project: SmallProject, airflow: AirflowProcess, loop_service: ServiceProcess
 ) -> None:
-    rate(loop_service, seed=2)
-    run_id = airflow.trigger(DAG, least_ratings=10, epochs=1, shards=1, verify_seconds=0, approval=True)
-    airflow.wait_for_task(DAG, run_id, "approval", "awaiting_input")
+    run_id = ask_for_approval(airflow, loop_service, seed=2)
     version = project.registry.challenger()
     assert version is not None and version.version == 3
     weights = Path(version.source.removeprefix("file://")) / "model.safetensors"
@@ -193,9 +199,7 @@ def test_enough_ratings_start_a_run_by_themselves(
 def test_a_version_that_the_service_does_not_take_over_is_rolled_back(
     project: SmallProject, airflow: AirflowProcess, loop_service: ServiceProcess
 ) -> None:
-    rate(loop_service, seed=3)
-    run_id = airflow.trigger(DAG, least_ratings=10, epochs=1, shards=1, verify_seconds=0, approval=True)
-    airflow.wait_for_task(DAG, run_id, "approval", "awaiting_input")
+    run_id = ask_for_approval(airflow, loop_service, seed=3)
     loop_service.kill()
     airflow.answer(DAG, run_id, "approval", "Approve")
     states = airflow.wait_for(DAG, run_id)
