@@ -21,7 +21,7 @@ $(VENV)/.installed: requirements/bootstrap.txt requirements/project.txt pyprojec
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the project's environment into $(VENV) (about 7 GB, once) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/project.txt
+	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/project.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -57,7 +57,7 @@ serve: install page  ## the service on this machine; trains the sample model fir
 	@test -x .venv-airflow/bin/python || $(PYTHON) -m venv .venv-airflow
 	@echo "Installing Airflow's environment into .venv-airflow (about 600 MB, once) ..."
 	@.venv-airflow/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
-	@.venv-airflow/bin/uv pip sync --quiet --python .venv-airflow/bin/python --require-hashes requirements/bootstrap.txt requirements/airflow.txt
+	@.venv-airflow/bin/uv pip sync --quiet --compile-bytecode --python .venv-airflow/bin/python --require-hashes requirements/bootstrap.txt requirements/airflow.txt
 	@touch $@
 
 .PHONY: install-airflow

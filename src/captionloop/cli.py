@@ -4,6 +4,7 @@ Commands live in `captionloop.commands`, each imported only when it is called, s
 is there at once. A new command is one more line in `COMMANDS`.
 """
 
+import os
 import sys
 from dataclasses import dataclass
 from importlib import import_module
@@ -97,6 +98,7 @@ def main() -> None:
 
     The pipelines that make the models are run with kedro: see kedro run --help.
     """
+    os.environ.setdefault("DO_NOT_TRACK", "1")  # MLflow would report to its makers
 
 
 # Kedro imports this module as the project's own command line, wants a group of this name in it, and merges

@@ -61,11 +61,12 @@ class EncoderSpec(BaseModel):
         check_architecture(self.architecture)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Encoder:
     """A network with its weights: normalised float `[B, 3, S, S]` in, grid `[B, regions, channels]` out.
 
     Build one with `Encoder.build` or `Encoder.load`. Regions are `rows * columns` places in reading order.
+    Encoders of one fingerprint are equal.
     """
 
     spec: EncoderSpec
@@ -73,6 +74,14 @@ class Encoder:
     rows: int
     columns: int
     channels: int
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both give the same numbers."""
+        return isinstance(other, Encoder) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        """Of the fingerprint."""
+        return hash(self.fingerprint)
 
     @property
     def regions(self) -> int:

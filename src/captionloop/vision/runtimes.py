@@ -7,9 +7,10 @@ gives float16 grids: normalisation is part of the compiled graph.
 import copy
 import importlib.util
 import os
+import sys
 import threading
 import warnings
-from functools import cache
+from functools import cache, lru_cache
 from queue import LifoQueue
 from typing import Any, Final, Literal, Protocol
 
@@ -93,7 +94,6 @@ class OpenVinoRuntime:
         self.workers = cores() if purpose == "throughput" else 1
         self._purpose = purpose
         self._encoder = encoder
-        self._graph: Any = None
         self._requests: dict[int, LifoQueue[Any]] = {}
         self._compiling = threading.Lock()
 
@@ -134,10 +134,7 @@ class OpenVinoRuntime:
             return self._requests[size]
 
     def _compile(self, size: int) -> Any:
-        import openvino
-
-        self._graph = self._graph or _graph(self._encoder)
-        graph = self._graph.clone()
+        graph = _graph(self._encoder).clone()
         graph.reshape([size, self._encoder.spec.input_size, self._encoder.spec.input_size, 3])
         config = {
             "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bfloat16" else "f32",
@@ -145,7 +142,7 @@ class OpenVinoRuntime:
             "NUM_STREAMS": self.workers,
             "INFERENCE_NUM_THREADS": cores(),
         }
-        return openvino.Core().compile_model(graph, "CPU", config)
+        return _openvino().Core().compile_model(graph, "CPU", config)
 
 
 class TorchRuntime:
@@ -185,18 +182,18 @@ class TorchRuntime:
         return result
 
 
+@lru_cache(maxsize=1)  # a champion and its successor mostly share their encoder
 def _graph(encoder: Encoder) -> Any:
     """The encoder as an OpenVINO model from uint8 `[B, S, S, 3]` to float16 `[B, R, C]`, of dynamic batch."""
-    import openvino
+    openvino = _openvino()
     import torch
-    from openvino.preprocess import PrePostProcessor
 
     size = encoder.spec.input_size
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # tracing is deprecated in PyTorch, and what OpenVINO converts from
         model = openvino.convert_model(encoder.module, example_input=torch.zeros(2, 3, size, size))
     model.reshape([-1, 3, size, size])
-    graph = PrePostProcessor(model)
+    graph = openvino.preprocess.PrePostProcessor(model)
     graph.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
     graph.input().model().set_layout(openvino.Layout("NCHW"))
     steps = graph.input().preprocess().convert_element_type(openvino.Type.f32)
@@ -211,10 +208,18 @@ def _openvino_is_there() -> bool:
 
 
 @cache
-def _cpu_capabilities() -> frozenset[str]:
+def _openvino() -> Any:
+    """The module, which would report each import and each conversion to Google Analytics if it could."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # what Python takes for missing
     import openvino
+    import openvino.preprocess
 
-    return frozenset(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    return openvino
+
+
+@cache
+def _cpu_capabilities() -> frozenset[str]:
+    return frozenset(_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
 def _best_device() -> str:

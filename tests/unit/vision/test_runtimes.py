@@ -1,5 +1,9 @@
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,3 +97,26 @@ def test_unknown_devices_and_engines_are_one_line(encoder: Encoder) -> None:
 def test_the_native_precision_is_one_that_the_runtime_computes_in() -> None:
     spec = EncoderSpec(architecture="resnet10", input_size=32, layer="layer1", precision=native_precision())
     assert make_runtime(Encoder.build(spec)).precision == spec.precision
+
+
+def test_what_encodes_reports_to_nobody(tmp_path: Path) -> None:
+    """OpenVINO tells Google Analytics of imports and conversions, and leaves a number in the home folder."""
+    program = (
+        "import numpy\n"
+        "from captionloop.vision.encoder import Encoder, EncoderSpec\n"
+        "from captionloop.vision.runtimes import make_runtime\n"
+        "encoder = Encoder.build(EncoderSpec(architecture='resnet10', input_size=32, layer='layer1'))\n"
+        "photo = numpy.zeros((1, 32, 32, 3), numpy.uint8)\n"
+        "make_runtime(encoder, device='cpu', engine='openvino').encode(photo)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], env=os.environ | {"HOME": str(tmp_path)}, check=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_encoders_of_one_fingerprint_are_converted_once(
+    encoder: Encoder, pixels: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_runtime(encoder, device="cpu", engine="openvino").encode(pixels[:1])
+    again = Encoder.build(encoder.spec, encoder.weights())
+    monkeypatch.setattr(again.module, "forward", lambda _: pytest.fail("it was traced again"))
+    make_runtime(again, device="cpu", engine="openvino").encode(pixels[:1])

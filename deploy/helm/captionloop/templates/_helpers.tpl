@@ -78,6 +78,7 @@ securityContext:
 - {name: BENTOML_HOME, value: /state/bentoml}
 - {name: HOME, value: /state}
 - {name: BENTOML_DO_NOT_TRACK, value: "True"}
+- {name: DO_NOT_TRACK, value: "1"}
 {{- with .Values.settings.tracesEndpoint }}
 - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
 {{- end }}
