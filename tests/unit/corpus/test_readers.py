@@ -214,6 +214,7 @@ def test_a_token_line_of_another_shape_is_named_by_its_number(tmp_path: Path, li
         read_flickr(str(tmp_path / "tokens.txt"), {})
 
 
+@pytest.mark.e2e  # eight thousand photos are read
 @pytest.mark.flickr8k
 def test_both_forms_of_flickr8k_give_the_same_tables_and_validation_finds_its_quirks(flickr8k: Path) -> None:
     photos = PhotoFolder(str(flickr8k / "images"))
