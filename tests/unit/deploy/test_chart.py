@@ -108,7 +108,7 @@ def manifests(values: dict[str, Any]) -> list[dict[str, Any]]:
         found
         for path, text in rendered.items()
         if path.endswith(".yaml")
-        for found in yaml.safe_load_all(text)
+        for found in yaml.load_all(text, yaml.CSafeLoader)
         if found
     ]
 
