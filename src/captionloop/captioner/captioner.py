@@ -95,7 +95,7 @@ class Captioner:
         calibration: fitted on `val` by evaluation; None leaves the decoder's probabilities as confidences.
         metrics: of its evaluation, as fractions. lineage: what it was made from. card: the model card
         (Markdown). device: where the decoder runs, and the encoder's runtime; None for a GPU where there is
-        one.
+        one. streams: how many threads caption at once; the encoder's runtime shares out the cores among them.
     """
 
     name: str
@@ -108,6 +108,7 @@ class Captioner:
     lineage: dict[str, Any] = field(default_factory=dict)
     card: str = ""
     device: str | None = None
+    streams: int = 1
 
     def __post_init__(self) -> None:
         import torch
@@ -119,7 +120,7 @@ class Captioner:
         self._lock = threading.Lock()
 
     @classmethod
-    def load(cls, path: str | Path, device: str | None = None) -> Self:
+    def load(cls, path: str | Path, device: str | None = None, streams: int = 1) -> Self:
         """Read a bundle, every file of it verified.
 
         Raises:
@@ -127,7 +128,7 @@ class Captioner:
         """
         from captionloop.captioner.bundle import load_bundle
 
-        return cls(**load_bundle(Path(path)), device=device)
+        return cls(**load_bundle(Path(path)), device=device, streams=streams)
 
     def save(self, path: str | Path) -> None:
         """Write the bundle; a folder that is there already is replaced in one step."""
@@ -142,7 +143,7 @@ class Captioner:
             if self._runtime is None:
                 from captionloop.vision.runtimes import make_runtime
 
-                self._runtime = make_runtime(self.encoder, device=self.device)
+                self._runtime = make_runtime(self.encoder, device=self.device, streams=self.streams)
             return self._runtime
 
     def prepare(self, image: bytes) -> NDArray[np.uint8]:

@@ -19,23 +19,30 @@ class BatcherFullError(Exception):
 
 
 class Batcher(Generic[Item, Result]):
-    """Collects items and runs them in batches, one batch at a time, in a thread of its own.
+    """Collects items and runs them in batches, in threads of its own.
 
     Args:
-        run: results of a batch, in its order.
+        run: results of a batch, in its order; called from as many threads at once as there are streams.
         largest: items in a batch at most.
         capacity: items that may wait.
+        streams: batches at a time.
     """
 
     def __init__(
-        self, run: Callable[[Sequence[Item]], Sequence[Result]], *, largest: int, capacity: int
+        self,
+        run: Callable[[Sequence[Item]], Sequence[Result]],
+        *,
+        largest: int,
+        capacity: int,
+        streams: int = 1,
     ) -> None:
         self._run = run
         self._largest = largest
         self._capacity = capacity
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._running: asyncio.Task[None] | None = None
+        self._threads = ThreadPoolExecutor(streams, thread_name_prefix="batches")
+        self._streams = streams
+        self._running: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: Item) -> Result:
         """The item's result, when its batch is done.
@@ -47,8 +54,10 @@ class Batcher(Generic[Item, Result]):
             raise BatcherFullError(f"{self._capacity} images wait for the model already")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._work())
+        if len(self._running) < self._streams:
+            task = asyncio.create_task(self._work())
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
         return await future
 
     async def _work(self) -> None:
@@ -60,7 +69,7 @@ class Batcher(Generic[Item, Result]):
                 continue
             try:
                 items = [item for item, _ in batch]
-                results = await loop.run_in_executor(self._thread, self._run, items)
+                results = await loop.run_in_executor(self._threads, self._run, items)
             except Exception as error:  # the whole batch is told; the next one goes on
                 for _, future in batch:
                     if not future.done():

@@ -155,7 +155,7 @@ class Engine:
         began = perf_counter()
         captioner = self._load(self._source.fetch(wanted))
         size = int(captioner.encoder.spec.input_size)
-        for batch in (1, self._max_batch):  # compile, allocate, fill caches: not while somebody waits
+        for batch in _sizes(self._max_batch):  # compile, allocate, fill caches: not while somebody waits
             captioner.caption_arrays(np.full((batch, size, size, 3), 127, np.uint8))
         metrics.LOAD_SECONDS.observe(perf_counter() - began)
         return ServedModel(wanted, captioner, now())
@@ -190,6 +190,11 @@ class Engine:
             self._failed = (self._failed[0], perf_counter())
         metrics.LOAD_FAILURES.inc()
         logger.error("no other model taken over", reason=reason)
+
+
+def _sizes(largest: int) -> list[int]:
+    """The sizes of batch that a runtime tells apart: powers of two up to the largest, and that."""
+    return [1 << power for power in range(largest.bit_length()) if 1 << power < largest] + [largest]
 
 
 def _same(model: ServedModel | None, wanted: ModelReference) -> bool:

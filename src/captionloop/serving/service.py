@@ -10,6 +10,7 @@ Settings are read when this module is imported, for BentoML wants to know of wor
 
 import gc
 import os
+from functools import partial
 from http import HTTPStatus
 from time import monotonic
 from typing import Any
@@ -32,6 +33,7 @@ from captionloop.serving.sources import RegistrySource, choose_source
 from captionloop.serving.tracing import trace_requests
 from captionloop.serving.upstream import ModelServerProxy
 from captionloop.serving.wire import ModelDescription, Outcome, PreparedImage
+from captionloop.vision.runtimes import cores
 
 # Uvicorn believes X-Forwarded-For from this machine unless told otherwise; whom to believe is our own
 # setting.
@@ -42,6 +44,7 @@ app = create_app(settings)
 
 _QUIET: dict[str, Any] = {"logging": {"access": {"enabled": False}}, "metrics": {"enabled": False}}
 _BATCHES_WAITING = 16
+_MOST_STREAMS = 4
 _GATEWAY_GONE_SECONDS = 3.0
 """The gateway asks every second; when it has not for so long, it has stopped."""
 
@@ -58,9 +61,13 @@ class ModelServer:
 
         self._asked = monotonic()
         source = choose_source(settings)
-        self._engine = Engine(source, Captioner.load, max_batch=settings.max_batch)
+        streams = _share_out_cores(settings.model_streams)
+        self._engine = Engine(source, partial(Captioner.load, streams=streams), max_batch=settings.max_batch)
         self._batcher = Batcher(
-            self._engine.caption, largest=settings.max_batch, capacity=_BATCHES_WAITING * settings.max_batch
+            self._engine.caption,
+            largest=settings.max_batch,
+            capacity=_BATCHES_WAITING * settings.max_batch,
+            streams=streams,
         )
         self._engine.follow(settings.follow_seconds)
         self._stopping = False
@@ -103,6 +110,21 @@ class ModelServer:
     def _may_stop(self, seconds: float) -> bool:
         alone = monotonic() - self._asked > _GATEWAY_GONE_SECONDS
         return alone or seconds > settings.drain_seconds + settings.stop_seconds + 1
+
+
+def _share_out_cores(streams: int) -> int:
+    """How many batches to caption at once; PyTorch is told how many threads that leaves for each.
+
+    Two batches with a core each take less time than one after the other with both: no thread waits for
+    another at the end of every small product. On a GPU one batch at a time fills it.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return streams or 1
+    streams = streams or min(_MOST_STREAMS, cores())
+    torch.set_num_threads(max(1, cores() // streams))
+    return streams
 
 
 def _pass_on(ctx: bentoml.Context) -> None:

@@ -58,6 +58,9 @@ class Settings(BaseModel):
     )
     follow_seconds: Seconds = Field(5.0, description="how often to look for a new champion")
     max_batch: Annotated[int, Field(ge=2, le=256)] = Field(16, description="photos captioned at once")
+    model_streams: Annotated[int, Field(ge=0, le=64)] = Field(
+        0, description="batches captioned at once, each on its share of the cores; 0: one a core, at most 4"
+    )
     model_workers: Count = Field(1, description="processes of the model server")
     gateway_workers: Count = Field(1, description="processes of the gateway")
 

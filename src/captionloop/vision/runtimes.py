@@ -6,11 +6,13 @@ gives float16 grids: normalisation is part of the compiled graph.
 
 import copy
 import importlib.util
+import math
 import os
 import sys
 import threading
 import warnings
 from functools import cache, lru_cache
+from pathlib import Path
 from queue import LifoQueue
 from typing import Any, Final, Literal, Protocol
 
@@ -23,6 +25,7 @@ from captionloop.vision.shards import Grids
 
 Purpose = Literal["latency", "throughput"]
 
+CPU_QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
 CPU_BATCH: Final = 16
 GPU_BATCH: Final = 256
 
@@ -47,12 +50,18 @@ class EncoderRuntime(Protocol):
 
 
 def make_runtime(
-    encoder: Encoder, *, device: str | None = None, purpose: Purpose = "latency", engine: str | None = None
+    encoder: Encoder,
+    *,
+    device: str | None = None,
+    purpose: Purpose = "latency",
+    engine: str | None = None,
+    streams: int = 1,
 ) -> EncoderRuntime:
     """The fastest runtime that this machine has for an encoder.
 
-    `device` is `cpu`, `cuda` or None for what is there. With `latency` all cores work on one call; with
-    `throughput` each of several callers gets cores of its own. `engine` is `openvino`, `torch` or None.
+    `device` is `cpu`, `cuda` or None for what is there. With `latency` a call of few images costs little, and
+    the cores are shared out among so many `streams`, calls at once; with `throughput` every call computes a
+    full batch on one core, and there are as many streams as cores. `engine` is `openvino`, `torch` or None.
 
     Raises:
         ConfigurationError: the device or engine is not available.
@@ -65,7 +74,7 @@ def make_runtime(
     if engine is None:
         engine = "openvino" if _openvino_is_there() else "torch"
     if engine == "openvino":
-        return OpenVinoRuntime(encoder, purpose)
+        return OpenVinoRuntime(encoder, purpose, streams)
     if engine == "torch":
         return TorchRuntime(encoder, device, CPU_BATCH)
     raise ConfigurationError(f"unknown engine '{engine}'; use openvino or torch")
@@ -80,18 +89,28 @@ def native_precision(device: str | None = None) -> Precision:
 
 
 def cores() -> int:
-    """The CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The CPU cores that this process may use: those it may run on, no more than its container's share."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.floor(min(allowed, _container_cores(CPU_QUOTA))))
+
+
+def _container_cores(quota: Path) -> float:
+    """The limit that a container has been set (cgroup v2), in cores; infinite without one."""
+    try:
+        microseconds, period = quota.read_text(encoding="ascii").split()
+        return int(microseconds) / int(period)
+    except (OSError, ValueError):  # no cgroup v2, or "max": no limit
+        return math.inf
 
 
 class OpenVinoRuntime:
     """OpenVINO on the CPU, with graphs of fixed batch size: no image's numbers depend on its neighbours."""
 
-    def __init__(self, encoder: Encoder, purpose: Purpose) -> None:
+    def __init__(self, encoder: Encoder, purpose: Purpose, streams: int) -> None:
         self.precision: Precision = encoder.spec.precision if "BF16" in _cpu_capabilities() else "float32"
         self.name = f"OpenVINO {self.precision} on {cores()} CPU cores"
         self.batch_size = CPU_BATCH
-        self.workers = cores() if purpose == "throughput" else 1
+        self.workers = cores() if purpose == "throughput" else streams
         self._purpose = purpose
         self._encoder = encoder
         self._requests: dict[int, LifoQueue[Any]] = {}

@@ -100,3 +100,19 @@ def test_too_many_are_refused_at_once() -> None:
         await asyncio.gather(first, *waiting)
 
     asyncio.run(go())
+
+
+def test_as_many_batches_at_once_as_there_are_streams() -> None:
+    async def go() -> None:
+        run = Doubling(held=True)
+        batcher = Batcher(run, largest=2, capacity=100, streams=2)
+        asked = []
+        for item in range(1, 8):
+            asked.append(asyncio.create_task(batcher.submit(item)))
+            await asyncio.sleep(0.01)
+        assert run.batches == [[1], [2]]
+        run.go.set()
+        assert await asyncio.gather(*asked) == [2, 4, 6, 8, 10, 12, 14]
+        assert sorted(run.batches[2:]) == [[3, 4], [5, 6], [7]]
+
+    asyncio.run(go())

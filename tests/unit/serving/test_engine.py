@@ -151,7 +151,7 @@ def test_while_the_first_model_is_loaded_it_says_so() -> None:
 def test_a_new_model_is_warmed_up_before_it_serves() -> None:
     made, _ = serving("1")
     assert made.served is not None
-    assert made.served.captioner.batches == [1, 4]
+    assert made.served.captioner.batches == [1, 2, 4]
 
 
 def test_alternatives_do_not_repeat_the_caption_and_numbers_are_fractions() -> None:

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from captionloop.errors import ConfigurationError
+from captionloop.vision import runtimes
 from captionloop.vision.encoder import IMAGENET_DEVIATION, IMAGENET_MEAN, Encoder, EncoderSpec
-from captionloop.vision.runtimes import EncoderRuntime, make_runtime, native_precision
+from captionloop.vision.runtimes import EncoderRuntime, cores, make_runtime, native_precision
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,31 @@ def test_threads_may_encode_at_once(openvino: EncoderRuntime, pixels: np.ndarray
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(encode, [0, 5, 10, 15]))
+
+
+def test_streams_share_the_cores_and_change_no_number(encoder: Encoder, pixels: np.ndarray) -> None:
+    one = make_runtime(encoder, device="cpu", engine="openvino")
+    three = make_runtime(encoder, device="cpu", engine="openvino", streams=3)
+    assert (one.workers, three.workers) == (1, 3)
+    expected = one.encode(pixels[:3])
+    with ThreadPoolExecutor(6) as pool:
+        for found in pool.map(three.encode, [pixels[:3]] * 12):
+            np.testing.assert_allclose(found, expected, rtol=5e-3, atol=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("150000 100000", 1), ("20000 100000", 1), ("400000 100000", 4), ("max 100000", 8), (None, 8)],
+)
+def test_a_containers_share_of_the_cores_counts(
+    limit: str | None, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quota = tmp_path / "cpu.max"
+    if limit is not None:
+        quota.write_text(limit + "\n")
+    monkeypatch.setattr(runtimes, "CPU_QUOTA", quota)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert cores() == expected
 
 
 def test_an_empty_batch_gives_an_empty_grid(
