@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -83,7 +84,12 @@ class Calibration(BaseModel):
 
     def __call__(self, probability: float) -> float:
         """The calibrated confidence of a word."""
-        return float(np.interp(probability, self.probability, self.confidence))
+        return float(np.interp(probability, *self._curve))
+
+    @cached_property
+    def _curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The points as arrays, which they would have to become anew for every word."""
+        return np.array(self.probability), np.array(self.confidence)
 
 
 @dataclass(eq=False)

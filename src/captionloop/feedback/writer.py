@@ -1,9 +1,9 @@
 """One thread that writes, many callers that wait: group commit.
 
 A commit that survives a power cut costs a flush of the disk, whatever it holds. So operations that arrive
-while a commit is under way are gathered and share the next one. Each runs in a savepoint of its own: one that
-fails is rolled back alone. The future of an operation is set only after the commit returned; what has been
-acknowledged is on the disk.
+while a commit is under way are gathered and share the next one. If one of them fails, all of them are rolled
+back, and each is done again in a savepoint of its own: the one that fails is rolled back alone. The future of
+an operation is set only after the commit returned; what has been acknowledged is on the disk.
 """
 
 import queue
@@ -32,7 +32,10 @@ class _Pending:
 
 
 class GroupWriter:
-    """Runs operations on one connection, in the order they came, several to a commit."""
+    """Runs operations on one connection, in the order they came, several to a commit.
+
+    An operation may be run several times before it counts: it changes nothing but the database.
+    """
 
     def __init__(self, engine: Engine, *, capacity: int = 1024, group: int = 64) -> None:
         self._engine = engine
@@ -94,28 +97,47 @@ class GroupWriter:
                 return
 
     def _write(self, group: list[_Pending]) -> None:
-        results: list[tuple[_Pending, Any]] = []
-        failures: list[tuple[_Pending, Exception]] = []
         try:
             with self._engine.begin() as connection:
-                for pending in group:
-                    try:
-                        results.append((pending, _attempt(connection, pending.operation)))
-                    except DBAPIError as error:
-                        if error.connection_invalidated:
-                            raise
-                        failures.append((pending, unreachable(error)))
-                    except Exception as error:
-                        failures.append((pending, error))
+                outcomes = _together(connection, group) or _one_by_one(connection, group)
         except Exception as error:
             shown = unreachable(error) if isinstance(error, DBAPIError) else error
             for pending in group:
                 pending.outcome.set_exception(shown)
             return
-        for pending, result in results:
-            pending.outcome.set_result(result)
-        for pending, failure in failures:
-            pending.outcome.set_exception(failure)
+        for pending, (result, failure) in zip(group, outcomes, strict=True):
+            if failure is None:
+                pending.outcome.set_result(result)
+            else:
+                pending.outcome.set_exception(failure)
+
+
+_Outcome = tuple[Any, Exception | None]
+
+
+def _together(connection: Connection, group: list[_Pending]) -> list[_Outcome] | None:
+    """All of them in one savepoint, for each costs two statements; None, and nothing done, if one fails."""
+    try:
+        with connection.begin_nested():
+            return [(pending.operation(connection), None) for pending in group]
+    except Exception as error:
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            raise
+        return None
+
+
+def _one_by_one(connection: Connection, group: list[_Pending]) -> list[_Outcome]:
+    outcomes: list[_Outcome] = []
+    for pending in group:
+        try:
+            outcomes.append((_attempt(connection, pending.operation), None))
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            outcomes.append((None, unreachable(error)))
+        except Exception as error:
+            outcomes.append((None, error))
+    return outcomes
 
 
 def _attempt(connection: Connection, operation: Callable[[Connection], T]) -> T:

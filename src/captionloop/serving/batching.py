@@ -42,7 +42,9 @@ class Batcher(Generic[Item, Result]):
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._threads = ThreadPoolExecutor(streams, thread_name_prefix="batches")
         self._streams = streams
-        self._running: set[asyncio.Task[None]] = set()
+        self._company = max(1, largest // 2)
+        self._busy = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: Item) -> Result:
         """The item's result, when its batch is done.
@@ -54,27 +56,43 @@ class Batcher(Generic[Item, Result]):
             raise BatcherFullError(f"{self._capacity} images wait for the model already")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if len(self._running) < self._streams:
+        if self._busy < self._streams and self._worth_it():
+            self._busy += 1
             task = asyncio.create_task(self._work())
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._tasks.add(task)  # the loop itself holds tasks by weak references
+            task.add_done_callback(self._tasks.discard)
         return await future
 
+    def _worth_it(self) -> bool:
+        """Whether a free stream should take what waits.
+
+        A small batch costs nearly as much as a large one: while another stream is busy, which will soon take
+        what waits, a free one starts for half a batch and not for less.
+        """
+        return len(self._waiting) >= (self._company if self._busy else 1)
+
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            batch = [(item, future) for item, future in self._waiting[: self._largest] if not future.done()]
-            del self._waiting[: self._largest]
-            if not batch:
-                continue
-            try:
-                items = [item for item, _ in batch]
-                results = await loop.run_in_executor(self._threads, self._run, items)
-            except Exception as error:  # the whole batch is told; the next one goes on
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
-                continue
-            for (_, future), result in zip(batch, results, strict=True):
+        """One stream; what it leaves waiting, a busy one will take."""
+        while True:
+            await self._run_batch()
+            self._busy -= 1
+            if not self._worth_it():
+                return
+            self._busy += 1
+
+    async def _run_batch(self) -> None:
+        batch = [(item, future) for item, future in self._waiting[: self._largest] if not future.done()]
+        del self._waiting[: self._largest]
+        if not batch:
+            return
+        items = [item for item, _ in batch]
+        try:
+            results = await asyncio.get_running_loop().run_in_executor(self._threads, self._run, items)
+        except Exception as error:  # the whole batch is told; the next one goes on
+            for _, future in batch:
                 if not future.done():
-                    future.set_result(result)
+                    future.set_exception(error)
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)

@@ -71,7 +71,7 @@ def storage_unavailable(error: Exception) -> Problem:
     return problem
 
 
-def _parts(request: Request) -> Parts:
+async def _parts(request: Request) -> Parts:  # async: FastAPI would call it in a thread
     return cast(Parts, request.app.state.parts)
 
 
