@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -84,12 +84,13 @@ class Calibration(BaseModel):
 
     def __call__(self, probability: float) -> float:
         """The calibrated confidence of a word."""
-        return float(np.interp(probability, *self._curve))
+        return float(np.interp(probability, *_curve(self.probability, self.confidence)))
 
-    @cached_property
-    def _curve(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The points as arrays, which they would have to become anew for every word."""
-        return np.array(self.probability), np.array(self.confidence)
+
+@lru_cache(maxsize=4)
+def _curve(*points: tuple[float, ...]) -> tuple[NDArray[np.float64], ...]:
+    """The points as arrays, which NumPy would make of them for every word."""
+    return tuple(np.array(values) for values in points)
 
 
 @dataclass(eq=False)
