@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -84,13 +83,7 @@ class Calibration(BaseModel):
 
     def __call__(self, probability: float) -> float:
         """The calibrated confidence of a word."""
-        return float(np.interp(probability, *_curve(self.probability, self.confidence)))
-
-
-@lru_cache(maxsize=4)
-def _curve(*points: tuple[float, ...]) -> tuple[NDArray[np.float64], ...]:
-    """The points as arrays, which NumPy would make of them for every word."""
-    return tuple(np.array(values) for values in points)
+        return float(np.interp(probability, self.probability, self.confidence))
 
 
 @dataclass(eq=False)
