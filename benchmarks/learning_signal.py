@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from benchmarks.loop import Picture, World, cider_of, scenes_world
+from benchmarks.loop.world import Picture, World, cider_of, scenes_world
 from torch import Tensor
 from torch.nn import functional
 

@@ -20,7 +20,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
-from benchmarks.loop import Picture, Play, World, crowd, figure, play
+from benchmarks.loop.figure import figure
+from benchmarks.loop.play import Play, crowd, play
+from benchmarks.loop.world import Picture, World
 
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.evaluation.split import evaluation_set

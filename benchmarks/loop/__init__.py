@@ -1,0 +1,1 @@
+"""The whole loop with simulated people: see `benchmarks.loop.__main__`."""

@@ -1,0 +1,71 @@
+"""The whole loop with simulated people: caption, rate, correct, retrain, gate, promote, and again.
+
+    make loop-demo
+    python -m benchmarks.loop --rounds 5 --ratings 200 --seed 0
+    python -m benchmarks.loop --colluding 0.3                        # a third of the raters attack
+    python -m benchmarks.loop --colluding 0.3 --no-defences          # ... and everybody is believed
+
+The captioner of the sample scenes meets scenes of another world, none of whose words it knows. Everything is
+real but the people: captions come from the registered champion, ratings go through the service's own store
+into a database, and each round runs the pipelines that `retraining` runs in Airflow, in a workspace and a
+registry of its own below `data/loop`. The project's models are left alone.
+"""
+
+import argparse
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.loop.ceiling import ceiling
+from benchmarks.loop.figure import figure
+from benchmarks.loop.play import ROOT, Play, crowd, play
+from benchmarks.loop.world import scenes_world
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--ratings", type=int, default=200, help="a round")
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--colluding", type=float, default=0.0, help="share of the raters")
+    arguments.add_argument("--flood", type=int, default=3, help="ratings of a colluder for one of the others")
+    arguments.add_argument("--no-defences", action="store_true", help="believe everybody")
+    arguments.add_argument("--ungated", action="store_true", help="promote whatever the gate says")
+    arguments.add_argument(
+        "--ceiling", type=int, default=0, metavar="EPOCHS", help="train on all captions too"
+    )
+    arguments.add_argument("--figure", type=Path, help="draw the curve into this file")
+    arguments.add_argument("--folder", type=Path, default=Path("data/loop"))
+    arguments.add_argument("--base", type=Path, default=Path("data"))
+    given = arguments.parse_args()
+    logging.getLogger("kedro").setLevel(logging.WARNING)
+    from captionloop.commands.project import open_registry
+
+    game = Play(given.folder, None, given.base, {"defences": not given.no_defences})
+    registry = open_registry(ROOT)
+    game.crown(registry.fetch("champion", given.folder / "first"))
+    people = crowd(given.ratings, seed=given.seed, colluding=given.colluding, flood=given.flood)
+    world = scenes_world(given.base, "test", 7)
+    done = play(game, world, people, rounds=given.rounds, ratings=given.ratings, ungated=given.ungated)
+    game.store.close()
+    best = None
+    if given.ceiling:
+        best = ceiling(game, world, given.ceiling)
+        reached = (done[-1].shifted - done[0].shifted) / (best[0] - done[0].shifted)
+        print(
+            f"\nTrained on all captions of these scenes: CIDEr {100 * best[0]:.1f} shifted, "
+            f"{100 * best[1]:.1f} first.\nWith ratings: {100 * done[-1].shifted:.1f} shifted, "
+            f"{100 * done[-1].shifted / best[0]:.0f} % of it "
+            f"({100 * reached:.0f} % of the way from where it began); "
+            f"first {100 * (done[-1].first - done[0].first):+.1f}."
+        )
+    result = {"arguments": {key: str(value) for key, value in vars(given).items()}, "ceiling": best}
+    result["rounds"] = [asdict(one) for one in done]
+    (given.folder / "rounds.json").write_text(json.dumps(result, indent=2))
+    if given.figure:
+        figure(done, best, given.figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""A play of the loop: the service's store, the pipelines and a registry of its own, and simulated people."""
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from benchmarks.loop.world import Picture, World, cider
+
+from captionloop.captioner.captioner import Captioner
+from captionloop.feedback.archive import PhotoArchive
+from captionloop.feedback.database import upgrade
+from captionloop.feedback.records import PhotoFacts, ServedCaption
+from captionloop.feedback.simulation import People, Shown, Taste
+from captionloop.feedback.store import RatingsStore
+from captionloop.registry.model_registry import ModelRegistry
+
+ROOT = Path(__file__).resolve().parents[2]
+PIPELINES = (
+    "feedback",
+    "retraining_caching",
+    "retraining_training",
+    "retraining_evaluation",
+    "retraining_registration",
+)
+GOLD = 0.15  # of the captions shown are of photos of the corpus, which nobody among the raters knows
+
+
+@dataclass(frozen=True)
+class Round:
+    """What came of a round; CIDEr as fractions, of whoever is champion after it."""
+
+    number: int
+    ratings: int
+    corrections: int
+    approved: int
+    quarantined: int
+    passed: bool
+    reason: str
+    shifted: float
+    first: float
+    candidate_shifted: float
+    candidate_first: float
+    abusive: int
+    seconds: float
+
+
+class Play:
+    """One play of the loop, in a folder of its own."""
+
+    def __init__(self, folder: Path, env: str | None, base: Path, params: dict[str, Any]) -> None:
+        self.folder, self.env, self.base, self.params = folder, env, base, params
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        self.tracking = f"sqlite:///{folder.absolute()}/mlflow.db"
+        self.ratings = f"sqlite:///{folder.absolute()}/ratings.db"
+        upgrade(self.ratings)
+        self.store = RatingsStore(self.ratings)
+        self.archive = PhotoArchive(str(folder.absolute() / "photos"))
+        self.registry = ModelRegistry(self.tracking)
+
+    def crown(self, bundle: Path) -> None:
+        """Make a bundle the first champion of this play's own registry."""
+        from mlflow import MlflowClient
+
+        client = MlflowClient(self.tracking)
+        client.create_experiment("captionloop", artifact_location=str(self.folder.absolute() / "mlruns"))
+        self.registry.promote(self.registry.register(bundle).version)
+
+    def champion(self) -> Captioner:
+        """Whoever is champion now."""
+        return self.version("champion")
+
+    def version(self, which: int | str) -> Captioner:
+        """A registered captioner."""
+        found = self.registry.version(which)
+        return Captioner.load(self.registry.fetch(found.version, self.folder / f"models/{found.version}"))
+
+    def serve(self, captioner: Captioner, pictures: Sequence[Picture], turn: int) -> list[Shown]:
+        """Caption pictures and record it, as the service does."""
+        version = str(self.registry.champion().version)  # type: ignore[union-attr]
+        shown, done = [], []
+        for number, (one, captioned) in enumerate(
+            zip(pictures, captioner.caption([one.photo for one in pictures]), strict=True)
+        ):
+            best = captioned.best
+            self.archive.write(one.sha256, one.photo)
+            served = ServedCaption(
+                caption_id=f"{turn:02d}-{number:05d}",
+                owner="key:demo",
+                photo=PhotoFacts(one.sha256, "image/jpeg", len(one.photo), 128, 128),
+                text=best.text,
+                confidence=best.confidence,
+                words=[{"text": word.text, "confidence": word.confidence} for word in best.words],
+                alternatives=[],
+                model_name=captioner.name,
+                model_version=version,
+            )
+            done.append(self.store.record(served))
+            shown.append(Shown(served.caption_id, best.text, one.captions))
+        for future in done:
+            future.result(30)
+        return shown
+
+    def rate(self, people: People, taste: Taste, shown: Sequence[Shown], ratings: int, turn: int) -> int:
+        """Let the crowd rate what was shown."""
+        opinions = people.rate(shown, taste.share(shown), ratings, turn)
+        for future in [self.store.rate(caption, rater, opinion) for rater, caption, opinion in opinions]:
+            future.result(30)
+        return len(opinions)
+
+    def configured(self, name: str) -> dict[str, Any]:
+        """Parameters of the project."""
+        from kedro.config import OmegaConfigLoader
+
+        loader = OmegaConfigLoader(
+            str(ROOT / "conf"),
+            env=self.env,
+            base_env="base",
+            default_run_env="base",
+            runtime_params=self.params,
+        )
+        return dict(loader["parameters"][name])
+
+    def retrain(self, turn: int) -> Path:
+        """Run the retraining pipelines; where they wrote."""
+        from kedro.framework.session import KedroSession
+        from kedro.framework.startup import bootstrap_project
+
+        bootstrap_project(ROOT)
+        workspace = self.folder / f"runs/{turn}"
+        params = {
+            "workspace": str(workspace),
+            "base": str(self.base),
+            "ratings": self.ratings,
+            "photos": str(self.folder.absolute() / "photos"),
+            "tracking_uri": self.tracking,
+            "least_ratings": 1,
+            **self.params,
+        }
+        with KedroSession.create(ROOT, env=self.env, runtime_params=params) as session:
+            session.run(pipeline_names=list(PIPELINES))
+        return workspace
+
+
+def play(
+    game: Play,
+    world: World,
+    people: People,
+    *,
+    rounds: int,
+    ratings: int,
+    ungated: bool = False,
+    corpus: str = "sample_scenes",
+) -> list[Round]:
+    """All rounds; prints a line for each."""
+    taste, done = Taste(world.corpus), []
+    before = cider(game.champion(), world.shifted_test), _first(game.champion(), world)
+    done.append(Round(0, 0, 0, 0, 0, True, "", *before, *before, 0, 0))
+    print(HEAD, line(done[0]), sep="\n", flush=True)
+    each = len(world.sent) // rounds
+    for turn in range(1, rounds + 1):
+        begin = time.monotonic()
+        new = world.sent[(turn - 1) * each : turn * each]
+        gold = round(GOLD / (1 - GOLD) * len(new))
+        known = [world.known[(turn * gold + n) % len(world.known)] for n in range(gold)]
+        champion = game.champion()
+        shown = game.serve(champion, [*new, *known], turn)
+        given = game.rate(people, taste, shown, ratings, turn)
+        written = game.retrain(turn)
+        report = json.loads((written / f"08_reporting/{corpus}/feedback_report.json").read_text())
+        registered = json.loads((written / f"08_reporting/{corpus}/registered_version.json").read_text())
+        if registered["passed"] or ungated:
+            game.registry.promote(registered["version"])
+        candidate = game.version(registered["version"])
+        evaluated = json.loads((written / f"08_reporting/{corpus}/evaluation.json").read_text())["models"]
+        quality = cider(candidate, world.shifted_test), evaluated["candidate"]["CIDEr"]["value"]
+        kept = quality if registered["passed"] or ungated else (done[-1].shifted, done[-1].first)
+        references = pd.read_parquet(written / f"03_primary/{corpus}/feedback_references.parquet")
+        harmful = {*people.abuse, people.praised}
+        done.append(
+            Round(
+                turn,
+                given,
+                report["used"]["corrections"],
+                report["used"]["approved_captions"],
+                sum(report["quarantined"].values()),
+                registered["passed"],
+                registered["reason"],
+                *kept,
+                *quality,
+                int(references["text"].isin(harmful).sum()),
+                time.monotonic() - begin,
+            )
+        )
+        print(line(done[-1]), flush=True)
+    return done
+
+
+def crowd(ratings: int, **people: Any) -> People:
+    """Enough people that nobody gives more than ten ratings a round.
+
+    A round passes within a second here, and more of one person in that time are a burst to the defences.
+    """
+    return People(raters=max(20, ratings // 10), **people)
+
+
+def _first(champion: Captioner, world: World) -> float:
+    """CIDEr on the frozen set, which its bundle carries from when it was evaluated; else it is captioned."""
+    known = champion.metrics.get("CIDEr")
+    return float(known["value"]) if known else cider(champion, world.first_test)
+
+
+HEAD = (
+    "| round | ratings | corrections used | approved | quarantined | abusive used | gate "
+    "| candidate: shifted | first | served then: shifted | seconds |\n"
+    "|---:|---:|---:|---:|---:|---:|---|---:|---:|---:|---:|"
+)
+
+
+def line(one: Round) -> str:
+    """A row of the table."""
+    gate = "" if one.number == 0 else "passed" if one.passed else "refused"
+    return (
+        f"| {one.number} | {one.ratings} | {one.corrections} | {one.approved} | {one.quarantined} "
+        f"| {one.abusive} | {gate} | {100 * one.candidate_shifted:.1f} "
+        f"| {100 * one.candidate_first:.1f} | {100 * one.shifted:.1f} | {one.seconds:.0f} |"
+    )
