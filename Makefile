@@ -70,7 +70,7 @@ airflow: install install-airflow  ## Airflow with its UI beside `make serve`: re
 .PHONY: loop-demo
 loop-demo: install  ## the whole loop with simulated people: rate, correct, retrain, gate, promote, five times
 	@$(BIN)/captionloop models show champion >/dev/null 2>&1 || $(MAKE) demo
-	$(BIN)/python -m benchmarks.loop --ceiling 10 --figure docs/images/learning-curve.png
+	$(BIN)/python -m benchmarks.loop --ceiling 16 --figure docs/images/learning-curve.png
 
 .PHONY: test
 test: unit kills  ## the quick tests, and those that kill what must survive; `make e2e` for all with real processes

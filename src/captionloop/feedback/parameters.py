@@ -112,7 +112,7 @@ class FeedbackParameters(BaseModel):
 
     least_ratings: int = Field(50, ge=0)
     since: str | None = None
-    held_out: float = Field(0.2, ge=0, lt=1)
+    held_out: float = Field(0.1, ge=0, lt=1)
     held_out_photos: int = Field(300, ge=1)
     known_good: float = Field(0.6, gt=0)
     known_bad: float = Field(0.2, gt=0)

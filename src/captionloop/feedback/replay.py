@@ -33,11 +33,11 @@ class RetrainingParameters(BaseModel):
     least_replay: int = Field(2200, ge=0)
     repeat: int = Field(5, ge=1)
     min_frequency: int = Field(2, ge=1)
-    epochs: int = Field(8, ge=1)
+    epochs: int = Field(16, ge=1)
     batch_size: int = Field(80, ge=1)
-    learning_rate: float = Field(1.5e-3, gt=0)
+    learning_rate: float = Field(3e-3, gt=0)
     warmup: float = Field(0.1, ge=0, lt=1)
-    average_decay: float = Field(0.95, ge=0, lt=1)
+    average_decay: float = Field(0.98, ge=0, lt=1)
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     views: tuple[str, ...] = Field(("whole",), min_length=1)
     seed: int = 0
