@@ -1,19 +1,21 @@
-"""Teaches captioners: each from fresh weights by words, and one of them on by reward."""
+"""Teaches captioners: from fresh weights by words, and on from there by reward."""
 
 from captionloop.pipelines.training import nodes
 from kedro.pipeline import Node, Pipeline
 
-TAUGHT_BY_WORDS = ("show_and_tell", "show_attend_tell")
-TAUGHT_ON = "show_attend_tell"
+TAUGHT_BY_WORDS = ("show_and_tell_by_words", "show_attend_tell")
+TAUGHT_BY_REWARD = {"show_and_tell": "show_and_tell_by_words", "self_critical": "show_attend_tell"}
+"""Each with the captioner that it goes on from."""
 
 _MATERIAL = ("images", "captions", "features")
 _RESULTS = ("captioner", "curves", "training_metrics")
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """`<model>.captioner` for every model, and `self_critical.captioner` from the one it goes on from."""
+    """`<model>.captioner` for every model."""
     by_words = [_teaching_by_words(model) for model in TAUGHT_BY_WORDS]
-    return sum(by_words, start=_teaching_by_reward("self_critical", start=TAUGHT_ON))
+    by_reward = [_teaching_by_reward(model, start=start) for model, start in TAUGHT_BY_REWARD.items()]
+    return sum([*by_words, *by_reward], start=Pipeline([]))
 
 
 def _teaching_by_words(model: str) -> Pipeline:

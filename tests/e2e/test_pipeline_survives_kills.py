@@ -23,7 +23,7 @@ SMALL = {
     "encoder_adaptation.epochs": 1,
     "encoder_adaptation.batch_size": 8,
     "encoder_adaptation.concepts.minimum_images": 5,
-    "show_and_tell.training.epochs": 1,
+    "show_and_tell_by_words.training.epochs": 1,
     "show_attend_tell.training.epochs": 2,
     "evaluation.latency.photos": 2,
     "evaluation.latency.batches": 1,

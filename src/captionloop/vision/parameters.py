@@ -58,6 +58,9 @@ class AdaptationParameters(BaseModel):
 
     Attributes:
         epochs: 0 leaves the encoder as it is.
+        input_size: side of the square it is taught at, px; None is the encoder's own. Parts of photos, cropped
+            and enlarged, show things larger than whole photos do, so it is best taught at a smaller size
+            than it is used at (Touvron et al. 2019, Fixing the train-test resolution discrepancy).
         frozen: the last layer that keeps its weights, by torchvision's name; None teaches all layers.
         norms: `batch` estimates batch normalisation anew (from scratch), `fixed` keeps its statistics and
             scales and learns its shifts (from pretrained weights).
@@ -71,6 +74,7 @@ class AdaptationParameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(default=6, ge=0)
+    input_size: int | None = Field(default=None, ge=32, le=1024)
     batch_size: int = Field(default=32, ge=2)
     frozen: str | None = None
     norms: Literal["batch", "fixed"] = "batch"

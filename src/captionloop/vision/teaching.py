@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,16 +44,17 @@ def teach(  # noqa: PLR0917 - the tables, then what is done with them
     if not train:
         raise CorpusError("no photo is in the training split: there is nothing to teach the encoder")
     targets = concept_targets(captions, concepts, chosen["image_id"].tolist())
-    size = encoder.spec.input_size
+    size = parameters.input_size or encoder.spec.input_size
     pixels_path = workbench / f"pixels-{_digest(chosen['sha256'].tolist(), size)}.bin"
     digest = _digest(encoder.fingerprint, pixels_path.name, targets.tobytes().hex(), parameters.model_dump())
     checkpoint = workbench / f"checkpoint-{digest}.pt"
     _tidy(workbench, keep=(pixels_path, checkpoint))
     pixels = decode_photos(photos, chosen["uri"].tolist(), size, pixels_path)
     try:
-        return adapt(encoder, Lessons(pixels, targets, train), parameters, checkpoint)
+        adapted = adapt(_resized(encoder, size), Lessons(pixels, targets, train), parameters, checkpoint)
     finally:
         pixels.close()
+    return replace(adapted, encoder=_resized(adapted.encoder, encoder.spec.input_size))
 
 
 def history(curves: pd.DataFrame) -> dict[str, list[dict[str, float]]]:
@@ -70,6 +72,13 @@ def history(curves: pd.DataFrame) -> dict[str, list[dict[str, float]]]:
 def no_curves() -> pd.DataFrame:
     """The curves of an encoder that was not taught."""
     return pd.DataFrame({name: np.empty(0) for name in CURVES})
+
+
+def _resized(encoder: Encoder, size: int) -> Encoder:
+    """The same weights, fed squares of another size."""
+    if size == encoder.spec.input_size:
+        return encoder
+    return Encoder.build(encoder.spec.model_copy(update={"input_size": size}), encoder.weights())
 
 
 def _digest(*parts: object) -> str:

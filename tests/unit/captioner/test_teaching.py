@@ -4,7 +4,9 @@ import torch
 from corpus_for_tests import draw_corpus, small_training
 
 from captionloop.captioner import self_critical
+from captionloop.captioner.architectures import ShowAndTellConfig
 from captionloop.captioner.captioner import Captioner
+from captionloop.captioner.decoders import build_decoder
 from captionloop.captioner.decoders.packing import PackedCaptions
 from captionloop.captioner.decoding import DecodingOptions
 from captionloop.captioner.hypotheses import permitted
@@ -215,6 +217,18 @@ def _noting(call, decoder, modes):
         return call(*inputs)
 
     return noted
+
+
+def test_without_dropout_a_recurrent_decoder_drops_nothing_and_yet_trains():
+    """cuDNN refuses the gradients of recurrent layers that are not in training mode."""
+    config = ShowAndTellConfig(embedding=8, hidden=8, layers=2, dropout=0.5, feature_dropout=0.5)
+    decoder = build_decoder(config, vocabulary_size=9, channels=4).train()
+    captions, features = PackedCaptions.pack([[4, 5], [6]], [0, 1]), torch.randn(2, 1, 4)
+    with self_critical._without_dropout(decoder):
+        assert decoder.lstm.training
+        seen = decoder(features, captions).logits
+    assert decoder.training and decoder.lstm.dropout == 0.5
+    torch.testing.assert_close(seen, decoder.eval()(features, captions).logits)
 
 
 def test_teaching_by_reward_differentiates_the_probabilities_that_captions_are_drawn_with():

@@ -155,3 +155,7 @@ def test_scenes_can_be_taught(tmp_path: Path) -> None:
     other = parameters(epochs=1, seed=1)
     teach(images, captions, ["the", "red"], folder, encoder, other, tmp_path / "bench")
     assert len(list((tmp_path / "bench").iterdir())) == 2  # one checkpoint, one file of pixels
+    larger = parameters(epochs=1, input_size=SIDE * 2)
+    resized = teach(images, captions, ["the", "red"], folder, encoder, larger, tmp_path / "bench")
+    assert resized.encoder.spec == encoder.spec
+    assert resized.encoder.fingerprint not in {encoder.fingerprint, taught.encoder.fingerprint}
