@@ -2,11 +2,12 @@
 
 import json
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+import psutil
 
 IMAGES = Path(__file__).resolve().parents[2] / "build/images"
 
@@ -68,7 +69,7 @@ class ImageRoot:
         with log.open("ab") as file:
             return subprocess.Popen(
                 [
-                    "unshare", "--mount", "--pid", "--ipc", "--net", "--fork", "--kill-child",
+                    "unshare", "--mount", "--pid", "--ipc", "--net", "--fork",
                     "bash", "-c", f"settings=({quoted})\n{ENTER}", "bash",
                     *inside, " ".join(self.writable), *run,
                 ],
@@ -104,7 +105,11 @@ def wait_for(process: subprocess.Popen, url: str, log: Path, seconds: float = 24
 
 
 def stop(process: subprocess.Popen) -> None:
-    """End a process and, with it, its namespace."""
+    """End a process with all of its namespace, whose first process it is that `unshare` started.
+
+    `unshare --kill-child` does not do for this: whoever changes users is no longer told that the parent died.
+    """
     if process.poll() is None:
-        process.send_signal(signal.SIGKILL)
-    process.wait()
+        for first in psutil.Process(process.pid).children():
+            first.kill()
+    process.wait(30)

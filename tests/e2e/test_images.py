@@ -19,6 +19,7 @@ WRITABLE = {
     "pipelines": ("/tmp", "/opt/captionloop/data"),
     "airflow": ("/tmp", "/opt/airflow/logs"),
 }
+SCENES = {"train": 60, "val": 12, "test": 12}
 COMPILERS = ("gcc", "cc", "c++", "g++", "clang", "make", "ld", "as", "cpp", "tcc", "rustc", "go")
 FOR_TRAINING_ALONE = [
     "kedro",
@@ -65,7 +66,7 @@ def test_it_runs_as_a_user_without_rights_on_a_root_that_is_read_only(
     assert said[7:] == ["wrote", "/tmp"]
 
 
-def test_it_holds_no_compiler_and_nothing_that_gives_rights(image: ImageRoot) -> None:
+def test_it_holds_no_compiler(image: ImageRoot) -> None:
     folders = [image.root / folder for folder in ("usr/bin", "usr/sbin", "usr/local/bin", "opt/venv/bin")]
     commands = {file.name for folder in folders if folder.is_dir() for file in folder.iterdir()}
     assert "sh" in commands
@@ -73,12 +74,14 @@ def test_it_holds_no_compiler_and_nothing_that_gives_rights(image: ImageRoot) ->
     assert not [name for name in commands if name.startswith(("gcc-", "x86_64-linux-gnu-gcc"))]
 
 
-def test_the_user_owns_no_code(image: ImageRoot) -> None:
+def test_the_user_may_not_write_its_code(image: ImageRoot) -> None:
     places = [image.root / place for place in ("opt/venv", "opt/captionloop", "opt/airflow/dags", "srv/page")]
     for place in places:
         for file in [place, *place.rglob("*")] if place.exists() else []:
             status = file.lstat()
-            assert not status.st_mode & 0o002 or file.is_symlink(), f"{file} may be written by anybody"
+            writable = not file.is_symlink() and bool(status.st_mode & 0o002)
+            assert status.st_uid == 0, f"{file} is not root's"
+            assert not writable, f"{file} may be written by anybody"
 
 
 def site_packages(image: ImageRoot) -> set[str]:
@@ -136,10 +139,11 @@ def test_the_pipelines_are_registered_and_nothing_is_left_of_development(tmp_pat
 
 
 def test_a_pipeline_runs_in_its_image(tmp_path: Path) -> None:
-    """Drawing, validation and caching: all but an hour of training."""
+    """Drawing and validation, on few scenes: training in earnest is another matter."""
+    sizes = ",".join(f"sample_scenes.{split}={count}" for split, count in SCENES.items())
     built("pipelines").run(
         "kedro", "run", "--pipelines", "sample_scenes,data_validation",
-        "--params", "workspace=data,tracking_uri=sqlite:////tmp/mlflow.db",
+        "--params", f"workspace=data,tracking_uri=sqlite:////tmp/mlflow.db,{sizes}",
         log=tmp_path / "log",
     )  # fmt: skip
 
@@ -170,4 +174,4 @@ def test_airflow_imports_every_dag(tmp_path: Path) -> None:
     )  # fmt: skip
     assert "No data found" in said
     for dag in ("monitoring", "ratings", "retraining"):
-        assert f"/opt/airflow/dags/{dag}.py" in said or f"\n{dag} " in said
+        assert f"/opt/airflow/dags/{dag}.py" in said
