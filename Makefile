@@ -114,6 +114,9 @@ lock: install  ## resolve the requirements anew, with hashes and without address
 	  --python-version 3.11 requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	  --python-version 3.11 --all-extras pyproject.toml -o requirements/project.txt
+	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	  --python-version 3.11 --extra serving --extra object-storage --constraint requirements/project.txt \
+	  pyproject.toml -o requirements/pipelines.txt
 
 .PHONY: viz
 viz: install  ## the pipelines' lineage in a browser

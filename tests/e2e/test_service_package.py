@@ -59,8 +59,17 @@ def test_requirements_are_pinned_and_hold_no_training_packages(bento: Path) -> N
     lines = (bento / "env/python/requirements.txt").read_text().split()
     names = {line.partition("==")[0] for line in lines if "==" in line}
     assert {"torch", "bentoml", "sqlalchemy"} <= names
+    assert "s3fs" in names, "photos may lie in object storage"
+    assert [name for name in names if name.startswith(("nvidia-", "cuda-", "triton"))] == ["nvidia-ml-py"]
     assert not {"mlflow", "kedro", "lightning", "great-expectations", "pandas"} & names
     assert all("==" in line for line in lines if not line.startswith(("-", "#")))
+
+
+def test_whoever_serves_may_read_all_of_it(bento: Path) -> None:
+    """In the image that is another user than the one who packaged; the weights were 0600 here once."""
+    packed = [file for file in (bento / "src").rglob("*") if file.is_file()]
+    assert packed
+    assert [file.name for file in packed if not file.stat().st_mode & 0o004] == []
 
 
 def test_no_code_but_what_serving_needs_is_packed(bento: Path) -> None:

@@ -1,5 +1,6 @@
 """Where a captioner comes from: what `lineage.json` says."""
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ def lineage(
 
 
 def _git_commit() -> str | None:
+    """The commit of this code, from git, or, in an image without git, as noted when it was built."""
+    noted = os.environ.get("CAPTIONLOOP_COMMIT")
+    if noted:
+        return noted
     command = ["git", "rev-parse", "HEAD"]
     try:
         found = subprocess.run(  # noqa: S603

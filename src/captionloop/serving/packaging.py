@@ -34,8 +34,8 @@ MODULES = (
     "registry/model_registry.py", "registry/model_version.py",
 )  # fmt: skip
 """What of our package serving needs: of the registry, what it takes to follow it."""
-NOT_FOR_SERVING = ("nvidia-", "triton", "cuda-")
-"""What torch brings along for GPUs; the image's own torch decides about that."""
+FOR_GPUS = re.compile(r"(nvidia|cuda)-(?!ml-py$)|triton$")
+"""What torch brings along for GPUs; the image's own torch decides about that. nvidia-ml-py is BentoML's."""
 
 
 def package_bento(bundle: Path, *, version: str, project: Path, output: Path | None = None) -> str:
@@ -80,7 +80,7 @@ def pinned(names: Iterable[str]) -> list[str]:
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
-        if name in found or name.startswith(NOT_FOR_SERVING):
+        if name in found or FOR_GPUS.match(name):
             continue
         try:
             installed = distribution(name)
@@ -115,6 +115,9 @@ def _stage(stage: Path, bundle: Path, version: str, project: Path) -> None:
     for part in PARTS:
         shutil.copytree(package / part, target / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(bundle, stage / "model", ignore=shutil.ignore_patterns(".*"))
+    # Weights may be their owner's alone where they were written; in an image another user reads them.
+    for file in (stage / "model").rglob("*"):
+        file.chmod(0o755 if file.is_dir() else 0o644)
     named = {"name": read_config(bundle).name, "version": version}
     (stage / VERSION_FILE).write_text(json.dumps(named), encoding="utf-8")
     page = project / "frontend/dist"
