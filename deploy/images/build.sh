@@ -3,11 +3,12 @@
 #   deploy/images/build.sh service airflow -- --build-arg TORCH_INDEX=<PyTorch's CPU index>
 # What stands after `--` goes to `buildah build`. build/images/<name> is then a link to the image's file system, and
 # build/images/<name>.json its configuration: there `pytest -m e2e tests/e2e/test_images.py` finds it.
+# MIRROR is where Debian comes from; if it is not given, where this machine (a Debian bookworm then) gets its own.
 # STORE is where buildah keeps everything. Its driver copies whole layers: for an image of 1 GB it takes 4 while it builds.
 set -euo pipefail
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 store=${STORE:-$project/build/images/store}
-mirror=${MIRROR:-http://deb.debian.org}
+mirror=${MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Release: bookworm' | head -n 1)}  # .../debian
 roots=$project/build/images
 base=localhost/captionloop-base
 
@@ -22,9 +23,9 @@ buildah() { command buildah --storage-driver vfs --root "$store/images" --runroo
 make_base() {
   [ -e "$store/debian.done" ] || {
     rm -rf "$store/debian"
-    debootstrap --variant=minbase bookworm "$store/debian" "$mirror/debian"
-    printf 'deb %s bookworm main\n' "$mirror/debian" >"$store/debian/etc/apt/sources.list"
-    printf 'deb %s bookworm-security main\n' "$mirror/debian-security" >>"$store/debian/etc/apt/sources.list"
+    debootstrap --variant=minbase bookworm "$store/debian" "$mirror"
+    printf 'deb %s bookworm main\n' "$mirror" >"$store/debian/etc/apt/sources.list"
+    printf 'deb %s bookworm-security main\n' "$mirror-security" >>"$store/debian/etc/apt/sources.list"
     rm -rf "$store"/debian/var/cache/apt/archives/*.deb "$store"/debian/var/lib/apt/lists/*
     touch "$store/debian.done"
   }
