@@ -58,9 +58,9 @@ class AdaptationParameters(BaseModel):
 
     Attributes:
         epochs: 0 leaves the encoder as it is.
-        input_size: side of the square it is taught at, px; None is the encoder's own. Parts of photos, cropped
-            and enlarged, show things larger than whole photos do, so it is best taught at a smaller size
-            than it is used at (Touvron et al. 2019, Fixing the train-test resolution discrepancy).
+        input_size: side of the square it is taught at, px; None is the encoder's own. Parts of photos,
+            cropped and enlarged, show things larger than whole photos do, so an encoder does best at a size
+            larger than the one it was taught at (Touvron et al. 2019, arXiv 1906.06423).
         frozen: the last layer that keeps its weights, by torchvision's name; None teaches all layers.
         norms: `batch` estimates batch normalisation anew (from scratch), `fixed` keeps its statistics and
             scales and learns its shifts (from pretrained weights).
