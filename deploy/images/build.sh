@@ -2,7 +2,7 @@
 # Builds images without a Docker engine: with buildah, on a Debian that debootstrap makes. As root, in any folder:
 #   deploy/images/build.sh service airflow -- --build-arg TORCH_INDEX=<PyTorch's CPU index>
 # What stands after `--` goes to `buildah build`. build/images/<name> is then a link to the image's file system, and
-# build/images/<name>.json its configuration: there `pytest -m e2e tests/e2e/test_images.py` finds it.
+# build/images/<name>.json its configuration: there `pytest -m e2e tests/e2e/test_images_run.py` finds it.
 # MIRROR is where Debian comes from; if it is not given, where this machine (a Debian bookworm then) gets its own.
 # STORE is where buildah keeps everything. Its driver copies whole layers: for an image of 1 GB it takes 4 while it builds.
 set -euo pipefail
