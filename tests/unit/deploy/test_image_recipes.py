@@ -1,4 +1,4 @@
-"""The images' recipes, as far as can be told without building; `tests/e2e/test_images_run.py` has the rest."""
+"""The images' recipes, as far as can be told without building; `e2e/test_images_run.py` has the rest."""
 
 import re
 import subprocess
