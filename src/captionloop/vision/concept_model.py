@@ -73,7 +73,7 @@ class FrozenLayers:
     def __init__(self, encoder: Encoder, layer: str | None) -> None:
         self._runtime: EncoderRuntime | None = None
         if layer is not None:
-            self._stem = Encoder.build(encoder.spec.model_copy(update={"layer": layer}), encoder.weights())
+            self._stem = encoder.respecified(layer=layer)
             self._runtime = make_runtime(self._stem, purpose="throughput")
         self._mean = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255
         self._deviation = torch.tensor(IMAGENET_DEVIATION).view(1, 3, 1, 1) * 255

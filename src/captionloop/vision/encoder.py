@@ -103,6 +103,14 @@ class Encoder:
         rows, columns, channels = grid_shape(module, spec.input_size)
         return cls(spec, module, rows, columns, channels)
 
+    def respecified(self, **changes: object) -> Encoder:
+        """The same weights by another spec: the fields of `spec` named are changed.
+
+        Raises:
+            EncoderError: as `build`.
+        """
+        return Encoder.build(self.spec.model_copy(update=changes), self.weights())
+
     @cached_property
     def fingerprint(self) -> str:
         """32 hex digits covering all that changes the numbers: network, weights, layer, pixels, precision."""

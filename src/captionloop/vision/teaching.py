@@ -51,10 +51,11 @@ def teach(  # noqa: PLR0917 - the tables, then what is done with them
     _tidy(workbench, keep=(pixels_path, checkpoint))
     pixels = decode_photos(photos, chosen["uri"].tolist(), size, pixels_path)
     try:
-        adapted = adapt(_resized(encoder, size), Lessons(pixels, targets, train), parameters, checkpoint)
+        pupil = encoder.respecified(input_size=size)
+        adapted = adapt(pupil, Lessons(pixels, targets, train), parameters, checkpoint)
     finally:
         pixels.close()
-    return replace(adapted, encoder=_resized(adapted.encoder, encoder.spec.input_size))
+    return replace(adapted, encoder=adapted.encoder.respecified(input_size=encoder.spec.input_size))
 
 
 def history(curves: pd.DataFrame) -> dict[str, list[dict[str, float]]]:
@@ -72,13 +73,6 @@ def history(curves: pd.DataFrame) -> dict[str, list[dict[str, float]]]:
 def no_curves() -> pd.DataFrame:
     """The curves of an encoder that was not taught."""
     return pd.DataFrame({name: np.empty(0) for name in CURVES})
-
-
-def _resized(encoder: Encoder, size: int) -> Encoder:
-    """The same weights, fed squares of another size."""
-    if size == encoder.spec.input_size:
-        return encoder
-    return Encoder.build(encoder.spec.model_copy(update={"input_size": size}), encoder.weights())
 
 
 def _digest(*parts: object) -> str:

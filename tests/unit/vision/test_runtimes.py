@@ -48,8 +48,7 @@ def test_every_engine_gives_the_encoders_numbers(
 
 @pytest.mark.parametrize("engine", ["openvino", "torch"])
 def test_bfloat16_comes_close(encoder: Encoder, pixels: np.ndarray, engine: str) -> None:
-    spec = encoder.spec.model_copy(update={"precision": "bfloat16"})
-    runtime = make_runtime(Encoder.build(spec, encoder.weights()), device="cpu", engine=engine)
+    runtime = make_runtime(encoder.respecified(precision="bfloat16"), device="cpu", engine=engine)
     expected = reference(encoder, pixels[:4])
     assert np.abs(runtime.encode(pixels[:4]) - expected).max() < 0.05 * np.abs(expected).max()
 
