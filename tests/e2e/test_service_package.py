@@ -34,7 +34,7 @@ sys.path[:] = [entry for entry in sys.path if not entry.startswith(PROJECT + "/s
 def bento(tmp_path_factory: pytest.TempPathFactory, bundles: list[Path], project_root: Path) -> Path:
     output = tmp_path_factory.mktemp("bento") / "bento"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BENTOML_HOME", str(tmp_path_factory.mktemp("bentoml")))
+        patch.setenv("BENTOML_HOME", str(tmp_path_factory.mktemp("longer-than-a-line-of-a-terminal-" * 3)))
         tag = package_bento(bundles[0], version="7", project=project_root, output=output)
     assert tag.startswith("captionloop:7-")
     return output

@@ -133,7 +133,9 @@ def _export(stage: Path, tag: str, output: Path) -> None:
 
 
 def _bentoml(stage: Path, *arguments: str) -> str:
-    environment = {**os.environ, "BENTOML_DO_NOT_TRACK": "True", "PYTHONPATH": str(stage)}
+    # What is printed is read: a path must not be wrapped where a terminal would end.
+    wide = {"BENTOML_DO_NOT_TRACK": "True", "COLUMNS": "10000"}
+    environment = {**os.environ, **wide, "PYTHONPATH": str(stage)}
     environment = {name: value for name, value in environment.items() if not name.startswith("CAPTIONLOOP_")}
     command: list[Any] = [sys.executable, "-m", "bentoml", *arguments]
     done = subprocess.run(  # noqa: S603 - our own interpreter, no shell
