@@ -111,6 +111,10 @@ with DAG(
             None, type=["null", "integer"], minimum=1, maximum=1000, title="Epochs",
             description="Empty: as the environment's parameters say.",
         ),
+        "encoder_epochs": Param(
+            None, type=["null", "integer"], minimum=0, maximum=1000, title="Epochs of the encoder",
+            description="0 leaves it as it is. Empty: as the environment's parameters say.",
+        ),
         "margin": Param(
             None, type=["null", "number"], minimum=0.0001, maximum=10, title="Margin of the gate",
             description="CIDEr that may be lost unnoticed, 0.03 is 3 points. Empty: as the parameters say.",
@@ -134,6 +138,7 @@ with DAG(
 ) as dag:  # fmt: skip
     feedback = step("feedback", kedro("feedback"), tells=outcome("feedback"))
     is_enough = enough(feedback.output)
+    encoder = step("encoder", kedro("retraining_encoder"), execution_timeout=timedelta(hours=24))
     caching = mapped_step(
         "caching", kedro("retraining_caching", shard="$SHARD"), each=shards(), variable="SHARD"
     )
@@ -172,7 +177,17 @@ with DAG(
         trigger_rule=TriggerRule.ONE_FAILED,
     )
 
-    feedback >> is_enough >> caching >> training >> evaluation >> registration >> passed >> approval
+    (
+        feedback
+        >> is_enough
+        >> encoder
+        >> caching
+        >> training
+        >> evaluation
+        >> registration
+        >> passed
+        >> approval
+    )
     approval >> package >> deploy >> verify
     [deploy, verify] >> rollback
     [passed, verify, rollback] >> close(feedback.output, registration.output)

@@ -59,7 +59,7 @@ def folder_name(run_id: str) -> str:
 
 def numbers(params: Any) -> str:
     """The form's numbers as Kedro's runtime parameters; what was left empty stays as in the environment."""
-    given = {name: params.get(name) for name in ("least_ratings", "epochs", "margin")}
+    given = {name: params.get(name) for name in ("least_ratings", "epochs", "encoder_epochs", "margin")}
     return "".join(f",{name}={value}" for name, value in given.items() if value is not None)
 
 

@@ -5,17 +5,25 @@ from benchmarks.loop.play import Play
 from benchmarks.loop.world import World, cider
 
 from captionloop.corpus.photos import PhotoFolder
+from captionloop.feedback.reading import RatingsDatabase
 
 
 def ceiling(game: Play, world: World, epochs: int, turn: int = 99) -> tuple[float, float]:
-    """CIDEr (shifted, first) of the first champion taught on with every caption of all that was sent."""
-    from captionloop.pipelines.retraining.nodes import teach_on
+    """CIDEr (shifted, first) of the first champion taught on with every caption of all that was sent.
 
-    from captionloop.feedback.replay import RetrainingParameters, training_tables
+    Its encoder is taught on as with ratings; a photo has all its captions instead of being repeated with one.
+    """
+    from captionloop.pipelines.retraining.nodes import teach_encoder_on, teach_on
+
+    from captionloop.feedback.replay import (
+        EncoderRetrainingParameters,
+        RetrainingParameters,
+        training_tables,
+    )
     from captionloop.vision.caching import CachingParameters, cache_features
     from captionloop.vision.store import FeatureStore
 
-    champion = game.version(1)
+    champion, version = game.version(1), {"version": turn}
     folder = game.folder / "fully_labelled"
     photos = PhotoFolder(str(folder / "photos"))
     for one in world.sent:
@@ -26,20 +34,27 @@ def ceiling(game: Play, world: World, epochs: int, turn: int = 99) -> tuple[floa
     )  # fmt: skip
     said = [(f"{one.name}#{n}", one.name, text) for one in world.sent for n, text in enumerate(one.captions)]
     labels = pd.DataFrame(said, columns=["caption_id", "image_id", "text"]).assign(source="human", weight=1.0)
-    store = FeatureStore(str(game.base / "04_feature/store"))
-    corpus = [
-        pd.read_parquet(game.base / f"02_intermediate/sample_scenes/{name}.parquet")
-        for name in ("images", "captions")
+    tables = game.base / "02_intermediate/sample_scenes"
+    corpus = pd.read_parquet(tables / "images.parquet"), pd.read_parquet(tables / "captions.parquet")
+    corpus_photos = PhotoFolder(str(game.base / "01_raw/sample_scenes/photos"))
+    encoder, _, _ = teach_encoder_on(
+        champion, version, *corpus, corpus_photos,
+        pd.read_parquet(game.base / "03_primary/sample_scenes/concepts.parquet"),
+        sent, labels, photos, RatingsDatabase(game.ratings),
+        EncoderRetrainingParameters.model_validate(game.configured("retraining_encoder")), folder / "encoder",
+    )  # fmt: skip
+    store = FeatureStore(str(folder / "store"))
+    seen = [
+        cache_features(rows, where, encoder, store, CachingParameters())[0]
+        for rows, where in ((corpus[0], corpus_photos), (sent, photos))
     ]
-    manifest, _ = cache_features(sent, photos, champion.encoder, store, CachingParameters())
-    everything = tuple(dict.fromkeys((*manifest.photos, *corpus[0]["sha256"])))
+    features = seen[0].model_copy(update={"photos": (*seen[0].photos, *seen[1].photos)}).open()
     parameters = RetrainingParameters.model_validate(
         {**game.configured("retraining"), "epochs": epochs, "repeat": 1, "replay": 0.75, "seed": turn}
     )
-    images, captions = training_tables((corpus[0], corpus[1]), (sent, labels), frozenset(), parameters)
+    images, captions = training_tables(corpus, (sent, labels), frozenset(), parameters)
     report = {"until": None, "used": {"corrections": 0, "approved_captions": 0}}
     taught, _, _ = teach_on(
-        images, captions, manifest.model_copy(update={"photos": everything}).open(), champion, {"version": 1},
-        report, parameters, folder / "work",
-    )  # fmt: skip
+        images, captions, features, encoder, champion, {"version": 1}, report, parameters, folder / "work"
+    )
     return cider(taught, world.shifted_test), cider(taught, world.first_test)

@@ -22,6 +22,7 @@ from captionloop.registry.model_registry import ModelRegistry
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINES = (
     "feedback",
+    "retraining_encoder",
     "retraining_caching",
     "retraining_training",
     "retraining_evaluation",

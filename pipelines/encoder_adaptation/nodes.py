@@ -41,7 +41,8 @@ def adapt_encoder(  # noqa: PLR0917 - the inputs of the node
 
     if parameters.epochs == 0:
         return encoder, no_curves(), history(no_curves())
-    taught = teach(images, captions, concepts["concept"].tolist(), photos, encoder, parameters, workbench)
+    named, folders = concepts["concept"].tolist(), {"corpus": photos}
+    taught = teach(images, captions, named, folders, encoder, parameters, workbench)
     return taught.encoder, taught.curves, history(taught.curves)
 
 

@@ -1,5 +1,6 @@
 from captionloop.pipelines.retraining.pipeline import (
     create_caching_pipeline,
+    create_encoder_pipeline,
     create_evaluation_pipeline,
     create_registration_pipeline,
     create_training_pipeline,
@@ -7,6 +8,7 @@ from captionloop.pipelines.retraining.pipeline import (
 
 __all__ = [
     "create_caching_pipeline",
+    "create_encoder_pipeline",
     "create_evaluation_pipeline",
     "create_registration_pipeline",
     "create_training_pipeline",

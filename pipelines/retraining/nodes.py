@@ -1,5 +1,6 @@
 """The nodes of retraining: the champion is taught on with feedback, tested, and brought to the gate."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,13 @@ from captionloop.evaluation.handover import attach
 from captionloop.evaluation.hypotheses import Hypotheses, caption_split
 from captionloop.evaluation.parameters import EvaluationParameters
 from captionloop.evaluation.split import EvaluationSet
-from captionloop.feedback.replay import RetrainingParameters, training_tables
+from captionloop.feedback.replay import (
+    EncoderRetrainingParameters,
+    RetrainingParameters,
+    encoder_tables,
+    teachable,
+    training_tables,
+)
 from captionloop.registry.challenge import Challenge, EncodedPhotos, call_champion
 from captionloop.registry.entry import enter
 from captionloop.registry.evidence import Evidence, KeptCaptions, evaluation_set_hash
@@ -23,6 +30,8 @@ from captionloop.registry.gate_report import gate_report
 from captionloop.registry.parameters import RegistrationParameters
 from captionloop.scoring import Scores
 from captionloop.vision.caching import CachingParameters, cache_features
+from captionloop.vision.concepts import grow_concepts
+from captionloop.vision.encoder import Encoder
 from captionloop.vision.features import FeatureManifest
 
 if TYPE_CHECKING:
@@ -41,26 +50,101 @@ CURVE_PHOTOS = 50
 """Of `val`, after every epoch: for the curve alone, as the last epoch is kept whatever they say."""
 
 
-def cache(  # noqa: PLR0917 - a node's inputs
+def teach_encoder_on(  # noqa: PLR0917 - a node's inputs
     champion: Captioner,
+    champion_version: Json,
     corpus_images: pd.DataFrame,
+    corpus_captions: pd.DataFrame,
     corpus_photos: PhotoFolder,
+    concepts: pd.DataFrame,
     feedback_images: pd.DataFrame,
+    references: pd.DataFrame,
+    photo_archive: PhotoFolder,
+    ratings_database: RatingsDatabase,
+    parameters: EncoderRetrainingParameters,
+    workbench: Path,
+) -> tuple[Encoder, pd.DataFrame, History]:
+    """The champion's encoder, taught what people named in their photos; with no epochs, it stays as it is."""
+    from captionloop.vision.teaching import history, no_curves, teach
+
+    if parameters.epochs == 0:
+        return champion.encoder, no_curves(), history(no_curves())
+    feedback, erased = (feedback_images, references), ratings_database.erased()
+    images, captions = encoder_tables(
+        (corpus_images, corpus_captions), feedback, erased, parameters, turn=champion_version["version"]
+    )
+    named = grow_concepts(
+        concepts["concept"].tolist(),
+        corpus_captions,
+        teachable(feedback, erased)[1],
+        minimum_images=parameters.least_photos,
+        judged=parameters.concepts.minimum_images,
+    )
+    folders = {"corpus": corpus_photos, "feedback": photo_archive}
+    taught = teach(images, captions, named, folders, champion.encoder, parameters, workbench)
+    return taught.encoder, taught.curves, history(taught.curves)
+
+
+def cache(  # noqa: PLR0917 - a node's inputs
+    encoder: Encoder,
+    champion: Captioner,
+    champion_version: Json,
+    corpus_images: pd.DataFrame,
+    corpus_captions: pd.DataFrame,
+    corpus_photos: PhotoFolder,
+    frozen: Json,
+    calibration: Json,
+    feedback_images: pd.DataFrame,
+    references: pd.DataFrame,
     held_out: Json,
     photo_archive: PhotoFolder,
+    ratings_database: RatingsDatabase,
+    store: FeatureStore,
+    base_store: FeatureStore,
+    parameters: CachingParameters,
+    retraining: RetrainingParameters,
+) -> tuple[FeatureManifest, FeatureManifest, Json]:
+    """What the candidate's encoder sees in all that is taught and tested with, the champion's in the tests.
+
+    The candidate's features go to the store of the run, and are gone with it.
+    """
+    taught, _ = training_tables(
+        (corpus_images, corpus_captions),
+        (feedback_images, references),
+        ratings_database.erased(),
+        retraining,
+        turn=champion_version["version"],
+    )
+    of_corpus, tested = taught["source"] == "corpus", _photos_of(frozen)
+    old = pd.concat([taught.loc[of_corpus, ["sha256", "uri"]], tested, _photos_of(calibration)])
+    fresh = _photos_of(held_out)
+    new = pd.concat([taught.loc[~of_corpus, ["sha256", "uri"]], fresh])
+    seen = parameters.model_copy(update={"views": retraining.views})
+    looked = parameters.model_copy(update={"views": ("whole",)})
+    features, report = _cached(encoder, ((corpus_photos, old), (photo_archive, new)), store, seen)
+    both = (corpus_photos, tested), (photo_archive, fresh)
+    compared, champion_report = _cached(champion.encoder, both, base_store, looked)
+    return features, compared, {CANDIDATE: report, CHAMPION: champion_report}
+
+
+def _photos_of(photos: Json) -> pd.DataFrame:
+    chosen = EvaluationSet.model_validate(photos)
+    return pd.DataFrame({"sha256": chosen.sha256s, "uri": chosen.uris})
+
+
+def _cached(
+    encoder: Encoder,
+    photos: Sequence[tuple[PhotoFolder, pd.DataFrame]],
     store: FeatureStore,
     parameters: CachingParameters,
-) -> tuple[FeatureManifest, Json]:
-    """What the champion's encoder sees in the corpus (mostly there already) and in the feedback's photos."""
-    tested = EvaluationSet.model_validate(held_out)
-    rated = pd.concat(
-        [feedback_images[["sha256", "uri"]], pd.DataFrame({"sha256": tested.sha256s, "uri": tested.uris})]
-    )
-    encoder = champion.encoder
-    manifest, _ = cache_features(corpus_images, corpus_photos, encoder, store, parameters)
-    added, report = cache_features(rated, photo_archive, encoder, store, parameters)
-    photos = tuple(dict.fromkeys((*manifest.photos, *added.photos)))
-    return manifest.model_copy(update={"photos": photos}), report.model_dump(mode="json")
+) -> tuple[FeatureManifest, list[Json]]:
+    """One manifest for the photos of several folders, and a report for each folder."""
+    done = [
+        cache_features(rows.drop_duplicates(), folder, encoder, store, parameters) for folder, rows in photos
+    ]
+    together = tuple(dict.fromkeys(photo for manifest, _ in done for photo in manifest.photos))
+    reports = [report.model_dump(mode="json") for _, report in done]
+    return done[0][0].model_copy(update={"photos": together}), reports
 
 
 def assemble(  # noqa: PLR0917 - a node's inputs
@@ -86,18 +170,19 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
     images: pd.DataFrame,
     captions: pd.DataFrame,
     features: CachedFeatures,
+    encoder: Encoder,
     champion: Captioner,
     champion_version: Json,
     feedback_report: Json,
     parameters: RetrainingParameters,
     workbench: Path,
 ) -> tuple[Captioner, pd.DataFrame, History]:
-    """The champion, taught on: words that are new to it become part of its vocabulary."""
+    """The champion, taught on with what `encoder` sees: words that are new to it join its vocabulary."""
     captioner, curves, history = teach_on_by_words(
         images=images,
         captions=captions,
         features=features,
-        start=champion,
+        start=replace(champion, encoder=encoder),
         parameters=_teaching(champion, parameters),
         workbench=workbench,
         keep_last=True,
@@ -126,37 +211,35 @@ def _teaching(champion: Captioner, parameters: RetrainingParameters) -> Training
     )
 
 
-def caption_frozen_set(
+def caption_frozen_set(  # noqa: PLR0917 - a node's inputs
     captioner: Captioner,
     champion: Captioner,
     photos: Json,
     features: CachedFeatures,
+    champion_features: CachedFeatures,
     parameters: EvaluationParameters,
 ) -> tuple[Json, Json]:
     """What the candidate and the champion say about every photo of the frozen evaluation set."""
-    chosen = EvaluationSet.model_validate(photos)
-    said = [
-        caption_split(replace(one, name=name), features, chosen, batch_size=parameters.batch_size)
-        for one, name in ((captioner, CANDIDATE), (champion, CHAMPION))
-    ]
-    return said[0].model_dump(mode="json"), said[1].model_dump(mode="json")
+    chosen, size = EvaluationSet.model_validate(photos), parameters.batch_size
+    candidate = caption_split(replace(captioner, name=CANDIDATE), features, chosen, batch_size=size)
+    before = caption_split(replace(champion, name=CHAMPION), champion_features, chosen, batch_size=size)
+    return candidate.model_dump(mode="json"), before.model_dump(mode="json")
 
 
-def caption_fresh_feedback(
+def caption_fresh_feedback(  # noqa: PLR0917 - a node's inputs
     captioner: Captioner,
     champion: Captioner,
     held_out: Json,
     features: CachedFeatures,
+    champion_features: CachedFeatures,
     parameters: EvaluationParameters,
 ) -> Json:
     """What the two say about the photos that were held out of the feedback, with the corrections of these."""
-    chosen = EvaluationSet.model_validate(held_out)
-    said = {
-        name: caption_split(replace(one, name=name), features, chosen, batch_size=parameters.batch_size)
-        for one, name in ((captioner, CANDIDATE), (champion, CHAMPION))
-    }
-    captions = {name: one.systems()[name] for name, one in said.items()}
-    return {**captions, "references": chosen.references}
+    said = caption_frozen_set(captioner, champion, held_out, features, champion_features, parameters)
+    captions: Json = {}
+    for one in said:
+        captions |= Hypotheses.model_validate(one).systems()
+    return {**captions, "references": held_out["references"]}
 
 
 def score(  # noqa: PLR0917 - a node's inputs

@@ -1,4 +1,4 @@
-"""Retraining, a pipeline for each step, so that each can be a task: cache, teach on, evaluate, register.
+"""Retraining, a pipeline for each step, so that each can be a task.
 
 All of them follow `feedback`, read the corpus of the base workspace, and write to the workspace of their run.
 """
@@ -9,23 +9,63 @@ from kedro.pipeline import Node, Pipeline
 _FROZEN = "base_evaluation_photos"
 
 
+def create_encoder_pipeline(**_: object) -> Pipeline:
+    """The champion's encoder, taught on with the feedback -> retraining_encoder."""
+    return Pipeline(
+        [
+            Node(
+                nodes.teach_encoder_on,
+                inputs=[
+                    "feedback_champion",
+                    "feedback_champion_version",
+                    "base_images",
+                    "base_captions",
+                    "base_photos",
+                    "base_concepts",
+                    "feedback_images",
+                    "feedback_references",
+                    "photo_archive",
+                    "ratings_database",
+                    "params:retraining_encoder",
+                    "retraining_encoder_workbench",
+                ],
+                outputs=["retraining_encoder", "retraining_encoder_curves", "retraining_encoder_metrics"],
+                name="teach_encoder_on",
+            )
+        ]
+    )
+
+
 def create_caching_pipeline(**_: object) -> Pipeline:
-    """The champion's features of everything that will be looked at -> retraining_features."""
+    """Features of everything that will be looked at -> retraining_features, retraining_champion_features."""
     return Pipeline(
         [
             Node(
                 nodes.cache,
                 inputs=[
+                    "retraining_encoder",
                     "feedback_champion",
+                    "feedback_champion_version",
                     "base_images",
+                    "base_captions",
                     "base_photos",
+                    _FROZEN,
+                    "base_calibration_photos",
                     "feedback_images",
+                    "feedback_references",
                     "feedback_held_out",
                     "photo_archive",
+                    "ratings_database",
+                    "retraining_feature_store",
                     "base_feature_store",
                     "params:feature_caching",
+                    "params:retraining",
                 ],
-                outputs=["retraining_features", "retraining_caching_report"],
+                outputs=[
+                    "retraining_features",
+                    "retraining_champion_features",
+                    "retraining_caching_report",
+                ],
                 name="cache_features_for_retraining",
             )
         ]
@@ -56,6 +96,7 @@ def create_training_pipeline(**_: object) -> Pipeline:
                     "retraining_images",
                     "retraining_captions",
                     "retraining_features",
+                    "retraining_encoder",
                     "feedback_champion",
                     "feedback_champion_version",
                     "feedback_report",
@@ -80,6 +121,7 @@ def create_evaluation_pipeline(**_: object) -> Pipeline:
                     "feedback_champion",
                     _FROZEN,
                     "retraining_features",
+                    "retraining_champion_features",
                     "params:evaluation",
                 ],
                 outputs=["retraining_hypotheses", "retraining_champion_hypotheses"],
@@ -92,6 +134,7 @@ def create_evaluation_pipeline(**_: object) -> Pipeline:
                     "feedback_champion",
                     "feedback_held_out",
                     "retraining_features",
+                    "retraining_champion_features",
                     "params:evaluation",
                 ],
                 outputs="retraining_fresh_captions",

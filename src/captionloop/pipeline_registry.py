@@ -38,6 +38,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         **stages,
         "from_corpus": from_corpus,
         "feedback": feedback.create_pipeline(),
+        "retraining_encoder": retraining.create_encoder_pipeline(),
         "retraining_caching": retraining.create_caching_pipeline(),
         "retraining_training": retraining.create_training_pipeline(),
         "retraining_evaluation": retraining.create_evaluation_pipeline(),

@@ -20,7 +20,10 @@ SMALL = {
     "parameters_encoder_adaptation.yml": {"encoder_adaptation": {"epochs": 2}},
     "parameters_evaluation.yml": {"evaluation": {"resamples": 200, "latency": {"photos": 2, "batches": 1}}},
     "parameters_feedback.yml": {"feedback": {"held_out_photos": 4}},
-    "parameters_retraining.yml": {"retraining": {"least_replay": 200}},
+    "parameters_retraining.yml": {
+        "retraining": {"least_replay": 200},
+        "retraining_encoder": {"epochs": 1, "replay": 60, "repeat": 1},
+    },
     # What is tried here is the way, not the gate: a model taught for seconds must get through.
     "parameters_registration.yml": {
         "registration": {

@@ -18,7 +18,7 @@ from captionloop.client import CaptionClient
 pytest_plugins = ["web_page_fixtures"]
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(2400)]
 DAG = "retraining"
-STEPS = ("feedback", "caching", "training", "evaluation", "registration")
+STEPS = ("feedback", "encoder", "caching", "training", "evaluation", "registration")
 PIPELINES = {step: f"retraining_{step}" for step in STEPS if step != "feedback"}
 
 

@@ -1,4 +1,4 @@
-"""The tables to teach a captioner on with: feedback, and the corpus replayed, lest it be forgotten.
+"""The tables to teach a captioner and its encoder on with: feedback, and the corpus again.
 
 Rehearsal of old examples is the plainest remedy for catastrophic forgetting (Robins 1995), and with cached
 features it is cheap.
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from captionloop.corpus.tables import CAPTIONS, IMAGES, table
 from captionloop.errors import CorpusError
+from captionloop.vision.parameters import AdaptationParameters
 
 
 class RetrainingParameters(BaseModel):
@@ -43,13 +44,33 @@ class RetrainingParameters(BaseModel):
     seed: int = 0
 
 
+class EncoderRetrainingParameters(AdaptationParameters):
+    """All of `params:retraining_encoder`: how the champion's encoder is taught on.
+
+    With no epochs it stays as it is.
+
+    Attributes:
+        replay: photos of the corpus, with all their captions.
+        repeat: how often an epoch shows each photo of the feedback.
+        least_photos: a word that the corpus hardly has becomes a concept when said of so many photos.
+    """
+
+    replay: int = Field(400, ge=0)
+    repeat: int = Field(5, ge=1)
+    least_photos: int = Field(3, ge=1)
+
+
+Tables = tuple[pd.DataFrame, pd.DataFrame]
+"""Images and captions."""
+
+
 def training_tables(
-    corpus: tuple[pd.DataFrame, pd.DataFrame],
-    feedback: tuple[pd.DataFrame, pd.DataFrame],
+    corpus: Tables,
+    feedback: Tables,
     erased: frozenset[str],
     parameters: RetrainingParameters,
     turn: int = 0,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> Tables:
     """Images and captions (canonical columns): feedback, a share of `train`, and the whole of `val`.
 
     Args:
@@ -64,23 +85,49 @@ def training_tables(
         CorpusError: the feedback teaches nothing.
     """
     images, captions = corpus
-    new_images = feedback[0][~feedback[0]["sha256"].isin(erased)]
-    new_captions = feedback[1][feedback[1]["image_id"].isin(new_images["image_id"])]
-    if new_captions.empty:
-        raise CorpusError(
-            "the feedback holds no correction and no approved caption to learn from: wait for more ratings; "
-            "feedback_report.json says what became of those there are"
-        )
+    new_images, new_captions = teachable(feedback, erased)
     wanted = max(parameters.least_replay, round(parameters.replay * len(new_captions)))
     examined = images.loc[images["split"] == "val", "image_id"]
     replayed = _replayed(images, captions, wanted, (parameters.seed, turn))
     old_captions = captions[captions["image_id"].isin(examined) | captions["caption_id"].isin(replayed)]
     kept = images[images["image_id"].isin(old_captions["image_id"])]
-    again_images, again_captions = _repeated(new_images, new_captions, parameters.repeat)
-    return (
-        table(pd.concat([kept, again_images]), IMAGES),
-        table(pd.concat([old_captions, again_captions]), CAPTIONS),
-    )
+    return _joined((kept, old_captions), _repeated(new_images, new_captions, parameters.repeat))
+
+
+def encoder_tables(
+    corpus: Tables,
+    feedback: Tables,
+    erased: frozenset[str],
+    parameters: EncoderRetrainingParameters,
+    turn: int = 0,
+) -> Tables:
+    """What to teach an encoder on with: as `training_tables`, but photos are replayed with all captions."""
+    images, captions = corpus
+    there = images[(images["split"] == "train") & (images["source"] == "corpus")]
+    order = np.random.default_rng((parameters.seed, turn)).permutation(np.sort(there["image_id"]))
+    chosen = images["image_id"].isin(order[: parameters.replay]) | (images["split"] == "val")
+    return _joined((images[chosen], captions), _repeated(*teachable(feedback, erased), parameters.repeat))
+
+
+def teachable(feedback: Tables, erased: frozenset[str]) -> Tables:
+    """The feedback without photos that were erased meanwhile.
+
+    Raises:
+        CorpusError: it teaches nothing.
+    """
+    images = feedback[0][~feedback[0]["sha256"].isin(erased)]
+    captions = feedback[1][feedback[1]["image_id"].isin(images["image_id"])]
+    if captions.empty:
+        raise CorpusError(
+            "the feedback holds no correction and no approved caption to learn from: wait for more ratings; "
+            "feedback_report.json says what became of those there are"
+        )
+    return images, captions
+
+
+def _joined(old: Tables, new: Tables) -> Tables:
+    said = old[1][old[1]["image_id"].isin(old[0]["image_id"])]
+    return table(pd.concat([old[0], new[0]]), IMAGES), table(pd.concat([said, new[1]]), CAPTIONS)
 
 
 def _replayed(images: pd.DataFrame, captions: pd.DataFrame, wanted: int, seed: tuple[int, int]) -> list[str]:
@@ -90,7 +137,7 @@ def _replayed(images: pd.DataFrame, captions: pd.DataFrame, wanted: int, seed: t
     return list(np.random.default_rng(seed).permutation(there)[:wanted])
 
 
-def _repeated(images: pd.DataFrame, captions: pd.DataFrame, times: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _repeated(images: pd.DataFrame, captions: pd.DataFrame, times: int) -> Tables:
     """Each photo under so many ids; a photo's captions are seen once an epoch under each."""
     ids = [("", images, captions)] + [(f"#{number}", images, captions) for number in range(2, times + 1)]
     return (

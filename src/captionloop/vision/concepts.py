@@ -47,8 +47,7 @@ def choose_concepts(captions: pd.DataFrame, parameters: ConceptParameters) -> pd
     Raises:
         CorpusError: no word is left.
     """
-    words, occurs = _occurrences(captions["text"].tolist())
-    per_image = _by_image(captions["image_id"]) @ occurs  # [images, words], captions that have the word
+    words, per_image = _saying(captions)
     captions_of = np.asarray(captions.groupby("image_id", sort=True).size(), dtype=np.float64)
     table = pd.DataFrame(
         {
@@ -66,6 +65,33 @@ def choose_concepts(captions: pd.DataFrame, parameters: ConceptParameters) -> pd
         )
     ordered = chosen.sort_values(["images", "concept"], ascending=[False, True])
     return ordered.head(parameters.maximum).reset_index(drop=True)
+
+
+def grow_concepts(
+    concepts: Sequence[str],
+    captions: pd.DataFrame,
+    more: pd.DataFrame,
+    *,
+    minimum_images: int,
+    judged: int,
+) -> list[str]:
+    """The concepts, and then the words of `more` that `captions` could not judge, most frequent first.
+
+    Where a photo has one caption only, as after most corrections, there is no agreement to ask for. So a word
+    that the corpus knows stays what the corpus made of it, and one that it hardly knows is a concept.
+
+    Args:
+        concepts: of `captions`, as `choose_concepts` chose them.
+        captions: of the corpus, columns `image_id` and `text`.
+        more: other captions.
+        minimum_images: photos of `more` in which somebody says the word, at least.
+        judged: a word said of so many photos of the corpus is left to `choose_concepts`.
+    """
+    known, new = _photos_that_say(captions), _photos_that_say(more)
+    unjudged = new[(new >= minimum_images) & (known.reindex(new.index, fill_value=0) < judged)]
+    ordered = unjudged.sort_index().sort_values(ascending=False, kind="stable").index
+    old = frozenset(concepts) | UNTEACHABLE
+    return [*concepts, *(word for word in ordered if word not in old)]
 
 
 def concept_targets(
@@ -103,6 +129,20 @@ def _occurrences(texts: list[str]) -> tuple[list[str], sparse.csr_matrix]:
     occurs.data[:] = 1.0
     special = CaptionTokenizer.UNK + 1
     return tokenizer.words[special:], occurs[:, special:]
+
+
+def _saying(captions: pd.DataFrame) -> tuple[list[str], sparse.csr_matrix]:
+    """The words, and how many captions of each photo have each, `[images, words]`."""
+    words, occurs = _occurrences(captions["text"].tolist())
+    return words, _by_image(captions["image_id"]) @ occurs
+
+
+def _photos_that_say(captions: pd.DataFrame) -> "pd.Series[int]":
+    """Of how many photos each word is said."""
+    if captions.empty:
+        return pd.Series(dtype=np.int64)
+    words, per_image = _saying(captions)
+    return pd.Series(np.asarray((per_image > 0).sum(axis=0)).ravel(), index=words)
 
 
 def _by_image(image_ids: pd.Series) -> sparse.csr_matrix:

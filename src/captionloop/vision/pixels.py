@@ -32,8 +32,10 @@ class PixelFile:
         os.close(self._descriptor)
 
 
-def decode_photos(photos: PhotoFolder, uris: Sequence[str], size: int, path: Path) -> PixelFile:
+def decode_photos(photos: Sequence[tuple[PhotoFolder, str]], size: int, path: Path) -> PixelFile:
     """The photos' squares in a file at `path`, which is there whole or not at all; made if it is not.
+
+    A photo is a folder and a uri in it.
 
     Raises:
         ImageError: a photo cannot be decoded; the message begins with its uri.
@@ -44,9 +46,9 @@ def decode_photos(photos: PhotoFolder, uris: Sequence[str], size: int, path: Pat
         with (
             ThreadPoolExecutor(cores()) as pool,
             partial.open("wb") as file,
-            progress("Decoding", len(uris), "photos") as advance,
+            progress("Decoding", len(photos), "photos") as advance,
         ):
-            for pixels in pool.map(lambda uri: _square(photos, uri, size), uris):
+            for pixels in pool.map(lambda photo: _square(photo, size), photos):
                 file.write(np.ascontiguousarray(pixels).data)
                 advance(1)
 
@@ -55,8 +57,9 @@ def decode_photos(photos: PhotoFolder, uris: Sequence[str], size: int, path: Pat
     return PixelFile(path, size)
 
 
-def _square(photos: PhotoFolder, uri: str, size: int) -> Pixels:
+def _square(photo: tuple[PhotoFolder, str], size: int) -> Pixels:
+    folder, uri = photo
     try:
-        return load_square(photos.read(uri), size)
+        return load_square(folder.read(uri), size)
     except ImageError as error:
         raise ImageError(f"{uri}: {error}") from error

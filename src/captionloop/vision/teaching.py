@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,14 +25,15 @@ def teach(  # noqa: PLR0917 - the tables, then what is done with them
     images: pd.DataFrame,
     captions: pd.DataFrame,
     concepts: Sequence[str],
-    photos: PhotoFolder,
+    photos: Mapping[str, PhotoFolder],
     encoder: Encoder,
     parameters: AdaptationParameters,
     workbench: Path,
 ) -> Adapted:
     """Teaches the encoder the concepts of the training split, and watches the validation split.
 
-    `workbench` is a folder for decoded photos and the checkpoint; with other inputs it begins anew there.
+    `photos` are the folders by the images' `source`. `workbench` is a folder for decoded photos and the
+    checkpoint; with other inputs it begins anew there.
 
     Raises:
         CorpusError: there are no training photos, or one is missing.
@@ -49,7 +50,8 @@ def teach(  # noqa: PLR0917 - the tables, then what is done with them
     digest = _digest(encoder.fingerprint, pixels_path.name, targets.tobytes().hex(), parameters.model_dump())
     checkpoint = workbench / f"checkpoint-{digest}.pt"
     _tidy(workbench, keep=(pixels_path, checkpoint))
-    pixels = decode_photos(photos, chosen["uri"].tolist(), size, pixels_path)
+    places = [(photos[source], uri) for source, uri in zip(chosen["source"], chosen["uri"], strict=True)]
+    pixels = decode_photos(places, size, pixels_path)
     try:
         pupil = encoder.respecified(input_size=size)
         adapted = adapt(pupil, Lessons(pixels, targets, train), parameters, checkpoint)

@@ -78,8 +78,8 @@ def test_one_run_at_a_time_and_none_for_the_past(bag: dict) -> None:
 
 def test_retraining_goes_through_its_steps_in_order(retraining: dict) -> None:
     order = [
-        "feedback", "enough", "caching", "training", "evaluation", "registration", "gate", "approval",
-        "package", "deploy", "verify",
+        "feedback", "enough", "encoder", "caching", "training", "evaluation", "registration", "gate",
+        "approval", "package", "deploy", "verify",
     ]  # fmt: skip
     for before, after in pairwise(order):
         assert before in retraining["tasks"][after]["after"], after
@@ -93,7 +93,7 @@ def test_what_failed_is_taken_back_and_the_run_does_not_pass_for_good(retraining
 
 
 def test_steps_are_commands_of_the_project_that_resume(retraining: dict) -> None:
-    for name in ("feedback", "training", "evaluation", "registration"):
+    for name in ("feedback", "encoder", "training", "evaluation", "registration"):
         bash = retraining["tasks"][name]["bash"]
         assert "kedro run" in bash and "--only-missing-outputs" in bash and "flock" in bash
         assert "mlflow_run={{ folder(run_id) }}" in bash
@@ -115,8 +115,8 @@ def test_steps_become_pods_by_configuration(project_root: Path, tmp_path: Path) 
     tasks = found["dags"]["retraining"]["tasks"]
     pods = {name for name, task in tasks.items() if task["kind"] == "KubernetesPodOperator"}
     assert pods == {
-        "feedback", "caching", "training", "evaluation", "registration", "package", "deploy", "verify",
-        "rollback",
+        "feedback", "encoder", "caching", "training", "evaluation", "registration", "package", "deploy",
+        "verify", "rollback",
     }  # fmt: skip
     assert "/airflow/xcom/return.json" in tasks["registration"]["pod"][0]
 

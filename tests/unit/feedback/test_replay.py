@@ -2,7 +2,12 @@ import pandas as pd
 import pytest
 
 from captionloop.errors import CorpusError
-from captionloop.feedback.replay import RetrainingParameters, training_tables
+from captionloop.feedback.replay import (
+    EncoderRetrainingParameters,
+    RetrainingParameters,
+    encoder_tables,
+    training_tables,
+)
 
 
 def corpus(photos: int):
@@ -90,3 +95,19 @@ def test_a_corpus_smaller_than_the_replay_is_replayed_whole() -> None:
     few = PARAMETERS.model_copy(update={"least_replay": 10_000})
     images, _ = training_tables(corpus(30), feedback(2), frozenset(), few)
     assert ((images["source"] == "corpus") & (images["split"] == "train")).sum() == 24
+
+
+def test_an_encoder_sees_whole_photos_of_the_corpus_again_and_others_at_each_turn() -> None:
+    parameters = EncoderRetrainingParameters(replay=30, repeat=2)
+    gone = feedback(4)[0]["sha256"].iloc[1]
+    seen = []
+    for turn in (1, 2):
+        images, captions = encoder_tables(corpus(100), feedback(4), frozenset({gone}), parameters, turn)
+        old = images[(images["source"] == "corpus") & (images["split"] == "train")]
+        new = images[images["source"] == "feedback"]
+        assert len(old) == 30 and len(new) == 6 and gone not in set(new["sha256"])
+        assert (images["split"] == "val").sum() == 20
+        assert (captions["image_id"].isin(old["image_id"])).sum() == 150
+        assert set(captions["image_id"]) == set(images["image_id"]) and captions["caption_id"].is_unique
+        seen.append(set(old["image_id"]))
+    assert seen[0] != seen[1]

@@ -5,6 +5,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from captionloop.pipelines import feedback, retraining
 from kedro.io import DataCatalog, MemoryDataset
@@ -22,7 +23,7 @@ from captionloop.feedback.parameters import FeedbackParameters
 from captionloop.feedback.reading import RatingsDatabase
 from captionloop.feedback.reasons import Reason
 from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption
-from captionloop.feedback.replay import RetrainingParameters
+from captionloop.feedback.replay import EncoderRetrainingParameters, RetrainingParameters
 from captionloop.feedback.store import RatingsStore
 from captionloop.registry.gate import GateParameters, Guardrails
 from captionloop.registry.model_registry import ModelRegistry
@@ -48,6 +49,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]  # Java, OpenVINO, tor
 
 PARTS = {
     "feedback": feedback.create_pipeline,
+    "encoder": retraining.create_encoder_pipeline,
     "caching": retraining.create_caching_pipeline,
     "training": retraining.create_training_pipeline,
     "evaluation": retraining.create_evaluation_pipeline,
@@ -61,6 +63,9 @@ LENIENT = GateParameters(
 PARAMETERS = {
     "params:feedback": FeedbackParameters(held_out=0.3),
     "params:feature_caching": CachingParameters(),
+    "params:retraining_encoder": EncoderRetrainingParameters(
+        epochs=1, replay=3, repeat=1, least_photos=2, batch_size=4
+    ),
     "params:retraining": RetrainingParameters(epochs=1, least_replay=4, repeat=1, min_frequency=1),
     "params:evaluation": EvaluationParameters(
         split="val", resamples=100, latency=LatencyParameters(photos=1, batch=2, batches=1)
@@ -123,6 +128,9 @@ def run(images, captions, photo_folder, service, registry, tmp_path):
         "base_photos": photo_folder,
         "base_evaluation_photos": frozen,
         "base_calibration_photos": frozen,
+        "base_concepts": pd.DataFrame({"concept": ["red", "green", "box"]}),
+        "retraining_feature_store": FeatureStore(tmp_path / "store of the run"),
+        "retraining_encoder_workbench": tmp_path / "encoder",
         "base_feature_store": FeatureStore(tmp_path / "store"),
         "base_model_registry": registry,
         "model_registry": registry,
@@ -137,8 +145,8 @@ def run(images, captions, photo_folder, service, registry, tmp_path):
     def run(*parts: str):
         pipeline = sum((PARTS[part]() for part in parts), start=Pipeline([]))
         for name in sorted(pipeline.all_outputs()):
-            if name == "retraining_features":
-                catalog[name] = FeaturesDataset(filepath=str(tmp_path / "features.json"))
+            if name in {"retraining_features", "retraining_champion_features"}:
+                catalog[name] = FeaturesDataset(filepath=str(tmp_path / f"{name}.json"))
             elif name not in catalog.keys():  # noqa: SIM118
                 catalog[name] = Kept(copy_mode="assign")
         SequentialRunner().run(pipeline, catalog)
@@ -170,7 +178,7 @@ def test_ratings_become_a_challenger_and_the_champion_stays(run, service, regist
     # Erased after the feedback was collected: training does without it all the same.
     gone = made.load("feedback_images")["sha256"].iloc[0]
     (caption,) = (f"c{n}" for n in range(12) if hashlib.sha256(toys.png(100 + n)).hexdigest() == gone)
-    made = run("caching")
+    made = run("encoder", "caching")
     service.store.erase(caption, owner=None).result(10)
     made = run("training", "evaluation", "registration")
 
@@ -181,7 +189,11 @@ def test_ratings_become_a_challenger_and_the_champion_stays(run, service, regist
     assert not set(taught["image_id"]) & set(made.load("feedback_held_out")["image_ids"])
     captioner = made.load("retraining_captioner")
     assert "zebra" in captioner.tokenizer.words
-    assert captioner.encoder.fingerprint == made.load("feedback_champion").encoder.fingerprint
+    before, after = made.load("feedback_champion").encoder, captioner.encoder
+    assert after == made.load("retraining_encoder") != before and after.spec == before.spec
+    assert made.load("retraining_features").fingerprint == after.fingerprint
+    assert made.load("retraining_champion_features").fingerprint == before.fingerprint
+    assert len(made.load("retraining_encoder_curves")) == 1
 
     gate = made.load("retraining_gate")
     assert gate["fresh"]["photos"] == tested and not gate["fresh"]["decides"]
@@ -205,6 +217,5 @@ def test_ratings_become_a_challenger_and_the_champion_stays(run, service, regist
 def test_an_empty_window_is_told_and_taught_from_by_nobody(run):
     made = run("feedback")
     assert made.load("feedback_report")["sentence"] == "0 new ratings so far, 50 needed"
-    run("caching")
     with pytest.raises(CorpusError, match="holds no correction and no approved caption"):
-        run("training")
+        run("encoder")

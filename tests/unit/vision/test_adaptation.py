@@ -126,12 +126,12 @@ def test_photos_are_decoded_once(
     corpus: Callable[[int], tuple[pd.DataFrame, PhotoFolder]], tmp_path: Path
 ) -> None:
     images, photos = corpus(3)
-    uris = images["uri"].tolist()
-    first = decode_photos(photos, uris, SIDE, tmp_path / "pixels.bin")
+    places = [(photos, uri) for uri in images["uri"]]
+    first = decode_photos(places, SIDE, tmp_path / "pixels.bin")
     photos.write("1.jpg", b"gone")
-    assert (decode_photos(photos, uris, SIDE, tmp_path / "pixels.bin")[2] == first[2]).all()
+    assert (decode_photos(places, SIDE, tmp_path / "pixels.bin")[2] == first[2]).all()
     with pytest.raises(ImageError, match=r"1\.jpg: "):
-        decode_photos(photos, uris, SIDE, tmp_path / "others.bin")
+        decode_photos(places, SIDE, tmp_path / "others.bin")
     assert not (tmp_path / "others.bin").exists()
 
 
@@ -145,17 +145,17 @@ def test_scenes_can_be_taught(tmp_path: Path) -> None:
         folder.write(scene.name, scene.photo)
     raw = as_corpus(scenes)
     images = raw.images.assign(sha256=raw.images["uri"])
-    captions = raw.captions.assign(weight=1.0)
+    captions, photos = raw.captions.assign(weight=1.0), {"corpus": folder}
     encoder = Encoder.build(EncoderSpec(architecture="resnet10", input_size=SIDE, layer="layer1"))
     taught = teach(
-        images, captions, ["the", "red"], folder, encoder, parameters(epochs=1), tmp_path / "bench"
+        images, captions, ["the", "red"], photos, encoder, parameters(epochs=1), tmp_path / "bench"
     )
     assert len(taught.curves) == 1
     assert history(taught.curves)["encoder_train_loss"][0]["step"] == 0
     other = parameters(epochs=1, seed=1)
-    teach(images, captions, ["the", "red"], folder, encoder, other, tmp_path / "bench")
+    teach(images, captions, ["the", "red"], photos, encoder, other, tmp_path / "bench")
     assert len(list((tmp_path / "bench").iterdir())) == 2  # one checkpoint, one file of pixels
     larger = parameters(epochs=1, input_size=SIDE * 2)
-    resized = teach(images, captions, ["the", "red"], folder, encoder, larger, tmp_path / "bench")
+    resized = teach(images, captions, ["the", "red"], photos, encoder, larger, tmp_path / "bench")
     assert resized.encoder.spec == encoder.spec
     assert resized.encoder.fingerprint not in {encoder.fingerprint, taught.encoder.fingerprint}

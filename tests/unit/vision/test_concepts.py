@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from captionloop.errors import CorpusError
-from captionloop.vision.concepts import ConceptParameters, choose_concepts, concept_targets
+from captionloop.vision.concepts import ConceptParameters, choose_concepts, concept_targets, grow_concepts
 
 RULES = ConceptParameters(minimum_images=3, minimum_lift=1.5)
 
@@ -55,6 +55,16 @@ def test_with_one_caption_for_each_photo_every_frequent_word_counts() -> None:
 def test_captions_without_a_concept_are_one_line(zoo: pd.DataFrame) -> None:
     with pytest.raises(CorpusError, match="epochs: 0"):
         choose_concepts(zoo, ConceptParameters(minimum_images=100))
+
+
+def test_words_that_the_corpus_hardly_has_become_concepts_and_others_are_left_to_it(
+    zoo: pd.DataFrame,
+) -> None:
+    corpus = pd.concat([zoo, captions({"x": ["an emu"]})])
+    new = captions({str(n): ["a horse and the emu left"] for n in range(3)} | {"y": ["two emu", "zebra"]})
+    grown = grow_concepts(["duck", "dog"], corpus, new, minimum_images=3, judged=6)
+    assert grown == ["duck", "dog", "emu", "and"]
+    assert grow_concepts(["duck"], corpus, new.head(0), minimum_images=3, judged=6) == ["duck"]
 
 
 def test_targets_are_the_share_of_captions_by_weight() -> None:
