@@ -55,6 +55,6 @@ def ceiling(game: Play, world: World, epochs: int, turn: int = 99) -> tuple[floa
     images, captions = training_tables(corpus, (sent, labels), frozenset(), parameters)
     report = {"until": None, "used": {"corrections": 0, "approved_captions": 0}}
     taught, _, _ = teach_on(
-        images, captions, features, encoder, champion, {"version": 1}, report, parameters, folder / "work"
+        images, captions, features, encoder, champion, {"origin": 1}, report, parameters, folder / "work"
     )
     return cider(taught, world.shifted_test), cider(taught, world.first_test)

@@ -42,9 +42,10 @@ def inspect_photos(
     return inspect_rated_photos(ratings, photo_archive, parameters)
 
 
-def fetch_champion(model_registry: ModelRegistry) -> tuple[Captioner, Json]:
-    """The champion, which this whole run is done with; and up to when ratings have been learnt from."""
+def fetch_champion(model_registry: ModelRegistry) -> tuple[Captioner, Captioner, Json]:
+    """The champion that this whole run is about, its origin, and until when ratings were learnt from."""
     from captionloop.captioner.captioner import Captioner
+    from captionloop.registry.descent import origin_of
 
     champion = model_registry.champion()
     if champion is None:
@@ -54,13 +55,22 @@ def fetch_champion(model_registry: ModelRegistry) -> tuple[Captioner, Json]:
         )
     taught = [version for version in model_registry.versions() if version.lineage.get("feedback_until")]
     newest = taught[0] if taught else None
+    origin = origin_of(champion, model_registry)
     with tempfile.TemporaryDirectory() as scratch:
-        captioner = Captioner.load(model_registry.fetch(champion.version, Path(scratch) / "champion"))
-    return captioner, {
-        "version": champion.version,
-        "retrained_version": newest.version if newest else None,
-        "feedback_until": newest.lineage["feedback_until"] if newest else None,
-    }
+        captioner, first = (
+            Captioner.load(model_registry.fetch(one.version, Path(scratch) / name))
+            for one, name in ((champion, "champion"), (origin, "origin"))
+        )
+    return (
+        captioner,
+        first,
+        {
+            "version": champion.version,
+            "origin": origin.version,
+            "retrained_version": newest.version if newest else None,
+            "feedback_until": newest.lineage["feedback_until"] if newest else None,
+        },
+    )
 
 
 def curate_ratings(  # noqa: PLR0917 - a node's inputs

@@ -11,7 +11,7 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(
                 nodes.fetch_champion,
                 inputs="base_model_registry",
-                outputs=["feedback_champion", "feedback_champion_version"],
+                outputs=["feedback_champion", "feedback_origin", "feedback_champion_version"],
                 name="fetch_champion",
             ),
             Node(

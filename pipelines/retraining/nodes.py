@@ -1,4 +1,4 @@
-"""The nodes of retraining: the champion is taught on with feedback, tested, and brought to the gate."""
+"""The nodes of retraining: the champion's origin is taught on with feedback, tested, brought to the gate."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -51,7 +51,7 @@ CURVE_PHOTOS = 50
 
 
 def teach_encoder_on(  # noqa: PLR0917 - a node's inputs
-    champion: Captioner,
+    origin: Captioner,
     champion_version: Json,
     corpus_images: pd.DataFrame,
     corpus_captions: pd.DataFrame,
@@ -64,11 +64,11 @@ def teach_encoder_on(  # noqa: PLR0917 - a node's inputs
     parameters: EncoderRetrainingParameters,
     workbench: Path,
 ) -> tuple[Encoder, pd.DataFrame, History]:
-    """The champion's encoder, taught what people named in their photos; with no epochs, it stays as it is."""
+    """The origin's encoder, taught what people named in their photos; with no epochs, it stays as it is."""
     from captionloop.vision.teaching import history, no_curves, teach
 
     if parameters.epochs == 0:
-        return champion.encoder, no_curves(), history(no_curves())
+        return origin.encoder, no_curves(), history(no_curves())
     feedback, erased = (feedback_images, references), ratings_database.erased()
     images, captions = encoder_tables(
         (corpus_images, corpus_captions), feedback, erased, parameters, turn=champion_version["version"]
@@ -81,7 +81,7 @@ def teach_encoder_on(  # noqa: PLR0917 - a node's inputs
         judged=parameters.concepts.minimum_images,
     )
     folders = {"corpus": corpus_photos, "feedback": photo_archive}
-    taught = teach(images, captions, named, folders, champion.encoder, parameters, workbench)
+    taught = teach(images, captions, named, folders, origin.encoder, parameters, workbench)
     return taught.encoder, taught.curves, history(taught.curves)
 
 
@@ -171,26 +171,26 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
     captions: pd.DataFrame,
     features: CachedFeatures,
     encoder: Encoder,
-    champion: Captioner,
+    origin: Captioner,
     champion_version: Json,
     feedback_report: Json,
     parameters: RetrainingParameters,
     workbench: Path,
 ) -> tuple[Captioner, pd.DataFrame, History]:
-    """The champion, taught on with what `encoder` sees: words that are new to it join its vocabulary."""
+    """The origin, taught on with what `encoder` sees: words that are new to it join its vocabulary."""
     captioner, curves, history = teach_on_by_words(
         images=images,
         captions=captions,
         features=features,
-        start=replace(champion, encoder=encoder),
-        parameters=_teaching(champion, parameters),
+        start=replace(origin, encoder=encoder),
+        parameters=_teaching(origin, parameters),
         workbench=workbench,
         keep_last=True,
     )
     last = curves.iloc[-1]
     lineage = captioner.lineage | {
-        "parent": {"name": champion.name, "version": champion_version["version"]},
-        "parent_version": champion_version["version"],
+        "parent": {"name": origin.name, "version": champion_version["origin"]},
+        "parent_version": champion_version["origin"],
         "feedback_until": feedback_report["until"],
         "feedback_corrections": feedback_report["used"]["corrections"],
         "feedback_approved_captions": feedback_report["used"]["approved_captions"],
@@ -199,12 +199,12 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
     return replace(captioner, lineage=lineage, metrics=metrics), curves, history
 
 
-def _teaching(champion: Captioner, parameters: RetrainingParameters) -> TrainingParameters:
+def _teaching(origin: Captioner, parameters: RetrainingParameters) -> TrainingParameters:
     return TrainingParameters(
-        name=champion.name,
-        decoder=champion.decoder.config,
-        decoding=champion.decoding,
-        max_length=champion.decoding.max_length,
+        name=origin.name,
+        decoder=origin.decoder.config,
+        decoding=origin.decoding,
+        max_length=origin.decoding.max_length,
         vocabulary=VocabularyParameters(min_frequency=parameters.min_frequency * parameters.repeat),
         validation=ValidationParameters(photos=CURVE_PHOTOS, patience=parameters.epochs),
         **parameters.model_dump(exclude={"replay", "least_replay", "repeat", "min_frequency"}),
@@ -335,7 +335,7 @@ def challenge_champion(  # noqa: PLR0917 - a node's inputs
     begun = champion_version["version"]
     if challenge.version != begun:
         raise RegistryError(
-            f"this run taught on version {begun}, but the champion is now version {challenge.version}: "
+            f"this run began with version {begun}, but the champion is now version {challenge.version}: "
             "start a new run, which begins with that one"
         )
     return challenge.model_dump(mode="json")

@@ -10,13 +10,13 @@ _FROZEN = "base_evaluation_photos"
 
 
 def create_encoder_pipeline(**_: object) -> Pipeline:
-    """The champion's encoder, taught on with the feedback -> retraining_encoder."""
+    """The origin's encoder, taught on with the feedback -> retraining_encoder."""
     return Pipeline(
         [
             Node(
                 nodes.teach_encoder_on,
                 inputs=[
-                    "feedback_champion",
+                    "feedback_origin",
                     "feedback_champion_version",
                     "base_images",
                     "base_captions",
@@ -73,7 +73,7 @@ def create_caching_pipeline(**_: object) -> Pipeline:
 
 
 def create_training_pipeline(**_: object) -> Pipeline:
-    """Feedback and replayed corpus -> retraining_captioner, from the champion's weights."""
+    """Feedback and replayed corpus -> retraining_captioner, from the weights of the champion's origin."""
     return Pipeline(
         [
             Node(
@@ -97,14 +97,14 @@ def create_training_pipeline(**_: object) -> Pipeline:
                     "retraining_captions",
                     "retraining_features",
                     "retraining_encoder",
-                    "feedback_champion",
+                    "feedback_origin",
                     "feedback_champion_version",
                     "feedback_report",
                     "params:retraining",
                     "retraining_workbench",
                 ],
                 outputs=["retraining_captioner", "retraining_curves", "retraining_training_metrics"],
-                name="teach_champion_on",
+                name="teach_captioner_on",
             ),
         ]
     )

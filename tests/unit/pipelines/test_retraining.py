@@ -203,14 +203,18 @@ def test_ratings_become_a_challenger_and_the_champion_stays(run, service, regist
     assert registry.version(2).aliases == ("challenger",) and registry.version(1).is_champion
     assert registry.version(2).lineage["parent_version"] == "1"
 
-    # What the new version has learnt from is not new any more.
+    # What the new version has learnt from is not new any more, and the next does not begin with its weights.
+    registry.promote(2)
     assert run("feedback").load("feedback_report")["sentence"].startswith("0 new ratings since version 2")
+    assert made.load("feedback_origin").encoder == before
+    known = made.load("feedback_champion_version")
+    assert (known["version"], known["origin"], known["retrained_version"]) == (2, 1, 2)
 
     # Somebody promotes another version while a run is under way.
     make_captioner("show_and_tell").save(tmp_path / "other")
     registry.promote(registry.register(tmp_path / "other").version)
     made["feedback_champion_version"] = MemoryDataset({"version": 1})
-    with pytest.raises(RegistryError, match="taught on version 1, but the champion is now version 3"):
+    with pytest.raises(RegistryError, match="began with version 1, but the champion is now version 3"):
         run("registration")
 
 
