@@ -19,7 +19,18 @@ WRITABLE = {
     "pipelines": ("/tmp", "/opt/captionloop/data"),
     "airflow": ("/tmp", "/opt/airflow/logs"),
 }
-SCENES = {"train": 60, "val": 12, "test": 12}
+SMALL = {
+    **{"sample_scenes.train": 40, "sample_scenes.val": 8, "sample_scenes.test": 8, "sample_scenes.side": 64},
+    **{"encoder.input_size": 64, "encoder_adaptation.epochs": 1, "encoder_adaptation.batch_size": 8},
+    **{"encoder_adaptation.concepts.minimum_images": 5, "registration.timed_photos": 2},
+    **{"show_and_tell_by_words.training.epochs": 1, "show_attend_tell.training.epochs": 1},
+    **{"evaluation.latency.photos": 2, "evaluation.latency.batches": 1},
+}
+MLFLOW = (
+    "mlflow server --host=0.0.0.0 --port=5000 --backend-store-uri=sqlite:////tmp/mlflow.db"
+    " --artifacts-destination=/tmp/artifacts"
+)
+REGISTERED = "data/08_reporting/sample_scenes/registered_version.json"
 COMPILERS = ("gcc", "cc", "c++", "g++", "clang", "make", "ld", "as", "cpp", "tcc", "rustc", "go")
 FOR_TRAINING_ALONE = [
     "kedro",
@@ -138,14 +149,16 @@ def test_the_pipelines_are_registered_and_nothing_is_left_of_development(tmp_pat
     assert {"- training", "- retraining_training", "- registration"} <= set(said.splitlines())
 
 
-def test_a_pipeline_runs_in_its_image(tmp_path: Path) -> None:
-    """Drawing and validation, on few scenes: training in earnest is another matter."""
-    sizes = ",".join(f"sample_scenes.{split}={count}" for split, count in SCENES.items())
-    built("pipelines").run(
-        "kedro", "run", "--pipelines", "sample_scenes,data_validation",
-        "--params", f"workspace=data,tracking_uri=sqlite:////tmp/mlflow.db,{sizes}",
-        log=tmp_path / "log",
+def test_all_pipelines_run_in_their_image_from_drawing_to_a_registered_version(tmp_path: Path) -> None:
+    """On few scenes, beside MLflow's server in the same pod."""
+    sizes = ",".join(f"{name}={value}" for name, value in SMALL.items())
+    command = f"kedro run --params workspace=data,tracking_uri=http://127.0.0.1:5000,{sizes}"
+    said = built("pipelines").run(
+        "sh", "-c",
+        f"({MLFLOW} >/tmp/mlflow.log 2>&1 &); {command} && cat {REGISTERED}",
+        log=tmp_path / "log", seconds=1200,
     )  # fmt: skip
+    assert '"version": 1' in said
 
 
 def test_meteor_s_java_and_mlflow_s_server_start(tmp_path: Path) -> None:
@@ -154,13 +167,28 @@ def test_meteor_s_java_and_mlflow_s_server_start(tmp_path: Path) -> None:
     assert "openjdk" in pipelines.run("python", "-c", code, log=tmp_path / "java").lower()
     log = tmp_path / "mlflow"
     server = pipelines.start(
-        "mlflow", "server", "--host=0.0.0.0", "--port=5000", "--backend-store-uri=sqlite:////tmp/mlflow.db",
-        "--artifacts-destination=/tmp/artifacts", log=log,
-    )  # fmt: skip
+        *MLFLOW.split(),
+        log=log,
+    )
     try:
         wait_for(server, "http://127.0.0.1:5000/health", log)
     finally:
         stop(server)
+
+
+def test_the_frontend_serves_the_page_and_hides_what_is_not_for_everybody(tmp_path: Path) -> None:
+    """Without a gateway: the page is there, and the API's absence is told."""
+    frontend, log = built("frontend"), tmp_path / "log"
+    process = frontend.start(log=log, GATEWAY="127.0.0.1:3000")
+    try:
+        wait_for(process, "http://127.0.0.1:8080/healthz", log)
+        page = ask(process, "--include", "http://127.0.0.1:8080/some/deep/link").stdout.lower()
+        assert "<!doctype html>" in page and "content-security-policy: default-src 'self'" in page
+        for path, status in (("/metrics", "404"), ("/v1/model", "502")):
+            said = ask(process, "-o", "/dev/null", "-w", "%{http_code}", f"http://127.0.0.1:8080{path}")
+            assert said.stdout == status, path
+    finally:
+        stop(process)
 
 
 def test_airflow_imports_every_dag(tmp_path: Path) -> None:
