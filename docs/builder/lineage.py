@@ -4,6 +4,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +18,28 @@ def build(folder: Path) -> None:
     """Writes the view into `folder`, with previews of what has been made by a run before."""
     kedro = Path(sys.executable).with_name("kedro")
     command = [kedro, "viz", "build", "--include-previews"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
-    page = _WRITTEN / "index.html"
-    if done.returncode or not page.is_file():
-        raise SystemExit(f"kedro viz build failed:\n{done.stdout}{done.stderr}")
-    for name in ("telemetry.html", "autoreload.html"):  # parts of Kedro's own server
-        (_WRITTEN / name).unlink(missing_ok=True)
-    for each in (page, page.with_name("404.html")):
-        each.write_text(_ELSEWHERE.sub("", each.read_text()))
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.move(_WRITTEN, folder)
+    with _set_aside(_WRITTEN):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603
+        page = _WRITTEN / "index.html"
+        if done.returncode or not page.is_file():
+            raise SystemExit(f"kedro viz build failed:\n{done.stdout}{done.stderr}")
+        for name in ("telemetry.html", "autoreload.html"):  # parts of Kedro's own server
+            (_WRITTEN / name).unlink(missing_ok=True)
+        for each in (page, page.with_name("404.html")):
+            each.write_text(_ELSEWHERE.sub("", each.read_text()))
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.move(_WRITTEN, folder)
+
+
+@contextmanager
+def _set_aside(place: Path) -> Iterator[None]:
+    """Images and charts are built in the same folder: they must not become part of the site."""
+    aside = place.with_name(f"{place.name}.aside")
+    if place.exists():
+        place.rename(aside)
+    try:
+        yield
+    finally:
+        if aside.exists():
+            shutil.rmtree(place, ignore_errors=True)
+            aside.rename(place)
