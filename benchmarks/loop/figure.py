@@ -25,6 +25,6 @@ def figure(rounds: Sequence[Round], best: tuple[float, float] | None, path: Path
     axes.set_ylabel("CIDEr (x100) on test scenes")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    axes.legend(loc="center right", fontsize=8)
+    drawing.legend(loc="outside lower center", ncols=2, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     drawing.savefig(path, dpi=150)
