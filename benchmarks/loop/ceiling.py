@@ -13,7 +13,8 @@ def ceiling(game: Play, world: World, epochs: int, turn: int = 99) -> tuple[floa
 
     Its encoder is taught on as with ratings; a photo has all its captions instead of being repeated with one.
     """
-    from captionloop.pipelines.retraining.nodes import teach_encoder_on, teach_on
+    from captionloop.pipelines.retraining.nodes import teach_on
+    from captionloop.pipelines.retraining.sight import teach_encoder_on
 
     from captionloop.feedback.replay import (
         EncoderRetrainingParameters,

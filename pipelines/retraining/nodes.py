@@ -1,6 +1,5 @@
 """The nodes of retraining: the champion's origin is taught on with feedback, tested, brought to the gate."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +14,7 @@ from captionloop.evaluation.handover import attach
 from captionloop.evaluation.hypotheses import Hypotheses, caption_split
 from captionloop.evaluation.parameters import EvaluationParameters
 from captionloop.evaluation.split import EvaluationSet
-from captionloop.feedback.replay import (
-    EncoderRetrainingParameters,
-    RetrainingParameters,
-    encoder_tables,
-    teachable,
-    training_tables,
-)
+from captionloop.feedback.replay import RetrainingParameters, training_tables
 from captionloop.registry.challenge import Challenge, EncodedPhotos, call_champion
 from captionloop.registry.entry import enter
 from captionloop.registry.evidence import Evidence, KeptCaptions, evaluation_set_hash
@@ -29,10 +22,7 @@ from captionloop.registry.gate import GateDecision, decide, decide_on_fresh, ref
 from captionloop.registry.gate_report import gate_report
 from captionloop.registry.parameters import RegistrationParameters
 from captionloop.scoring import Scores
-from captionloop.vision.caching import CachingParameters, cache_features
-from captionloop.vision.concepts import grow_concepts
 from captionloop.vision.encoder import Encoder
-from captionloop.vision.features import FeatureManifest
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioner
@@ -40,111 +30,13 @@ if TYPE_CHECKING:
     from captionloop.feedback.reading import RatingsDatabase
     from captionloop.registry.model_registry import ModelRegistry
     from captionloop.vision.features import CachedFeatures
-    from captionloop.vision.store import FeatureStore
 else:  # Kedro resolves the hints of nodes; torch, SQLAlchemy and mlflow are not worth importing for that.
-    Captioner = PhotoFolder = RatingsDatabase = ModelRegistry = CachedFeatures = FeatureStore = Any
+    Captioner = PhotoFolder = RatingsDatabase = ModelRegistry = CachedFeatures = Any
 
 Json = dict[str, Any]
 CANDIDATE, CHAMPION = "candidate", "champion"
 CURVE_PHOTOS = 50
 """Of `val`, after every epoch: for the curve alone, as the last epoch is kept whatever they say."""
-
-
-def teach_encoder_on(  # noqa: PLR0917 - a node's inputs
-    origin: Captioner,
-    champion_version: Json,
-    corpus_images: pd.DataFrame,
-    corpus_captions: pd.DataFrame,
-    corpus_photos: PhotoFolder,
-    concepts: pd.DataFrame,
-    feedback_images: pd.DataFrame,
-    references: pd.DataFrame,
-    photo_archive: PhotoFolder,
-    ratings_database: RatingsDatabase,
-    parameters: EncoderRetrainingParameters,
-    workbench: Path,
-) -> tuple[Encoder, pd.DataFrame, History]:
-    """The origin's encoder, taught what people named in their photos; with no epochs, it stays as it is."""
-    from captionloop.vision.teaching import history, no_curves, teach
-
-    if parameters.epochs == 0:
-        return origin.encoder, no_curves(), history(no_curves())
-    feedback, erased = (feedback_images, references), ratings_database.erased()
-    images, captions = encoder_tables(
-        (corpus_images, corpus_captions), feedback, erased, parameters, turn=champion_version["version"]
-    )
-    named = grow_concepts(
-        concepts["concept"].tolist(),
-        corpus_captions,
-        teachable(feedback, erased)[1],
-        minimum_images=parameters.least_photos,
-        judged=parameters.concepts.minimum_images,
-    )
-    folders = {"corpus": corpus_photos, "feedback": photo_archive}
-    taught = teach(images, captions, named, folders, origin.encoder, parameters, workbench)
-    return taught.encoder, taught.curves, history(taught.curves)
-
-
-def cache(  # noqa: PLR0917 - a node's inputs
-    encoder: Encoder,
-    champion: Captioner,
-    champion_version: Json,
-    corpus_images: pd.DataFrame,
-    corpus_captions: pd.DataFrame,
-    corpus_photos: PhotoFolder,
-    frozen: Json,
-    calibration: Json,
-    feedback_images: pd.DataFrame,
-    references: pd.DataFrame,
-    held_out: Json,
-    photo_archive: PhotoFolder,
-    ratings_database: RatingsDatabase,
-    store: FeatureStore,
-    base_store: FeatureStore,
-    parameters: CachingParameters,
-    retraining: RetrainingParameters,
-) -> tuple[FeatureManifest, FeatureManifest, Json]:
-    """What the candidate's encoder sees in all that is taught and tested with, the champion's in the tests.
-
-    The candidate's features go to the store of the run, and are gone with it.
-    """
-    taught, _ = training_tables(
-        (corpus_images, corpus_captions),
-        (feedback_images, references),
-        ratings_database.erased(),
-        retraining,
-        turn=champion_version["version"],
-    )
-    of_corpus, tested = taught["source"] == "corpus", _photos_of(frozen)
-    old = pd.concat([taught.loc[of_corpus, ["sha256", "uri"]], tested, _photos_of(calibration)])
-    fresh = _photos_of(held_out)
-    new = pd.concat([taught.loc[~of_corpus, ["sha256", "uri"]], fresh])
-    seen = parameters.model_copy(update={"views": retraining.views})
-    looked = parameters.model_copy(update={"views": ("whole",)})
-    features, report = _cached(encoder, ((corpus_photos, old), (photo_archive, new)), store, seen)
-    both = (corpus_photos, tested), (photo_archive, fresh)
-    compared, champion_report = _cached(champion.encoder, both, base_store, looked)
-    return features, compared, {CANDIDATE: report, CHAMPION: champion_report}
-
-
-def _photos_of(photos: Json) -> pd.DataFrame:
-    chosen = EvaluationSet.model_validate(photos)
-    return pd.DataFrame({"sha256": chosen.sha256s, "uri": chosen.uris})
-
-
-def _cached(
-    encoder: Encoder,
-    photos: Sequence[tuple[PhotoFolder, pd.DataFrame]],
-    store: FeatureStore,
-    parameters: CachingParameters,
-) -> tuple[FeatureManifest, list[Json]]:
-    """One manifest for the photos of several folders, and a report for each folder."""
-    done = [
-        cache_features(rows.drop_duplicates(), folder, encoder, store, parameters) for folder, rows in photos
-    ]
-    together = tuple(dict.fromkeys(photo for manifest, _ in done for photo in manifest.photos))
-    reports = [report.model_dump(mode="json") for _, report in done]
-    return done[0][0].model_copy(update={"photos": together}), reports
 
 
 def assemble(  # noqa: PLR0917 - a node's inputs

@@ -3,7 +3,7 @@
 All of them follow `feedback`, read the corpus of the base workspace, and write to the workspace of their run.
 """
 
-from captionloop.pipelines.retraining import nodes
+from captionloop.pipelines.retraining import nodes, sight
 from kedro.pipeline import Node, Pipeline
 
 _FROZEN = "base_evaluation_photos"
@@ -14,7 +14,7 @@ def create_encoder_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
             Node(
-                nodes.teach_encoder_on,
+                sight.teach_encoder_on,
                 inputs=[
                     "feedback_origin",
                     "feedback_champion_version",
@@ -41,7 +41,7 @@ def create_caching_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
             Node(
-                nodes.cache,
+                sight.cache,
                 inputs=[
                     "retraining_encoder",
                     "feedback_champion",
