@@ -87,7 +87,9 @@ def _table(evaluation: Mapping[str, Any]) -> "Table":
     from rich.table import Table
 
     title = f"{evaluation['photos']:,} photos of {evaluation['split']}, metrics x100"
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, collapse_padding=True
+    )
     table.add_column("", no_wrap=True)
     for heading in ("CIDEr", "95 % interval", *METRICS):
         table.add_column(heading, justify="right", no_wrap=True)
