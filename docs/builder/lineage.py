@@ -35,7 +35,7 @@ def build(folder: Path) -> None:
 def _set_aside(place: Path) -> Iterator[None]:
     """Images and charts are built in the same folder: they must not become part of the site."""
     aside = place.with_name(f"{place.name}.aside")
-    if place.exists():
+    if place.exists() and not aside.exists():  # else a build was killed, and what is at the place is its own
         place.rename(aside)
     try:
         yield
