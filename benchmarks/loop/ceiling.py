@@ -21,7 +21,7 @@ def ceiling(game: Play, world: World, epochs: int, turn: int = 99) -> tuple[floa
         RetrainingParameters,
         training_tables,
     )
-    from captionloop.vision.caching import CachingParameters, cache_features
+    from captionloop.vision.caching import CachingParameters, cache_folders
     from captionloop.vision.store import FeatureStore
 
     champion, version = game.version(1), {"version": turn}
@@ -45,17 +45,23 @@ def ceiling(game: Play, world: World, epochs: int, turn: int = 99) -> tuple[floa
         EncoderRetrainingParameters.model_validate(game.configured("retraining_encoder")), folder / "encoder",
     )  # fmt: skip
     store = FeatureStore(str(folder / "store"))
-    seen = [
-        cache_features(rows, where, encoder, store, CachingParameters())[0]
-        for rows, where in ((corpus[0], corpus_photos), (sent, photos))
-    ]
-    features = seen[0].model_copy(update={"photos": (*seen[0].photos, *seen[1].photos)}).open()
+    manifest, _ = cache_folders(
+        ((corpus_photos, corpus[0]), (photos, sent)), encoder, store, CachingParameters()
+    )
     parameters = RetrainingParameters.model_validate(
         {**game.configured("retraining"), "epochs": epochs, "repeat": 1, "replay": 0.75, "seed": turn}
     )
     images, captions = training_tables(corpus, (sent, labels), frozenset(), parameters)
     report = {"until": None, "used": {"corrections": 0, "approved_captions": 0}}
     taught, _, _ = teach_on(
-        images, captions, features, encoder, champion, {"origin": 1}, report, parameters, folder / "work"
+        images,
+        captions,
+        manifest.open(),
+        encoder,
+        champion,
+        {"origin": 1},
+        report,
+        parameters,
+        folder / "work",
     )
     return cider(taught, world.shifted_test), cider(taught, world.first_test)

@@ -57,20 +57,17 @@ def fetch_champion(model_registry: ModelRegistry) -> tuple[Captioner, Captioner,
     newest = taught[0] if taught else None
     origin = origin_of(champion, model_registry)
     with tempfile.TemporaryDirectory() as scratch:
-        captioner, first = (
-            Captioner.load(model_registry.fetch(one.version, Path(scratch) / name))
-            for one, name in ((champion, "champion"), (origin, "origin"))
-        )
-    return (
-        captioner,
-        first,
-        {
-            "version": champion.version,
-            "origin": origin.version,
-            "retrained_version": newest.version if newest else None,
-            "feedback_until": newest.lineage["feedback_until"] if newest else None,
-        },
-    )
+        captioners = {
+            version: Captioner.load(model_registry.fetch(version, Path(scratch) / str(version)))
+            for version in {champion.version, origin.version}
+        }
+    known = {
+        "version": champion.version,
+        "origin": origin.version,
+        "retrained_version": newest.version if newest else None,
+        "feedback_until": newest.lineage["feedback_until"] if newest else None,
+    }
+    return captioners[champion.version], captioners[origin.version], known
 
 
 def curate_ratings(  # noqa: PLR0917 - a node's inputs

@@ -1,10 +1,10 @@
 """The nodes of retraining that see photos: the encoder is taught on, and what it sees is cached."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from captionloop.pipelines.retraining.nodes import assemble
 from captionloop.pipelines.training.nodes import History
 
 from captionloop.evaluation.split import EvaluationSet
@@ -13,9 +13,8 @@ from captionloop.feedback.replay import (
     RetrainingParameters,
     encoder_tables,
     teachable,
-    training_tables,
 )
-from captionloop.vision.caching import CachingParameters, cache_features
+from captionloop.vision.caching import CachingParameters, cache_folders
 from captionloop.vision.concepts import grow_concepts
 from captionloop.vision.encoder import Encoder
 from captionloop.vision.features import FeatureManifest
@@ -50,14 +49,14 @@ def teach_encoder_on(  # noqa: PLR0917 - a node's inputs
 
     if parameters.epochs == 0:
         return origin.encoder, no_curves(), history(no_curves())
-    feedback, erased = (feedback_images, references), ratings_database.erased()
+    feedback = teachable((feedback_images, references), ratings_database.erased())
     images, captions = encoder_tables(
-        (corpus_images, corpus_captions), feedback, erased, parameters, turn=champion_version["version"]
+        (corpus_images, corpus_captions), feedback, parameters, turn=champion_version["version"]
     )
     named = grow_concepts(
         concepts["concept"].tolist(),
         corpus_captions,
-        teachable(feedback, erased)[1],
+        feedback[1],
         minimum_images=parameters.least_photos,
         judged=parameters.concepts.minimum_images,
     )
@@ -89,12 +88,14 @@ def cache(  # noqa: PLR0917 - a node's inputs
 
     The candidate's features go to the store of the run, and are gone with it.
     """
-    taught, _ = training_tables(
-        (corpus_images, corpus_captions),
-        (feedback_images, references),
-        ratings_database.erased(),
+    taught, _ = assemble(
+        corpus_images,
+        corpus_captions,
+        feedback_images,
+        references,
+        ratings_database,
+        champion_version,
         retraining,
-        turn=champion_version["version"],
     )
     of_corpus, tested = taught["source"] == "corpus", _photos_of(frozen)
     old = pd.concat([taught.loc[of_corpus, ["sha256", "uri"]], tested, _photos_of(calibration)])
@@ -102,27 +103,19 @@ def cache(  # noqa: PLR0917 - a node's inputs
     new = pd.concat([taught.loc[~of_corpus, ["sha256", "uri"]], fresh])
     seen = parameters.model_copy(update={"views": tuple(dict.fromkeys(("whole", *retraining.views)))})
     looked = parameters.model_copy(update={"views": ("whole",)})
-    features, report = _cached(encoder, ((corpus_photos, old), (photo_archive, new)), store, seen)
+    features, reports = cache_folders(((corpus_photos, old), (photo_archive, new)), encoder, store, seen)
     both = (corpus_photos, tested), (photo_archive, fresh)
-    compared, champion_report = _cached(champion.encoder, both, base_store, looked)
-    return features, compared, {"candidate": report, "champion": champion_report}
+    compared, champion_reports = cache_folders(both, champion.encoder, base_store, looked)
+    return (
+        features,
+        compared,
+        {
+            "candidate": [report.model_dump(mode="json") for report in reports],
+            "champion": [report.model_dump(mode="json") for report in champion_reports],
+        },
+    )
 
 
 def _photos_of(photos: Json) -> pd.DataFrame:
     chosen = EvaluationSet.model_validate(photos)
     return pd.DataFrame({"sha256": chosen.sha256s, "uri": chosen.uris})
-
-
-def _cached(
-    encoder: Encoder,
-    photos: Sequence[tuple[PhotoFolder, pd.DataFrame]],
-    store: FeatureStore,
-    parameters: CachingParameters,
-) -> tuple[FeatureManifest, list[Json]]:
-    """One manifest for the photos of several folders, and a report for each folder."""
-    done = [
-        cache_features(rows.drop_duplicates(), folder, encoder, store, parameters) for folder, rows in photos
-    ]
-    together = tuple(dict.fromkeys(photo for manifest, _ in done for photo in manifest.photos))
-    reports = [report.model_dump(mode="json") for _, report in done]
-    return done[0][0].model_copy(update={"photos": together}), reports

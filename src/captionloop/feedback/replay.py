@@ -16,7 +16,7 @@ from captionloop.vision.parameters import AdaptationParameters
 
 
 class RetrainingParameters(BaseModel):
-    """All of `params:retraining`: how the champion is taught on. Everything else is as in its bundle.
+    """All of `params:retraining`: how the champion's origin is taught on. All else is as in its bundle.
 
     Attributes:
         replay: captions of the corpus for each caption of the feedback, as far as there are as many.
@@ -45,7 +45,7 @@ class RetrainingParameters(BaseModel):
 
 
 class EncoderRetrainingParameters(AdaptationParameters):
-    """All of `params:retraining_encoder`: how the champion's encoder is taught on.
+    """All of `params:retraining_encoder`: how the origin's encoder is taught on.
 
     With no epochs it stays as it is.
 
@@ -95,18 +95,18 @@ def training_tables(
 
 
 def encoder_tables(
-    corpus: Tables,
-    feedback: Tables,
-    erased: frozenset[str],
-    parameters: EncoderRetrainingParameters,
-    turn: int = 0,
+    corpus: Tables, feedback: Tables, parameters: EncoderRetrainingParameters, turn: int = 0
 ) -> Tables:
-    """What to teach an encoder on with: as `training_tables`, but photos are replayed with all captions."""
+    """What to teach an encoder on with: `teachable` feedback, and photos of the corpus with all captions.
+
+    As in `training_tables`, another `turn` replays other photos.
+    """
     images, captions = corpus
     there = images[(images["split"] == "train") & (images["source"] == "corpus")]
     order = np.random.default_rng((parameters.seed, turn)).permutation(np.sort(there["image_id"]))
     chosen = images["image_id"].isin(order[: parameters.replay]) | (images["split"] == "val")
-    return _joined((images[chosen], captions), _repeated(*teachable(feedback, erased), parameters.repeat))
+    said = captions["image_id"].isin(images.loc[chosen, "image_id"])
+    return _joined((images[chosen], captions[said]), _repeated(*feedback, parameters.repeat))
 
 
 def teachable(feedback: Tables, erased: frozenset[str]) -> Tables:
@@ -126,8 +126,7 @@ def teachable(feedback: Tables, erased: frozenset[str]) -> Tables:
 
 
 def _joined(old: Tables, new: Tables) -> Tables:
-    said = old[1][old[1]["image_id"].isin(old[0]["image_id"])]
-    return table(pd.concat([old[0], new[0]]), IMAGES), table(pd.concat([said, new[1]]), CAPTIONS)
+    return table(pd.concat([old[0], new[0]]), IMAGES), table(pd.concat([old[1], new[1]]), CAPTIONS)
 
 
 def _replayed(images: pd.DataFrame, captions: pd.DataFrame, wanted: int, seed: tuple[int, int]) -> list[str]:

@@ -128,6 +128,21 @@ def cache_features(
     )
 
 
+def cache_folders(
+    photos: Sequence[tuple[PhotoFolder, pd.DataFrame]],
+    encoder: Encoder,
+    store: FeatureStore,
+    parameters: CachingParameters,
+) -> tuple[FeatureManifest, list[CachingReport]]:
+    """As `cache_features`, for the photos of several folders: one manifest, and a report for each folder."""
+    done = [
+        cache_features(images.drop_duplicates(["uri", "sha256"]), folder, encoder, store, parameters)
+        for folder, images in photos
+    ]
+    together = tuple(dict.fromkeys(photo for manifest, _ in done for photo in manifest.photos))
+    return done[0][0].model_copy(update={"photos": together}), [report for _, report in done]
+
+
 def _manifest(
     images: pd.DataFrame, encoder: Encoder, store: FeatureStore, views: Sequence[str]
 ) -> FeatureManifest:

@@ -6,6 +6,7 @@ from captionloop.feedback.replay import (
     EncoderRetrainingParameters,
     RetrainingParameters,
     encoder_tables,
+    teachable,
     training_tables,
 )
 
@@ -102,7 +103,8 @@ def test_an_encoder_sees_whole_photos_of_the_corpus_again_and_others_at_each_tur
     gone = feedback(4)[0]["sha256"].iloc[1]
     seen = []
     for turn in (1, 2):
-        images, captions = encoder_tables(corpus(100), feedback(4), frozenset({gone}), parameters, turn)
+        new = teachable(feedback(4), frozenset({gone}))
+        images, captions = encoder_tables(corpus(100), new, parameters, turn)
         old = images[(images["source"] == "corpus") & (images["split"] == "train")]
         new = images[images["source"] == "feedback"]
         assert len(old) == 30 and len(new) == 6 and gone not in set(new["sha256"])
