@@ -43,6 +43,22 @@ SMALL = {
     },
     "parameters_training.yml": {"show_attend_tell": {"training": {"epochs": 6}}},
 }
+TINY = {
+    "sample_scenes.train": 40,
+    "sample_scenes.val": 8,
+    "sample_scenes.test": 8,
+    "sample_scenes.side": 64,
+    "encoder.input_size": 64,
+    "encoder_adaptation.epochs": 1,
+    "encoder_adaptation.batch_size": 8,
+    "encoder_adaptation.concepts.minimum_images": 5,
+    "show_and_tell_by_words.training.epochs": 1,
+    "show_attend_tell.training.epochs": 2,
+    "evaluation.latency.photos": 2,
+    "evaluation.latency.batches": 1,
+    "registration.timed_photos": 2,
+}
+"""Runtime parameters with which all pipelines run in a minute; what comes of it says nothing sensible."""
 CHAMPION = [
     "choose_evaluation_photos", "show_attend_tell.teach_by_words", "cache_features", "draw_shifted_scenes",
 ]  # fmt: skip

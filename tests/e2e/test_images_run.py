@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from image_root import ImageRoot, ask, stop, wait_for
 from service_process import photo
+from small_project import TINY
 
 pytestmark = pytest.mark.e2e
 
@@ -18,13 +19,6 @@ WRITABLE = {
     "frontend": ("/tmp",),
     "pipelines": ("/tmp", "/opt/captionloop/data"),
     "airflow": ("/tmp", "/opt/airflow/logs"),
-}
-SMALL = {
-    **{"sample_scenes.train": 40, "sample_scenes.val": 8, "sample_scenes.test": 8, "sample_scenes.side": 64},
-    **{"encoder.input_size": 64, "encoder_adaptation.epochs": 1, "encoder_adaptation.batch_size": 8},
-    **{"encoder_adaptation.concepts.minimum_images": 5, "registration.timed_photos": 2},
-    **{"show_and_tell_by_words.training.epochs": 1, "show_attend_tell.training.epochs": 1},
-    **{"evaluation.latency.photos": 2, "evaluation.latency.batches": 1},
 }
 MLFLOW = (
     "mlflow server --host=0.0.0.0 --port=5000 --backend-store-uri=sqlite:////tmp/mlflow.db"
@@ -151,7 +145,7 @@ def test_the_pipelines_are_registered_and_nothing_is_left_of_development(tmp_pat
 
 def test_all_pipelines_run_in_their_image_from_drawing_to_a_registered_version(tmp_path: Path) -> None:
     """On few scenes, beside MLflow's server in the same pod."""
-    sizes = ",".join(f"{name}={value}" for name, value in SMALL.items())
+    sizes = ",".join(f"{name}={value}" for name, value in TINY.items())
     command = f"kedro run --params workspace=data,tracking_uri=http://127.0.0.1:5000,{sizes}"
     said = built("pipelines").run(
         "sh", "-c",

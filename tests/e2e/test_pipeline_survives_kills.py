@@ -11,24 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_project import TINY
 
 pytestmark = pytest.mark.e2e
 
-SMALL = {
-    "sample_scenes.train": 40,
-    "sample_scenes.val": 8,
-    "sample_scenes.test": 8,
-    "sample_scenes.side": 64,
-    "encoder.input_size": 64,
-    "encoder_adaptation.epochs": 1,
-    "encoder_adaptation.batch_size": 8,
-    "encoder_adaptation.concepts.minimum_images": 5,
-    "show_and_tell_by_words.training.epochs": 1,
-    "show_attend_tell.training.epochs": 2,
-    "evaluation.latency.photos": 2,
-    "evaluation.latency.batches": 1,
-    "registration.timed_photos": 2,
-}
 # A node of every stage, in the order in which they run; each dies while it is at work.
 KILLED_IN = (
     "inspect_corpus",
@@ -43,7 +29,7 @@ KILLED_IN = (
 
 def kedro(project: Path, workspace: Path) -> list[str]:
     place = {"workspace": workspace, "tracking_uri": f"sqlite:///{workspace}/mlflow.db"}
-    given = ",".join(f"{name}={value}" for name, value in (place | SMALL).items())
+    given = ",".join(f"{name}={value}" for name, value in (place | TINY).items())
     return [sys.executable, "-m", "kedro", "run", "--only-missing-outputs", "--params", given]
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+from charts_for_tests import manifests_of
 
-helm = pytest.importorskip("helm_python", reason="needs the package helm-python-sdk")
 kubernetes = pytest.importorskip("kubernetes_validate", reason="needs the package kubernetes-validate")
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -24,16 +24,7 @@ def manifests() -> list[dict[str, Any]]:
     if not (CHART / "Chart.yaml").is_file():
         pytest.skip(f"needs Airflow's chart in {CHART.relative_to(PROJECT)}: see the top of this file")
     values = yaml.safe_load((PROJECT / "deploy/airflow/values.yaml").read_text())
-    chart = helm.Chart.load(str(CHART))
-    chart.validate_schema(values)
-    rendered = chart.render(values, name="airflow", namespace="captionloop")
-    return [
-        found
-        for path, text in rendered.items()
-        if path.endswith(".yaml")
-        for found in yaml.load_all(text, yaml.CSafeLoader)
-        if found
-    ]
+    return manifests_of(CHART, values, "airflow")
 
 
 def containers(manifests: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:

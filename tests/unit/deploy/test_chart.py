@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+from charts_for_tests import chart, helm, manifests_of
 
-helm = pytest.importorskip("helm_python", reason="needs the package helm-python-sdk")
 kubernetes = pytest.importorskip("kubernetes_validate", reason="needs the package kubernetes-validate")
 
 CHART = Path(__file__).resolve().parents[3] / "deploy/helm/captionloop"
@@ -96,21 +96,8 @@ CASES = {
 }  # fmt: skip
 
 
-@cache
-def _chart() -> Any:
-    return helm.Chart.load(str(CHART))
-
-
 def manifests(values: dict[str, Any]) -> list[dict[str, Any]]:
-    _chart().validate_schema(values)
-    rendered = _chart().render(values, name="shop", namespace="captionloop")
-    return [
-        found
-        for path, text in rendered.items()
-        if path.endswith(".yaml")
-        for found in yaml.load_all(text, yaml.CSafeLoader)
-        if found
-    ]
+    return manifests_of(CHART, values, "shop")
 
 
 def pods(found: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -201,7 +188,7 @@ def test_every_value_is_described_typed_and_checked() -> None:
 )
 def test_values_that_cannot_work_are_refused(values: dict[str, Any]) -> None:
     with pytest.raises(helm.HelmError):
-        _chart().validate_schema(merged(DEFAULTS, values))
+        chart(CHART).validate_schema(merged(DEFAULTS, values))
 
 
 def test_only_gateways_reach_model_servers_and_prometheus_only_their_metrics() -> None:
