@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 AttentionKind = Literal["additive", "dot"]
 
@@ -62,9 +62,21 @@ class TransformerConfig(BaseModel):
         return self
 
 
-DecoderConfig = Annotated[
+SingleConfig = Annotated[
     ShowAndTellConfig | ShowAttendTellConfig | TransformerConfig, Field(discriminator="kind")
 ]
-decoder_config: TypeAdapter[ShowAndTellConfig | ShowAttendTellConfig | TransformerConfig] = TypeAdapter(
-    DecoderConfig
-)
+
+
+class EnsembleConfig(BaseModel):
+    """Which decoders an ensemble is made of; they share vocabulary and grid, and nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["ensemble"] = "ensemble"
+    members: tuple[SingleConfig, ...] = Field(min_length=2)
+
+
+DecoderConfig = Annotated[
+    ShowAndTellConfig | ShowAttendTellConfig | TransformerConfig | EnsembleConfig,
+    Field(discriminator="kind"),
+]

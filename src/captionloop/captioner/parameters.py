@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from captionloop.captioner.architectures import DecoderConfig
 from captionloop.captioner.options import DecodingOptions
@@ -127,3 +127,26 @@ class SelfCriticalParameters(FitParameters):
     cross_entropy: float = Field(default=0.0, ge=0)
     max_length: int = Field(default=24, ge=1)
     decoding: DecodingOptions | None = None
+
+
+class EnsembleParameters(BaseModel):
+    """Captioners of one recipe that caption together.
+
+    Attributes:
+        name: of the captioner that they are together.
+        seeds: one further member is taught for each.
+        decoding: how they search; None is how the first does.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "ensemble"
+    seeds: tuple[int, ...] = Field(default=(1, 2), min_length=1)
+    decoding: DecodingOptions | None = None
+
+    @field_validator("seeds")
+    @classmethod
+    def _differ(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("two members of the same seed are the same member: give each its own")
+        return seeds

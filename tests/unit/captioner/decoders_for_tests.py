@@ -2,7 +2,12 @@
 
 import torch
 
-from captionloop.captioner.architectures import ShowAndTellConfig, ShowAttendTellConfig, TransformerConfig
+from captionloop.captioner.architectures import (
+    EnsembleConfig,
+    ShowAndTellConfig,
+    ShowAttendTellConfig,
+    TransformerConfig,
+)
 from captionloop.captioner.decoders import Decoder, build_decoder
 
 CONFIGS = {
@@ -20,6 +25,9 @@ CONFIGS = {
     ),
     "transformer": TransformerConfig(width=12, heads=2, layers=2, feedforward=16),
 }
+CONFIGS["ensemble"] = EnsembleConfig(
+    members=(CONFIGS["show_attend_tell"], CONFIGS["transformer"], CONFIGS["show_and_tell"])
+)
 CHANNELS = 7
 REGIONS = 5
 

@@ -1,7 +1,13 @@
 """The decoders, one interface (`base.Decoder`), and how a configuration becomes one of them."""
 
-from captionloop.captioner.architectures import DecoderConfig, ShowAndTellConfig, ShowAttendTellConfig
+from captionloop.captioner.architectures import (
+    DecoderConfig,
+    EnsembleConfig,
+    ShowAndTellConfig,
+    ShowAttendTellConfig,
+)
 from captionloop.captioner.decoders.base import Decoder, State, Step, Taught
+from captionloop.captioner.decoders.ensemble import Ensemble
 from captionloop.captioner.decoders.show_and_tell import ShowAndTell
 from captionloop.captioner.decoders.show_attend_tell import ShowAttendTell
 from captionloop.captioner.decoders.transformer import Transformer
@@ -13,11 +19,18 @@ def build_decoder(config: DecoderConfig, *, vocabulary_size: int, channels: int)
         return ShowAndTell(config, vocabulary_size, channels)
     if isinstance(config, ShowAttendTellConfig):
         return ShowAttendTell(config, vocabulary_size, channels)
+    if isinstance(config, EnsembleConfig):
+        members = [
+            build_decoder(member, vocabulary_size=vocabulary_size, channels=channels)
+            for member in config.members
+        ]
+        return Ensemble(config, members)
     return Transformer(config, vocabulary_size, channels)
 
 
 __all__ = [
     "Decoder",
+    "Ensemble",
     "ShowAndTell",
     "ShowAttendTell",
     "State",
