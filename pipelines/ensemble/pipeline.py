@@ -30,5 +30,5 @@ def create_pipeline(**_: object) -> Pipeline:
         name="teach_together",
     )
     models = (FIRST, TOGETHER)
-    evaluation = create_evaluation(models=models, exhibited=TOGETHER)
-    return Pipeline([teaching]) + evaluation + create_registration(models=models)
+    after = create_evaluation(models=models, exhibited=TOGETHER), create_registration(models=models)
+    return sum(after, start=Pipeline([teaching]))

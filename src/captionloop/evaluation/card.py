@@ -1,9 +1,11 @@
 """The model card of a captioner (Mitchell et al. 2019): facts about this model, not what holds for all."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from captionloop.captioner.architectures import DecoderConfig, EnsembleConfig
 from captionloop.evaluation.calibration import CalibrationReport
 from captionloop.evaluation.latency import Latency
 from captionloop.evaluation.split import EvaluationSet
@@ -78,17 +80,22 @@ def unsaid_words(captions: Mapping[str, str], photos: EvaluationSet, most: int =
 
 def _what(captioner: "Captioner") -> str:
     encoder, config, decoding = captioner.encoder, captioner.decoder.config, captioner.decoding
-    sizes = ", ".join(
-        f"{key.replace('_', ' ')} {value}" for key, value in config.model_dump(exclude={"kind"}).items()
-    )
     weights = sum(parameter.numel() for parameter in captioner.decoder.parameters())
     return (
         f"Captions photos in English. Encoder `{encoder.spec.architecture}` at {encoder.spec.input_size} px"
         f" ({encoder.rows} x {encoder.columns} regions of {encoder.channels} channels);"
-        f" decoder `{config.kind}` ({weights / 1e6:.1f} million weights: {sizes});"
+        f" decoder `{config.kind}` ({weights / 1e6:.1f} million weights: {_sizes(config)});"
         f" {captioner.tokenizer.vocabulary_size:,} words."
         f" Searches with {decoding.method} {decoding.beam_width}, at most {decoding.max_length} words."
     )
+
+
+def _sizes(config: DecoderConfig) -> str:
+    if isinstance(config, EnsembleConfig):
+        kinds = Counter(member.kind for member in config.members)
+        return ", ".join(f"{count} members of kind `{kind}`" for kind, count in kinds.items())
+    sizes = config.model_dump(exclude={"kind"})
+    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in sizes.items())
 
 
 def _data(data: TrainingData) -> str:

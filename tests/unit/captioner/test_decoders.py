@@ -6,10 +6,13 @@ import torch
 from decoders_for_tests import CONFIGS, REGIONS, loud_decoder, some_features
 from torch.nn.functional import cross_entropy
 
+from captionloop.captioner.architectures import EnsembleConfig
+from captionloop.captioner.decoders import Ensemble
 from captionloop.captioner.decoders.attention import AdditiveAttention
 from captionloop.captioner.decoders.packing import BOS, PackedCaptions
 from captionloop.captioner.decoders.recurrent import RecurrentLinear
 from captionloop.captioner.decoders.words import WordEmbedding
+from captionloop.captioner.decoding import DecodingOptions, beam_search
 
 CAPTIONS = [[4, 5, 6], [7], [5, 5, 8, 5, 6], [4, 4], []]
 IMAGE = [0, 1, 0, 2, 1]
@@ -81,8 +84,41 @@ def test_growing_keeps_what_was_known(name):
     decoder.grow(12)
     after = decoder(features, packed).logits
     assert after.shape[-1] == 12
-    torch.testing.assert_close(after[:, :9], before)
     assert decoder.vocabulary_size == 12
+    if not isinstance(decoder, Ensemble):  # the mean of probabilities moves with the share that is new
+        torch.testing.assert_close(after[:, :9], before)
+
+
+def test_an_ensemble_grows_by_growing_its_members():
+    decoder = loud_decoder("ensemble")
+    before = [loud.words.vectors.clone() for loud in decoder.members]
+    decoder.grow(12)
+    for member, vectors in zip(decoder.members, before, strict=True):
+        assert member.vocabulary_size == 12
+        torch.testing.assert_close(member.words.vectors[:9], vectors)
+
+
+def test_an_ensemble_says_the_mean_of_its_members_probabilities_and_looks_where_they_look_on_average():
+    decoder, features = loud_decoder("ensemble"), some_features(2)
+    words = torch.tensor([BOS, BOS])
+    together = decoder.step(words, decoder.begin(features))
+    apart = [member.step(words, member.begin(features)) for member in decoder.members]
+    mean = torch.stack([step.log_probs.exp() for step in apart]).mean(0)
+    torch.testing.assert_close(together.log_probs.exp(), mean)
+    looked = torch.stack([step.attention for step in apart if step.attention is not None])
+    assert len(looked) == 2
+    torch.testing.assert_close(together.attention, looked.mean(0))
+
+
+def test_two_of_a_kind_are_one():
+    alone, features = loud_decoder("show_attend_tell"), some_features(3)
+    twice = Ensemble(EnsembleConfig(members=(alone.config, alone.config)), [alone, alone])
+    options = DecodingOptions(beam_width=3, alternatives=3, max_length=6)
+    for one, two in zip(
+        beam_search(alone, features, options), beam_search(twice, features, options), strict=True
+    ):
+        assert [hypothesis.tokens for hypothesis in one] == [hypothesis.tokens for hypothesis in two]
+        assert [hypothesis.score for hypothesis in one] == pytest.approx([h.score for h in two], abs=1e-4)
 
 
 @every_decoder
