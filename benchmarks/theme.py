@@ -2,7 +2,7 @@
 
     make flickr8k DATA=... WEIGHTS=...                 # once: tables, encoder and features of Flickr8k
     python -m benchmarks.theme prepare --theme snow    # a workspace without the theme's photos
-    kedro run --env flickr8k --pipelines training,evaluation,registration --params \\
+    kedro run --env flickr8k --pipelines training --to-outputs show_attend_tell.captioner --params \\
         workspace=data/theme/snow,tracking_uri=sqlite:///data/theme/snow/mlflow.db
     python -m benchmarks.theme play --theme snow --data <folder of Flickr8k>
 
@@ -27,7 +27,6 @@ from benchmarks.loop.world import Picture, World
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.evaluation.split import evaluation_set
 from captionloop.evaluation.variety import words_of
-from captionloop.registry.model_registry import ModelRegistry
 
 THEMES = {
     "snow": {"snow", "snowy", "ski", "skis", "skier", "skiing", "snowboard", "snowboarder", "sled", "ice"},
@@ -66,7 +65,7 @@ def prepare(base: Path, folder: Path, theme: str) -> None:
     place.mkdir(parents=True, exist_ok=True)
     rest.to_parquet(place / "images.parquet")
     said.to_parquet(place / "captions.parquet")
-    for part in (f"06_models/{CORPUS}/encoder", f"04_feature/{CORPUS}"):
+    for part in (f"03_primary/{CORPUS}", f"06_models/{CORPUS}/encoder", f"04_feature/{CORPUS}"):
         shutil.copytree(base / part, folder / part, dirs_exist_ok=True)
     store = folder / "04_feature/store"
     if not store.exists():
@@ -117,8 +116,7 @@ def main() -> None:
         prepare(given.base, folder, given.theme)
         return
     game = Play(folder / "play", CORPUS, folder, {"data": str(given.data)})
-    registry = ModelRegistry(f"sqlite:///{folder.absolute()}/mlflow.db")
-    game.crown(registry.fetch("champion", folder / "first"))
+    game.crown(folder / f"06_models/{CORPUS}/show_attend_tell")
     world = theme_world(given.base, PhotoFolder(str(given.data / "images")), given.theme)
     people = crowd(given.ratings, seed=given.seed)
     done = play(game, world, people, rounds=given.rounds, ratings=given.ratings, corpus=CORPUS)
