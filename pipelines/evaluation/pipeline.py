@@ -6,14 +6,17 @@ from captionloop.pipelines.evaluation import nodes
 from captionloop.pipelines.training import create_pipeline as create_training
 from kedro.pipeline import Node, Pipeline
 
-_TRAINED = ".captioner"
-MODELS = tuple(
-    name.removesuffix(_TRAINED)
-    for node in create_training().nodes
-    for name in node.outputs
-    if name.endswith(_TRAINED)
-)
+
+def _named(part: str) -> tuple[str, ...]:
+    """The namespaces in which training makes this part of a captioner."""
+    outputs = (name for node in create_training().nodes for name in node.outputs)
+    return tuple(name.removesuffix(part) for name in outputs if name.endswith(part))
+
+
+MODELS = _named(".captioner")
 """The captioners that are compared: all that are trained, by their namespace in the catalog."""
+_WITH_CURVES = _named(".curves")
+"""Those that were taught themselves, and not made of others."""
 EXHIBITED = "show_attend_tell"
 """The one whose attention the gallery shows."""
 
@@ -104,7 +107,7 @@ def _of_all(models: Sequence[str], exhibited: str) -> Pipeline:
             ),
             Node(
                 nodes.draw_training_curves,
-                inputs={model: f"{model}.curves" for model in models},
+                inputs={model: f"{model}.curves" for model in models if model in _WITH_CURVES},
                 outputs="training_curves",
                 name="draw_training_curves",
             ),

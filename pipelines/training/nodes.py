@@ -1,4 +1,4 @@
-"""The nodes of training: a captioner taught by words, or taught on by reward."""
+"""The nodes of training: a captioner taught by words, or taught on by reward, and several as one."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,7 +7,12 @@ import pandas as pd
 
 from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.options import DecodingOptions
-from captionloop.captioner.parameters import FitParameters, SelfCriticalParameters, TrainingParameters
+from captionloop.captioner.parameters import (
+    EnsembleParameters,
+    FitParameters,
+    SelfCriticalParameters,
+    TrainingParameters,
+)
 from captionloop.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -100,6 +105,50 @@ def teach_by_reward(
         decoding=decoding,
         start=start,
     )
+
+
+def caption_together(
+    *,
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    features: CachedFeatures,
+    encoder: Encoder,
+    by_words: Captioner,
+    by_reward: Captioner,
+    words: TrainingParameters,
+    reward: SelfCriticalParameters,
+    parameters: EnsembleParameters,
+    workbench: Path,
+) -> Captioner:
+    """A captioner, the one taught on from it by reward, and a sibling of the latter for each seed, as one."""
+    from captionloop.captioner.joining import join
+
+    if reward.seed in parameters.seeds:
+        raise ConfigurationError(
+            f"ensemble.training.seeds: {reward.seed} is the seed of '{by_reward.name}', which is a member"
+            " already; give others."
+        )
+    members = [by_reward, by_words]
+    for seed in parameters.seeds:
+        place = workbench / f"seed_{seed}"
+        start, _, _ = teach_by_words(
+            images=images,
+            captions=captions,
+            features=features,
+            encoder=encoder,
+            parameters=words.model_copy(update={"seed": seed}),
+            workbench=place / "by_words",
+        )
+        sibling, _, _ = teach_by_reward(
+            images=images,
+            captions=captions,
+            features=features,
+            start=start,
+            parameters=reward.model_copy(update={"seed": seed}),
+            workbench=place / "by_reward",
+        )
+        members.append(sibling)
+    return join(members, parameters.name, parameters.decoding or by_reward.decoding)
 
 
 def _results(

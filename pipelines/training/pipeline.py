@@ -1,4 +1,4 @@
-"""Teaches captioners: from fresh weights by words, and on from there by reward."""
+"""Teaches captioners: from fresh weights by words, on from there by reward; and joins some to one."""
 
 from captionloop.pipelines.training import nodes
 from kedro.pipeline import Node, Pipeline
@@ -6,6 +6,9 @@ from kedro.pipeline import Node, Pipeline
 TAUGHT_BY_WORDS = ("show_and_tell_by_words", "show_attend_tell")
 TAUGHT_BY_REWARD = {"show_and_tell": "show_and_tell_by_words", "self_critical": "show_attend_tell"}
 """Each with the captioner that it goes on from."""
+
+TOGETHER = {"ensemble": "self_critical"}
+"""Each with the captioner that joins the one it went on from, and whose siblings join them."""
 
 _MATERIAL = ("images", "captions", "features")
 _RESULTS = ("captioner", "curves", "training_metrics")
@@ -15,7 +18,8 @@ def create_pipeline(**_: object) -> Pipeline:
     """`<model>.captioner` for every model."""
     by_words = [_teaching_by_words(model) for model in TAUGHT_BY_WORDS]
     by_reward = [_teaching_by_reward(model, start=start) for model, start in TAUGHT_BY_REWARD.items()]
-    return sum([*by_words, *by_reward], start=Pipeline([]))
+    together = [_caption_together(model, by_reward=first) for model, first in TOGETHER.items()]
+    return sum([*by_words, *by_reward, *together], start=Pipeline([]))
 
 
 def _teaching_by_words(model: str) -> Pipeline:
@@ -37,6 +41,26 @@ def _teaching_by_reward(model: str, *, start: str) -> Pipeline:
     )
     inputs = {name: name for name in _MATERIAL} | {"start": f"{start}.captioner"}
     return Pipeline([node], namespace=model, inputs=inputs)
+
+
+def _caption_together(model: str, *, by_reward: str) -> Pipeline:
+    by_words = TAUGHT_BY_REWARD[by_reward]
+    # Not in a namespace: what it is made of lies in those of others.
+    node = Node(
+        nodes.caption_together,
+        inputs={
+            **{name: name for name in (*_MATERIAL, "encoder")},
+            "by_words": f"{by_words}.captioner",
+            "by_reward": f"{by_reward}.captioner",
+            "words": f"params:{by_words}.training",
+            "reward": f"params:{by_reward}.training",
+            "parameters": f"params:{model}.training",
+            "workbench": f"{model}.workbench",
+        },
+        outputs=f"{model}.captioner",
+        name=f"join_{model}",
+    )
+    return Pipeline([node])
 
 
 def _inputs(*further: str) -> dict[str, str]:

@@ -130,18 +130,18 @@ class SelfCriticalParameters(FitParameters):
 
 
 class EnsembleParameters(BaseModel):
-    """Captioners of one recipe that caption together.
+    """Captioners that caption together: one taught by words, one taught on from it by reward, and siblings.
 
     Attributes:
         name: of the captioner that they are together.
-        seeds: one further member is taught for each.
-        decoding: how they search; None is how the first does.
+        seeds: for each, a sibling is taught by the same two recipes and joins them.
+        decoding: how they search; None is how the one taught by reward does.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = "ensemble"
-    seeds: tuple[int, ...] = Field(default=(1, 2), min_length=1)
+    seeds: tuple[int, ...] = ()
     decoding: DecodingOptions | None = None
 
     @field_validator("seeds")
