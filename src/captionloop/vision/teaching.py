@@ -61,8 +61,8 @@ def teach(  # noqa: PLR0917 - the tables, then what is done with them
 
 
 def history(curves: pd.DataFrame) -> dict[str, list[dict[str, float]]]:
-    """The curves as MLflow keeps them: for each measure its value at each epoch."""
-    return {
+    """The curves as MLflow keeps them: for each measure its value at each epoch; without any, no measure."""
+    points = {
         f"encoder_{name}": [
             {"value": float(value), "step": int(epoch)}
             for epoch, value in zip(curves["epoch"], curves[name], strict=True)
@@ -70,6 +70,7 @@ def history(curves: pd.DataFrame) -> dict[str, list[dict[str, float]]]:
         ]
         for name in ("train_loss", "val_loss", "val_map")
     }
+    return {name: values for name, values in points.items() if values}
 
 
 def no_curves() -> pd.DataFrame:
