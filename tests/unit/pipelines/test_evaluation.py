@@ -1,14 +1,12 @@
-import importlib.util
 import json
-import sys
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 import pytest
 from captionloop.pipelines.evaluation import create_pipeline
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
+from neighbours import module_of
 
 from captionloop.datasets.atomic import AtomicFigureDataset, AtomicJSONDataset
 from captionloop.evaluation.parameters import EvaluationParameters, LatencyParameters
@@ -24,20 +22,10 @@ CURVES = pd.DataFrame(
 )
 
 
-def fixtures_of(part):
-    spec = importlib.util.spec_from_file_location(
-        f"{part}_fixtures", Path(__file__).parents[1] / part / "conftest.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-toys = fixtures_of("evaluation")
+toys = module_of("evaluation")
 images, captions, encoder, features = toys.images, toys.captions, toys.encoder, toys.features
 make_captioner, photo_folder = toys.make_captioner, toys.photo_folder
-paraphrases = fixtures_of("scoring").paraphrases
+paraphrases = module_of("scoring").paraphrases
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,4 @@
-import importlib.util
-import sys
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +6,7 @@ import torch
 from captionloop.pipelines.registration import create_pipeline
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
+from neighbours import module_of
 
 from captionloop.errors import ConfigurationError
 from captionloop.evaluation.calibration import CalibrationReport
@@ -20,17 +18,7 @@ from captionloop.registry.model_registry import ModelRegistry
 from captionloop.registry.parameters import RegistrationParameters
 from captionloop.scoring import Scores
 
-
-def fixtures_of(part):
-    place = Path(__file__).parents[1] / part / "conftest.py"
-    spec = importlib.util.spec_from_file_location(f"{part}_toys", place)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-toys = fixtures_of("evaluation")
+toys = module_of("evaluation")
 images, captions, encoder, features = toys.images, toys.captions, toys.encoder, toys.features
 make_captioner, photo_folder = toys.make_captioner, toys.photo_folder
 

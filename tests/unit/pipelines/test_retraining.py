@@ -1,8 +1,6 @@
 """From ratings in a real database to a challenger in a real registry, on a corpus of coloured squares."""
 
 import hashlib
-import importlib.util
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +9,7 @@ from captionloop.pipelines import feedback, retraining
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
+from neighbours import module_of
 
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.datasets.features import FeaturesDataset
@@ -31,17 +30,7 @@ from captionloop.registry.parameters import RegistrationParameters
 from captionloop.vision.caching import CachingParameters
 from captionloop.vision.store import FeatureStore
 
-
-def fixtures_of(part):
-    place = Path(__file__).parents[1] / part / "conftest.py"
-    spec = importlib.util.spec_from_file_location(f"{part}_for_retraining", place)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-toys = fixtures_of("evaluation")
+toys = module_of("evaluation")
 images, captions, encoder = toys.images, toys.captions, toys.encoder
 make_captioner, photo_folder = toys.make_captioner, toys.photo_folder
 

@@ -1,33 +1,18 @@
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from captionloop.pipelines.training.nodes import caption_together, teach_by_reward, teach_by_words
+from neighbours import module_of
 from pydantic import ValidationError
 
 from captionloop.captioner.parameters import EnsembleParameters, SelfCriticalParameters
 from captionloop.errors import ConfigurationError
 from captionloop.vision.encoder import Encoder, EncoderSpec
 
-
-def corpus_for_tests():
-    path = Path(__file__).parents[1] / "captioner" / "corpus_for_tests.py"
-    spec = importlib.util.spec_from_file_location("captioning_corpus", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+toys = module_of("captioner", "corpus_for_tests")
 
 
 @pytest.fixture(scope="module")
-def toys():
-    return corpus_for_tests()
-
-
-@pytest.fixture(scope="module")
-def material(toys, tmp_path_factory):
+def material(tmp_path_factory):
     """What the node is given: two captioners, and how they were taught."""
     corpus = toys.draw_corpus(24)
     encoder = Encoder.build(EncoderSpec(architecture="resnet10", input_size=64), seed=0)
