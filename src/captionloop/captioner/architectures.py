@@ -76,7 +76,4 @@ class EnsembleConfig(BaseModel):
     members: tuple[SingleConfig, ...] = Field(min_length=2)
 
 
-DecoderConfig = Annotated[
-    ShowAndTellConfig | ShowAttendTellConfig | TransformerConfig | EnsembleConfig,
-    Field(discriminator="kind"),
-]
+DecoderConfig = Annotated[SingleConfig | EnsembleConfig, Field(discriminator="kind")]

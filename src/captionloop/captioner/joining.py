@@ -34,7 +34,7 @@ def join(members: Sequence[Captioner], name: str, decoding: DecodingOptions) -> 
     decoders: list[Decoder] = []
     for member in members:
         own = member.decoder
-        decoders += list(own.members) if isinstance(own, Ensemble) else [own]  # type: ignore[arg-type]
+        decoders += own.decoders if isinstance(own, Ensemble) else [own]
     if len(decoders) < 2:
         raise ConfigurationError("An ensemble needs two captioners at least.")
     configs: tuple[SingleConfig, ...] = tuple(decoder.config for decoder in decoders)  # type: ignore[misc]

@@ -18,6 +18,8 @@ CAPTIONS = [[4, 5, 6], [7], [5, 5, 8, 5, 6], [4, 4], []]
 IMAGE = [0, 1, 0, 2, 1]
 
 every_decoder = pytest.mark.parametrize("name", CONFIGS)
+# New words take a share of each member's probability, and so move the ensemble's mean.
+every_single_decoder = pytest.mark.parametrize("name", [name for name in CONFIGS if name != "ensemble"])
 
 
 @every_decoder
@@ -76,7 +78,7 @@ def test_images_can_drop_out_of_a_state(name):
     )
 
 
-@every_decoder
+@every_single_decoder
 def test_growing_keeps_what_was_known(name):
     decoder, features = loud_decoder(name), some_features(3)
     packed = PackedCaptions.pack(CAPTIONS, IMAGE)
@@ -84,15 +86,15 @@ def test_growing_keeps_what_was_known(name):
     decoder.grow(12)
     after = decoder(features, packed).logits
     assert after.shape[-1] == 12
+    torch.testing.assert_close(after[:, :9], before)
     assert decoder.vocabulary_size == 12
-    if not isinstance(decoder, Ensemble):  # the mean of probabilities moves with the share that is new
-        torch.testing.assert_close(after[:, :9], before)
 
 
 def test_an_ensemble_grows_by_growing_its_members():
     decoder = loud_decoder("ensemble")
     before = [loud.words.vectors.clone() for loud in decoder.members]
     decoder.grow(12)
+    assert decoder.vocabulary_size == 12
     for member, vectors in zip(decoder.members, before, strict=True):
         assert member.vocabulary_size == 12
         torch.testing.assert_close(member.words.vectors[:9], vectors)

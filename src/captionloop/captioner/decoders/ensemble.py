@@ -45,12 +45,12 @@ class Ensemble(Decoder):
 
     def begin(self, features: Tensor) -> EnsembleState:
         """The state before the first word."""
-        return EnsembleState(tuple(member.begin(features) for member in self._members))
+        return EnsembleState(tuple(member.begin(features) for member in self.decoders))
 
     def step(self, tokens: Tensor, state: EnsembleState) -> Step:
         """One word further."""
         steps = [
-            member.step(tokens, known) for member, known in zip(self._members, state.members, strict=True)
+            member.step(tokens, known) for member, known in zip(self.decoders, state.members, strict=True)
         ]
         looked = [step.attention for step in steps if step.attention is not None]
         return Step(
@@ -61,7 +61,7 @@ class Ensemble(Decoder):
 
     def forward(self, features: Tensor, captions: PackedCaptions) -> Taught:
         """Teacher forcing; the logits are log-probabilities."""
-        taught = [member(features, captions) for member in self._members]
+        taught = [member(features, captions) for member in self.decoders]
         unattended = [one.unattended for one in taught if one.unattended is not None]
         return Taught(
             _mean_of([one.logits.float().log_softmax(-1) for one in taught]),
@@ -70,12 +70,13 @@ class Ensemble(Decoder):
 
     def grow(self, vocabulary_size: int) -> None:
         """Make room for new words."""
-        for member in self._members:
+        for member in self.decoders:
             member.grow(vocabulary_size)
         self.vocabulary_size = vocabulary_size
 
     @property
-    def _members(self) -> list[Decoder]:
+    def decoders(self) -> list[Decoder]:
+        """The members, in the order of the configuration."""
         return list(self.members)  # type: ignore[arg-type]
 
 
