@@ -6,16 +6,17 @@ from captionloop.pipelines.evaluation import nodes
 from captionloop.pipelines.training import create_pipeline as create_training
 from kedro.pipeline import Node, Pipeline
 
+_MADE = [name for node in create_training().nodes for name in node.outputs]
 
-def _named(part: str) -> tuple[str, ...]:
+
+def _having(part: str) -> tuple[str, ...]:
     """The namespaces in which training makes this part of a captioner."""
-    outputs = (name for node in create_training().nodes for name in node.outputs)
-    return tuple(name.removesuffix(part) for name in outputs if name.endswith(part))
+    return tuple(name.removesuffix(part) for name in _MADE if name.endswith(part))
 
 
-MODELS = _named(".captioner")
+MODELS = _having(".captioner")
 """The captioners that are compared: all that are trained, by their namespace in the catalog."""
-_WITH_CURVES = _named(".curves")
+_WITH_CURVES = _having(".curves")
 """Those that were taught themselves, and not made of others."""
 EXHIBITED = "show_attend_tell"
 """The one whose attention the gallery shows."""
