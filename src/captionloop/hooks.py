@@ -1,7 +1,10 @@
 """What this project adds to every Kedro run."""
 
+import errno
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -12,15 +15,57 @@ from captionloop.errors import CaptionloopError, ConfigurationError
 
 logger = logging.getLogger(__name__)
 
+_SAID_OF_A_FULL_DISK = (  # by the system, SQLite, and PyTorch
+    "No space left on device",
+    "database or disk is full",
+    "PytorchStreamWriter failed writing",
+)
 
-def _for_people(error: Exception) -> str | None:
+
+def _for_people(error: BaseException) -> str | None:
     """The one line that tells a user what to do; None where the error is ours and keeps its traceback."""
-    cause: BaseException | None = error
-    while isinstance(cause, DatasetError):  # Kedro wraps what a dataset raises, once or twice
-        cause = cause.__cause__
-    if isinstance(cause, CaptionloopError) or (cause is not error and isinstance(cause, OSError)):
+    chain = list(_causes(error))
+    # Kedro wraps what a dataset raises, once or twice.
+    cause = next((each for each in chain if not isinstance(each, DatasetError)), None)
+    if isinstance(cause, CaptionloopError):
+        return str(cause)
+    full = next((each for each in chain if _is_full_disk(each)), None)
+    if full is not None:
+        return (
+            f"The disk is full ({_first_line(full)}): free some space, and run the same command again with"
+            " --only-missing-outputs; what had been finished is kept"
+        )
+    if cause is not error and isinstance(cause, OSError):
         return str(cause)
     return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_full_disk(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(words in str(error) for words in _SAID_OF_A_FULL_DISK)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """What is raised within, as click shows it: one line, exit code 1."""
+    try:
+        yield
+    except Exception as error:
+        message = _for_people(error)
+        if message is None:
+            raise
+        raise click.ClickException(message) from error
 
 
 class OneMlflowRun:
@@ -47,12 +92,51 @@ class OneMlflowRun:
         tracking.run.id = find_or_begin_run(uri, tracking.experiment.name, str(name))
 
 
-class OneLineErrors:
-    """Shows a user's mistake as one line with exit code 1, where Kedro would print a traceback."""
+class WholeMlflowStore:
+    """Makes the project's MLflow store where there is none, so that a run killed meanwhile spoils nothing."""
 
-    @hook_impl(trylast=True)
-    def on_pipeline_error(self, error: Exception) -> None:
-        """Raise what click shows as one line; called last, after the MLflow hook has closed its run."""
-        message = _for_people(error)
-        if message is not None:
-            raise click.ClickException(message) from error
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: Any) -> None:
+        """Called before kedro-mlflow looks for the store."""
+        loader = context.config_loader
+        loader.config_patterns.setdefault("mlflow", ["mlflow*", "mlflow*/**", "**/mlflow*"])
+        uri = loader["mlflow"]["server"]["mlflow_tracking_uri"]
+        if uri:
+            from captionloop.registry import connection
+
+            connection.create(connection.anchored(str(uri), context.project_path))
+
+
+class OneLineErrors:
+    """Shows a user's mistake as one line with exit code 1, where Kedro would print a traceback.
+
+    Round all other hooks, for what kedro-mlflow cannot write raises in them.
+    """
+
+    @hook_impl(wrapper=True)
+    def after_context_created(self) -> Any:
+        """Round the making of the MLflow store."""
+        with _one_line():
+            return (yield)
+
+    @hook_impl(wrapper=True)
+    def before_pipeline_run(self) -> Any:
+        """Round the beginning of the MLflow run."""
+        with _one_line():
+            return (yield)
+
+    @hook_impl(wrapper=True)
+    def after_pipeline_run(self) -> Any:
+        """Round its end."""
+        with _one_line():
+            return (yield)
+
+    @hook_impl(wrapper=True)
+    def on_pipeline_error(self, error: Exception) -> Any:
+        """Raise what stopped the pipeline as one line, once MLflow's hook has closed its run or failed to."""
+        try:
+            return (yield)
+        finally:
+            message = _for_people(error)
+            if message is not None:
+                raise click.ClickException(message) from error

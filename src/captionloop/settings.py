@@ -2,8 +2,8 @@
 
 from kedro.config import OmegaConfigLoader
 
-from captionloop.hooks import OneLineErrors, OneMlflowRun
+from captionloop.hooks import OneLineErrors, OneMlflowRun, WholeMlflowStore
 
-HOOKS = (OneMlflowRun(), OneLineErrors())
+HOOKS = (WholeMlflowStore(), OneMlflowRun(), OneLineErrors())
 CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local"}

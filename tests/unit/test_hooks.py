@@ -1,25 +1,119 @@
+import errno
+import os
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
 import click
 import pytest
+from kedro.framework.hooks import hook_impl
+from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DatasetError
+from sqlalchemy.exc import OperationalError
 
-from captionloop.errors import CorpusError
+from captionloop.errors import CorpusError, StoreError
 from captionloop.hooks import OneLineErrors
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def hooks(*others: object) -> Any:
+    manager = _create_hook_manager()
+    for plugin in (OneLineErrors(), *others):
+        manager.register(plugin)
+    return manager.hook
+
+
+def fail(error: Exception, *others: object) -> None:
+    hooks(*others).on_pipeline_error(error=error, run_params={}, pipeline=None, catalog=None)
+
+
+def wrapped(error: Exception) -> Exception:
+    """As Kedro has it: what a dataset raised, in an error of the catalog."""
+    outer = DatasetError("raw_corpus: Failed while loading data from dataset CorpusDataset(...)")
+    outer.__cause__ = DatasetError("Failed while loading data from dataset CorpusDataset(...)")
+    outer.__cause__.__cause__ = error
+    return outer
 
 
 def test_a_users_mistake_becomes_one_line() -> None:
     with pytest.raises(click.ClickException, match="photos/ is empty; add some") as shown:
-        OneLineErrors().on_pipeline_error(CorpusError("photos/ is empty; add some"))
+        fail(CorpusError("photos/ is empty; add some"))
     assert shown.value.exit_code == 1
 
 
 def test_a_mistake_met_while_loading_keeps_its_own_words() -> None:
-    inner = DatasetError("Failed while loading data from dataset CorpusDataset(...)")
-    inner.__cause__ = CorpusError("captions.json, line 3: a comma is missing")
-    wrapped = DatasetError("raw_corpus: Failed while loading data from dataset CorpusDataset(...)")
-    wrapped.__cause__ = inner
     with pytest.raises(click.ClickException, match=r"^captions.json, line 3: a comma is missing$"):
-        OneLineErrors().on_pipeline_error(wrapped)
+        fail(wrapped(CorpusError("captions.json, line 3: a comma is missing")))
 
 
 def test_a_defect_of_ours_keeps_its_traceback() -> None:
-    OneLineErrors().on_pipeline_error(ZeroDivisionError())
+    fail(ZeroDivisionError())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FULL,
+        wrapped(FULL),
+        OperationalError("INSERT INTO runs ...", {}, Exception("database or disk is full")),
+        RuntimeError(
+            "[enforce fail at inline_container.cc:595] PytorchStreamWriter failed writing file data/3"
+        ),
+    ],
+)
+def test_a_full_disk_is_one_line_that_says_how_to_go_on(error: Exception) -> None:
+    with pytest.raises(click.ClickException, match=r"^The disk is full .*--only-missing-outputs") as shown:
+        fail(error)
+    assert "\n" not in shown.value.message
+
+
+def test_where_a_full_disk_has_words_of_its_own_these_are_shown() -> None:
+    error = StoreError("the store could not be written: No space left on device; the shards before are safe")
+    error.__cause__ = FULL
+    with pytest.raises(click.ClickException, match="the shards before are safe"):
+        fail(error)
+
+
+class FailsToo:
+    """MLflow on the same disk: it cannot even write that the run has failed."""
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        raise OSError(errno.EIO, "the log cannot be written")
+
+
+def test_what_stopped_the_pipeline_is_told_though_closing_the_run_fails_as_well() -> None:
+    with pytest.raises(click.ClickException, match="The disk is full"):
+        fail(FULL, FailsToo())
+    with pytest.raises(OSError, match="the log cannot be written"):
+        fail(ZeroDivisionError(), FailsToo())
+
+
+class FailsBefore:
+    """MLflow that cannot begin its run."""
+
+    @hook_impl
+    def after_context_created(self) -> None:
+        raise FULL
+
+    @hook_impl
+    def before_pipeline_run(self) -> None:
+        raise FULL
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        raise FULL
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda hook: hook.after_context_created(context=SimpleNamespace()),
+        lambda hook: hook.before_pipeline_run(run_params={}, pipeline=None, catalog=None),
+        lambda hook: hook.after_pipeline_run(run_params={}, run_result={}, pipeline=None, catalog=None),
+    ],
+)
+def test_what_other_hooks_cannot_write_is_one_line_too(call: Callable[[Any], None]) -> None:
+    with pytest.raises(click.ClickException, match="The disk is full"):
+        call(hooks(FailsBefore()))

@@ -2,9 +2,10 @@
 
 import os
 import socket
+import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -67,6 +68,29 @@ def exists(uri: str) -> bool:
     return not uri.startswith(SQLITE) or Path(uri.removeprefix(SQLITE)).is_file()
 
 
+def create(uri: str) -> None:
+    """Makes the SQLite file of a store that has none yet: whole, or not at all.
+
+    MLflow makes the tables in their place, which takes seconds: killed then, or on a full disk, it leaves a
+    file that no later run can open. So they are made beside it. Where another process was first, its file stays.
+
+    Raises:
+        RegistryError: the file cannot be written.
+    """
+    if exists(uri) or not uri.startswith(SQLITE):
+        return
+    final = Path(uri.removeprefix(SQLITE))
+    with for_people(f"make the MLflow store {final}"), _beside(final) as partial, suppress(FileExistsError):
+        from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        made = SqlAlchemyStore(f"{SQLITE}{partial}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)  # type: ignore[no-untyped-call]
+        made.engine.dispose()
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        final.hardlink_to(partial)  # unlike a renaming, it replaces nothing
+
+
 def connect(uri: str) -> "MlflowClient":
     """A client for the store. Raises `RegistryError` within seconds where no server answers.
 
@@ -82,11 +106,20 @@ def connect(uri: str) -> "MlflowClient":
                 f"The MLflow store {address.scheme}://{address.hostname}:{port} does not answer ({error}): "
                 "start it, or correct MLFLOW_TRACKING_URI or conf/*/mlflow.yml"
             ) from error
+    create(uri)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     with for_people(f"open the MLflow store {without_password(uri)}"):
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def _beside(final: Path) -> Iterator[Path]:
+    """A name in a folder of its own beside a file, which is gone afterwards."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{final.name}.", dir=final.parent) as folder:
+        yield Path(folder) / final.name
 
 
 @contextmanager

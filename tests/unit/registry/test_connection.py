@@ -1,0 +1,63 @@
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from captionloop.errors import RegistryError
+from captionloop.registry import connection
+
+CREATE = "import sys; from captionloop.registry import connection; connection.create(sys.argv[1])"
+
+
+def tables(path: Path) -> set[str]:
+    with sqlite3.connect(path) as database:
+        return {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
+
+
+@pytest.mark.parametrize("tables_before", [1, 20])
+def test_a_store_whose_making_is_killed_can_be_made_again(tmp_path: Path, tables_before: int) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    with subprocess.Popen([sys.executable, "-c", CREATE, uri], stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not any(
+            len(tables(path)) >= tables_before for path in tmp_path.glob(".mlflow.db.*/mlflow.db")
+        ):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL, "killed in the midst of it"
+    assert not connection.exists(uri)
+
+    found = connection.connect(uri).search_experiments()
+    assert [experiment.name for experiment in found] == ["Default"]
+    assert {"experiments", "model_versions"} < tables(tmp_path / "mlflow.db")
+
+
+def test_the_store_that_another_process_made_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final = tmp_path / "mlflow.db"
+
+    def made_meanwhile(*_: object) -> None:
+        final.write_text("theirs")
+
+    monkeypatch.setattr(os, "fsync", made_meanwhile)
+    connection.create(f"sqlite:///{final}")
+    assert final.read_text() == "theirs"
+    assert list(tmp_path.iterdir()) == [final], "nothing is left beside it"
+
+
+def test_a_store_that_is_there_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("theirs")
+    connection.create(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    connection.create("http://mlflow:5000")
+    assert (tmp_path / "mlflow.db").read_text() == "theirs"
+
+
+def test_where_no_store_can_be_made_one_line_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RegistryError, match="Could not make the MLflow store"):
+        connection.create(f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}")
