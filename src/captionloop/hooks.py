@@ -19,6 +19,11 @@ _SAID_OF_A_FULL_DISK = (  # by the system, SQLite, and PyTorch
     "No space left on device",
     "database or disk is full",
     "PytorchStreamWriter failed writing",
+    "basic_ios::clear: iostream error",
+)
+_FULL_DISK = (
+    "The disk is full: free some space, and run the same command again with --only-missing-outputs;"
+    " what had been finished is kept"
 )
 
 
@@ -29,12 +34,8 @@ def _for_people(error: BaseException) -> str | None:
     cause = next((each for each in chain if not isinstance(each, DatasetError)), None)
     if isinstance(cause, CaptionloopError):
         return str(cause)
-    full = next((each for each in chain if _is_full_disk(each)), None)
-    if full is not None:
-        return (
-            f"The disk is full ({_first_line(full)}): free some space, and run the same command again with"
-            " --only-missing-outputs; what had been finished is kept"
-        )
+    if any(_is_full_disk(each) for each in chain):
+        return _FULL_DISK
     if cause is not error and isinstance(cause, OSError):
         return str(cause)
     return None
@@ -50,10 +51,6 @@ def _is_full_disk(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return any(words in str(error) for words in _SAID_OF_A_FULL_DISK)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 @contextmanager
@@ -134,9 +131,13 @@ class OneLineErrors:
     @hook_impl(wrapper=True)
     def on_pipeline_error(self, error: Exception) -> Any:
         """Raise what stopped the pipeline as one line, once MLflow's hook has closed its run or failed to."""
+        message = _for_people(error)
+        if (
+            message == _FULL_DISK
+        ):  # MLflow will not be able to write that its run failed, and says so at length
+            logging.getLogger("mlflow").setLevel(logging.CRITICAL)
         try:
             return (yield)
         finally:
-            message = _for_people(error)
             if message is not None:
                 raise click.ClickException(message) from error

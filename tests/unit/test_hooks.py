@@ -57,13 +57,14 @@ def test_a_defect_of_ours_keeps_its_traceback() -> None:
         FULL,
         wrapped(FULL),
         OperationalError("INSERT INTO runs ...", {}, Exception("database or disk is full")),
+        RuntimeError("basic_ios::clear: iostream error"),
         RuntimeError(
             "[enforce fail at inline_container.cc:595] PytorchStreamWriter failed writing file data/3"
         ),
     ],
 )
 def test_a_full_disk_is_one_line_that_says_how_to_go_on(error: Exception) -> None:
-    with pytest.raises(click.ClickException, match=r"^The disk is full .*--only-missing-outputs") as shown:
+    with pytest.raises(click.ClickException, match=r"^The disk is full: .*--only-missing-outputs") as shown:
         fail(error)
     assert "\n" not in shown.value.message
 
