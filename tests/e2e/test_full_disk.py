@@ -1,4 +1,4 @@
-"""A disk that is full: whatever step it stops says so in one line, and once there is space the run goes on."""
+"""A full disk: whatever step it stops says so in one line, and once there is space the run goes on."""
 
 import os
 import subprocess

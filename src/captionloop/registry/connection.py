@@ -72,7 +72,8 @@ def create(uri: str) -> None:
     """Makes the SQLite file of a store that has none yet: whole, or not at all.
 
     MLflow makes the tables in their place, which takes seconds: killed then, or on a full disk, it leaves a
-    file that no later run can open. So they are made beside it. Where another process was first, its file stays.
+    file that no later run can open. So they are made beside it. Where another process was first, its file
+    stays.
 
     Raises:
         RegistryError: the file cannot be written.
