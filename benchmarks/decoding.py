@@ -12,16 +12,14 @@ from benchmarks.reference import ReferenceDecoder, long_winded, reference_beam_s
 from benchmarks.timing import interleaved, table
 
 from captionloop.captioner.architectures import ShowAndTellConfig, ShowAttendTellConfig, TransformerConfig
-from captionloop.captioner.decoders import Decoder, build_decoder
-from captionloop.captioner.decoding import DecodingOptions, beam_search
-from captionloop.captioner.packed import packed, pays
-from captionloop.captioner.precision import fast_products
+from captionloop.captioner.decoders import build_decoder
+from captionloop.captioner.decoding import DecodingOptions
+from captionloop.captioner.searcher import Searcher
 
 
-def search(decoder: Decoder, grids: torch.Tensor, options: DecodingOptions) -> list[list[int]]:
+def search(searcher: Searcher, grids: torch.Tensor, options: DecodingOptions) -> list[list[int]]:
     """As `Captioner.decode_grids` does."""
-    with fast_products(options.precision, grids.device, rows=len(grids) * options.beam_width):
-        return [list(found[0].tokens) for found in beam_search(decoder, grids, options)]
+    return [list(found[0].tokens) for found in searcher.decode(grids, options)]
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
@@ -36,27 +34,25 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     grids = torch.rand(size.images, size.regions, size.channels, device=device)
     build = partial(build_decoder, vocabulary_size=size.words, channels=size.channels)
     ours = long_winded(build(ShowAttendTellConfig())).eval().to(device)
-    reference = ReferenceDecoder(ours).eval().to(device)
+    searcher, reference = Searcher(ours), ReferenceDecoder(ours).eval().to(device)
     options = DecodingOptions(
         beam_width=size.beam, alternatives=1, max_length=size.steps, length_penalty=0, precision="float32"
     )
     fast = options.model_copy(update={"precision": "auto"})
 
-    def fastest(decoder: Decoder) -> Decoder:
-        return packed(decoder) if pays("auto", grids.device) else decoder
-
     def one_by_one() -> list[list[int]]:
         return [reference_beam_search(reference, grid[None], size.beam, size.steps) for grid in grids]
 
-    same = sum(a == b for a, b in zip(search(ours, grids, options), one_by_one(), strict=True))
+    same = sum(a == b for a, b in zip(search(searcher, grids, options), one_by_one(), strict=True))
     rivals = {
         "reference: one by one, keys at every step": one_by_one,
-        "show_attend_tell, float32": partial(search, ours, grids, options),
-        "show_attend_tell": partial(search, fastest(ours), grids, fast),
+        "show_attend_tell, float32": partial(search, searcher, grids, options),
+        "show_attend_tell": partial(search, searcher, grids, fast),
     }
     others = (ShowAttendTellConfig(attention="dot"), ShowAndTellConfig(), TransformerConfig())
     for name, config in zip(("show_attend_tell, dot", "show_and_tell", "transformer"), others, strict=True):
-        rivals[name] = partial(search, fastest(long_winded(build(config)).eval().to(device)), grids, fast)
+        other = Searcher(long_winded(build(config)).eval().to(device))
+        rivals[name] = partial(search, other, grids, fast)
     seconds = interleaved(rivals, size.rounds)
     print(
         table(

@@ -66,7 +66,7 @@ class Usual:
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--words", type=int, default=9500)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=8)
     size = parser.parse_args(arguments)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         "  of it: encoding": lambda: captioner.runtime.encode(square[None]),
         "  of it: searching": lambda: captioner.caption_grids(grid),
     }
-    seconds = interleaved(rivals, size.rounds)
+    seconds = interleaved(rivals, size.rounds, in_a_row=3)
     title = f"One photo, beam {BEAM}, {STEPS} words of {size.words}, on {device} (medians)"
     print(table(title, seconds, reference=reference, unit="photos/s", count=1))
     return seconds

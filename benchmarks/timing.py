@@ -7,14 +7,21 @@ from collections.abc import Callable, Mapping
 import torch
 
 
-def interleaved(rivals: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each; every rival is warmed up once."""
+def interleaved(
+    rivals: Mapping[str, Callable[[], object]], rounds: int, *, in_a_row: int = 1
+) -> dict[str, float]:
+    """Median seconds of each; every rival is warmed up once.
+
+    Of several runs in a row the first is not timed: it finds the caches full of what the rival before it
+    left, which matters where a run takes milliseconds.
+    """
     for run in rivals.values():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in rivals}
     for _ in range(rounds):
         for name, run in rivals.items():
-            seconds[name].append(_seconds(run))
+            taken = [_seconds(run) for _ in range(in_a_row)]
+            seconds[name] += taken[1:] or taken
     return {name: statistics.median(each) for name, each in seconds.items()}
 
 

@@ -11,8 +11,6 @@ from captionloop.vision.encoder import Encoder
 from captionloop.vision.parameters import AdaptationParameters, EncoderParameters
 from captionloop.vision.weights import PretrainedWeights
 
-History = dict[str, list[dict[str, float]]]
-
 
 def find_concepts(
     images: pd.DataFrame, captions: pd.DataFrame, parameters: AdaptationParameters
@@ -35,15 +33,18 @@ def adapt_encoder(  # noqa: PLR0917 - the inputs of the node
     encoder: Encoder,
     parameters: AdaptationParameters,
     workbench: Path,
-) -> tuple[Encoder, pd.DataFrame, History]:
-    """Teaches the encoder to name the concepts; with no epochs to teach it in, it stays as it is."""
-    from captionloop.vision.teaching import history, no_curves, teach
+) -> tuple[Encoder, pd.DataFrame, pd.DataFrame]:
+    """Teaches the encoder to name the concepts; with no epochs to teach it in, it stays as it is.
+
+    Its curves are there twice: for the report, and for MLflow.
+    """
+    from captionloop.vision.teaching import no_curves, teach
 
     if parameters.epochs == 0:
-        return encoder, no_curves(), history(no_curves())
+        return encoder, no_curves(), no_curves()
     named, folders = concepts["concept"].tolist(), {"corpus": photos}
     taught = teach(images, captions, named, folders, encoder, parameters, workbench)
-    return taught.encoder, taught.curves, history(taught.curves)
+    return taught.encoder, taught.curves, taught.curves
 
 
 def draw_curves(curves: pd.DataFrame) -> Any:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from captionloop.pipelines.evaluation import nodes as evaluating
-from captionloop.pipelines.training.nodes import History, teach_on_by_words
+from captionloop.pipelines.training.nodes import Results, teach_on_by_words
 
 from captionloop.captioner.parameters import TrainingParameters, ValidationParameters, VocabularyParameters
 from captionloop.errors import RegistryError
@@ -68,9 +68,9 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
     feedback_report: Json,
     parameters: RetrainingParameters,
     workbench: Path,
-) -> tuple[Captioner, pd.DataFrame, History]:
+) -> Results:
     """The origin, taught on with what `encoder` sees: words that are new to it join its vocabulary."""
-    captioner, curves, history = teach_on_by_words(
+    captioner, curves, _ = teach_on_by_words(
         images=images,
         captions=captions,
         features=features,
@@ -88,7 +88,7 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
         "feedback_approved_captions": feedback_report["used"]["approved_captions"],
     }
     metrics = {"validation": {"CIDEr-D": float(last["val_cider"]), "epoch": int(last["epoch"])}}
-    return replace(captioner, lineage=lineage, metrics=metrics), curves, history
+    return replace(captioner, lineage=lineage, metrics=metrics), curves, curves
 
 
 def _teaching(origin: Captioner, parameters: RetrainingParameters) -> TrainingParameters:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from captionloop.pipelines.retraining.nodes import assemble
-from captionloop.pipelines.training.nodes import History
 
 from captionloop.evaluation.split import EvaluationSet
 from captionloop.feedback.replay import (
@@ -43,12 +42,15 @@ def teach_encoder_on(  # noqa: PLR0917 - a node's inputs
     ratings_database: RatingsDatabase,
     parameters: EncoderRetrainingParameters,
     workbench: Path,
-) -> tuple[Encoder, pd.DataFrame, History]:
-    """The origin's encoder, taught what people named in their photos; with no epochs, it stays as it is."""
-    from captionloop.vision.teaching import history, no_curves, teach
+) -> tuple[Encoder, pd.DataFrame, pd.DataFrame]:
+    """The origin's encoder, taught what people named in their photos; with no epochs, it stays as it is.
+
+    Its curves are there twice: for the report, and for MLflow.
+    """
+    from captionloop.vision.teaching import no_curves, teach
 
     if parameters.epochs == 0:
-        return origin.encoder, no_curves(), history(no_curves())
+        return origin.encoder, no_curves(), no_curves()
     feedback = teachable((feedback_images, references), ratings_database.erased())
     images, captions = encoder_tables(
         (corpus_images, corpus_captions), feedback, parameters, turn=champion_version["version"]
@@ -62,7 +64,7 @@ def teach_encoder_on(  # noqa: PLR0917 - a node's inputs
     )
     folders = {"corpus": corpus_photos, "feedback": photo_archive}
     taught = teach(images, captions, named, folders, origin.encoder, parameters, workbench)
-    return taught.encoder, taught.curves, history(taught.curves)
+    return taught.encoder, taught.curves, taught.curves
 
 
 def cache(  # noqa: PLR0917 - a node's inputs

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 else:  # Kedro resolves the hints of nodes for every command; torch is not worth importing for that.
     CachedFeatures = Encoder = Trained = Any
 
-History = dict[str, list[dict[str, Any]]]
-Results = tuple[Captioner, pd.DataFrame, History]
+Results = tuple[Captioner, pd.DataFrame, pd.DataFrame]
+"""A captioner and its curves, these twice: for the report, and for MLflow."""
 
 
 def teach_by_words(
@@ -162,7 +162,7 @@ def _results(
     start: Captioner | None,
 ) -> Results:
     from captionloop.captioner.lineage import lineage
-    from captionloop.captioner.training import corpus_digest, metrics_history
+    from captionloop.captioner.training import corpus_digest
 
     progress = trained.progress
     captioner = Captioner(
@@ -180,4 +180,4 @@ def _results(
             parent=start,
         ),
     )
-    return captioner, progress.curves(), metrics_history(progress)
+    return captioner, progress.curves(), progress.curves()

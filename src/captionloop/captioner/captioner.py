@@ -113,10 +113,12 @@ class Captioner:
     def __post_init__(self) -> None:
         import torch
 
+        from captionloop.captioner.searcher import Searcher
+
         self._device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.decoder.eval().to(self._device)
         self._runtime: EncoderRuntime | None = None
-        self._packed: Decoder | None = None
+        self._searcher = Searcher(self.decoder)
         self._lock = threading.Lock()
 
     @classmethod
@@ -198,26 +200,8 @@ class Captioner:
         """As `caption_grids`, in tokens."""
         import torch
 
-        from captionloop.captioner.decoding import decode
-        from captionloop.captioner.packed import pays
-        from captionloop.captioner.precision import fast_products
-
-        options = decoding or self.decoding
         features = torch.as_tensor(grids).to(self._device).float()
-        if pays(options.precision, self._device):
-            with fast_products("bfloat16", self._device):
-                return decode(self._packed_decoder(), features, options)
-        with fast_products(options.precision, self._device, rows=len(features) * options.beam_width):
-            return decode(self.decoder, features, options)
-
-    def _packed_decoder(self) -> Decoder:
-        """The decoder as it is searched with; made at the first search, from the weights of that moment."""
-        from captionloop.captioner.packed import packed
-
-        with self._lock:
-            if self._packed is None:
-                self._packed = packed(self.decoder)
-            return self._packed
+        return self._searcher.decode(features, decoding or self.decoding)
 
     def _caption(self, hypothesis: Hypothesis) -> Caption:
         words = tuple(self._word(span, hypothesis) for span in self.tokenizer.spans(hypothesis.tokens))

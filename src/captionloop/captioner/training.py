@@ -4,9 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -190,17 +188,3 @@ def _material(
         images, captions, "val", tokenizer, max_length=parameters.max_length, photos=photos
     )
     return Material(train, val, features, Judge(val, tokenizer))
-
-
-def metrics_history(progress: Progress) -> dict[str, list[dict[str, Any]]]:
-    """The curves as MLflow's metrics: for each a list of values and steps."""
-    curves = progress.curves()
-    return {
-        str(name): [
-            {"value": float(value), "step": int(step)}
-            for step, value in zip(curves["epoch"], curves[name], strict=True)
-            if np.isfinite(value)
-        ]
-        for name in curves.columns
-        if name != "epoch"
-    }

@@ -1,5 +1,8 @@
 """Metrics in MLflow, without making finished work look unfinished."""
 
+import math
+
+import pandas as pd
 from kedro_mlflow.io.metrics import MlflowMetricsHistoryDataset
 
 
@@ -16,3 +19,23 @@ class RunMetricsDataset(MlflowMetricsHistoryDataset):  # type: ignore[misc]
 
     def _exists(self) -> bool:
         return True
+
+
+class RunCurvesDataset(RunMetricsDataset):
+    """Curves, one row for each `epoch`, as metrics of the MLflow run: each column by epoch."""
+
+    def _save(self, data: pd.DataFrame) -> None:
+        super()._save(histories(data))  # MLflow takes no metric without a value
+
+
+def histories(curves: pd.DataFrame) -> dict[str, list[dict[str, float]]]:
+    """Each measure's values and steps, as kedro-mlflow wants them."""
+    points = {
+        str(name): [
+            {"value": float(value), "step": int(epoch)}
+            for epoch, value in zip(curves["epoch"], curves[name], strict=True)
+            if math.isfinite(value)
+        ]
+        for name in curves.columns.drop("epoch")
+    }
+    return {name: values for name, values in points.items() if values}

@@ -60,7 +60,7 @@ class People:
 
     Attributes:
         raters: how many there are. colluding: the share of them that does.
-        corrections: how often an honest rater who is not content gives a correction.
+        corrections: how often an honest rater gives a correction, content or not.
         noise: how often an honest rating means nothing: random stars, and a correction of some other photo.
         flood: how many ratings a colluder gives for each of an honest rater's.
         praised: the wrong caption that colluders want to be said.

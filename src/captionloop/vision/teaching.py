@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -58,19 +57,6 @@ def teach(  # noqa: PLR0917 - the tables, then what is done with them
     finally:
         pixels.close()
     return replace(adapted, encoder=adapted.encoder.respecified(input_size=encoder.spec.input_size))
-
-
-def history(curves: pd.DataFrame) -> dict[str, list[dict[str, float]]]:
-    """The curves as MLflow keeps them: for each measure its value at each epoch; without any, no measure."""
-    points = {
-        f"encoder_{name}": [
-            {"value": float(value), "step": int(epoch)}
-            for epoch, value in zip(curves["epoch"], curves[name], strict=True)
-            if math.isfinite(value)
-        ]
-        for name in ("train_loss", "val_loss", "val_map")
-    }
-    return {name: values for name, values in points.items() if values}
 
 
 def no_curves() -> pd.DataFrame:

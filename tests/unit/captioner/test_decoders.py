@@ -141,7 +141,7 @@ def test_every_weight_learns(name):
 def test_additive_attention_is_equation_4_of_xu_et_al():
     attention = AdditiveAttention(channels=7, size=6)
     grid, query = torch.randn(2, 5, 7), torch.randn(2, 3, 6)
-    keys = attention.keys(grid)
+    keys = attention.project(grid)
     expected = torch.tanh(keys[:, None] + query[:, :, None]) @ attention.weight
     torch.testing.assert_close(attention.scores(query, keys), expected)
     packed = PackedCaptions.pack([[4], [4], [4], [4], [4], [4]], [0, 0, 0, 1, 1, 1])
@@ -155,11 +155,11 @@ def test_the_gradients_written_by_hand_are_those_of_autograd():
     packed = PackedCaptions.pack([[4, 4, 4], [4], [4, 4], [4]], [1, 0, 1, 1])
 
     def by_hand():
-        scores, mapped = attention.over_time(attention.keys(grid), packed), RecurrentLinear(layer)
+        scores, mapped = attention.over_time(attention.project(grid), packed), RecurrentLinear(layer)
         return lambda inputs: scores(mapped(inputs))
 
     def by_autograd():
-        keys = attention.keys(grid)
+        keys = attention.project(grid)
         return lambda inputs: (
             torch.tanh(keys[packed.image[: len(inputs)]] + layer(inputs)[:, None]) @ attention.weight
         )

@@ -5,16 +5,16 @@ import torch
 
 from captionloop.captioner.architectures import ShowAndTellConfig, ShowAttendTellConfig, TransformerConfig
 from captionloop.captioner.decoders import build_decoder
-from captionloop.captioner.packed import packed, pays
+from captionloop.captioner.packed import packed, packing
 
 WORDS, CHANNELS = 300, 48
 
-needs_packing = pytest.mark.skipif(
-    not pays("auto", torch.device("cpu")), reason="this CPU has no bfloat16 matrix units (AMX)"
-)
+CPU = torch.device("cpu")
+needs_packing = pytest.mark.skipif(packing("auto", CPU) is None, reason="this torch cannot pack")
 
 
 @needs_packing
+@pytest.mark.parametrize(("number", "apart"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
 @pytest.mark.parametrize(
     "config",
     [
@@ -24,21 +24,24 @@ needs_packing = pytest.mark.skipif(
         TransformerConfig(width=48, heads=4, layers=2, feedforward=64),
     ],
 )
-def test_a_packed_decoder_is_the_decoder_in_bfloat16(config):
+def test_a_packed_decoder_is_the_decoder(config, number, apart):
     torch.manual_seed(0)
     decoder = build_decoder(config, vocabulary_size=WORDS, channels=CHANNELS).eval()
     before = {name: weight.clone() for name, weight in decoder.state_dict().items()}
     grids, tokens = torch.rand(3, 6, CHANNELS), torch.tensor([5, 6, 7])
-    faster = packed(decoder)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    faster = packed(decoder, number)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=number is torch.bfloat16):
         expected = decoder.step(tokens, decoder.begin(grids))
         found = faster.step(tokens, faster.begin(grids))
-    torch.testing.assert_close(found.log_probs, expected.log_probs, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(found.log_probs, expected.log_probs, atol=apart, rtol=apart)
     if expected.attention is not None:
-        torch.testing.assert_close(found.attention, expected.attention, atol=0.02, rtol=0.02)
+        torch.testing.assert_close(found.attention, expected.attention, atol=apart, rtol=apart)
     assert all(torch.equal(weight, before[name]) for name, weight in decoder.state_dict().items())
     assert all(weight.requires_grad for weight in decoder.parameters())
 
 
-def test_float32_is_never_packed():
-    assert not pays("float32", torch.device("cpu"))
+@needs_packing
+def test_a_search_is_packed_in_the_precision_that_was_asked_for():
+    assert packing("float32", CPU) is torch.float32
+    assert packing("bfloat16", CPU) is torch.bfloat16
+    assert packing("auto", torch.device("cuda")) is None

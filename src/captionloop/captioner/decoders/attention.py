@@ -27,10 +27,15 @@ class AdditiveAttention(nn.Module):
         self.keys = nn.Linear(channels, size, bias=False)
         self.weight = nn.Parameter(torch.empty(size).uniform_(-1, 1) / math.sqrt(size))
 
+    def project(self, values: Tensor) -> Tensor:
+        """The keys of annotation vectors: `[B, R, C]` gives float32 `[B, R, A]`, which tanh is fastest in."""
+        keys: Tensor = self.keys(values).float()
+        return keys
+
     def scores(self, query: Tensor, keys: Tensor) -> Tensor:
         """Of all hypotheses of each image: `[B, K, A]` and `[B, R, A]` give `[B, K, R]`."""
         with torch.autocast(query.device.type, enabled=False):
-            mixed = keys.float()[:, None] + query.float()[:, :, None]  # [B, K, R, A]
+            mixed = keys[:, None] + query.float()[:, :, None]  # [B, K, R, A]
             return mixed.tanh_() @ self.weight
 
     def over_time(self, keys: Tensor, captions: PackedCaptions) -> Scores:
@@ -45,6 +50,11 @@ class DotAttention(nn.Module):
         super().__init__()
         self.keys = nn.Linear(channels, size, bias=False)
         self.scale = 1 / math.sqrt(size)
+
+    def project(self, values: Tensor) -> Tensor:
+        """The keys of annotation vectors: `[B, R, C]` gives `[B, R, A]`."""
+        keys: Tensor = self.keys(values)
+        return keys
 
     def scores(self, query: Tensor, keys: Tensor) -> Tensor:
         """Of all hypotheses of each image: `[B, K, A]` and `[B, R, A]` give `[B, K, R]`."""
@@ -71,7 +81,7 @@ class _AdditiveOverTime:
     def __init__(self, keys: Tensor, weight: Tensor, image: Tensor) -> None:
         self._weight, self._image = weight, image
         self._gradient = _KeysGradient(keys.shape)
-        self._keys: Tensor = _Keys.apply(keys.float(), weight, self._gradient)
+        self._keys: Tensor = _Keys.apply(keys, weight, self._gradient)
 
     def __call__(self, query: Tensor) -> Tensor:
         image = self._image[: query.shape[0]]

@@ -66,7 +66,8 @@ class ShowAttendTell(Decoder):
         """The state before the first word."""
         values = self._values(features)  # [B, R, C]
         hidden, cell = self.initial(values.mean(1)).tanh().float().chunk(2, -1)
-        return ShowAttendTellState(values=values, keys=self.attention.keys(values), hidden=hidden, cell=cell)
+        keys = self.attention.project(values)
+        return ShowAttendTellState(values=values, keys=keys, hidden=hidden, cell=cell)
 
     def step(self, tokens: Tensor, state: ShowAttendTellState) -> Step:
         """One word further."""
