@@ -20,14 +20,13 @@ from pathlib import Path
 from benchmarks.loop.ceiling import ceiling
 from benchmarks.loop.figure import figure
 from benchmarks.loop.play import ROOT, Play, crowd, play
-from benchmarks.loop.world import SCENES, scenes_world
+from benchmarks.loop.world import scenes_world
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--ratings", type=int, default=200, help="a round")
-    arguments.add_argument("--scenes", type=int, default=SCENES, help=f"that are sent, {SCENES} at most")
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--colluding", type=float, default=0.0, help="share of the raters")
     arguments.add_argument("--flood", type=int, default=3, help="ratings of a colluder for one of the others")
@@ -47,7 +46,7 @@ def main() -> None:
     registry = open_registry(ROOT)
     game.crown(registry.fetch("champion", given.folder / "first"))
     people = crowd(given.ratings, seed=given.seed, colluding=given.colluding, flood=given.flood)
-    world = scenes_world(given.base, "test", 7, given.scenes)
+    world = scenes_world(given.base, "test", 7)
     done = play(game, world, people, rounds=given.rounds, ratings=given.ratings, ungated=given.ungated)
     game.store.close()
     best = None

@@ -39,16 +39,9 @@ class World:
     corpus: dict[str, list[str]]
 
 
-SCENES = 400
-"""Shifted scenes that can be sent."""
-
-
-def scenes_world(base: Path, split: str, seed: int, sent: int = SCENES) -> World:
-    """Shifted scenes, and the sample scenes of the base workspace; `split` is for measuring quality.
-
-    `sent` of the shifted scenes are sent, the same ones first; what is tested on does not depend on it.
-    """
-    shifted = list(draw_scenes(SceneParameters(domain="shifted", train=SCENES, val=100, test=100, seed=seed)))
+def scenes_world(base: Path, split: str, seed: int) -> World:
+    """Shifted scenes, and the sample scenes of the base workspace; `split` is for measuring quality."""
+    shifted = list(draw_scenes(SceneParameters(domain="shifted", train=400, val=100, test=100, seed=seed)))
     images = pd.read_parquet(base / "02_intermediate/sample_scenes/images.parquet")
     captions = pd.read_parquet(base / "02_intermediate/sample_scenes/captions.parquet")
     texts = {str(key): list(said) for key, said in captions.groupby("image_id")["text"]}
@@ -64,7 +57,7 @@ def scenes_world(base: Path, split: str, seed: int, sent: int = SCENES) -> World
     def scenes(name: str) -> list[Picture]:
         return [_picture(scene) for scene in shifted if scene.split == name]
 
-    return World(scenes("train")[:sent], corpus_pictures("val"), scenes(split), corpus_pictures(split), texts)
+    return World(scenes("train"), corpus_pictures("val"), scenes(split), corpus_pictures(split), texts)
 
 
 def _picture(scene: Scene) -> Picture:
