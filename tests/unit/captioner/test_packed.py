@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from captionloop.captioner.architectures import ShowAndTellConfig, ShowAttendTellConfig, TransformerConfig
+from captionloop.captioner.architectures import (
+    EnsembleConfig,
+    ShowAndTellConfig,
+    ShowAttendTellConfig,
+    TransformerConfig,
+)
 from captionloop.captioner.decoders import build_decoder
 from captionloop.captioner.packed import packed, packing
 
@@ -22,6 +27,7 @@ needs_packing = pytest.mark.skipif(packing("auto", CPU) is None, reason="this to
         ShowAttendTellConfig(embedding=32, hidden=32, attention_size=24, attention="dot", tied=True),
         ShowAndTellConfig(embedding=32, hidden=32),
         TransformerConfig(width=48, heads=4, layers=2, feedforward=64),
+        EnsembleConfig(members=(ShowAndTellConfig(embedding=32, hidden=32),) * 2),
     ],
 )
 def test_a_packed_decoder_is_the_decoder(config, number, apart):
