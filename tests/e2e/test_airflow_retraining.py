@@ -178,43 +178,6 @@ def test_while_the_ratings_are_away_nothing_is_trained_and_the_next_try_goes_on(
     assert project.champion == 2 == served(loop_service)
 
 
-def test_a_full_disk_stops_a_step_and_the_next_try_goes_on(
-    project: SmallProject, airflow: AirflowProcess, loop_service: ServiceProcess
-) -> None:
-    rate(loop_service, seed=5)
-    before = project.champion
-    # The disk hides the folders of the runs before, and takes that of this one with it: hence a dry run.
-    with small_disk(project.folder / "data/runs", kib=4_000) as disk:
-        run_id = airflow.trigger(DAG, least_ratings=10, epochs=1, shards=1, verify_seconds=0, dry_run=True)
-        airflow.wait_for_task(DAG, run_id, "encoder", "up_for_retry")
-        assert project.champion == before == served(loop_service)
-        disk.resize(1_000_000)
-        states = airflow.wait_for(DAG, run_id)
-    assert airflow.run(DAG, run_id)["state"] == "success", states
-    assert airflow.tries(DAG, run_id, "encoder") >= 2 and states["registration"] == "success"
-    assert project.champion == before == served(loop_service)
-
-
-def test_a_worse_model_is_refused_and_the_champion_stays(
-    project: SmallProject, airflow: AirflowProcess, loop_service: ServiceProcess
-) -> None:
-    rate(loop_service, seed=6)
-    before = project.champion
-    recipe = project.folder / "conf/base/parameters_retraining.yml"
-    sound = recipe.read_text()
-    project.change(recipe.name, {"retraining": {"learning_rate": 1.0}})  # such steps leave no sense in it
-    try:
-        run_id = airflow.trigger(DAG, least_ratings=10, epochs=1, shards=1, margin=0.0001, verify_seconds=0)
-        states = airflow.wait_for(DAG, run_id)
-    finally:
-        recipe.write_text(sound)
-    run = airflow.run(DAG, run_id)
-    assert run["state"] == "success", (states, run["note"])
-    assert (states["registration"], states["gate"], states["deploy"]) == ("success", "skipped", "skipped")
-    assert "was refused by the gate" in run["note"] and "gate report" in run["note"]
-    assert project.champion == before == served(loop_service)
-
-
 def test_enough_ratings_start_a_run_by_themselves(
     project: SmallProject, airflow: AirflowProcess, loop_service: ServiceProcess
 ) -> None:
@@ -253,3 +216,40 @@ def test_the_morning_report_says_what_has_drifted(airflow: AirflowProcess) -> No
     states = airflow.wait_for("monitoring", run_id)
     assert (states["drift"], states["judge"]) == ("success", "skipped"), "drift or not, nobody asked for more"
     assert "Report: `" in airflow.run("monitoring", run_id)["note"]
+
+
+def test_a_full_disk_stops_a_step_and_the_next_try_goes_on(
+    project: SmallProject, airflow: AirflowProcess, loop_service: ServiceProcess
+) -> None:
+    rate(loop_service, seed=5)
+    before = project.champion
+    # The disk hides the folders of the runs before, and takes that of this one with it: hence a dry run.
+    with small_disk(project.folder / "data/runs", kib=4_000) as disk:
+        run_id = airflow.trigger(DAG, least_ratings=10, epochs=1, shards=1, verify_seconds=0, dry_run=True)
+        airflow.wait_for_task(DAG, run_id, "feedback", "up_for_retry")
+        assert project.champion == before == served(loop_service)
+        disk.resize(1_000_000)
+        states = airflow.wait_for(DAG, run_id)
+    assert airflow.run(DAG, run_id)["state"] == "success", states
+    assert airflow.tries(DAG, run_id, "feedback") >= 2 and states["registration"] == "success"
+    assert project.champion == before == served(loop_service)
+
+
+def test_a_worse_model_is_refused_and_the_champion_stays(
+    project: SmallProject, airflow: AirflowProcess, loop_service: ServiceProcess
+) -> None:
+    rate(loop_service, seed=6)
+    before = project.champion
+    recipe = project.folder / "conf/base/parameters_retraining.yml"
+    sound = recipe.read_text()
+    project.change(recipe.name, {"retraining": {"learning_rate": 1.0}})  # such steps leave no sense in it
+    try:
+        run_id = airflow.trigger(DAG, least_ratings=10, epochs=1, shards=1, margin=0.0001, verify_seconds=0)
+        states = airflow.wait_for(DAG, run_id)
+    finally:
+        recipe.write_text(sound)
+    run = airflow.run(DAG, run_id)
+    assert run["state"] == "success", (states, run["note"])
+    assert (states["registration"], states["gate"], states["deploy"]) == ("success", "skipped", "skipped")
+    assert "was refused by the gate" in run["note"] and "gate report" in run["note"]
+    assert project.champion == before == served(loop_service)
