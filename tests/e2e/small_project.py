@@ -29,7 +29,7 @@ SMALL = {
         "registration": {
             "timed_photos": 2,
             "gate": {
-                "margin": 2.0,
+                "margin": "${runtime_params:margin,2.0}",
                 "resamples": 200,
                 "guardrails": {
                     "largest_drop": 1.0,
