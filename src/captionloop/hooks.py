@@ -95,13 +95,11 @@ class WholeMlflowStore:
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: Any) -> None:
         """Called before kedro-mlflow looks for the store."""
-        loader = context.config_loader
-        loader.config_patterns.setdefault("mlflow", ["mlflow*", "mlflow*/**", "**/mlflow*"])
-        uri = loader["mlflow"]["server"]["mlflow_tracking_uri"]
-        if uri:
-            from captionloop.registry import connection
+        from captionloop.registry import connection
 
-            connection.create(connection.anchored(str(uri), context.project_path))
+        uri = connection.configured_uri(context.config_loader)
+        if uri is not None:
+            connection.create(connection.anchored(uri, context.project_path))
 
 
 class OneLineErrors:
@@ -132,9 +130,8 @@ class OneLineErrors:
     def on_pipeline_error(self, error: Exception) -> Any:
         """Raise what stopped the pipeline as one line, once MLflow's hook has closed its run or failed to."""
         message = _for_people(error)
-        if (
-            message == _FULL_DISK
-        ):  # MLflow will not be able to write that its run failed, and says so at length
+        if message == _FULL_DISK:
+            # MLflow will not be able to write that its run failed, and says so at length.
             logging.getLogger("mlflow").setLevel(logging.CRITICAL)
         try:
             return (yield)

@@ -1,18 +1,20 @@
 import errno
 import os
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import click
 import pytest
+from kedro.config import OmegaConfigLoader
 from kedro.framework.hooks import hook_impl
 from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DatasetError
 from sqlalchemy.exc import OperationalError
 
 from captionloop.errors import CorpusError, StoreError
-from captionloop.hooks import OneLineErrors
+from captionloop.hooks import OneLineErrors, WholeMlflowStore
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -118,3 +120,14 @@ class FailsBefore:
 def test_what_other_hooks_cannot_write_is_one_line_too(call: Callable[[Any], None]) -> None:
     with pytest.raises(click.ClickException, match="The disk is full"):
         call(hooks(FailsBefore()))
+
+
+def test_a_project_that_does_not_say_where_its_mlflow_store_is_gets_none_from_us(tmp_path: Path) -> None:
+    (tmp_path / "conf/base").mkdir(parents=True)
+    (tmp_path / "conf/local").mkdir()
+    loader = OmegaConfigLoader(str(tmp_path / "conf"), base_env="base", default_run_env="local")
+    context = SimpleNamespace(config_loader=loader, project_path=tmp_path)
+    WholeMlflowStore().after_context_created(context)
+    (tmp_path / "conf/base/mlflow.yml").write_text("tracking: {}")
+    WholeMlflowStore().after_context_created(context)
+    assert [each.name for each in tmp_path.iterdir()] == ["conf"]

@@ -7,7 +7,6 @@ finished.json       the curves, once training is over: it is not done again
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from captionloop.captioner.progress import Progress
+from captionloop.vision.durable import write_and_rename
 
 
 class Workbench:
@@ -85,12 +85,3 @@ class AtomicCheckpoints(TorchCheckpointIO):
         del weights_only
         loaded: dict[str, Any] = torch.load(path, map_location=map_location or "cpu", weights_only=True)
         return loaded
-
-
-def write_and_rename(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place and rename it, so that it is there whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    write(partial)
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)

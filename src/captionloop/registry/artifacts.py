@@ -1,14 +1,13 @@
 """The files of a version, between a folder here and the artifacts of its MLflow run."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captionloop.errors import RegistryError
-from captionloop.registry import connection
+from captionloop.registry import connection, scratch
 from captionloop.registry.contents import damaged_files
 from captionloop.registry.model_version import ModelVersion
 
@@ -44,10 +43,9 @@ def download_evidence(client: "MlflowClient", version: ModelVersion, folder: Pat
 @contextmanager
 def _downloaded(client: "MlflowClient", version: ModelVersion, part: str, beside: Path) -> Iterator[Path]:
     """A part of a version's artifacts in a temporary folder on the same file system as `beside`."""
-    beside.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{beside.name}.", dir=beside.parent) as scratch:
+    with scratch.beside(beside) as folder:
         with connection.for_people(f"fetch the {part} of {version.name} version {version.version}"):
-            place = client.download_artifacts(version.run_id, f"{version.artifacts}/{part}", scratch)
+            place = client.download_artifacts(version.run_id, f"{version.artifacts}/{part}", str(folder))
         yield Path(place)
 
 

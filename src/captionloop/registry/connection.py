@@ -2,7 +2,6 @@
 
 import os
 import socket
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,8 +10,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from captionloop.errors import RegistryError
+from captionloop.registry.scratch import beside
 
 if TYPE_CHECKING:
+    from kedro.config import OmegaConfigLoader
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
@@ -38,7 +39,7 @@ def project_tracking_uri(project: Path, env: str | None = None) -> str:
 
 
 def _configured_uri(project: Path, env: str | None) -> str | None:
-    from kedro.config import MissingConfigException, OmegaConfigLoader
+    from kedro.config import OmegaConfigLoader
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # Kedro uses a name that OmegaConf is giving up
@@ -47,12 +48,19 @@ def _configured_uri(project: Path, env: str | None) -> str | None:
             env=env,
             base_env="base",
             default_run_env="local",
-            config_patterns={"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
         )
-        try:
-            uri = loader["mlflow"].get("server", {}).get("mlflow_tracking_uri")
-        except MissingConfigException:
-            return None
+        return configured_uri(loader)
+
+
+def configured_uri(loader: "OmegaConfigLoader") -> str | None:
+    """What `mlflow.yml` says, read by Kedro's loader; None where it says nothing, or there is none."""
+    from kedro.config import MissingConfigException
+
+    loader.config_patterns.setdefault("mlflow", ["mlflow*", "mlflow*/**", "**/mlflow*"])
+    try:
+        uri = loader["mlflow"].get("server", {}).get("mlflow_tracking_uri")
+    except MissingConfigException:
+        return None
     return str(uri) if uri else None
 
 
@@ -81,10 +89,11 @@ def create(uri: str) -> None:
     if exists(uri) or not uri.startswith(SQLITE):
         return
     final = Path(uri.removeprefix(SQLITE))
-    with for_people(f"make the MLflow store {final}"), _beside(final) as partial, suppress(FileExistsError):
+    with for_people(f"make the MLflow store {final}"), beside(final) as folder, suppress(FileExistsError):
         from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
+        partial = folder / final.name
         made = SqlAlchemyStore(f"{SQLITE}{partial}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)  # type: ignore[no-untyped-call]
         made.engine.dispose()
         with partial.open("rb+") as file:
@@ -113,14 +122,6 @@ def connect(uri: str) -> "MlflowClient":
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-@contextmanager
-def _beside(final: Path) -> Iterator[Path]:
-    """A name in a folder of its own beside a file, which is gone afterwards."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{final.name}.", dir=final.parent) as folder:
-        yield Path(folder) / final.name
 
 
 @contextmanager

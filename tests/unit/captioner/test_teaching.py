@@ -16,6 +16,7 @@ from captionloop.captioner.photos import CaptionedPhotos, plan_epoch
 from captionloop.captioner.self_critical import TeachingByReward
 from captionloop.captioner.teaching import Teaching, caption_loss
 from captionloop.captioner.training import corpus_digest, train, train_self_critically
+from captionloop.datasets.metrics import histories
 from captionloop.errors import ConfigurationError, CorpusError
 from captionloop.language.tokenizer import CaptionTokenizer
 
@@ -308,3 +309,9 @@ def test_the_digest_of_a_corpus_sees_every_word_but_not_the_order_of_rows(corpus
     changed = corpus.captions.copy()
     changed.loc[0, "text"] = "something else"
     assert corpus_digest(corpus.images, changed) != digest
+
+
+def test_curves_become_histories_for_mlflow(trained):
+    history = histories(trained.progress.curves())
+    assert set(history) == {"train_loss", "val_loss", "val_cider", "learning_rate", "seconds"}
+    assert [point["step"] for point in history["val_cider"]] == [0, 1, 2, 3]

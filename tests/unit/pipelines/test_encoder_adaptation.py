@@ -13,6 +13,7 @@ from captionloop.corpus.photos import PhotoFolder
 from captionloop.corpus.scenes import SceneParameters, as_corpus, draw_scenes
 from captionloop.datasets.atomic import AtomicParquetDataset
 from captionloop.datasets.encoder import EncoderDataset, PretrainedWeightsDataset
+from captionloop.datasets.metrics import histories
 from captionloop.datasets.workbench import WorkbenchDataset
 from captionloop.errors import EncoderError
 from captionloop.vision.parameters import AdaptationParameters, EncoderParameters
@@ -68,6 +69,7 @@ def test_without_epochs_the_encoder_stays_as_it_is(tmp_path: Path) -> None:
     catalog = run(catalog_for(tmp_path, epochs=0))
     assert catalog["encoder"].load().fingerprint == catalog["initial_encoder"].load().fingerprint
     assert catalog["encoder_curves"].load().empty
+    assert histories(catalog["encoder_metrics"].load()) == {}  # MLflow takes no metric without a value
 
 
 def test_teaching_begins_with_the_weights_it_is_given(tmp_path: Path) -> None:

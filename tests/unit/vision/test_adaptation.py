@@ -8,6 +8,7 @@ import torch
 
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.corpus.scenes import SceneParameters, as_corpus, draw_scenes
+from captionloop.datasets.metrics import histories
 from captionloop.errors import EncoderError, ImageError
 from captionloop.vision import adaptation
 from captionloop.vision.adaptation import Lessons, adapt, mean_average_precision
@@ -151,6 +152,7 @@ def test_scenes_can_be_taught(tmp_path: Path) -> None:
         images, captions, ["the", "red"], photos, encoder, parameters(epochs=1), tmp_path / "bench"
     )
     assert len(taught.curves) == 1
+    assert histories(taught.curves)["train_loss"][0]["step"] == 0
     other = parameters(epochs=1, seed=1)
     teach(images, captions, ["the", "red"], photos, encoder, other, tmp_path / "bench")
     assert len(list((tmp_path / "bench").iterdir())) == 2  # one checkpoint, one file of pixels
