@@ -70,11 +70,13 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
     workbench: Path,
 ) -> Results:
     """The origin, taught on with what `encoder` sees: words that are new to it join its vocabulary."""
+    same_eyes = encoder.fingerprint == origin.encoder.fingerprint
+    neighbours = origin.neighbours if same_eyes else None
     captioner, curves, _ = teach_on_by_words(
         images=images,
         captions=captions,
         features=features,
-        start=replace(origin, encoder=encoder),
+        start=replace(origin, encoder=encoder, neighbours=neighbours),
         parameters=_teaching(origin, parameters),
         workbench=workbench,
         keep_last=True,

@@ -9,7 +9,6 @@ from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.options import DecodingOptions
 from captionloop.captioner.parameters import (
     EnsembleParameters,
-    FitParameters,
     SelfCriticalParameters,
     TrainingParameters,
 )
@@ -49,6 +48,7 @@ def teach_by_words(
         images,
         captions,
         encoder=encoder,
+        features=features,
         parameters=parameters,
         decoding=parameters.decoding,
         start=None,
@@ -76,6 +76,7 @@ def teach_on_by_words(
         images,
         captions,
         encoder=start.encoder,
+        features=features,
         parameters=parameters,
         decoding=parameters.decoding,
         start=start,
@@ -101,6 +102,7 @@ def teach_by_reward(
         images,
         captions,
         encoder=start.encoder,
+        features=features,
         parameters=parameters,
         decoding=decoding,
         start=start,
@@ -157,20 +159,32 @@ def _results(
     captions: pd.DataFrame,
     *,
     encoder: Encoder,
-    parameters: FitParameters,
+    features: CachedFeatures,
+    parameters: TrainingParameters | SelfCriticalParameters,
     decoding: DecodingOptions,
     start: Captioner | None,
 ) -> Results:
     from captionloop.captioner.lineage import lineage
+    from captionloop.captioner.neighbours import remember
     from captionloop.captioner.training import corpus_digest
 
-    progress = trained.progress
+    progress, neighbours = trained.progress, None
+    if decoding.consensus is not None:
+        neighbours = remember(
+            images,
+            captions,
+            features,
+            trained.tokenizer,
+            max_length=parameters.max_length,
+            known=None if start is None else start.neighbours,
+        )
     captioner = Captioner(
         name=parameters.name,
         encoder=encoder,
         decoder=trained.decoder,
         tokenizer=trained.tokenizer,
         decoding=decoding,
+        neighbours=neighbours,
         metrics={"validation": {"CIDEr-D": progress.best_cider, "epoch": progress.best_epoch}},
         lineage=lineage(
             captions,

@@ -4,6 +4,7 @@
     model.safetensors     the decoder's weights
     encoder.safetensors   the encoder's
     tokenizer.json        the vocabulary
+    neighbours.safetensors   training photos and their captions, where captions are ranked by a consensus
     metrics.json          of its evaluation
     lineage.json          what it was made from
     MODEL_CARD.md         for people
@@ -27,14 +28,17 @@ from captionloop.errors import BundleError, EncoderError
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioner
+    from captionloop.captioner.neighbours import Neighbours
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""2 may rank by a consensus, and then has `neighbours.safetensors`; 1 is read as well."""
 CONFIG, MODEL, ENCODER, TOKENIZER = (
     "config.json",
     "model.safetensors",
     "encoder.safetensors",
     "tokenizer.json",
 )
+NEIGHBOURS: Final = "neighbours.safetensors"
 METRICS, LINEAGE, CARD, CHECKSUMS = "metrics.json", "lineage.json", "MODEL_CARD.md", "checksums.json"
 FILES: Final = (CONFIG, MODEL, ENCODER, TOKENIZER, METRICS, LINEAGE, CARD)
 
@@ -116,6 +120,10 @@ def load_bundle(folder: Path) -> dict[str, Any]:
         encoder = Encoder.load(folder)
     except (RuntimeError, EncoderError) as error:
         raise BundleError(f"{folder}: the weights do not fit {CONFIG} ({_first_line(error)}).") from error
+    try:
+        neighbours = _load_neighbours(folder)
+    except (KeyError, ValueError) as error:
+        raise BundleError(f"{folder / NEIGHBOURS} is not what this captionloop reads ({error}).") from error
     calibration = config.calibration
     return {
         "name": config.name,
@@ -123,6 +131,7 @@ def load_bundle(folder: Path) -> dict[str, Any]:
         "decoder": decoder,
         "tokenizer": tokenizer,
         "decoding": config.decoding,
+        "neighbours": neighbours,
         "calibration": None if calibration is None else Calibration.model_validate(calibration),
         "metrics": _read_json(folder / METRICS),
         "lineage": _read_json(folder / LINEAGE),
@@ -155,9 +164,10 @@ def verify_bundle(folder: Path) -> None:
         raise BundleError(f"{folder}: there is no bundle here; train a model, or give another path.")
     path = folder / CHECKSUMS
     checksums = _read_json(path)
-    if path.read_bytes() != _document(checksums) or sorted(checksums) != sorted(FILES):
+    complete = sorted(set(checksums) - {NEIGHBOURS}) == sorted(FILES)
+    if path.read_bytes() != _document(checksums) or not complete:
         raise BundleError(f"{path} is damaged: it is not as it was written. Copy the bundle again.")
-    for name in FILES:
+    for name in checksums:
         try:
             found = _sha256(folder / name)
         except OSError as error:
@@ -193,10 +203,26 @@ def _write(captioner: "Captioner", folder: Path) -> None:
     save_file(weights, folder / MODEL)
     encoder.save(folder)
     captioner.tokenizer.save(folder / TOKENIZER)
+    names = [*FILES]
+    if captioner.neighbours is not None:
+        from safetensors.numpy import save_file as save_arrays
+
+        save_arrays(captioner.neighbours.arrays(), folder / NEIGHBOURS)
+        names.append(NEIGHBOURS)
     (folder / METRICS).write_bytes(_document(captioner.metrics))
     (folder / LINEAGE).write_bytes(_document(captioner.lineage))
     (folder / CARD).write_text(captioner.card or _default_card(captioner), encoding="utf-8")
-    (folder / CHECKSUMS).write_bytes(_document({name: _sha256(folder / name) for name in FILES}))
+    (folder / CHECKSUMS).write_bytes(_document({name: _sha256(folder / name) for name in names}))
+
+
+def _load_neighbours(folder: Path) -> "Neighbours | None":
+    from safetensors.numpy import load_file
+
+    from captionloop.captioner.neighbours import Neighbours
+
+    if not (folder / NEIGHBOURS).exists():
+        return None
+    return Neighbours.from_arrays(load_file(folder / NEIGHBOURS))
 
 
 def _default_card(captioner: "Captioner") -> str:

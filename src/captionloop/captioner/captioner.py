@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from captionloop.captioner.options import DecodingOptions
+from captionloop.errors import ConfigurationError
 from captionloop.language.tokenizer import CaptionTokenizer, Span, sentence
 from captionloop.vision.embedding import embed
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # whoever only names a captioner need not wait for torch
 
     from captionloop.captioner.decoders.base import Decoder
     from captionloop.captioner.hypotheses import Hypothesis
+    from captionloop.captioner.neighbours import Neighbours
     from captionloop.vision.encoder import Encoder
     from captionloop.vision.runtimes import EncoderRuntime
 
@@ -92,6 +94,7 @@ class Captioner:
 
     Attributes:
         decoding: the default search; each captioning call may be given another.
+        neighbours: the training photos that a consensus asks; None where none is ever asked for.
         calibration: fitted on `val` by evaluation; None leaves the decoder's probabilities as confidences.
         metrics: of its evaluation, as fractions. lineage: what it was made from. card: the model card
         (Markdown). device: where the decoder runs, and the encoder's runtime; None for a GPU where there is
@@ -103,6 +106,7 @@ class Captioner:
     decoder: Decoder
     tokenizer: CaptionTokenizer
     decoding: DecodingOptions = field(default_factory=DecodingOptions)
+    neighbours: Neighbours | None = None
     calibration: Calibration | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     lineage: dict[str, Any] = field(default_factory=dict)
@@ -197,11 +201,27 @@ class Captioner:
     def decode_grids(
         self, grids: NDArray[Any] | Tensor, decoding: DecodingOptions | None = None
     ) -> list[list[Hypothesis]]:
-        """As `caption_grids`, in tokens."""
+        """As `caption_grids`, in tokens.
+
+        Raises:
+            ConfigurationError: a consensus is asked for, and this captioner remembers no training photos.
+        """
         import torch
 
+        options = decoding or self.decoding
         features = torch.as_tensor(grids).to(self._device).float()
-        return self._searcher.decode(features, decoding or self.decoding)
+        if options.consensus is None or options.method != "beam" or options.beam_width == 1:
+            return self._searcher.decode(features, options)
+        if self.neighbours is None:
+            raise ConfigurationError(
+                f"'{self.name}' remembers no training photos to find a consensus with: train it with"
+                " decoding.consensus, or caption without"
+            )
+        all_found = options.model_copy(update={"alternatives": options.beam_width})
+        found = self._searcher.decode(features, all_found)
+        means = features.mean(1).cpu().numpy()
+        ranked = self.neighbours.rank(means, found, options.consensus)
+        return [of_image[: options.alternatives] for of_image in ranked]
 
     def _caption(self, hypothesis: Hypothesis) -> Caption:
         words = tuple(self._word(span, hypothesis) for span in self.tokenizer.spans(hypothesis.tokens))

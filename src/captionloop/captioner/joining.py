@@ -31,6 +31,11 @@ def join(members: Sequence[Captioner], name: str, decoding: DecodingOptions) -> 
                 f"'{first.name}' and '{other.name}' know different words: an ensemble has one vocabulary, so"
                 " train its members on the same captions with the same `vocabulary`."
             )
+    if decoding.consensus is not None and first.neighbours is None:
+        raise ConfigurationError(
+            f"'{name}' is to find a consensus, but '{first.name}' remembers no training photos: give it"
+            " decoding.consensus too."
+        )
     decoders: list[Decoder] = []
     for member in members:
         own = member.decoder
@@ -44,6 +49,7 @@ def join(members: Sequence[Captioner], name: str, decoding: DecodingOptions) -> 
         decoder=Ensemble(EnsembleConfig(members=configs), decoders),
         tokenizer=first.tokenizer,
         decoding=decoding,
+        neighbours=first.neighbours,
         lineage={
             **first.lineage,
             "parent": None,

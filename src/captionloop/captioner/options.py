@@ -5,6 +5,22 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
+class ConsensusOptions(BaseModel):
+    """How captions that were found are ranked by what people said of similar photos (`neighbours.py`).
+
+    Attributes:
+        neighbours: training photos that are asked.
+        nearness: a neighbour counts e times less when its cosine is lower by this.
+        likelihood: how much the score of the search counts beside the consensus.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    neighbours: int = Field(default=30, ge=1, le=1000)
+    nearness: float = Field(default=0.1, gt=0)
+    likelihood: float = Field(default=0.05, ge=0)
+
+
 class DecodingOptions(BaseModel):
     """Part of a bundle's `config.json`; whoever captions may override it.
 
@@ -19,6 +35,7 @@ class DecodingOptions(BaseModel):
         temperature, top_k, top_p: of sampling (Holtzman et al. 2020 for `top_p`); `top_k` 0 and `top_p` 1
             cut nothing.
         seed: of sampling.
+        consensus: ranks all `beam_width` captions that a beam search finds; None ranks by likelihood.
         precision: of the decoder's matrix products; `auto` is bfloat16 where the hardware multiplies it fast
             (on a GPU only for more than a handful of images at once), else float32.
     """
@@ -36,6 +53,7 @@ class DecodingOptions(BaseModel):
     top_k: int = Field(default=0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     seed: int = 0
+    consensus: ConsensusOptions | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")

@@ -109,8 +109,9 @@ def digest_of(
     parameters: FitParameters,
     start: Captioner | None,
 ) -> str:
-    """A digest of everything that the result of a training depends on."""
-    digest = hashlib.sha256(f"{_RECIPE} {features.fingerprint} {parameters.model_dump_json()}".encode())
+    """A digest of everything that the result of a training depends on: the later search is not."""
+    recipe = parameters.model_dump_json(exclude={"decoding"})
+    digest = hashlib.sha256(f"{_RECIPE} {features.fingerprint} {recipe}".encode())
     digest.update(corpus_digest(images, captions).encode())
     if start is not None:
         for name, weight in start.decoder.state_dict().items():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from captionloop.captioner.architectures import DecoderConfig, EnsembleConfig
+from captionloop.captioner.options import DecodingOptions
 from captionloop.evaluation.calibration import CalibrationReport
 from captionloop.evaluation.latency import Latency
 from captionloop.evaluation.split import EvaluationSet
@@ -86,7 +87,17 @@ def _what(captioner: "Captioner") -> str:
         f" ({encoder.rows} x {encoder.columns} regions of {encoder.channels} channels);"
         f" decoder `{config.kind}` ({weights / 1e6:.1f} million weights: {_sizes(config)});"
         f" {captioner.tokenizer.vocabulary_size:,} words."
-        f" Searches with {decoding.method} {decoding.beam_width}, at most {decoding.max_length} words."
+        f" Searches with {decoding.method} {decoding.beam_width}, at most {decoding.max_length} words"
+        f"{_ranking(decoding)}."
+    )
+
+
+def _ranking(decoding: DecodingOptions) -> str:
+    if decoding.consensus is None:
+        return ""
+    return (
+        ", and says what agrees best, of all that was found, with the captions of the"
+        f" {decoding.consensus.neighbours} training photos that look most like the photo"
     )
 
 

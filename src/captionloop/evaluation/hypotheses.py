@@ -47,7 +47,7 @@ class Hypotheses(BaseModel):
     """The captions of one model for one split, by decoding and image id.
 
     Decoding `greedy` takes the likeliest word at each step; `default` is how the bundle is set to search,
-    `beam` words it for tables ("beam 5").
+    `beam` words it for tables ("beam 5", "beam 5, consensus").
     """
 
     model_config = _Record
@@ -85,7 +85,7 @@ def caption_split(
     return Hypotheses(
         model=captioner.name,
         split=photos.split,
-        beam=f"beam {own.beam_width}" if own.method == "beam" else own.method,
+        beam=_worded(own),
         vocabulary=captioner.tokenizer.vocabulary_size,
         default=_caption_all(plain, features, photos, own, batch_size),
         greedy=_caption_all(plain, features, photos, greedy(own), batch_size),
@@ -93,8 +93,15 @@ def caption_split(
 
 
 def greedy(decoding: "DecodingOptions") -> "DecodingOptions":
-    """The same search with a beam of one."""
-    return decoding.model_copy(update={"method": "beam", "beam_width": 1, "alternatives": 1})
+    """The same search with a beam of one, which leaves nothing to find a consensus on."""
+    alone = {"method": "beam", "beam_width": 1, "alternatives": 1, "consensus": None}
+    return decoding.model_copy(update=alone)
+
+
+def _worded(decoding: "DecodingOptions") -> str:
+    if decoding.method != "beam":
+        return decoding.method
+    return f"beam {decoding.beam_width}{', consensus' if decoding.consensus else ''}"
 
 
 def _caption_all(

@@ -183,7 +183,7 @@ def rewrite(bundle, name: str, old: str, new: str) -> None:
 
 
 def test_a_bundle_of_a_newer_format_is_refused(bundle):
-    rewrite(bundle, "config.json", '"format_version": 1', '"format_version": 99')
+    rewrite(bundle, "config.json", '"format_version": 2', '"format_version": 99')
     with pytest.raises(BundleError, match="newer"):
         Captioner.load(bundle)
 
