@@ -66,6 +66,7 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
     origin: Captioner,
     champion_version: Json,
     feedback_report: Json,
+    examination: Json,
     parameters: RetrainingParameters,
     workbench: Path,
 ) -> Results:
@@ -88,6 +89,7 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
         "feedback_until": feedback_report["until"],
         "feedback_corrections": feedback_report["used"]["corrections"],
         "feedback_approved_captions": feedback_report["used"]["approved_captions"],
+        "feedback_doubted_references": examination["doubted"],
     }
     metrics = {"validation": {"CIDEr-D": float(last["val_cider"]), "epoch": int(last["epoch"])}}
     return replace(captioner, lineage=lineage, metrics=metrics), curves, curves

@@ -3,18 +3,18 @@
 All of them follow `feedback`, read the corpus of the base workspace, and write to the workspace of their run.
 """
 
-from captionloop.pipelines.retraining import nodes, sight
+from captionloop.pipelines.retraining import examination, nodes, sight
 from kedro.pipeline import Node, Pipeline
 
 _FROZEN = "base_evaluation_photos"
 
 
 def create_encoder_pipeline(**_: object) -> Pipeline:
-    """The origin's encoder, taught on with the feedback -> retraining_encoder."""
+    """The references that fit their photos -> retraining_references; what they teach -> retraining_encoder."""
     return Pipeline(
         [
             Node(
-                sight.teach_encoder_on,
+                examination.examine_references,
                 inputs=[
                     "feedback_origin",
                     "feedback_champion_version",
@@ -27,11 +27,30 @@ def create_encoder_pipeline(**_: object) -> Pipeline:
                     "photo_archive",
                     "ratings_database",
                     "params:retraining_encoder",
+                    "retraining_examination_workbench",
+                ],
+                outputs=["retraining_references", "retraining_examination"],
+                name="examine_references",
+            ),
+            Node(
+                sight.teach_encoder_on,
+                inputs=[
+                    "feedback_origin",
+                    "feedback_champion_version",
+                    "base_images",
+                    "base_captions",
+                    "base_photos",
+                    "base_concepts",
+                    "feedback_images",
+                    "retraining_references",
+                    "photo_archive",
+                    "ratings_database",
+                    "params:retraining_encoder",
                     "retraining_encoder_workbench",
                 ],
                 outputs=["retraining_encoder", "retraining_encoder_curves", "retraining_encoder_metrics"],
                 name="teach_encoder_on",
-            )
+            ),
         ]
     )
 
@@ -52,7 +71,7 @@ def create_caching_pipeline(**_: object) -> Pipeline:
                     _FROZEN,
                     "base_calibration_photos",
                     "feedback_images",
-                    "feedback_references",
+                    "retraining_references",
                     "feedback_held_out",
                     "photo_archive",
                     "ratings_database",
@@ -82,7 +101,7 @@ def create_training_pipeline(**_: object) -> Pipeline:
                     "base_images",
                     "base_captions",
                     "feedback_images",
-                    "feedback_references",
+                    "retraining_references",
                     "ratings_database",
                     "feedback_champion_version",
                     "params:retraining",
@@ -100,6 +119,7 @@ def create_training_pipeline(**_: object) -> Pipeline:
                     "feedback_origin",
                     "feedback_champion_version",
                     "feedback_report",
+                    "retraining_examination",
                     "params:retraining",
                     "retraining_workbench",
                 ],

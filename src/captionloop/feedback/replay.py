@@ -44,6 +44,27 @@ class RetrainingParameters(BaseModel):
     seed: int = 0
 
 
+class ExaminationParameters(BaseModel):
+    """How references that do not fit their photos are found (`examination.py`).
+
+    Attributes:
+        rounds: after each, the next is taught only by what was not doubted; 0 examines nothing.
+        parts: the photos are divided into so many, each examined by what the others taught.
+        least_photos: fewer teach too little to tell.
+        epochs, replay: of these teachings, which need not be as good as the one that is kept.
+        most_wrong: the largest share of wrong references that is believed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rounds: int = Field(2, ge=0)
+    parts: int = Field(2, ge=2)
+    least_photos: int = Field(30, ge=2)
+    epochs: int = Field(8, ge=1)
+    replay: int = Field(200, ge=0)
+    most_wrong: float = Field(0.2, gt=0, lt=0.5)
+
+
 class EncoderRetrainingParameters(AdaptationParameters):
     """All of `params:retraining_encoder`: how the origin's encoder is taught on.
 
@@ -53,11 +74,13 @@ class EncoderRetrainingParameters(AdaptationParameters):
         replay: photos of the corpus, with all their captions.
         repeat: how often an epoch shows each photo of the feedback.
         least_photos: a word that the corpus hardly has becomes a concept when said of so many photos.
+        examination: how references are examined before anything is learnt from them.
     """
 
     replay: int = Field(400, ge=0)
     repeat: int = Field(5, ge=1)
     least_photos: int = Field(3, ge=1)
+    examination: ExaminationParameters = ExaminationParameters()
 
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
@@ -109,14 +132,25 @@ def encoder_tables(
     return _joined((images[chosen], captions[said]), _repeated(*feedback, parameters.repeat))
 
 
+def examination_tables(
+    corpus: Tables, learnt: Tables, examined: Tables, parameters: EncoderRetrainingParameters, turn: int = 0
+) -> Tables:
+    """As `encoder_tables` of what is learnt, but the validation photos are those that are examined."""
+    images, captions = encoder_tables(corpus, learnt, parameters, turn)
+    taught = images["split"] == "train"
+    said = captions["image_id"].isin(images.loc[taught, "image_id"])
+    return _joined((images[taught], captions[said]), (examined[0].assign(split="val"), examined[1]))
+
+
 def teachable(feedback: Tables, erased: frozenset[str]) -> Tables:
-    """The feedback without photos that were erased meanwhile.
+    """The feedback without photos that were erased meanwhile, or have no caption.
 
     Raises:
         CorpusError: it teaches nothing.
     """
-    images = feedback[0][~feedback[0]["sha256"].isin(erased)]
-    captions = feedback[1][feedback[1]["image_id"].isin(images["image_id"])]
+    there = feedback[0][~feedback[0]["sha256"].isin(erased)]
+    captions = feedback[1][feedback[1]["image_id"].isin(there["image_id"])]
+    images = there[there["image_id"].isin(captions["image_id"])]
     if captions.empty:
         raise CorpusError(
             "the feedback holds no correction and no approved caption to learn from: wait for more ratings; "

@@ -48,10 +48,14 @@ class Lessons:
 
 @dataclass(frozen=True)
 class Adapted:
-    """The encoder that learnt, and its curves: one row per epoch."""
+    """The encoder that learnt, its curves (one row per epoch), and what it says of the validation photos.
+
+    `said` are logits, float32 `[photos, concepts]`.
+    """
 
     encoder: Encoder
     curves: pd.DataFrame
+    said: NDArray[np.float32]
 
 
 def adapt(encoder: Encoder, lessons: Lessons, parameters: AdaptationParameters, checkpoint: Path) -> Adapted:
@@ -69,7 +73,8 @@ def adapt(encoder: Encoder, lessons: Lessons, parameters: AdaptationParameters, 
         for epoch in range(first, parameters.epochs):
             course.epoch(epoch, advance)
             course.save(checkpoint)
-    return Adapted(course.result(), pd.DataFrame(course.curves))
+    said, _ = course.name_validation_photos()
+    return Adapted(course.result(), pd.DataFrame(course.curves), said)
 
 
 class _Course:
@@ -190,21 +195,27 @@ class _Course:
     def _arithmetic(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16)
 
-    def _examine(self) -> tuple[float, float]:
-        """Loss and mean average precision on the validation photos; NaN where there are none."""
+    def name_validation_photos(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits of the averaged weights for the validation photos, and their concepts, `[photos, concepts]`."""
         numbers = list(self._lessons.validation())
-        if not numbers:
-            return math.nan, math.nan
         self.averaged.eval()
         size = self._parameters.batch_size
         batches = [numbers[at : at + size] for at in range(0, len(numbers), size)]
-        logits, targets = [], []
+        none = np.empty((0, self._lessons.targets.shape[1]), np.float32)
+        logits, targets = [none], [none]
         with torch.inference_mode(), self._arithmetic():
             for inputs, expected in self._prepared(batches, self._lessons.pixels.__getitem__):
-                logits.append(self.averaged(inputs).float().cpu())
-                targets.append(expected.cpu())
-        said, true = torch.cat(logits), torch.cat(targets)
-        return _loss(said, true).item(), mean_average_precision(said.numpy(), true.numpy() > 0)
+                logits.append(self.averaged(inputs).float().cpu().numpy())
+                targets.append(expected.cpu().numpy())
+        return np.concatenate(logits), np.concatenate(targets)
+
+    def _examine(self) -> tuple[float, float]:
+        """Loss and mean average precision on the validation photos; NaN where there are none."""
+        said, true = self.name_validation_photos()
+        if not len(said):
+            return math.nan, math.nan
+        loss = _loss(torch.from_numpy(said), torch.from_numpy(true)).item()
+        return loss, mean_average_precision(said, true > 0)
 
 
 def mean_average_precision(scores: NDArray[np.float32], present: NDArray[np.bool_]) -> float:

@@ -1,0 +1,93 @@
+"""The node of retraining that looks for references which do not fit their photos, before they teach anything."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from captionloop.feedback.examination import judge_ranks, part_of, ranks
+from captionloop.feedback.replay import EncoderRetrainingParameters, Tables, examination_tables, teachable
+from captionloop.vision.concepts import grow_concepts
+
+if TYPE_CHECKING:
+    from captionloop.captioner.captioner import Captioner
+    from captionloop.corpus.photos import PhotoFolder
+    from captionloop.feedback.reading import RatingsDatabase
+else:  # Kedro resolves the hints of nodes; torch and SQLAlchemy are not worth importing for that.
+    Captioner = PhotoFolder = RatingsDatabase = Any
+
+Json = dict[str, Any]
+
+
+def examine_references(  # noqa: PLR0917 - a node's inputs
+    origin: Captioner,
+    champion_version: Json,
+    corpus_images: pd.DataFrame,
+    corpus_captions: pd.DataFrame,
+    corpus_photos: PhotoFolder,
+    concepts: pd.DataFrame,
+    feedback_images: pd.DataFrame,
+    references: pd.DataFrame,
+    photo_archive: PhotoFolder,
+    ratings_database: RatingsDatabase,
+    parameters: EncoderRetrainingParameters,
+    workbench: Path,
+) -> tuple[pd.DataFrame, Json]:
+    """The references that fit their photos, and a report on the others."""
+    from captionloop.vision.teaching import teach
+
+    rules, corpus = parameters.examination, (corpus_images, corpus_captions)
+    images, said = teachable((feedback_images, references), ratings_database.erased())
+    if not parameters.epochs or not rules.rounds or len(images) < rules.least_photos:
+        return references, _report(said.assign(rank=1.0), bound=0.0, wrong=None)
+    named = grow_concepts(
+        concepts["concept"].tolist(),
+        corpus_captions,
+        said,
+        minimum_images=parameters.least_photos,
+        judged=parameters.concepts.minimum_images,
+    )
+    lessons = parameters.model_copy(update={"epochs": rules.epochs, "replay": rules.replay})
+    folders = {"corpus": corpus_photos, "feedback": photo_archive}
+    part = part_of(said["image_id"], rules.parts)
+    believed, rank = pd.Series(True, index=said.index), pd.Series(1.0, index=said.index)
+    for turn in range(rules.rounds):
+        for number in range(rules.parts):
+            examined = said[part == number]
+            tables = examination_tables(
+                corpus,
+                _with(images, said[(part != number) & believed]),
+                _with(images, examined),
+                lessons,
+                turn=champion_version["version"],
+            )
+            place = workbench / f"round_{turn}" / f"part_{number}"
+            taught = teach(*tables, named, folders, origin.encoder, lessons, place)
+            looked = tables[0].loc[tables[0]["split"] == "val", "image_id"]
+            rank[examined.index] = ranks(taught.said, looked, examined, named)
+        verdict = judge_ranks(rank.to_numpy(), rules.most_wrong)
+        believed = rank >= verdict.bound
+    shutil.rmtree(workbench, ignore_errors=True)
+    doubted = said.loc[~believed, "caption_id"]
+    kept = references[~references["caption_id"].isin(doubted)]
+    return kept, _report(said.assign(rank=rank), verdict.bound, verdict.wrong)
+
+
+def _with(images: pd.DataFrame, references: pd.DataFrame) -> Tables:
+    return images[images["image_id"].isin(references["image_id"])], references
+
+
+def _report(references: pd.DataFrame, bound: float, wrong: float | None) -> Json:
+    doubted = references[references["rank"] < bound].sort_values(["rank", "caption_id"])
+    columns = ["caption_id", "image_id", "text", "source", "ratings", "rank"]
+    count, total = len(doubted), len(references)
+    sentence = f"{count} of {total} references are left out: they fit other photos better than their own"
+    return {
+        "sentence": "The references were not examined" if wrong is None else sentence,
+        "examined": 0 if wrong is None else total,
+        "doubted": count,
+        "bound": bound,
+        "wrong": wrong,
+        "references": doubted[columns].to_dict("records"),
+    }

@@ -1,0 +1,74 @@
+"""Which references do not fit their photos, as far as an encoder can tell that has not been taught them.
+
+Of people's corrections some belong to another photo. Whoever has been taught one believes it; so the photos are
+divided, and the references of each part are examined by an encoder that was taught the other parts. A reference
+that belongs to its photo fits it better than it fits most other photos; a reference of another photo fits better
+and worse equally often. The share of other photos that it fits worse, its *rank*, is then even between 0 and 1:
+that is the null hypothesis of the two-groups model (Efron 2008, "Microarrays, Empirical Bayes and the Two-Groups
+Model"), and how many ranks are low says how many references are wrong (Storey 2002, for p-values).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from captionloop.vision.concepts import concept_targets
+
+_LOW = 0.5
+Floats = NDArray[np.float64]
+
+
+def part_of(image_ids: "pd.Series[str]", parts: int) -> "pd.Series[int]":
+    """Which part each photo is in, by the end of its id, a hash: the same in every run."""
+    return image_ids.map(lambda image_id: int(image_id[-6:], 16) % parts).astype(int)
+
+
+def ranks(
+    said: NDArray[np.float32], image_ids: "pd.Series[str]", references: pd.DataFrame, concepts: list[str]
+) -> "pd.Series[float]":
+    """For each reference the share of the other photos that it fits worse than its own; 1 where there is none.
+
+    Args:
+        said: what an encoder says of photos, logits `[photos, concepts]`.
+        image_ids: of these photos.
+        references: of these photos, with `caption_id`, `image_id` and `text`.
+        concepts: of the columns.
+    """
+    if len(image_ids) < 2:
+        return pd.Series(1.0, index=references.index)
+    spoken = references.assign(image_id=references["caption_id"], weight=1.0)
+    mentions = concept_targets(spoken, concepts, references["caption_id"].tolist()) > 0
+    # log P(what the reference mentions, and nothing else | photo), [references, photos]
+    wide = said.astype(np.float64)
+    fit = -(mentions @ np.logaddexp(0, -wide).T) - (~mentions @ np.logaddexp(0, wide).T)
+    own = pd.Index(image_ids).get_indexer(pd.Index(references["image_id"]))
+    worse = (fit < fit[np.arange(len(references)), own][:, None]).sum(axis=1)
+    return pd.Series(worse / (len(image_ids) - 1), index=references.index)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Ranks below `bound` are doubted; `wrong` is how large a share of all is estimated to be wrong."""
+
+    bound: float
+    wrong: float
+
+
+def judge_ranks(found: Floats, most_wrong: float) -> Verdict:
+    """Doubts the references that are more probably wrong than right.
+
+    Wrong ones are as often below any bound as it says, right ones hardly ever; so the bound is where most more
+    wrong than right ones lie below. An encoder that tells nothing gives even ranks to all, as if all were wrong;
+    so no more than `most_wrong` are assumed to be, and then nothing is doubted.
+
+    Args:
+        found: the ranks.
+        most_wrong: the largest share of wrong references that is believed.
+    """
+    wrong = min(most_wrong, float((found < _LOW).mean()) / _LOW) if len(found) else 0.0
+    bounds = np.concatenate([[0.0], np.unique(found)])
+    below = (found[None, :] < bounds[:, None]).sum(axis=1)
+    gain = 2 * wrong * bounds * len(found) - below
+    return Verdict(float(bounds[int(gain.argmax())]), wrong)
