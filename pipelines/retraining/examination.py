@@ -1,9 +1,10 @@
-"""The node of retraining that looks for references which do not fit their photos, before they teach anything."""
+"""The node of retraining that leaves out references which do not fit their photos."""
 
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from captionloop.feedback.examination import judge_ranks, part_of, ranks
@@ -66,7 +67,7 @@ def examine_references(  # noqa: PLR0917 - a node's inputs
             taught = teach(*tables, named, folders, origin.encoder, lessons, place)
             looked = tables[0].loc[tables[0]["split"] == "val", "image_id"]
             rank[examined.index] = ranks(taught.said, looked, examined, named)
-        verdict = judge_ranks(rank.to_numpy(), rules.most_wrong)
+        verdict = judge_ranks(np.asarray(rank, np.float64), rules.most_wrong)
         believed = rank >= verdict.bound
     shutil.rmtree(workbench, ignore_errors=True)
     doubted = said.loc[~believed, "caption_id"]

@@ -10,7 +10,7 @@ _FROZEN = "base_evaluation_photos"
 
 
 def create_encoder_pipeline(**_: object) -> Pipeline:
-    """The references that fit their photos -> retraining_references; what they teach -> retraining_encoder."""
+    """References that fit their photos, and the encoder that they teach -> retraining_encoder."""
     return Pipeline(
         [
             Node(

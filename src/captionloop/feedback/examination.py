@@ -1,13 +1,14 @@
-"""Which references do not fit their photos, as far as an encoder can tell that has not been taught them.
+"""Which references do not fit their photos, as far as an encoder can tell that was not taught them.
 
-Of people's corrections some belong to another photo. Whoever has been taught one believes it; so the photos are
-divided, and the references of each part are examined by an encoder that was taught the other parts. A reference
-that belongs to its photo fits it better than it fits most other photos; a reference of another photo fits better
-and worse equally often. The share of other photos that it fits worse, its *rank*, is then even between 0 and 1:
-that is the null hypothesis of the two-groups model (Efron 2008, "Microarrays, Empirical Bayes and the Two-Groups
-Model"), and how many ranks are low says how many references are wrong (Storey 2002, for p-values).
+Of people's corrections some belong to another photo, and whoever has been taught one believes it. So the
+photos are divided, and the references of each part are examined by an encoder that was taught the others. A
+reference that belongs to its photo fits it better than it fits most other photos; one of another photo fits
+better as often as worse. The share of other photos that it fits worse, its *rank*, is then even between 0 and
+1: the null hypothesis of a two-groups model (Efron 2008, "Microarrays, Empirical Bayes and the Two-Groups
+Model"), and how many ranks are low says how many references are wrong (Storey 2002, of p-values).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,9 +27,12 @@ def part_of(image_ids: "pd.Series[str]", parts: int) -> "pd.Series[int]":
 
 
 def ranks(
-    said: NDArray[np.float32], image_ids: "pd.Series[str]", references: pd.DataFrame, concepts: list[str]
+    said: NDArray[np.float32],
+    image_ids: "pd.Series[str]",
+    references: pd.DataFrame,
+    concepts: Sequence[str],
 ) -> "pd.Series[float]":
-    """For each reference the share of the other photos that it fits worse than its own; 1 where there is none.
+    """For each reference, the share of the other photos that it fits worse; 1 where there is no other.
 
     Args:
         said: what an encoder says of photos, logits `[photos, concepts]`.
@@ -39,10 +43,11 @@ def ranks(
     if len(image_ids) < 2:
         return pd.Series(1.0, index=references.index)
     spoken = references.assign(image_id=references["caption_id"], weight=1.0)
-    mentions = concept_targets(spoken, concepts, references["caption_id"].tolist()) > 0
-    # log P(what the reference mentions, and nothing else | photo), [references, photos]
+    mentions = np.ceil(concept_targets(spoken, concepts, references["caption_id"].tolist()))
     wide = said.astype(np.float64)
-    fit = -(mentions @ np.logaddexp(0, -wide).T) - (~mentions @ np.logaddexp(0, wide).T)
+    likely, unlikely = -np.logaddexp(0, -wide), -np.logaddexp(0, wide)
+    # log P(what the reference mentions, and nothing else | photo), [references, photos]
+    fit: Floats = mentions @ likely.T + (1 - mentions) @ unlikely.T
     own = pd.Index(image_ids).get_indexer(pd.Index(references["image_id"]))
     worse = (fit < fit[np.arange(len(references)), own][:, None]).sum(axis=1)
     return pd.Series(worse / (len(image_ids) - 1), index=references.index)
@@ -59,9 +64,10 @@ class Verdict:
 def judge_ranks(found: Floats, most_wrong: float) -> Verdict:
     """Doubts the references that are more probably wrong than right.
 
-    Wrong ones are as often below any bound as it says, right ones hardly ever; so the bound is where most more
-    wrong than right ones lie below. An encoder that tells nothing gives even ranks to all, as if all were wrong;
-    so no more than `most_wrong` are assumed to be, and then nothing is doubted.
+    Of the wrong ones a share as large as a bound lies below it, of the right ones hardly any; the bound is
+    chosen so that the wrong ones outnumber the right ones below it by most. An encoder that tells nothing
+    gives even ranks to all, as if all were wrong; so no more than `most_wrong` are assumed to be, and then
+    nothing is doubted.
 
     Args:
         found: the ranks.

@@ -196,7 +196,7 @@ class _Course:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16)
 
     def name_validation_photos(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Logits of the averaged weights for the validation photos, and their concepts, `[photos, concepts]`."""
+        """What the averaged weights say of the validation photos (logits), and what is true of them."""
         numbers = list(self._lessons.validation())
         self.averaged.eval()
         size = self._parameters.batch_size
