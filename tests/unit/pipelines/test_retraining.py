@@ -22,7 +22,11 @@ from captionloop.feedback.parameters import FeedbackParameters
 from captionloop.feedback.reading import RatingsDatabase
 from captionloop.feedback.reasons import Reason
 from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption
-from captionloop.feedback.replay import EncoderRetrainingParameters, RetrainingParameters
+from captionloop.feedback.replay import (
+    EncoderRetrainingParameters,
+    ExaminationParameters,
+    RetrainingParameters,
+)
 from captionloop.feedback.store import RatingsStore
 from captionloop.registry.gate import GateParameters, Guardrails
 from captionloop.registry.model_registry import ModelRegistry
@@ -53,7 +57,12 @@ PARAMETERS = {
     "params:feedback": FeedbackParameters(held_out=0.3),
     "params:feature_caching": CachingParameters(),
     "params:retraining_encoder": EncoderRetrainingParameters(
-        epochs=1, replay=3, repeat=1, least_photos=2, batch_size=4
+        epochs=1,
+        replay=3,
+        repeat=1,
+        least_photos=2,
+        batch_size=4,
+        examination=ExaminationParameters(rounds=2, least_photos=2, epochs=1, replay=2),
     ),
     "params:retraining": RetrainingParameters(epochs=1, least_replay=4, repeat=1, min_frequency=1),
     "params:evaluation": EvaluationParameters(
@@ -120,6 +129,7 @@ def run(images, captions, photo_folder, service, registry, tmp_path):
         "base_concepts": pd.DataFrame({"concept": ["red", "green", "box"]}),
         "retraining_feature_store": FeatureStore(tmp_path / "store of the run"),
         "retraining_encoder_workbench": tmp_path / "encoder",
+        "retraining_examination_workbench": tmp_path / "examination",
         "base_feature_store": FeatureStore(tmp_path / "store"),
         "base_model_registry": registry,
         "model_registry": registry,
@@ -171,6 +181,15 @@ def test_ratings_become_a_challenger_and_the_champion_stays(run, service, regist
     service.store.erase(caption, owner=None).result(10)
     made = run("training", "evaluation", "registration")
 
+    examined = made.load("retraining_examination")
+    assert examined["examined"] == len(made.load("feedback_references"))
+    assert examined["doubted"] == len(examined["references"])
+    believed = set(made.load("retraining_references")["caption_id"])
+    assert believed == set(made.load("feedback_references")["caption_id"]) - {
+        one["caption_id"] for one in examined["references"]
+    }
+    assert not (tmp_path / "examination").exists()
+
     looked_at = set(made.load("retraining_features").manifest.photos)
     assert erased not in looked_at and corrupt not in looked_at
     taught = made.load("retraining_images")
@@ -191,6 +210,7 @@ def test_ratings_become_a_challenger_and_the_champion_stays(run, service, regist
     assert registered["version"] == 2 and registered["passed"] and registered["reason"]
     assert registry.version(2).aliases == ("challenger",) and registry.version(1).is_champion
     assert registry.version(2).lineage["parent_version"] == "1"
+    assert captioner.lineage["feedback_doubted_references"] == examined["doubted"]
 
     # What the new version has learnt from is not new any more, and the next does not begin with its weights.
     registry.promote(2)

@@ -48,6 +48,9 @@ def test_an_encoder_learns_the_concepts(
     assert curves["val_map"].iloc[-1] > 0.9
     assert adapted.encoder.spec == encoder.spec
     assert adapted.encoder.fingerprint != encoder.fingerprint
+    there = lessons.targets[lessons.train :] > 0
+    assert adapted.said.shape == there.shape
+    assert mean_average_precision(adapted.said, there) == pytest.approx(curves["val_map"].iloc[-1])
 
 
 def test_frozen_layers_keep_their_weights(lessons: Lessons, encoder: Encoder, tmp_path: Path) -> None:
@@ -82,6 +85,7 @@ def test_a_teaching_that_was_cut_short_ends_in_the_same_encoder(
             adapt(encoder, lessons, parameters(), path)
     resumed = adapt(encoder, lessons, parameters(), path)
     assert resumed.encoder.fingerprint == whole.encoder.fingerprint
+    np.testing.assert_array_equal(resumed.said, whole.said)
     timeless = ["epoch", "train_loss", "val_loss", "val_map", "learning_rate"]
     pd.testing.assert_frame_equal(resumed.curves[timeless], whole.curves[timeless])
 
