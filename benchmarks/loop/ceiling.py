@@ -61,6 +61,7 @@ def ceiling(game: Play, world: World, epochs: int, turn: int = 99) -> tuple[floa
         champion,
         {"origin": 1},
         report,
+        {"doubted": 0},
         parameters,
         folder / "work",
     )
