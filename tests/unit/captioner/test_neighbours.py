@@ -133,8 +133,9 @@ def test_one_photo_is_like_nothing(corpus, tokenizer):
 
 
 @pytest.fixture(scope="module")
-def taught(corpus, tmp_path_factory):
+def taught(tmp_path_factory):
     """A captioner that finds a consensus, and what it was made of."""
+    corpus = draw_corpus()
     encoder = Encoder.build(EncoderSpec(architecture="resnet10", input_size=64), seed=0)
     corpus.features.fingerprint = encoder.fingerprint
     shared = {"images": corpus.images, "captions": corpus.captions, "features": corpus.features}
