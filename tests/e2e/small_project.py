@@ -22,7 +22,12 @@ SMALL = {
     "parameters_feedback.yml": {"feedback": {"held_out_photos": 4}},
     "parameters_retraining.yml": {
         "retraining": {"least_replay": 200},
-        "retraining_encoder": {"epochs": 1, "replay": 60, "repeat": 1},
+        "retraining_encoder": {
+            "epochs": 1,
+            "replay": 60,
+            "repeat": 1,
+            "examination": {"rounds": 1, "least_photos": 8, "epochs": 1, "replay": 20},
+        },
     },
     # What is tried here is the way, not the gate: a model taught for seconds must get through.
     "parameters_registration.yml": {
