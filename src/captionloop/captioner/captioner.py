@@ -218,7 +218,7 @@ class Captioner:
                 " decoding.consensus, or caption without"
             )
         all_found = options.model_copy(update={"alternatives": options.beam_width})
-        found = self._searcher.decode_apart(features, all_found)
+        found = self._searcher.decode(features, all_found)
         means = features.mean(1).cpu().numpy()
         ranked = self.neighbours.rank(means, found, options.consensus)
         return [of_image[: options.alternatives] for of_image in ranked]

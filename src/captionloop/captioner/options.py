@@ -35,8 +35,7 @@ class DecodingOptions(BaseModel):
         temperature, top_k, top_p: of sampling (Holtzman et al. 2020 for `top_p`); `top_k` 0 and `top_p` 1
             cut nothing.
         seed: of sampling.
-        consensus: ranks all `beam_width` captions that a beam search finds, of an ensemble also those that
-            each member finds by itself; None ranks by likelihood.
+        consensus: ranks all `beam_width` captions that a beam search finds; None ranks by likelihood.
         precision: of the decoder's matrix products; `auto` is bfloat16 where the hardware multiplies it fast
             (on a GPU only for more than a handful of images at once), else float32.
     """

@@ -8,7 +8,6 @@ from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.decoders import build_decoder
 from captionloop.captioner.joining import join
 from captionloop.captioner.options import DecodingOptions
-from captionloop.captioner.searcher import Searcher
 from captionloop.errors import ConfigurationError
 from captionloop.language.tokenizer import CaptionTokenizer
 from captionloop.vision.encoder import Encoder, EncoderSpec
@@ -42,23 +41,6 @@ def test_joined_captioners_caption_as_one_and_survive_a_bundle(encoder, tmp_path
     said, said_again = joined.caption_grids(grids), read.caption_grids(grids)
     assert [one.best.text for one in said] == [one.best.text for one in said_again]
     assert all(word.attention is not None for one in said for word in one.best.words)
-
-
-def test_apart_the_members_find_what_they_would_alone_and_nothing_twice(encoder):
-    members = [captioner(encoder, ATTENDING), captioner(encoder, TELLING, name="two", seed=1)]
-    grids = torch.randn(3, encoder.regions, encoder.channels)
-    together = Searcher(join(members, "both", DECODING).decoder)
-    found = together.decode_apart(grids, DECODING)
-    alone = [Searcher(member.decoder).decode(grids, DECODING) for member in members]
-    for image, first in enumerate(together.decode(grids, DECODING)):
-        said = [one.tokens for one in found[image]]
-        assert said[: len(first)] == [one.tokens for one in first]
-        assert len(set(said)) == len(said)
-        by_members = {one.tokens for of_member in alone for one in of_member[image]}
-        assert set(said) == {one.tokens for one in first} | by_members
-    (member, *_) = members
-    plain = Searcher(member.decoder).decode_apart(grids, DECODING)
-    assert [[one.tokens for one in of] for of in plain] == [[one.tokens for one in of] for of in alone[0]]
 
 
 def test_members_of_an_ensemble_that_joins_another_count_once_each(encoder):
