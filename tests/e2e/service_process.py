@@ -94,7 +94,8 @@ class ServiceProcess:
             "CAPTIONLOOP_ANONYMOUS_CAPTIONS_PER_MINUTE": "1000000", "CAPTIONLOOP_FOLLOW_SECONDS": "0.3",
             **settings,
         }  # fmt: skip
-        command = [
+        self._folder, self._environment = folder, environment
+        self._command = [
             sys.executable,
             "-m",
             "bentoml",
@@ -105,9 +106,14 @@ class ServiceProcess:
             "--port",
             str(self.port),
         ]
+        self.start()
+
+    def start(self) -> None:
+        """Start it, for the first time or after it was killed."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True,
+                self._command, cwd=self._folder, env=self._environment, stdout=log, stderr=log,
+                start_new_session=True,
             )  # fmt: skip
 
     def wait_until_ready(self, seconds: float = 300) -> "ServiceProcess":

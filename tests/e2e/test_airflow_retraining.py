@@ -208,6 +208,8 @@ def test_a_version_that_the_service_does_not_take_over_is_rolled_back(
     run = airflow.run(DAG, run_id)
     assert run["state"] == "failed" and "the version before is served again" in run["note"]
     assert project.champion == 2
+    loop_service.start()
+    assert served(loop_service.wait_until_ready()) == 2
 
 
 def test_the_morning_report_says_what_has_drifted(airflow: AirflowProcess) -> None:
