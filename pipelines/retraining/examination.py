@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from captionloop.feedback.examination import judge_ranks, part_of, ranks
-from captionloop.feedback.replay import EncoderRetrainingParameters, Tables, examination_tables, teachable
-from captionloop.vision.concepts import grow_concepts
+from captionloop.feedback.examination import Verdict, judge_ranks, part_of, ranks
+from captionloop.feedback.replay import (
+    EncoderRetrainingParameters,
+    Tables,
+    examination_tables,
+    named_concepts,
+    teachable,
+)
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioner
@@ -41,14 +46,8 @@ def examine_references(  # noqa: PLR0917 - a node's inputs
     rules, corpus = parameters.examination, (corpus_images, corpus_captions)
     images, said = teachable((feedback_images, references), ratings_database.erased())
     if not parameters.epochs or not rules.rounds or len(images) < rules.least_photos:
-        return references, _report(said.assign(rank=1.0), bound=0.0, wrong=None)
-    named = grow_concepts(
-        concepts["concept"].tolist(),
-        corpus_captions,
-        said,
-        minimum_images=parameters.least_photos,
-        judged=parameters.concepts.minimum_images,
-    )
+        return references, _report(said.head(0).assign(rank=1.0), 0, Verdict(0.0, None))
+    named = named_concepts(concepts, corpus_captions, said, parameters)
     lessons = parameters.model_copy(update={"epochs": rules.epochs, "replay": rules.replay})
     folders = {"corpus": corpus_photos, "feedback": photo_archive}
     part = part_of(said["image_id"], rules.parts)
@@ -70,25 +69,25 @@ def examine_references(  # noqa: PLR0917 - a node's inputs
         verdict = judge_ranks(np.asarray(rank, np.float64), rules.most_wrong)
         believed = rank >= verdict.bound
     shutil.rmtree(workbench, ignore_errors=True)
-    doubted = said.loc[~believed, "caption_id"]
-    kept = references[~references["caption_id"].isin(doubted)]
-    return kept, _report(said.assign(rank=rank), verdict.bound, verdict.wrong)
+    doubted = said.assign(rank=rank)[~believed]
+    kept = references[~references["caption_id"].isin(doubted["caption_id"])]
+    return kept, _report(doubted, len(said), verdict)
 
 
 def _with(images: pd.DataFrame, references: pd.DataFrame) -> Tables:
     return images[images["image_id"].isin(references["image_id"])], references
 
 
-def _report(references: pd.DataFrame, bound: float, wrong: float | None) -> Json:
-    doubted = references[references["rank"] < bound].sort_values(["rank", "caption_id"])
+def _report(doubted: pd.DataFrame, examined: int, verdict: Verdict) -> Json:
     columns = ["caption_id", "image_id", "text", "source", "ratings", "rank"]
-    count, total = len(doubted), len(references)
-    sentence = f"{count} of {total} references are left out: they fit other photos better than their own"
+    left_out = (
+        f"{len(doubted)} of {examined} references are left out: they fit other photos better than their own"
+    )
     return {
-        "sentence": "The references were not examined" if wrong is None else sentence,
-        "examined": 0 if wrong is None else total,
-        "doubted": count,
-        "bound": bound,
-        "wrong": wrong,
-        "references": doubted[columns].to_dict("records"),
+        "sentence": left_out if examined else "The references were not examined",
+        "examined": examined,
+        "doubted": len(doubted),
+        "bound": verdict.bound,
+        "wrong": verdict.wrong,
+        "references": doubted.sort_values(["rank", "caption_id"])[columns].to_dict("records"),
     }

@@ -15,44 +15,36 @@ def create_encoder_pipeline(**_: object) -> Pipeline:
         [
             Node(
                 examination.examine_references,
-                inputs=[
-                    "feedback_origin",
-                    "feedback_champion_version",
-                    "base_images",
-                    "base_captions",
-                    "base_photos",
-                    "base_concepts",
-                    "feedback_images",
-                    "feedback_references",
-                    "photo_archive",
-                    "ratings_database",
-                    "params:retraining_encoder",
-                    "retraining_examination_workbench",
-                ],
+                inputs=_lessons("feedback_references", "retraining_examination_workbench"),
                 outputs=["retraining_references", "retraining_examination"],
                 name="examine_references",
             ),
             Node(
                 sight.teach_encoder_on,
-                inputs=[
-                    "feedback_origin",
-                    "feedback_champion_version",
-                    "base_images",
-                    "base_captions",
-                    "base_photos",
-                    "base_concepts",
-                    "feedback_images",
-                    "retraining_references",
-                    "photo_archive",
-                    "ratings_database",
-                    "params:retraining_encoder",
-                    "retraining_encoder_workbench",
-                ],
+                inputs=_lessons("retraining_references", "retraining_encoder_workbench"),
                 outputs=["retraining_encoder", "retraining_encoder_curves", "retraining_encoder_metrics"],
                 name="teach_encoder_on",
             ),
         ]
     )
+
+
+def _lessons(references: str, workbench: str) -> list[str]:
+    """What an encoder is taught on from: with these references, in that workbench."""
+    return [
+        "feedback_origin",
+        "feedback_champion_version",
+        "base_images",
+        "base_captions",
+        "base_photos",
+        "base_concepts",
+        "feedback_images",
+        references,
+        "photo_archive",
+        "ratings_database",
+        "params:retraining_encoder",
+        workbench,
+    ]
 
 
 def create_caching_pipeline(**_: object) -> Pipeline:

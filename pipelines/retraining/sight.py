@@ -11,10 +11,10 @@ from captionloop.feedback.replay import (
     EncoderRetrainingParameters,
     RetrainingParameters,
     encoder_tables,
+    named_concepts,
     teachable,
 )
 from captionloop.vision.caching import CachingParameters, cache_folders
-from captionloop.vision.concepts import grow_concepts
 from captionloop.vision.encoder import Encoder
 from captionloop.vision.features import FeatureManifest
 
@@ -55,13 +55,7 @@ def teach_encoder_on(  # noqa: PLR0917 - a node's inputs
     images, captions = encoder_tables(
         (corpus_images, corpus_captions), feedback, parameters, turn=champion_version["version"]
     )
-    named = grow_concepts(
-        concepts["concept"].tolist(),
-        corpus_captions,
-        feedback[1],
-        minimum_images=parameters.least_photos,
-        judged=parameters.concepts.minimum_images,
-    )
+    named = named_concepts(concepts, corpus_captions, feedback[1], parameters)
     folders = {"corpus": corpus_photos, "feedback": photo_archive}
     taught = teach(images, captions, named, folders, origin.encoder, parameters, workbench)
     return taught.encoder, taught.curves, taught.curves

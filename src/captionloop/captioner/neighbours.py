@@ -198,7 +198,10 @@ def remember(
 
 def _distinct(photos: CaptionedPhotos) -> list[int]:
     """The first row of each photo by its content."""
-    return list({sha256: row for row, sha256 in reversed(list(enumerate(photos.sha256s)))}.values())[::-1]
+    first: dict[str, int] = {}
+    for row, sha256 in enumerate(photos.sha256s):
+        first.setdefault(sha256, row)
+    return list(first.values())
 
 
 def _means(sha256s: Sequence[str], features: Features) -> Iterator[Floats]:

@@ -55,10 +55,13 @@ def ranks(
 
 @dataclass(frozen=True)
 class Verdict:
-    """Ranks below `bound` are doubted; `wrong` is how large a share of all is estimated to be wrong."""
+    """Ranks below `bound` are doubted; `wrong` is the share of all that is estimated to be wrong.
+
+    `wrong` is None where nothing was examined.
+    """
 
     bound: float
-    wrong: float
+    wrong: float | None
 
 
 def judge_ranks(found: Floats, most_wrong: float) -> Verdict:
@@ -75,6 +78,6 @@ def judge_ranks(found: Floats, most_wrong: float) -> Verdict:
     """
     wrong = min(most_wrong, float((found < _LOW).mean()) / _LOW) if len(found) else 0.0
     bounds = np.concatenate([[0.0], np.unique(found)])
-    below = (found[None, :] < bounds[:, None]).sum(axis=1)
+    below = np.searchsorted(np.sort(found), bounds)
     gain = 2 * wrong * bounds * len(found) - below
     return Verdict(float(bounds[int(gain.argmax())]), wrong)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from captionloop.corpus.tables import CAPTIONS, IMAGES, table
 from captionloop.errors import CorpusError
+from captionloop.vision.concepts import grow_concepts
 from captionloop.vision.parameters import AdaptationParameters
 
 
@@ -140,6 +141,22 @@ def examination_tables(
     taught = images["split"] == "train"
     said = captions["image_id"].isin(images.loc[taught, "image_id"])
     return _joined((images[taught], captions[said]), (examined[0].assign(split="val"), examined[1]))
+
+
+def named_concepts(
+    concepts: pd.DataFrame,
+    corpus_captions: pd.DataFrame,
+    references: pd.DataFrame,
+    parameters: EncoderRetrainingParameters,
+) -> list[str]:
+    """The concepts of the corpus (column `concept`), and the new words that the references bring."""
+    return grow_concepts(
+        concepts["concept"].tolist(),
+        corpus_captions,
+        references,
+        minimum_images=parameters.least_photos,
+        judged=parameters.concepts.minimum_images,
+    )
 
 
 def teachable(feedback: Tables, erased: frozenset[str]) -> Tables:
