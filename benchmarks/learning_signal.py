@@ -203,7 +203,7 @@ def teach(
     parameters = TrainingParameters(
         name=start.name, decoder=start.decoder.config, decoding=start.decoding, max_length=24,
         validation=ValidationParameters(photos=10, patience=100),
-        **retraining.model_dump(exclude={"replay", "least_replay", "repeat", "min_frequency"}),
+        **retraining.of_training(),
     )  # fmt: skip
     taught = images.loc[images["split"] == "train", "image_id"]
     texts = captions.loc[captions["image_id"].isin(taught), "text"]

@@ -26,7 +26,7 @@ from benchmarks.loop.world import scenes_world
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--ratings", type=int, default=200, help="a round")
+    arguments.add_argument("--ratings", type=int, default=200, help="of what was sent, a round")
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--colluding", type=float, default=0.0, help="share of the raters")
     arguments.add_argument("--flood", type=int, default=3, help="ratings of a colluder for one of the others")

@@ -1,6 +1,7 @@
 """A play of the loop: the service's store, the pipelines and a registry of its own, and simulated people."""
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -28,7 +29,7 @@ PIPELINES = (
     "retraining_evaluation",
     "retraining_registration",
 )
-GOLD = 0.15  # of the captions shown are of photos of the corpus, which nobody among the raters knows
+GOLD = 0.15  # of what is shown and rated are photos of the corpus, which nobody among the raters knows
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def play(
         known = [world.known[(turn * gold + n) % len(world.known)] for n in range(gold)]
         champion = game.champion()
         shown = game.serve(champion, [*new, *known], turn)
-        given = game.rate(people, taste, shown, ratings, turn)
+        given = game.rate(people, taste, shown, with_gold(ratings), turn)
         written = game.retrain(turn)
         report = json.loads((written / f"08_reporting/{corpus}/feedback_report.json").read_text())
         registered = json.loads((written / f"08_reporting/{corpus}/registered_version.json").read_text())
@@ -207,7 +208,12 @@ def crowd(ratings: int, **people: Any) -> People:
 
     A round passes within a second here, and more of one person in that time are a burst to the defences.
     """
-    return People(raters=max(20, ratings // 10), **people)
+    return People(raters=max(20, math.ceil(with_gold(ratings) / 10)), **people)
+
+
+def with_gold(ratings: int) -> int:
+    """How many ratings are given where `ratings` are of what was sent: those of gold items come on top."""
+    return round(ratings / (1 - GOLD))
 
 
 def _first(champion: Captioner, world: World) -> float:

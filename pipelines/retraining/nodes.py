@@ -8,6 +8,7 @@ import pandas as pd
 from captionloop.pipelines.evaluation import nodes as evaluating
 from captionloop.pipelines.training.nodes import Results, teach_on_by_words
 
+from captionloop.captioner.architectures import with_dropout
 from captionloop.captioner.parameters import TrainingParameters, ValidationParameters, VocabularyParameters
 from captionloop.errors import RegistryError
 from captionloop.evaluation.handover import attach
@@ -98,12 +99,12 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
 def _teaching(origin: Captioner, parameters: RetrainingParameters) -> TrainingParameters:
     return TrainingParameters(
         name=origin.name,
-        decoder=origin.decoder.config,
+        decoder=with_dropout(origin.decoder.config, parameters.dropout, parameters.feature_dropout),
         decoding=origin.decoding,
         max_length=origin.decoding.max_length,
         vocabulary=VocabularyParameters(min_frequency=parameters.min_frequency * parameters.repeat),
         validation=ValidationParameters(photos=CURVE_PHOTOS, patience=parameters.epochs),
-        **parameters.model_dump(exclude={"replay", "least_replay", "repeat", "min_frequency"}),
+        **parameters.of_training(),
     )
 
 

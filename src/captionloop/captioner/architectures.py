@@ -77,3 +77,14 @@ class EnsembleConfig(BaseModel):
 
 
 DecoderConfig = Annotated[SingleConfig | EnsembleConfig, Field(discriminator="kind")]
+
+
+def with_dropout(
+    config: DecoderConfig, dropout: float | None, feature_dropout: float | None
+) -> DecoderConfig:
+    """The same architecture with other shares dropped while it is taught; None leaves one as it is."""
+    if isinstance(config, EnsembleConfig):
+        members = tuple(with_dropout(member, dropout, feature_dropout) for member in config.members)
+        return config.model_copy(update={"members": members})
+    shares = {"dropout": dropout, "feature_dropout": feature_dropout}
+    return config.model_copy(update={name: share for name, share in shares.items() if share is not None})

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from captionloop.captioner.architectures import DecoderConfig, with_dropout
 from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.decoders import Decoder, build_decoder
 from captionloop.captioner.fitting import fit
@@ -45,15 +46,16 @@ def train(
 ) -> Trained:
     """Teach a decoder by words, from fresh weights or (warm start) from those of `start`.
 
-    A warm start keeps the decoder's architecture and vocabulary, which grows by the words that are new.
+    A warm start keeps the decoder's architecture and vocabulary, which grows by the words that are new; how
+    much is dropped while it is taught is up to `parameters.decoder`.
     `keep_last` takes the last epoch's weights instead of those that did best on `val`: where `val` does not
     hold what is to be learnt, it would choose what has learnt least.
     Killed at any moment, the same call goes on from the last whole epoch to the same result; finished, it
     returns at once.
 
     Raises:
-        CorpusError: `train` or `val` has no captioned photo. ConfigurationError: views or features do not
-        fit.
+        CorpusError: `train` or `val` has no captioned photo. ConfigurationError: views, features or the
+        architecture of `start` do not fit.
     """
     _check(features, parameters, start)
     tokenizer = _tokenizer(images, captions, parameters, start)
@@ -95,7 +97,7 @@ def train_self_critically(
     tokenizer = start.tokenizer
     material = _material(images, captions, features, tokenizer, parameters)
     torch.manual_seed(parameters.seed)
-    decoder = _copy(start)
+    decoder = _copy(start, start.decoder.config)
     bench = Workbench(workbench, digest)
     progress = fit(TeachingByReward(decoder, material, parameters, bench), bench)
     decoder.load_state_dict(bench.best())
@@ -159,7 +161,12 @@ def _decoder(
     tokenizer: CaptionTokenizer, features: Features, parameters: TrainingParameters, start: Captioner | None
 ) -> Decoder:
     if start is not None:
-        decoder = _copy(start)
+        if with_dropout(parameters.decoder, 0, 0) != with_dropout(start.decoder.config, 0, 0):
+            raise ConfigurationError(
+                f"Warm start: '{start.name}' is of another architecture than training.decoder says; only its"
+                " dropout may differ."
+            )
+        decoder = _copy(start, parameters.decoder)
         decoder.grow(tokenizer.vocabulary_size)
         return decoder
     return build_decoder(
@@ -167,9 +174,9 @@ def _decoder(
     )
 
 
-def _copy(start: Captioner) -> Decoder:
+def _copy(start: Captioner, config: DecoderConfig) -> Decoder:
     old = start.decoder
-    decoder = build_decoder(old.config, vocabulary_size=old.vocabulary_size, channels=old.channels)
+    decoder = build_decoder(config, vocabulary_size=old.vocabulary_size, channels=old.channels)
     decoder.load_state_dict({name: weight.cpu() for name, weight in old.state_dict().items()})
     return decoder
 

@@ -4,7 +4,7 @@ Rehearsal of old examples is the plainest remedy for catastrophic forgetting (Ro
 features it is cheap.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -25,6 +25,8 @@ class RetrainingParameters(BaseModel):
         repeat: how often an epoch shows each photo of the feedback.
         min_frequency: how often a new word must occur in the feedback to become part of the vocabulary.
         epochs, batch_size, learning_rate, warmup, average_decay, label_smoothing: of the teaching.
+        dropout, feature_dropout: of the decoder while it is taught on; None leaves what it was taught with.
+            A few hundred captions are soon known by heart, and take more of it than a corpus.
         views: of the cached features.
         seed: of the photos that are replayed and of the teaching.
     """
@@ -41,8 +43,15 @@ class RetrainingParameters(BaseModel):
     warmup: float = Field(0.1, ge=0, lt=1)
     average_decay: float = Field(0.98, ge=0, lt=1)
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropout: float | None = Field(None, ge=0, lt=1)
+    feature_dropout: float | None = Field(None, ge=0, lt=1)
     views: tuple[str, ...] = Field(("whole",), min_length=1)
     seed: int = 0
+
+    def of_training(self) -> dict[str, Any]:
+        """Those that every training has, by its names for them."""
+        own = {"replay", "least_replay", "repeat", "min_frequency", "dropout", "feature_dropout"}
+        return self.model_dump(exclude=own)
 
 
 class ExaminationParameters(BaseModel):

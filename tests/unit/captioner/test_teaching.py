@@ -4,7 +4,12 @@ import torch
 from corpus_for_tests import draw_corpus, small_training
 
 from captionloop.captioner import self_critical
-from captionloop.captioner.architectures import ShowAndTellConfig
+from captionloop.captioner.architectures import (
+    EnsembleConfig,
+    ShowAndTellConfig,
+    ShowAttendTellConfig,
+    with_dropout,
+)
 from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.decoders import build_decoder
 from captionloop.captioner.decoders.packing import PackedCaptions
@@ -133,6 +138,27 @@ def test_a_warm_start_goes_on_from_what_was_known_and_learns_new_words(trained, 
     assert warm.tokenizer.words[-1] == "carpet"
     known = warm.decoder.words.vectors[: trained.tokenizer.vocabulary_size]
     torch.testing.assert_close(known, trained.decoder.words.vectors, atol=1e-4, rtol=0)
+
+
+def test_a_warm_start_may_drop_more_than_before_and_be_nothing_else(trained, corpus, tmp_path):
+    start, tables = as_captioner(trained), (corpus.images, corpus.captions, corpus.features)
+    config = trained.decoder.config
+    more = small_training(epochs=1, decoder=with_dropout(config, 0.5, 0.2).model_dump())
+    warm = train(*tables, more, workbench=tmp_path / "work", start=start)
+    assert (warm.decoder.config.dropout, warm.decoder.config.feature_dropout) == (0.5, 0.2)
+    assert warm.decoder.dropout.p == 0.5
+    assert start.decoder.config == config
+    larger = small_training(decoder=config.model_copy(update={"hidden": 2 * config.hidden}).model_dump())
+    with pytest.raises(ConfigurationError, match="another architecture"):
+        train(*tables, larger, workbench=tmp_path / "work", start=start)
+
+
+def test_dropout_of_all_members_is_set_and_none_leaves_it():
+    single = ShowAndTellConfig(dropout=0.3, feature_dropout=0.1)
+    assert with_dropout(single, None, None) == single
+    both = with_dropout(EnsembleConfig(members=(single, ShowAttendTellConfig(dropout=0.4))), None, 0.2)
+    assert isinstance(both, EnsembleConfig)
+    assert [(one.dropout, one.feature_dropout) for one in both.members] == [(0.3, 0.2), (0.4, 0.2)]
 
 
 def test_a_warm_start_on_features_of_another_encoder_is_refused(trained, corpus, tmp_path):
