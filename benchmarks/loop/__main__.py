@@ -42,7 +42,8 @@ def main() -> None:
     logging.getLogger("kedro").setLevel(logging.WARNING)
     from captionloop.commands.project import open_registry
 
-    game = Play(given.folder, None, given.base, {"defences": not given.no_defences})
+    undefended = {"defences": False, "examination_rounds": 0}
+    game = Play(given.folder, None, given.base, undefended if given.no_defences else {})
     registry = open_registry(ROOT)
     game.crown(registry.fetch("champion", given.folder / "first"))
     people = crowd(given.ratings, seed=given.seed, colluding=given.colluding, flood=given.flood)

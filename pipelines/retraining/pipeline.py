@@ -75,6 +75,7 @@ def create_caching_pipeline(**_: object) -> Pipeline:
                 outputs=[
                     "retraining_features",
                     "retraining_champion_features",
+                    "retraining_held_out",
                     "retraining_caching_report",
                 ],
                 name="cache_features_for_retraining",
@@ -144,7 +145,7 @@ def create_evaluation_pipeline(**_: object) -> Pipeline:
                 inputs=[
                     "retraining_captioner",
                     "feedback_champion",
-                    "feedback_held_out",
+                    "retraining_held_out",
                     "retraining_features",
                     "retraining_champion_features",
                     "params:evaluation",

@@ -79,11 +79,13 @@ def cache(  # noqa: PLR0917 - a node's inputs
     base_store: FeatureStore,
     parameters: CachingParameters,
     retraining: RetrainingParameters,
-) -> tuple[FeatureManifest, FeatureManifest, Json]:
+) -> tuple[FeatureManifest, FeatureManifest, Json, Json]:
     """What the candidate's encoder sees in all that is taught and tested with, the champion's in the tests.
 
-    The candidate's features go to the store of the run, and are gone with it.
+    The candidate's features go to the store of the run, and are gone with it. Of the photos that are held out
+    those are tested with that nobody has erased since.
     """
+    there = EvaluationSet.model_validate(held_out).without(ratings_database.erased()).model_dump(mode="json")
     taught, _ = assemble(
         corpus_images,
         corpus_captions,
@@ -95,7 +97,7 @@ def cache(  # noqa: PLR0917 - a node's inputs
     )
     of_corpus, tested = taught["source"] == "corpus", _photos_of(frozen)
     old = pd.concat([taught.loc[of_corpus, ["sha256", "uri"]], tested, _photos_of(calibration)])
-    fresh = _photos_of(held_out)
+    fresh = _photos_of(there)
     new = pd.concat([taught.loc[~of_corpus, ["sha256", "uri"]], fresh])
     seen = parameters.model_copy(update={"views": tuple(dict.fromkeys(("whole", *retraining.views)))})
     looked = parameters.model_copy(update={"views": ("whole",)})
@@ -105,6 +107,7 @@ def cache(  # noqa: PLR0917 - a node's inputs
     return (
         features,
         compared,
+        there,
         {
             "candidate": [report.model_dump(mode="json") for report in reports],
             "champion": [report.model_dump(mode="json") for report in champion_reports],

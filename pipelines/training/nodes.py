@@ -131,6 +131,8 @@ def caption_together(
             " already; give others."
         )
     members = [by_reward, by_words]
+    # Their neighbours are those of the first member: nobody asks a sibling for a consensus.
+    alone = {"decoding": words.decoding.model_copy(update={"consensus": None})}
     for seed in parameters.seeds:
         place = workbench / f"seed_{seed}"
         start, _, _ = teach_by_words(
@@ -138,7 +140,7 @@ def caption_together(
             captions=captions,
             features=features,
             encoder=encoder,
-            parameters=words.model_copy(update={"seed": seed}),
+            parameters=words.model_copy(update={"seed": seed, **alone}),
             workbench=place / "by_words",
         )
         sibling, _, _ = teach_by_reward(
@@ -146,7 +148,7 @@ def caption_together(
             captions=captions,
             features=features,
             start=start,
-            parameters=reward.model_copy(update={"seed": seed}),
+            parameters=reward.model_copy(update={"seed": seed, "decoding": None}),
             workbench=place / "by_reward",
         )
         members.append(sibling)

@@ -1,5 +1,7 @@
 """The photos that a captioner is evaluated on, and what people said about them."""
 
+from typing import Self
+
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
@@ -18,6 +20,22 @@ class EvaluationSet(BaseModel):
     uris: tuple[str, ...]
     sha256s: tuple[str, ...]
     references: dict[str, list[str]]
+
+    def without(self, sha256s: frozenset[str]) -> Self:
+        """The set without photos of these contents."""
+        kept = [
+            photo
+            for photo in zip(self.image_ids, self.uris, self.sha256s, strict=True)
+            if photo[2] not in sha256s
+        ]
+        return self.model_copy(
+            update={
+                "image_ids": tuple(image_id for image_id, _, _ in kept),
+                "uris": tuple(uri for _, uri, _ in kept),
+                "sha256s": tuple(sha256 for _, _, sha256 in kept),
+                "references": {image_id: self.references[image_id] for image_id, _, _ in kept},
+            }
+        )
 
 
 def choose_split(images: pd.DataFrame, split: str) -> str:
