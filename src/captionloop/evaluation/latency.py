@@ -108,4 +108,5 @@ def _machine() -> str:
             )
     except OSError:
         pass
-    return f"{model}, {len(os.sched_getaffinity(0))} cores"
+    cores = len(os.sched_getaffinity(0))
+    return f"{model}, {cores} {'core' if cores == 1 else 'cores'}"
