@@ -84,6 +84,10 @@ class People:
     ) -> list[tuple[str, str, Opinion]]:
         """`ratings` honest ratings of the captions (rater, caption id, opinion), and the colluders' on top.
 
+        People go through what is shown in random order, again and again. What an honest one has corrected is
+        not asked about again while there is something that nobody has: in a service people rate what they
+        sent, so that hardly a photo is corrected twice.
+
         Args:
             shown: what there is to rate.
             shares: how good each is (`Taste.share`).
@@ -95,10 +99,11 @@ class People:
         bad, given = set(self.colluders()), []
         seen: set[tuple[str, int]] = set()
         order: list[int] = []
+        corrected: set[int] = set()
         for number in range(ratings):
             rater = names[number % self.raters]
             for _ in range(self.flood if rater in bad else 1):
-                order = order or rng.sample(range(len(shown)), len(shown))
+                order = order or _shuffled(len(shown), corrected, rng)
                 place = order.pop()
                 if (rater, place) in seen:
                     continue
@@ -108,6 +113,7 @@ class People:
                     opinion = self._harmful(one, rng)
                 else:
                     opinion = self._honest(one, shares[place], shown, rng)
+                    corrected |= {place} if opinion.correction else set()
                 given.append((rater, one.caption_id, opinion))
         return given
 
@@ -127,3 +133,9 @@ class People:
     @staticmethod
     def _name(number: int) -> str:
         return f"person:{number:04d}"
+
+
+def _shuffled(count: int, corrected: set[int], rng: random.Random) -> list[int]:
+    """The places that nobody has corrected, in random order; all of them where there are none."""
+    left = [place for place in range(count) if place not in corrected] or list(range(count))
+    return rng.sample(left, len(left))

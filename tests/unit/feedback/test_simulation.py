@@ -43,3 +43,15 @@ def test_colluders_flood_and_abuse() -> None:
     bad = [opinion for rater, _, opinion in given if rater in people.colluders()]
     assert len(bad) == people.flood * 30
     assert {opinion.correction for opinion in bad} <= {*ABUSE, people.praised, None}
+
+
+def test_nothing_is_corrected_again_while_something_is_not() -> None:
+    shown = [Shown(f"c{n}", "a text", REFERENCES[n % 3]) for n in range(60)]
+    given = People(raters=40).rate(shown, [0.0] * 60, 150, 1)
+    corrected = [caption for _, caption, opinion in given if opinion.correction]
+    assert 30 < len(corrected) == len(set(corrected)) < 60
+
+
+def test_when_everything_is_corrected_people_begin_again() -> None:
+    given = People(raters=40, corrections=1.0).rate(GOOD, [1.0] * 3, 30, 1)
+    assert len(given) > 20 and {caption for _, caption, _ in given} == {"g0", "g1", "g2"}
