@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from benchmarks.loop.play import Round
+
+FIRST: Final = "#4a6fa5"
+SHIFTED: Final = "#c0562f"
 
 
 def figure(rounds: Sequence[Round], best: tuple[float, float] | None, path: Path) -> None:
@@ -13,32 +17,24 @@ def figure(rounds: Sequence[Round], best: tuple[float, float] | None, path: Path
     drawing = Figure(figsize=(7.2, 4.0), layout="constrained")
     axes = drawing.subplots()
     ratings = [sum(one.ratings for one in rounds[: n + 1]) for n in range(len(rounds))]
-    refused = [n for n, one in enumerate(rounds) if not one.passed]
-    for served, candidates, name, colour in (
-        (
-            [one.first for one in rounds],
-            [one.candidate_first for one in rounds],
-            "sample scenes, which it was trained on",
-            "#4a6fa5",
-        ),
-        (
-            [one.shifted for one in rounds],
-            [one.candidate_shifted for one in rounds],
-            "shifted scenes, which people sent and rated",
-            "#c0562f",
-        ),
+    for values, name, colour in (
+        ([one.first for one in rounds], "sample scenes, which it was trained on", FIRST),
+        ([one.shifted for one in rounds], "shifted scenes, which people sent and rated", SHIFTED),
     ):
-        axes.plot(ratings, [100 * value for value in served], marker="o", label=name, color=colour)
+        axes.plot(ratings, [100 * value for value in values], marker="o", label=name, color=colour)
+    refused = [(at, one) for at, one in zip(ratings, rounds, strict=True) if not one.passed]
+    if refused:
         axes.scatter(
-            [ratings[n] for n in refused],
-            [100 * candidates[n] for n in refused],
+            [at for at, _ in refused] * 2,
+            [100 * one.candidate_shifted for _, one in refused]
+            + [100 * one.candidate_first for _, one in refused],
             facecolors="none",
-            edgecolors=colour,
-            label="a candidate that the gate refused" if refused and colour == "#c0562f" else None,
+            edgecolors=[SHIFTED] * len(refused) + [FIRST] * len(refused),
+            label="a candidate that the gate refused",
         )
     if best is not None:
-        axes.axhline(100 * best[0], linestyle="--", color="#c0562f", label="shifted, trained on all captions")
-        axes.axhline(70 * best[0], linestyle=":", color="#c0562f", label="70 % of it")
+        axes.axhline(100 * best[0], linestyle="--", color=SHIFTED, label="shifted, trained on all captions")
+        axes.axhline(70 * best[0], linestyle=":", color=SHIFTED, label="70 % of it")
     axes.set_xlabel("ratings by simulated people")
     axes.set_ylabel("CIDEr (x100) on test scenes")
     axes.set_ylim(bottom=0)

@@ -168,7 +168,7 @@ def play(
     for turn in range(1, rounds + 1):
         begin = time.monotonic()
         new = world.sent[(turn - 1) * each : turn * each]
-        gold = round(GOLD / (1 - GOLD) * len(new))
+        gold = with_gold(len(new)) - len(new)
         known = [world.known[(turn * gold + n) % len(world.known)] for n in range(gold)]
         champion = game.champion()
         shown = game.serve(champion, [*new, *known], turn)
@@ -211,9 +211,9 @@ def crowd(ratings: int, **people: Any) -> People:
     return People(raters=max(20, math.ceil(with_gold(ratings) / 10)), **people)
 
 
-def with_gold(ratings: int) -> int:
-    """How many ratings are given where `ratings` are of what was sent: those of gold items come on top."""
-    return round(ratings / (1 - GOLD))
+def with_gold(sent: int) -> int:
+    """So many of what was sent, and the gold items that come on top: captions that are shown, and ratings."""
+    return round(sent / (1 - GOLD))
 
 
 def _first(champion: Captioner, world: World) -> float:
