@@ -25,6 +25,7 @@ Told = Mapping[str, Any]
 def run_note(
     *,
     feedback: Told | None = None,
+    examination: Told | None = None,
     registered: Told | None = None,
     failed: Sequence[str] = (),
     rolled_back: bool = False,
@@ -34,7 +35,8 @@ def run_note(
 ) -> str:
     """Markdown: the outcome in a sentence, then its reasons, then links."""
     lines = [f"**{_headline(registered, failed, rolled_back, deployed, dry_run, rejected)}**", ""]
-    lines += [told[key] for told, key in ((feedback, "sentence"), (registered, "reason")) if told]
+    said = ((feedback, "sentence"), (examination, "sentence"), (registered, "reason"))
+    lines += [told[key] for told, key in said if told]
     last = registered or feedback or {}
     if last.get("mlflow_page"):
         lines.append(f"- [MLflow run]({MLFLOW_URL}{last['mlflow_page']})")

@@ -64,13 +64,14 @@ def gate(feedback: dict[str, Any], registered: dict[str, Any], **context: Any) -
 
 
 @task(retries=0, trigger_rule=TriggerRule.ALL_DONE)
-def close(feedback: Any, registered: Any, **context: Any) -> None:
+def close(feedback: Any, examination: Any, registered: Any, **context: Any) -> None:
     """Writes the run's note, and lets the run fail where a step did: a rollback that worked is no success."""
     ti, run = context["ti"], context["run_id"]
     states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[run])[run]
     failed = sorted(name for name, state in states.items() if state == "failed")
     note = run_note(
         feedback=feedback,
+        examination=examination,
         registered=registered,
         failed=failed,
         rolled_back=states.get("deploy") == states.get("rollback") == "success",
@@ -138,7 +139,12 @@ with DAG(
 ) as dag:  # fmt: skip
     feedback = step("feedback", kedro("feedback"), tells=outcome("feedback"))
     is_enough = enough(feedback.output)
-    encoder = step("encoder", kedro("retraining_encoder"), execution_timeout=timedelta(hours=24))
+    encoder = step(
+        "encoder",
+        kedro("retraining_encoder"),
+        tells=outcome("examination"),
+        execution_timeout=timedelta(hours=24),
+    )
     caching = mapped_step(
         "caching", kedro("retraining_caching", shard="$SHARD"), each=shards(), variable="SHARD"
     )
@@ -190,4 +196,4 @@ with DAG(
     )
     approval >> package >> deploy >> verify
     [deploy, verify] >> rollback
-    [passed, verify, rollback] >> close(feedback.output, registration.output)
+    [passed, verify, rollback] >> close(feedback.output, encoder.output, registration.output)

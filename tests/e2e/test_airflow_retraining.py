@@ -142,6 +142,7 @@ def test_the_form_in_a_browser_makes_a_new_version_that_is_served_though_every_s
     assert {airflow.tries(DAG, run_id, step) for step in STEPS if step != "caching"} == {2}
     assert project.champion == 2 == served(loop_service)
     assert "Version 2 is served" in run["note"] and "MLflow run" in run["note"]
+    assert " references " in run["note"], "what was left out of the feedback, or that nothing was examined"
 
 
 def test_a_bundle_damaged_between_gate_and_deployment_is_not_served(

@@ -11,6 +11,7 @@ from captionloop.errors import ConfigurationError
 
 REPORTS = {
     "feedback": "feedback_report.json",
+    "examination": "examination.json",
     "gate": "registered_version.json",
     "drift": "drift.json",
 }
@@ -31,15 +32,17 @@ LONGEST_PAGE = 20_000
 @click.option("--mlflow-run", help="Name of the MLflow run that the pipelines were given.")
 @click.option("--env", help="Kedro environment whose mlflow.yml names the MLflow store.")
 def outcome(what: str, workspace: Path, mlflow_run: str | None, env: str | None) -> None:
-    """Print what came of WHAT: feedback (is it enough), gate (did the version pass), drift (is there any).
+    """Print what came of WHAT: feedback (is it enough), examination (what of it is doubted), gate, drift.
 
-    The report itself, with the path of the page for people, its Markdown, and the id of the MLflow run added.
+    The report itself, with the path of the page for people, its Markdown, and the id of the MLflow run added;
+    the references that are doubted stay in their report.
     """
     project = project_folder()
     report = find_report(project / workspace, REPORTS[what])
     told = read_report(report)
-    page = report.parent / PAGES[what]
-    if page.exists():
+    told.pop("references", None)
+    page = report.parent / PAGES[what] if what in PAGES else None
+    if page is not None and page.exists():
         told["page"] = str(page)
         if page.suffix == ".md":
             told["markdown"] = page.read_text(encoding="utf-8")[:LONGEST_PAGE]

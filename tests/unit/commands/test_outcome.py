@@ -29,6 +29,11 @@ def test_an_outcome_is_one_line_of_json_with_its_page(reports) -> None:
     assert told == {"version": 5, "passed": True, "page": str(reports / "gate.md"), "markdown": "# Passed"}
 
 
+def test_an_outcome_leaves_the_doubted_references_in_their_report(reports) -> None:
+    (reports / "examination.json").write_text('{"sentence": "1 of 2 is left out", "references": [{}]}')
+    assert json.loads(call("examination").stdout) == {"sentence": "1 of 2 is left out"}
+
+
 @pytest.mark.parametrize("content", [None, "{", "[]"])
 def test_a_step_that_left_no_report_is_one_line(reports, content) -> None:
     if content is not None:
