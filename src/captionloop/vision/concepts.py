@@ -4,6 +4,8 @@ They are found by a property and not by a list: people who describe the same pho
 A word's *lift* is how much likelier it becomes in a caption once another caption of the same photo has it.
 `dog` becomes several times likelier, `the` and `is` do not. See Fang et al. 2015, From Captions to Visual
 Concepts and Back (arXiv 1411.4952), and Wu et al. 2016 (arXiv 1506.01144), who take the most frequent words.
+
+A concept is a word, or several joined by `|`: forms of one word, any of which says it.
 """
 
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+import snowballstemmer
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
@@ -20,6 +23,8 @@ from captionloop.language.tokenizer import CaptionTokenizer
 
 UNTEACHABLE: Final = frozenset({"left", "right", "leftmost", "rightmost"})
 """Words that a mirrored picture turns into their opposite."""
+
+_OR: Final = "|"
 
 
 class ConceptParameters(BaseModel):
@@ -75,10 +80,12 @@ def grow_concepts(
     minimum_images: int,
     judged: int,
 ) -> list[str]:
-    """The concepts, and then the words of `more` that `captions` could not judge, most frequent first.
+    """The concepts, then the words of `more` that `captions` could not judge, then their stems.
 
     Where a photo has one caption only, as after most corrections, there is no agreement to ask for. So a word
-    that the corpus knows stays what the corpus made of it, and one that it hardly knows is a concept.
+    that the corpus knows stays what the corpus made of it, and one that it hardly knows is a concept. What
+    shows a `guitar` and what shows `guitars` teach little of a guitar while each says that the other is none;
+    so the forms of a word together are one more concept (Porter's stems). The most frequent words come first.
 
     Args:
         concepts: of `captions`, as `choose_concepts` chose them.
@@ -87,11 +94,17 @@ def grow_concepts(
         minimum_images: photos of `more` in which somebody says the word, at least.
         judged: a word said of so many photos of the corpus is left to `choose_concepts`.
     """
+    if more.empty:
+        return list(concepts)
     known, new = _photos_that_say(captions), _photos_that_say(more)
-    unjudged = new[(new >= minimum_images) & (known.reindex(new.index, fill_value=0) < judged)]
-    ordered = unjudged.sort_index().sort_values(ascending=False, kind="stable").index
-    old = frozenset(concepts) | UNTEACHABLE
-    return [*concepts, *(word for word in ordered if word not in old)]
+    unjudged = new[known.reindex(new.index, fill_value=0) < judged]
+    unjudged = unjudged.drop(unjudged.index.intersection([*concepts, *UNTEACHABLE]))
+    ordered = unjudged.sort_index().sort_values(ascending=False, kind="stable")
+    stems = _stems(ordered.index.tolist())
+    ids = sorted(more["image_id"].unique())
+    said = (concept_targets(more.assign(weight=1.0), stems, ids) > 0).sum(axis=0)
+    frequent = [stem for stem, images in zip(stems, said, strict=True) if images >= minimum_images]
+    return [*concepts, *ordered.index[ordered >= minimum_images], *frequent]
 
 
 def concept_targets(
@@ -103,19 +116,35 @@ def concept_targets(
     mentioned by one.
     """
     words, occurs = _occurrences(captions["text"].tolist())
-    place = {word: column for column, word in enumerate(words)}
+    place = {word: row for row, word in enumerate(words)}
     rows = pd.Index(image_ids).get_indexer(pd.Index(captions["image_id"]))
     weights = np.where(rows >= 0, captions["weight"], 0.0)
     members = sparse.csr_matrix(
         (weights, (rows.clip(0), np.arange(len(captions)))), (len(image_ids), len(captions))
     )
-    known = [(column, place[concept]) for column, concept in enumerate(concepts) if concept in place]
-    targets = np.zeros((len(image_ids), len(concepts)), np.float32)
-    columns, sources = np.array(known, dtype=np.int64).reshape(-1, 2).T
-    targets[:, columns] = (members @ occurs[:, sources]).toarray()
+    forms = [
+        (place[word], column)
+        for column, concept in enumerate(concepts)
+        for word in concept.split(_OR)
+        if word in place
+    ]
+    spoken, columns = np.array(forms, dtype=np.int64).reshape(-1, 2).T
+    meaning = sparse.csr_matrix((np.ones(len(forms)), (spoken, columns)), (len(words), len(concepts)))
+    says = occurs @ meaning
+    says.data[:] = 1.0
+    targets = (members @ says).toarray()
     total = np.asarray(members.sum(axis=1)).ravel()
     shares: NDArray[np.float32] = (targets / np.maximum(total, 1e-9)[:, None]).astype(np.float32)
     return shares
+
+
+def _stems(words: Sequence[str]) -> list[str]:
+    """The stems that several of the words have, each as these words joined by `|`."""
+    stemmer = snowballstemmer.stemmer("english")
+    forms: dict[str, list[str]] = {}
+    for word, stem in zip(words, stemmer.stemWords(list(words)), strict=True):
+        forms.setdefault(stem, []).append(word)
+    return [_OR.join(sorted(several)) for several in forms.values() if len(several) > 1]
 
 
 def _occurrences(texts: list[str]) -> tuple[list[str], sparse.csr_matrix]:
@@ -139,8 +168,6 @@ def _saying(captions: pd.DataFrame) -> tuple[list[str], sparse.csr_matrix]:
 
 def _photos_that_say(captions: pd.DataFrame) -> "pd.Series[int]":
     """Of how many photos each word is said."""
-    if captions.empty:
-        return pd.Series(dtype=np.int64)
     words, per_image = _saying(captions)
     return pd.Series(np.asarray((per_image > 0).sum(axis=0)).ravel(), index=words)
 

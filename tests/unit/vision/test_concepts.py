@@ -67,6 +67,20 @@ def test_words_that_the_corpus_hardly_has_become_concepts_and_others_are_left_to
     assert grow_concepts(["duck"], corpus, new.head(0), minimum_images=3, judged=6) == ["duck"]
 
 
+def test_forms_of_a_new_word_are_one_more_concept(zoo: pd.DataFrame) -> None:
+    new = captions({"x": ["a yak"], "y": ["two yaks"], "z": ["three yaks"], "w": ["four zebras and a duck"]})
+    grown = grow_concepts(["duck"], zoo, new, minimum_images=2, judged=6)
+    assert grown == ["duck", "yaks", "yak|yaks"]
+    assert grow_concepts(["duck"], zoo, new, minimum_images=4, judged=6) == ["duck"]
+    targets = concept_targets(new, grown, ["w", "x", "y", "z"])
+    assert targets.tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 1], [0, 1, 1]]
+
+
+def test_a_caption_with_two_forms_of_a_concept_says_it_once() -> None:
+    said = concept_targets(captions({"a": ["a yak among yaks", "a cat"]}), ["yak|yaks"], ["a"])
+    assert said.tolist() == [[0.5]]
+
+
 def test_targets_are_the_share_of_captions_by_weight() -> None:
     table = captions({"a": ["a dog", "a dog runs", "an animal"], "b": ["a cat"]})
     table.loc[0, "weight"] = 3.0
