@@ -64,6 +64,7 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
     captions: pd.DataFrame,
     features: CachedFeatures,
     encoder: Encoder,
+    concept_weights: pd.DataFrame,
     origin: Captioner,
     champion_version: Json,
     feedback_report: Json,
@@ -72,6 +73,8 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
     workbench: Path,
 ) -> Results:
     """The origin, taught on with what `encoder` sees: words that are new to it join its vocabulary."""
+    from captionloop.captioner.grounding import Grounding
+
     same_eyes = encoder.fingerprint == origin.encoder.fingerprint
     neighbours = origin.neighbours if same_eyes else None
     captioner, curves, _ = teach_on_by_words(
@@ -82,6 +85,7 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
         parameters=_teaching(origin, parameters),
         workbench=workbench,
         keep_last=True,
+        grounding=Grounding(concept_weights, parameters.grounding),
     )
     last = curves.iloc[-1]
     lineage = captioner.lineage | {

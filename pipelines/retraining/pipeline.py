@@ -22,7 +22,12 @@ def create_encoder_pipeline(**_: object) -> Pipeline:
             Node(
                 sight.teach_encoder_on,
                 inputs=_lessons("retraining_references", "retraining_encoder_workbench"),
-                outputs=["retraining_encoder", "retraining_encoder_curves", "retraining_encoder_metrics"],
+                outputs=[
+                    "retraining_encoder",
+                    "retraining_concept_weights",
+                    "retraining_encoder_curves",
+                    "retraining_encoder_metrics",
+                ],
                 name="teach_encoder_on",
             ),
         ]
@@ -109,6 +114,7 @@ def create_training_pipeline(**_: object) -> Pipeline:
                     "retraining_captions",
                     "retraining_features",
                     "retraining_encoder",
+                    "retraining_concept_weights",
                     "feedback_origin",
                     "feedback_champion_version",
                     "feedback_report",

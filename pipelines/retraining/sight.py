@@ -42,15 +42,16 @@ def teach_encoder_on(  # noqa: PLR0917 - a node's inputs
     ratings_database: RatingsDatabase,
     parameters: EncoderRetrainingParameters,
     workbench: Path,
-) -> tuple[Encoder, pd.DataFrame, pd.DataFrame]:
+) -> tuple[Encoder, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The origin's encoder, taught what people named in their photos; with no epochs, it stays as it is.
 
-    Its curves are there twice: for the report, and for MLflow.
+    With what its classifier looks for (columns `concept`, `weights`). Its curves are there twice: for the
+    report, and for MLflow.
     """
     from captionloop.vision.teaching import no_curves, teach
 
     if parameters.epochs == 0:
-        return origin.encoder, no_curves(), no_curves()
+        return origin.encoder, pd.DataFrame({"concept": [], "weights": []}), no_curves(), no_curves()
     feedback = teachable((feedback_images, references), ratings_database.erased())
     images, captions = encoder_tables(
         (corpus_images, corpus_captions), feedback, parameters, turn=champion_version["version"]
@@ -58,7 +59,8 @@ def teach_encoder_on(  # noqa: PLR0917 - a node's inputs
     named = named_concepts(concepts, corpus_captions, feedback[1], parameters)
     folders = {"corpus": corpus_photos, "feedback": photo_archive}
     taught = teach(images, captions, named, folders, origin.encoder, parameters, workbench)
-    return taught.encoder, taught.curves, taught.curves
+    weights = pd.DataFrame({"concept": named, "weights": list(taught.weights)})
+    return taught.encoder, weights, taught.curves, taught.curves
 
 
 def cache(  # noqa: PLR0917 - a node's inputs

@@ -15,11 +15,12 @@ from captionloop.captioner.parameters import (
 from captionloop.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from captionloop.captioner.grounding import Grounding
     from captionloop.captioner.training import Trained
     from captionloop.vision.encoder import Encoder
     from captionloop.vision.features import CachedFeatures
 else:  # Kedro resolves the hints of nodes for every command; torch is not worth importing for that.
-    CachedFeatures = Encoder = Trained = Any
+    CachedFeatures = Encoder = Grounding = Trained = Any
 
 Results = tuple[Captioner, pd.DataFrame, pd.DataFrame]
 """A captioner and its curves, these twice: for the report, and for MLflow."""
@@ -64,12 +65,20 @@ def teach_on_by_words(
     parameters: TrainingParameters,
     workbench: Path,
     keep_last: bool = False,
+    grounding: Grounding | None = None,
 ) -> Results:
     """Teacher forcing from the weights of another captioner (warm start), its vocabulary grown."""
     from captionloop.captioner.training import train
 
     trained = train(
-        images, captions, features, parameters, workbench=workbench, start=start, keep_last=keep_last
+        images,
+        captions,
+        features,
+        parameters,
+        workbench=workbench,
+        start=start,
+        keep_last=keep_last,
+        grounding=grounding,
     )
     return _results(
         trained,

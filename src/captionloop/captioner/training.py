@@ -12,6 +12,7 @@ from captionloop.captioner.architectures import DecoderConfig, with_dropout
 from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.decoders import Decoder, build_decoder
 from captionloop.captioner.fitting import fit
+from captionloop.captioner.grounding import Grounding, ground_new_words
 from captionloop.captioner.judge import Judge
 from captionloop.captioner.parameters import FitParameters, SelfCriticalParameters, TrainingParameters
 from captionloop.captioner.photos import CaptionedPhotos, Features
@@ -43,6 +44,7 @@ def train(
     workbench: Path,
     start: Captioner | None = None,
     keep_last: bool = False,
+    grounding: Grounding | None = None,
 ) -> Trained:
     """Teach a decoder by words, from fresh weights or (warm start) from those of `start`.
 
@@ -50,6 +52,7 @@ def train(
     much is dropped while it is taught is up to `parameters.decoder`.
     `keep_last` takes the last epoch's weights instead of those that did best on `val`: where `val` does not
     hold what is to be learnt, it would choose what has learnt least.
+    New words of a warm start begin as the average word, or where `grounding` sees them.
     Killed at any moment, the same call goes on from the last whole epoch to the same result; finished, it
     returns at once.
 
@@ -62,9 +65,11 @@ def train(
     digest = digest_of(images, captions, features, parameters, start)
     if keep_last:
         digest += "-last"
+    if grounding is not None:
+        digest += f"-{grounding.digest()}"
     material = _material(images, captions, features, tokenizer, parameters)
     torch.manual_seed(parameters.seed)
-    decoder = _decoder(tokenizer, features, parameters, start)
+    decoder = _decoder(tokenizer, features, parameters, start, grounding)
     bench = Workbench(workbench, digest)
     teaching = TeachingByWords(
         decoder,
@@ -158,7 +163,11 @@ def _tokenizer(
 
 
 def _decoder(
-    tokenizer: CaptionTokenizer, features: Features, parameters: TrainingParameters, start: Captioner | None
+    tokenizer: CaptionTokenizer,
+    features: Features,
+    parameters: TrainingParameters,
+    start: Captioner | None,
+    grounding: Grounding | None,
 ) -> Decoder:
     if start is not None:
         if with_dropout(parameters.decoder, 0, 0) != with_dropout(start.decoder.config, 0, 0):
@@ -168,6 +177,8 @@ def _decoder(
             )
         decoder = _copy(start, parameters.decoder)
         decoder.grow(tokenizer.vocabulary_size)
+        if grounding is not None:
+            ground_new_words(decoder, tokenizer, start.tokenizer.vocabulary_size, grounding)
         return decoder
     return build_decoder(
         parameters.decoder, vocabulary_size=tokenizer.vocabulary_size, channels=features.channels

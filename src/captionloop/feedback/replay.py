@@ -27,6 +27,8 @@ class RetrainingParameters(BaseModel):
         epochs, batch_size, learning_rate, warmup, average_decay, label_smoothing: of the teaching.
         dropout, feature_dropout: of the decoder while it is taught on; None leaves what it was taught with.
             A few hundred captions are soon known by heart, and take more of it than a corpus.
+        grounding: how strongly a new word is led, to begin with, by what the encoder's classifier looks for,
+            times as strongly as known words are (`captioner/grounding.py`); 0 leaves it the average word.
         views: of the cached features.
         seed: of the photos that are replayed and of the teaching.
     """
@@ -45,12 +47,13 @@ class RetrainingParameters(BaseModel):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     dropout: float | None = Field(None, ge=0, lt=1)
     feature_dropout: float | None = Field(None, ge=0, lt=1)
+    grounding: float = Field(4.0, ge=0)
     views: tuple[str, ...] = Field(("whole",), min_length=1)
     seed: int = 0
 
     def of_training(self) -> dict[str, Any]:
         """Those that every training has, by its names for them."""
-        own = {"replay", "least_replay", "repeat", "min_frequency", "dropout", "feature_dropout"}
+        own = {"replay", "least_replay", "repeat", "min_frequency", "dropout", "feature_dropout", "grounding"}
         return self.model_dump(exclude=own)
 
 

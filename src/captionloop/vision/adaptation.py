@@ -50,12 +50,14 @@ class Lessons:
 class Adapted:
     """The encoder that learnt, its curves (one row per epoch), and what it says of the validation photos.
 
-    `said` are logits, float32 `[photos, concepts]`.
+    `said` are logits, float32 `[photos, concepts]`; `weights` what the classifier looks for, float32
+    `[concepts, channels]`.
     """
 
     encoder: Encoder
     curves: pd.DataFrame
     said: NDArray[np.float32]
+    weights: NDArray[np.float32]
 
 
 def adapt(encoder: Encoder, lessons: Lessons, parameters: AdaptationParameters, checkpoint: Path) -> Adapted:
@@ -74,7 +76,8 @@ def adapt(encoder: Encoder, lessons: Lessons, parameters: AdaptationParameters, 
             course.epoch(epoch, advance)
             course.save(checkpoint)
     said, _ = course.name_validation_photos()
-    return Adapted(course.result(), pd.DataFrame(course.curves), said)
+    taught, weights = course.result()
+    return Adapted(taught, pd.DataFrame(course.curves), said, weights)
 
 
 class _Course:
@@ -126,11 +129,11 @@ class _Course:
             }
         )
 
-    def result(self) -> Encoder:
-        """The encoder with the averaged weights; the course is over."""
+    def result(self) -> tuple[Encoder, NDArray[np.float32]]:
+        """The encoder and its classifier `[concepts, channels]`, averaged weights; the course is over."""
         model = self.averaged.module
         assert isinstance(model, ConceptModel)
-        return model.assemble(self._encoder)
+        return model.assemble(self._encoder), model.head.weight.detach().float().cpu().numpy().copy()
 
     def save(self, path: Path) -> None:
         """Writes all that the next epoch depends on, beside its place and then onto it."""

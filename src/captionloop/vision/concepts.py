@@ -107,6 +107,11 @@ def grow_concepts(
     return [*concepts, *ordered.index[ordered >= minimum_images], *frequent]
 
 
+def words_of(concept: str) -> list[str]:
+    """The word that a concept is, or the forms that it joins."""
+    return concept.split(_OR)
+
+
 def concept_targets(
     captions: pd.DataFrame, concepts: Sequence[str], image_ids: Sequence[str]
 ) -> NDArray[np.float32]:
@@ -125,7 +130,7 @@ def concept_targets(
     forms = [
         (place[word], column)
         for column, concept in enumerate(concepts)
-        for word in concept.split(_OR)
+        for word in words_of(concept)
         if word in place
     ]
     spoken, columns = np.array(forms, dtype=np.int64).reshape(-1, 2).T
