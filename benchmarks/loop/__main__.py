@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.loop.ceiling import ceiling
 from benchmarks.loop.figure import figure
-from benchmarks.loop.play import ROOT, Play, crowd, play
+from benchmarks.loop.play import ROOT, Play, Round, crowd, play
 from benchmarks.loop.world import scenes_world
 
 
@@ -50,6 +50,7 @@ def main() -> None:
     world = scenes_world(given.base, "test", 7)
     done = play(game, world, people, rounds=given.rounds, ratings=given.ratings, ungated=given.ungated)
     game.store.close()
+    keep(given, done, None)
     best = None
     if given.ceiling:
         best = ceiling(game, world, given.ceiling)
@@ -61,11 +62,19 @@ def main() -> None:
             f"({100 * reached:.0f} % of the way from where it began); "
             f"first {100 * (done[-1].first - done[0].first):+.1f}."
         )
-    result = {"arguments": {key: str(value) for key, value in vars(given).items()}, "ceiling": best}
-    result["rounds"] = [asdict(one) for one in done]
-    (given.folder / "rounds.json").write_text(json.dumps(result, indent=2))
+        keep(given, done, best)
     if given.figure:
         figure(done, best, given.figure)
+
+
+def keep(given: argparse.Namespace, done: list[Round], best: tuple[float, float] | None) -> None:
+    """Write what came of it to `rounds.json`."""
+    result = {
+        "arguments": {key: str(value) for key, value in vars(given).items()},
+        "ceiling": best,
+        "rounds": [asdict(one) for one in done],
+    }
+    (given.folder / "rounds.json").write_text(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

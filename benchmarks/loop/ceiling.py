@@ -38,7 +38,7 @@ def ceiling(game: Play, world: World, epochs: int, turn: int = 99) -> tuple[floa
     tables = game.base / "02_intermediate/sample_scenes"
     corpus = pd.read_parquet(tables / "images.parquet"), pd.read_parquet(tables / "captions.parquet")
     corpus_photos = PhotoFolder(str(game.base / "01_raw/sample_scenes/photos"))
-    encoder, _, _ = teach_encoder_on(
+    encoder, concept_weights, *_ = teach_encoder_on(
         champion, version, *corpus, corpus_photos,
         pd.read_parquet(game.base / "03_primary/sample_scenes/concepts.parquet"),
         sent, labels, photos, RatingsDatabase(game.ratings),
@@ -58,6 +58,7 @@ def ceiling(game: Play, world: World, epochs: int, turn: int = 99) -> tuple[floa
         captions,
         manifest.open(),
         encoder,
+        concept_weights,
         champion,
         {"origin": 1},
         report,
