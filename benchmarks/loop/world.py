@@ -41,7 +41,7 @@ class World:
 
 def scenes_world(base: Path, split: str, seed: int) -> World:
     """Shifted scenes, and the sample scenes of the base workspace; `split` is for measuring quality."""
-    shifted = list(draw_scenes(SceneParameters(domain="shifted", train=400, val=100, test=100, seed=seed)))
+    shifted = list(draw_scenes(SceneParameters(domain="shifted", train=400, val=400, test=400, seed=seed)))
     images = pd.read_parquet(base / "02_intermediate/sample_scenes/images.parquet")
     captions = pd.read_parquet(base / "02_intermediate/sample_scenes/captions.parquet")
     texts = {str(key): list(said) for key, said in captions.groupby("image_id")["text"]}
