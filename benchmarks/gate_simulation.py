@@ -190,6 +190,11 @@ def main() -> None:
         f"{100 * people.cider(WRONG):.0f} and {100 * people.cider(OTHER_WRONG):.0f}"
     )
     quality = (given.cider - people.cider(WRONG)) / (people.cider(RIGHT) - people.cider(WRONG))
+    if not 0 <= quality <= 1:
+        arguments.error(
+            f"--cider {given.cider}: a simulated model reaches {people.cider(WRONG):.2f} to "
+            f"{people.cider(RIGHT):.2f}"
+        )
     setting = Setting(given.photos, quality, given.same, parameters)
     print(
         f"{given.photos} photos, champion's CIDEr {100 * given.cider:.0f}, margin {100 * given.margin:.0f} "
