@@ -21,7 +21,7 @@ from captionloop.captioner.decoders import Decoder
 from captionloop.captioner.decoders.ensemble import Ensemble
 from captionloop.captioner.decoders.show_attend_tell import ShowAttendTell
 from captionloop.language.tokenizer import CaptionTokenizer
-from captionloop.vision.concepts import words_of
+from captionloop.vision.concepts import forms_of
 
 _SMALLEST = 0.05
 """Directions that L_z shrinks to less than this, of its largest, are left out: they would blow up E_w."""
@@ -87,6 +87,6 @@ def _directions(concept_weights: pd.DataFrame) -> dict[str, Tensor]:
     """What the classifier looks for, by word `[C]`: the mean over its concepts, the word and its stem."""
     rows: dict[str, list[Tensor]] = {}
     for concept, weights in zip(concept_weights["concept"], concept_weights["weights"], strict=True):
-        for word in words_of(concept):
+        for word in forms_of(concept):
             rows.setdefault(word, []).append(torch.from_numpy(np.array(weights, np.float32)))
     return {word: torch.stack(several).mean(0) for word, several in rows.items()}

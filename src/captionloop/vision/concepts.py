@@ -107,7 +107,7 @@ def grow_concepts(
     return [*concepts, *ordered.index[ordered >= minimum_images], *frequent]
 
 
-def words_of(concept: str) -> list[str]:
+def forms_of(concept: str) -> list[str]:
     """The word that a concept is, or the forms that it joins."""
     return concept.split(_OR)
 
@@ -130,7 +130,7 @@ def concept_targets(
     forms = [
         (place[word], column)
         for column, concept in enumerate(concepts)
-        for word in words_of(concept)
+        for word in forms_of(concept)
         if word in place
     ]
     spoken, columns = np.array(forms, dtype=np.int64).reshape(-1, 2).T
