@@ -136,7 +136,7 @@ class Signalled(TeachingByWords):
 def set_up(base: Path, bundle: Path) -> Setup:
     """Everything that all runs share."""
     champion = Captioner.load(bundle)
-    world = scenes_world(base, "val", 7)
+    world = scenes_world(base, "val")
     images = pd.read_parquet(base / "02_intermediate/sample_scenes/images.parquet")
     captions = pd.read_parquet(base / "02_intermediate/sample_scenes/captions.parquet")
     path = base / "04_feature/sample_scenes/features.json"

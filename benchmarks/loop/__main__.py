@@ -19,7 +19,8 @@ from pathlib import Path
 
 from benchmarks.loop.ceiling import ceiling
 from benchmarks.loop.figure import figure
-from benchmarks.loop.play import ROOT, Play, Round, crowd, play
+from benchmarks.loop.play import Play, Round, crowd, play
+from benchmarks.loop.project import ROOT
 from benchmarks.loop.world import scenes_world
 
 
@@ -47,7 +48,7 @@ def main() -> None:
     registry = open_registry(ROOT)
     game.crown(registry.fetch("champion", given.folder / "first"))
     people = crowd(given.ratings, seed=given.seed, colluding=given.colluding, flood=given.flood)
-    world = scenes_world(given.base, "test", 7)
+    world = scenes_world(given.base, "test")
     done = play(game, world, people, rounds=given.rounds, ratings=given.ratings, ungated=given.ungated)
     game.store.close()
     keep(given, done, None)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from benchmarks.loop.project import ROOT, configured
 from benchmarks.loop.world import Picture, World, cider
 
 from captionloop.captioner.captioner import Captioner
@@ -20,7 +21,6 @@ from captionloop.feedback.simulation import People, Shown, Taste
 from captionloop.feedback.store import RatingsStore
 from captionloop.registry.model_registry import ModelRegistry
 
-ROOT = Path(__file__).resolve().parents[2]
 PIPELINES = (
     "feedback",
     "retraining_encoder",
@@ -116,17 +116,8 @@ class Play:
         return len(opinions)
 
     def configured(self, name: str) -> dict[str, Any]:
-        """Parameters of the project."""
-        from kedro.config import OmegaConfigLoader
-
-        loader = OmegaConfigLoader(
-            str(ROOT / "conf"),
-            env=self.env,
-            base_env="base",
-            default_run_env="base",
-            runtime_params=self.params,
-        )
-        return dict(loader["parameters"][name])
+        """Parameters of the project, as this play changes them."""
+        return configured(name, self.env, self.params)
 
     def retrain(self, turn: int) -> Path:
         """Run the retraining pipelines; where they wrote."""

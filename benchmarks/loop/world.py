@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from benchmarks.loop.project import configured
 
 from captionloop.captioner.captioner import Captioner
 from captionloop.corpus.photos import PhotoFolder
@@ -39,9 +40,9 @@ class World:
     corpus: dict[str, list[str]]
 
 
-def scenes_world(base: Path, split: str, seed: int) -> World:
+def scenes_world(base: Path, split: str) -> World:
     """Shifted scenes, and the sample scenes of the base workspace; `split` is for measuring quality."""
-    shifted = list(draw_scenes(SceneParameters(domain="shifted", train=400, val=400, test=400, seed=seed)))
+    shifted = list(draw_scenes(SceneParameters.model_validate(configured("shifted_scenes"))))
     images = pd.read_parquet(base / "02_intermediate/sample_scenes/images.parquet")
     captions = pd.read_parquet(base / "02_intermediate/sample_scenes/captions.parquet")
     texts = {str(key): list(said) for key, said in captions.groupby("image_id")["text"]}
