@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 
 from captionloop.vision.concepts import concept_targets
 
-_LOW = 0.5
+_LOW = 0.8
+"""Ranks below it count as low. Of right references hardly any are; and the wrong ones are few, so that a smaller
+bound would estimate their number from a handful of them."""
+
 Floats = NDArray[np.float64]
 
 

@@ -70,8 +70,8 @@ class ExaminationParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rounds: int = Field(2, ge=0)
-    parts: int = Field(2, ge=2)
+    rounds: int = Field(1, ge=0)
+    parts: int = Field(4, ge=2)
     least_photos: int = Field(30, ge=2)
     epochs: int = Field(8, ge=1)
     replay: int = Field(200, ge=0)
