@@ -65,6 +65,15 @@ def test_wrong_references_are_found_among_right_ones(seed, count, wrong):
         assert doubted[:bad].mean() > 0.5
 
 
+def test_how_many_are_wrong_is_not_told_by_a_handful_of_the_lowest_ranks():
+    """As in the fifth round of a play: by chance few of the wrong ones, 10 of 32, lay in the lower half."""
+    wrong = np.concatenate([np.linspace(0.02, 0.48, 10), np.linspace(0.52, 0.92, 22)])
+    right = np.concatenate([np.linspace(0.7, 0.94, 12), np.linspace(0.95, 1, 286)])
+    doubted = np.concatenate([wrong, right]) < judge_ranks(np.concatenate([wrong, right]), 0.2).bound
+    assert doubted[:32].sum() >= 16
+    assert doubted[32:].sum() <= 8
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 10**6), st.integers(0, 400))
 def test_nothing_is_doubted_by_an_encoder_that_cannot_tell(seed, count):
