@@ -55,6 +55,8 @@ def examine_references(  # noqa: PLR0917 - a node's inputs
     for turn in range(rules.rounds):
         for number in range(rules.parts):
             examined = said[part == number]
+            if examined.empty:
+                continue
             tables = examination_tables(
                 corpus,
                 _with(images, said[(part != number) & believed]),

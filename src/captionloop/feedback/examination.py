@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from captionloop.vision.concepts import concept_targets
 
 _LOW = 0.8
-"""Ranks below it count as low. Of right references hardly any are; and the wrong ones are few, so that a smaller
-bound would estimate their number from a handful of them."""
+"""Ranks below it count as low. Of right references hardly any are; and the wrong ones are few, so that with a
+smaller bound a handful of them would tell their number."""
 
 Floats = NDArray[np.float64]
 

@@ -189,10 +189,11 @@ class _Course:
 
         with ThreadPoolExecutor(1) as pool:
             upcoming = pool.submit(prepare, batches[0]) if batches else None
-            for following in [*batches[1:], None]:
-                assert upcoming is not None
+            following = iter(batches[1:])
+            while upcoming is not None:
                 inputs, targets = upcoming.result()
-                upcoming = pool.submit(prepare, following) if following is not None else None
+                numbers = next(following, None)
+                upcoming = pool.submit(prepare, numbers) if numbers is not None else None
                 yield inputs.to(self._device), targets.to(self._device)
 
     def _arithmetic(self) -> torch.autocast:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,15 @@ def test_an_encoder_learns_the_concepts(
     there = lessons.targets[lessons.train :] > 0
     assert adapted.said.shape == there.shape
     assert mean_average_precision(adapted.said, there) == pytest.approx(curves["val_map"].iloc[-1])
+
+
+def test_without_validation_photos_nothing_is_said_of_any(
+    lessons: Lessons, encoder: Encoder, tmp_path: Path
+) -> None:
+    all_of_them = replace(lessons, train=len(lessons.targets))
+    adapted = adapt(encoder, all_of_them, parameters(epochs=1), tmp_path / "checkpoint.pt")
+    assert adapted.curves[["val_loss", "val_map"]].isna().all(axis=None)
+    assert adapted.said.shape == (0, 3)
 
 
 def test_frozen_layers_keep_their_weights(lessons: Lessons, encoder: Encoder, tmp_path: Path) -> None:
