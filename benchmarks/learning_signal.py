@@ -141,7 +141,10 @@ class Unlikelihood(Signalled):
 
 
 class Preference(Signalled):
-    """Equation 7 of Rafailov et al. 2023; the reference policy is the decoder as it began."""
+    """Equation 7 of Rafailov et al. 2023; the reference policy is the decoder as it began.
+
+    Nothing is dropped in what is compared: half of a captioner would be compared with a whole one.
+    """
 
     beta: Final = 0.5
 
@@ -153,7 +156,9 @@ class Preference(Signalled):
         """Mean over the pairs of a correction and the rejected caption."""
         good = [self.material.train.tokens[photo][0] for photo in photos]
         bad = [self.rejected[photo] for photo in photos]
+        self.decoder.eval()
         gain = _log_p(self.decoder, features, good) - _log_p(self.decoder, features, bad)
+        self.decoder.train()
         with torch.no_grad():
             before = _log_p(self.reference, features, good) - _log_p(self.reference, features, bad)
         return -functional.logsigmoid(self.beta * (gain - before)).mean()

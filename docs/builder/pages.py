@@ -50,6 +50,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "evaluation.md",
         "gate.md",
         "learning.md",
+        "learning-experiments.md",
         "results.md",
         "benchmarks.md",
         "*",
