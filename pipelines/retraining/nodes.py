@@ -72,35 +72,46 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
     parameters: RetrainingParameters,
     workbench: Path,
 ) -> Results:
-    """The origin, taught on with what `encoder` sees: words that are new to it join its vocabulary."""
+    """The origin, taught on with what `encoder` sees: words that are new to it join its vocabulary.
+
+    Several decoders are, and their mean is kept; the curves are means as well.
+    """
     from captionloop.captioner.grounding import Grounding
+    from captionloop.captioner.soup import mean_of_weights
 
     same_eyes = encoder.fingerprint == origin.encoder.fingerprint
     neighbours = origin.neighbours if same_eyes else None
-    captioner, curves, _ = teach_on_by_words(
-        images=images,
-        captions=captions,
-        features=features,
-        start=replace(origin, encoder=encoder, neighbours=neighbours),
-        parameters=_teaching(origin, parameters),
-        workbench=workbench,
-        keep_last=True,
-        grounding=Grounding(concept_weights, parameters.grounding),
-    )
+    taught = [
+        teach_on_by_words(
+            images=images,
+            captions=captions,
+            features=features,
+            start=replace(origin, encoder=encoder, neighbours=neighbours),
+            parameters=_teaching(origin, parameters, decoder),
+            workbench=workbench / f"decoder_{decoder}",
+            keep_last=True,
+            grounding=Grounding(concept_weights, parameters.grounding),
+        )
+        for decoder in range(parameters.decoders)
+    ]
+    captioner = taught[0][0]
+    curves = pd.concat([each for _, each, _ in taught]).groupby("epoch", as_index=False).mean()
     last = curves.iloc[-1]
     lineage = captioner.lineage | {
         "parent": {"name": origin.name, "version": champion_version["origin"]},
         "parent_version": champion_version["origin"],
+        "decoders": parameters.decoders,
         "feedback_until": feedback_report["until"],
         "feedback_corrections": feedback_report["used"]["corrections"],
         "feedback_approved_captions": feedback_report["used"]["approved_captions"],
         "feedback_doubted_references": examination["doubted"],
     }
     metrics = {"validation": {"CIDEr-D": float(last["val_cider"]), "epoch": int(last["epoch"])}}
-    return replace(captioner, lineage=lineage, metrics=metrics), curves, curves
+    decoder = mean_of_weights([each.decoder for each, _, _ in taught])
+    return replace(captioner, decoder=decoder, lineage=lineage, metrics=metrics), curves, curves
 
 
-def _teaching(origin: Captioner, parameters: RetrainingParameters) -> TrainingParameters:
+def _teaching(origin: Captioner, parameters: RetrainingParameters, decoder: int) -> TrainingParameters:
     return TrainingParameters(
         name=origin.name,
         decoder=with_dropout(origin.decoder.config, parameters.dropout, parameters.feature_dropout),
@@ -108,7 +119,7 @@ def _teaching(origin: Captioner, parameters: RetrainingParameters) -> TrainingPa
         max_length=origin.decoding.max_length,
         vocabulary=VocabularyParameters(min_frequency=parameters.min_frequency * parameters.repeat),
         validation=ValidationParameters(photos=CURVE_PHOTOS, patience=parameters.epochs),
-        **parameters.of_training(),
+        **parameters.of_training(decoder),
     )
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 
 from captionloop.corpus.tables import CAPTIONS, IMAGES, table
 from captionloop.feedback.caps import beyond_cap, capped_shares, in_burst
+from captionloop.feedback.contradiction import contradicting
 from captionloop.feedback.copies import copied
 from captionloop.feedback.gold import gold_items
 from captionloop.feedback.parameters import FeedbackParameters, Weights
@@ -79,7 +80,7 @@ def curate(  # noqa: PLR0917
 ) -> Curated:
     """Sorts ratings (columns of `RATINGS`, each sound by itself) into what `Curated` holds."""
     rows = ratings.sort_values(["created_at", "rating_id"]).reset_index(drop=True)
-    reason = _reasons(rows, photos, abuse, parameters)
+    reason = _reasons(rows, photos, corpus_captions, abuse, parameters)
     good = rows[reason == ""]
     if parameters.defences:
         gold = gold_items(
@@ -127,7 +128,11 @@ def archive_uri(sha256: str) -> str:
 
 
 def _reasons(
-    rows: pd.DataFrame, photos: Photos, abuse: AbuseList, parameters: FeedbackParameters
+    rows: pd.DataFrame,
+    photos: Photos,
+    corpus_captions: pd.DataFrame,
+    abuse: AbuseList,
+    parameters: FeedbackParameters,
 ) -> pd.Series:
     """Why each row is in quarantine, so far; empty where it is not."""
     reason = pd.Series("", index=rows.index, dtype=object)
@@ -146,6 +151,7 @@ def _reasons(
         reject(faults == fault, fault)
     reject(in_burst(rows, parameters.caps), Reason.BURST)
     reject(copied(rows, parameters.copies), Reason.COPY)
+    reject(contradicting(rows, corpus_captions, parameters.contradiction), Reason.CONTRADICTION)
     left = rows[reason == ""]
     reject(beyond_cap(left, parameters.caps).reindex(rows.index, fill_value=False), Reason.CAP)
     return reason

@@ -56,6 +56,20 @@ class Copies(BaseModel):
     share: Share = 0.04
 
 
+class Contradiction(BaseModel):
+    """When a rating contradicts itself; see `contradiction.py`.
+
+    Attributes:
+        stars: from so many, the caption is praised.
+        likeness: a correction that is no more like the caption than this has nothing of it.
+    """
+
+    model_config = _Group
+
+    stars: int = Field(4, ge=1, le=5)
+    likeness: Share = 0.05
+
+
 class Reliability(BaseModel):
     """How raters are judged; see `reliability.py`.
 
@@ -121,6 +135,7 @@ class FeedbackParameters(BaseModel):
     caps: Caps = Caps()
     wording: Wording = Wording()
     copies: Copies = Copies()
+    contradiction: Contradiction = Contradiction()
     reliability: Reliability = Reliability()
     weights: Weights = Weights()
     defences: bool = True

@@ -21,6 +21,7 @@ class Reason:
     ABUSE: Final = "its correction holds a word of the list of abuse"
     NOT_A_CAPTION: Final = "its correction is no sentence about a photo"
     COPY: Final = "nearly the same correction was given for too many photos"
+    CONTRADICTION: Final = "it praises the caption, and corrects it to something that has nothing of it"
     UNRELIABLE: Final = "its rater disagrees with other people and with photos that are known"
 
 

@@ -31,6 +31,7 @@ class RetrainingParameters(BaseModel):
             times as strongly as known words are (`captioner/grounding.py`); 0 leaves it the average word.
         views: of the cached features.
         seed: of the photos that are replayed and of the teaching.
+        decoders: how many are taught, each with a seed of its own; their mean is kept (`captioner/soup.py`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,11 +51,21 @@ class RetrainingParameters(BaseModel):
     grounding: float = Field(4.0, ge=0)
     views: tuple[str, ...] = Field(("whole",), min_length=1)
     seed: int = 0
+    decoders: int = Field(3, ge=1)
 
-    def of_training(self) -> dict[str, Any]:
-        """Those that every training has, by its names for them."""
-        own = {"replay", "least_replay", "repeat", "min_frequency", "dropout", "feature_dropout", "grounding"}
-        return self.model_dump(exclude=own)
+    def of_training(self, decoder: int) -> dict[str, Any]:
+        """Those that every training has, by its names for them, of one of the decoders: 0, 1, ..."""
+        own = {
+            "replay",
+            "least_replay",
+            "repeat",
+            "min_frequency",
+            "dropout",
+            "feature_dropout",
+            "grounding",
+            "decoders",
+        }
+        return self.model_dump(exclude=own) | {"seed": self.seed + decoder}
 
 
 class ExaminationParameters(BaseModel):

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from captionloop.pipelines import feedback, retraining
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.runner import SequentialRunner
 from neighbours import module_of
+from safetensors.torch import load_file
 
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.datasets.features import FeaturesDataset
@@ -65,7 +67,9 @@ PARAMETERS = {
         batch_size=4,
         examination=ExaminationParameters(rounds=2, least_photos=2, epochs=1, replay=2),
     ),
-    "params:retraining": RetrainingParameters(epochs=1, least_replay=4, repeat=1, min_frequency=1),
+    "params:retraining": RetrainingParameters(
+        epochs=1, least_replay=4, repeat=1, min_frequency=1, decoders=2
+    ),
     "params:evaluation": EvaluationParameters(
         split="val", resamples=100, latency=LatencyParameters(photos=1, batch=2, batches=1)
     ),
@@ -216,6 +220,10 @@ def test_ratings_become_a_challenger_and_the_champion_stays(run, service, regist
     assert registered["version"] == 2 and registered["passed"] and registered["reason"]
     assert registry.version(2).aliases == ("challenger",) and registry.version(1).is_champion
     assert registry.version(2).lineage["parent_version"] == "1"
+    taught_apart = [load_file(path) for path in sorted((tmp_path / "work").glob("*/best.safetensors"))]
+    assert len(taught_apart) == 2
+    for name, mean in captioner.decoder.state_dict().items():
+        torch.testing.assert_close(mean, (taught_apart[0][name] + taught_apart[1][name]) / 2)
     assert captioner.lineage["feedback_doubted_references"] == examined["doubted"]
 
     # What the new version has learnt from is not new any more, and the next does not begin with its weights.
