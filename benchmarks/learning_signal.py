@@ -4,9 +4,9 @@
     python -m benchmarks.learning_signal data/loop/runs/2 data/loop/runs/5
 
 Each run has its encoder, its features and its references; the captioner is taught on from them again, as
-`retraining_training` does it and as `conf/` says, once for every signal and seed. Quality is CIDEr on the
-*validation* scenes of both worlds, by the search that is served: choices are made here, results are reported
-on the test scenes by `benchmarks.loop`.
+`retraining_training` does it and as `conf/` says but with one decoder, once for every signal and seed.
+Quality is CIDEr on the *validation* scenes of both worlds, by the search that is served: choices are made
+here, results are reported on the test scenes by `benchmarks.loop`.
 
 - `corrections alone`: not even what was approved is learnt from.
 - `ignored`: low ratings only keep a caption from being approved.
@@ -202,7 +202,7 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, default=3)
     arguments.add_argument("--only", nargs="+", choices=SIGNALS, default=list(SIGNALS))
     given = arguments.parse_args()
-    parameters = RetrainingParameters.model_validate(configured("retraining"))
+    parameters = RetrainingParameters.model_validate({**configured("retraining"), "decoders": 1})
     world = scenes_world(given.base, "val")
     print("| run | low ratings | CIDEr shifted (val), mean | by seed | first (val), mean | seconds |")
     print("|---|---|---:|---|---:|---:|", flush=True)
