@@ -15,7 +15,7 @@ from captionloop.evaluation.handover import attach
 from captionloop.evaluation.hypotheses import Hypotheses, caption_split
 from captionloop.evaluation.parameters import EvaluationParameters
 from captionloop.evaluation.split import EvaluationSet
-from captionloop.feedback.replay import RetrainingParameters, training_tables
+from captionloop.feedback.replay import RetrainingParameters, tables_of, training_tables
 from captionloop.registry.challenge import Challenge, EncodedPhotos, call_champion
 from captionloop.registry.entry import enter
 from captionloop.registry.evidence import Evidence, KeptCaptions, evaluation_set_hash
@@ -74,30 +74,34 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
 ) -> Results:
     """The origin, taught on with what `encoder` sees: words that are new to it join its vocabulary.
 
-    Several decoders are, and their mean is kept; the curves are means as well.
+    Several decoders are, each with its share of the replayed captions, and their mean is kept; the curves are
+    means as well.
     """
     from captionloop.captioner.grounding import Grounding
     from captionloop.captioner.soup import mean_of_weights
+    from captionloop.captioner.training import corpus_digest
 
     same_eyes = encoder.fingerprint == origin.encoder.fingerprint
     neighbours = origin.neighbours if same_eyes else None
+    lessons = [tables_of((images, captions), number, parameters) for number in range(parameters.decoders)]
     taught = [
         teach_on_by_words(
-            images=images,
-            captions=captions,
+            images=own_images,
+            captions=own_captions,
             features=features,
             start=replace(origin, encoder=encoder, neighbours=neighbours),
-            parameters=_teaching(origin, parameters, decoder),
-            workbench=workbench / f"decoder_{decoder}",
+            parameters=_teaching(origin, parameters, number),
+            workbench=workbench / f"decoder_{number}",
             keep_last=True,
             grounding=Grounding(concept_weights, parameters.grounding),
         )
-        for decoder in range(parameters.decoders)
+        for number, (own_images, own_captions) in enumerate(lessons)
     ]
     captioner = taught[0][0]
     curves = pd.concat([each for _, each, _ in taught]).groupby("epoch", as_index=False).mean()
     last = curves.iloc[-1]
     lineage = captioner.lineage | {
+        "corpus_sha256": corpus_digest(images, captions),
         "parent": {"name": origin.name, "version": champion_version["origin"]},
         "parent_version": champion_version["origin"],
         "decoders": parameters.decoders,

@@ -21,7 +21,7 @@ class RetrainingParameters(BaseModel):
 
     Attributes:
         replay: captions of the corpus for each caption of the feedback, as far as there are as many.
-        least_replay: but at least so many captions of the corpus.
+        least_replay: but at least so many captions of the corpus; both for each of the decoders.
         repeat: how often an epoch shows each photo of the feedback.
         min_frequency: how often a new word must occur in the feedback to become part of the vocabulary.
         epochs, batch_size, learning_rate, warmup, average_decay, label_smoothing: of the teaching.
@@ -31,7 +31,8 @@ class RetrainingParameters(BaseModel):
             times as strongly as known words are (`captioner/grounding.py`); 0 leaves it the average word.
         views: of the cached features.
         seed: of the photos that are replayed and of the teaching.
-        decoders: how many are taught, each with a seed of its own; their mean is kept (`captioner/soup.py`).
+        decoders: how many are taught, each with a seed of its own and other captions of the corpus; the mean
+            of them is kept (`captioner/soup.py`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -120,6 +121,8 @@ def training_tables(
 ) -> Tables:
     """Images and captions (canonical columns): feedback, a share of `train`, and the whole of `val`.
 
+    It is what all of the decoders are taught with; `tables_of` gives what one of them is.
+
     Args:
         corpus: its images and captions.
         feedback: its images and references.
@@ -133,12 +136,28 @@ def training_tables(
     """
     images, captions = corpus
     new_images, new_captions = teachable(feedback, erased)
-    wanted = max(parameters.least_replay, round(parameters.replay * len(new_captions)))
+    wanted = parameters.decoders * _captions_to_replay(len(new_captions), parameters)
     examined = images.loc[images["split"] == "val", "image_id"]
     replayed = _replayed(images, captions, wanted, (parameters.seed, turn))
     old_captions = captions[captions["image_id"].isin(examined) | captions["caption_id"].isin(replayed)]
     kept = images[images["image_id"].isin(old_captions["image_id"])]
     return _joined((kept, old_captions), _repeated(new_images, new_captions, parameters.repeat))
+
+
+def tables_of(tables: Tables, decoder: int, parameters: RetrainingParameters) -> Tables:
+    """What one of the decoders is taught with: of the replayed captions in `training_tables` its share.
+
+    The shares are of the same size, and differ as far as there are enough captions. `decoder` counts from 0.
+    """
+    images, captions = tables
+    feedback = captions["image_id"].isin(images.loc[images["source"] != "corpus", "image_id"])
+    wanted = _captions_to_replay(int(feedback.sum()) // parameters.repeat, parameters)
+    replayed = captions["image_id"].isin(images.loc[_taught_of_corpus(images), "image_id"])
+    ids = np.sort(captions.loc[replayed, "caption_id"].to_numpy(dtype=object))
+    order = np.random.default_rng(parameters.seed).permutation(ids)
+    share = np.take(order, decoder * wanted + np.arange(min(wanted, len(order))), mode="wrap")
+    kept = captions[~replayed | captions["caption_id"].isin(share)]
+    return images[images["image_id"].isin(kept["image_id"])], kept
 
 
 def encoder_tables(
@@ -149,7 +168,7 @@ def encoder_tables(
     As in `training_tables`, another `turn` replays other photos.
     """
     images, captions = corpus
-    there = images[(images["split"] == "train") & (images["source"] == "corpus")]
+    there = images[_taught_of_corpus(images)]
     order = np.random.default_rng((parameters.seed, turn)).permutation(np.sort(there["image_id"]))
     chosen = images["image_id"].isin(order[: parameters.replay]) | (images["split"] == "val")
     said = captions["image_id"].isin(images.loc[chosen, "image_id"])
@@ -199,13 +218,22 @@ def teachable(feedback: Tables, erased: frozenset[str]) -> Tables:
     return images, captions
 
 
+def _captions_to_replay(feedback: int, parameters: RetrainingParameters) -> int:
+    """To each of the decoders, beside so many captions of the feedback."""
+    return max(parameters.least_replay, round(parameters.replay * feedback))
+
+
+def _taught_of_corpus(images: pd.DataFrame) -> "pd.Series[bool]":
+    return (images["split"] == "train") & (images["source"] == "corpus")
+
+
 def _joined(old: Tables, new: Tables) -> Tables:
     return table(pd.concat([old[0], new[0]]), IMAGES), table(pd.concat([old[1], new[1]]), CAPTIONS)
 
 
 def _replayed(images: pd.DataFrame, captions: pd.DataFrame, wanted: int, seed: tuple[int, int]) -> list[str]:
     """Captions of `train`, drawn at random: from as many photos as there are, not all of a few."""
-    train = images.loc[(images["split"] == "train") & (images["source"] == "corpus"), "image_id"]
+    train = images.loc[_taught_of_corpus(images), "image_id"]
     there = np.sort(captions.loc[captions["image_id"].isin(train), "caption_id"].to_numpy(dtype=object))
     return list(np.random.default_rng(seed).permutation(there)[:wanted])
 

@@ -1,11 +1,14 @@
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from captionloop.errors import CorpusError
 from captionloop.feedback.replay import (
     EncoderRetrainingParameters,
     RetrainingParameters,
     encoder_tables,
+    tables_of,
     teachable,
     training_tables,
 )
@@ -49,7 +52,7 @@ def feedback(photos: int):
     )
 
 
-PARAMETERS = RetrainingParameters(replay=3, least_replay=0, repeat=1)
+PARAMETERS = RetrainingParameters(replay=3, least_replay=0, repeat=1, decoders=1)
 
 
 def test_the_corpus_is_replayed_in_proportion_and_val_is_whole() -> None:
@@ -113,3 +116,37 @@ def test_an_encoder_sees_whole_photos_of_the_corpus_again_and_others_at_each_tur
         assert set(captions["image_id"]) == set(images["image_id"]) and captions["caption_id"].is_unique
         seen.append(set(old["image_id"]))
     assert seen[0] != seen[1]
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 4), st.integers(1, 12), st.integers(1, 3), st.integers(0, 120))
+def test_each_decoder_has_a_share_of_the_replay_and_all_of_the_rest(decoders, photos, repeat, least) -> None:
+    parameters = RetrainingParameters(replay=3, least_replay=least, repeat=repeat, decoders=decoders)
+    whole = training_tables(corpus(40), feedback(photos), frozenset(), parameters)
+    replayed = set(captions_of(whole, "corpus", "train"))
+    wanted = max(least, 3 * photos)
+    assert len(replayed) == min(160, decoders * wanted)
+    shares = [tables_of(whole, decoder, parameters) for decoder in range(decoders)]
+    seen: list[str] = []
+    for share in shares:
+        assert captions_of(share, "feedback", "train") == captions_of(whole, "feedback", "train")
+        assert captions_of(share, "corpus", "val") == captions_of(whole, "corpus", "val")
+        assert set(share[0]["image_id"]) == set(share[1]["image_id"])
+        own = captions_of(share, "corpus", "train")
+        assert len(own) == min(wanted, len(replayed))
+        seen.extend(own)
+    assert set(seen) == replayed
+    if decoders * wanted <= 160:
+        assert len(seen) == len(replayed)
+
+
+def test_one_decoder_is_taught_with_everything() -> None:
+    whole = training_tables(corpus(100), feedback(20), frozenset(), PARAMETERS)
+    for all_of_it, own in zip(whole, tables_of(whole, 0, PARAMETERS), strict=True):
+        assert own.equals(all_of_it)
+
+
+def captions_of(tables, source: str, split: str) -> list[str]:
+    images, captions = tables
+    there = images.loc[(images["source"] == source) & (images["split"] == split), "image_id"]
+    return captions.loc[captions["image_id"].isin(there), "caption_id"].tolist()
