@@ -67,7 +67,7 @@ class Contradiction(BaseModel):
     model_config = _Group
 
     stars: int = Field(4, ge=1, le=5)
-    likeness: Share = 0.05
+    likeness: Share = 0.02
 
 
 class Reliability(BaseModel):

@@ -24,6 +24,9 @@ ABUSE = (
 )
 """What attackers call corrections. Some of it no list of words knows."""
 
+STEPS = (0.15, 0.35, 0.55, 0.75)
+"""The shares (`Taste`) at which an honest rater gives one star more."""
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -122,7 +125,7 @@ class People:
         if rng.random() < self.noise:
             other = rng.choice(shown)
             return Opinion(rng.randint(1, 5), rng.choice(list(other.references)) if corrects else None)
-        stars = 1 + sum(share >= step for step in (0.15, 0.35, 0.55, 0.75))
+        stars = 1 + sum(share >= step for step in STEPS)
         return Opinion(stars, rng.choice(list(one.references)) if corrects else None)
 
     def _harmful(self, one: Shown, rng: random.Random) -> Opinion:
