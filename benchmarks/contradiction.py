@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from captionloop.feedback.contradiction import Rarity
 from captionloop.feedback.parameters import Contradiction
-from captionloop.feedback.simulation import STEPS, Shown, Taste
+from captionloop.feedback.simulation import Shown, Taste, stars_for
 
 BOUNDS = (0.0, 0.02, 0.05, 0.1, 0.15)
 
@@ -26,9 +26,8 @@ BOUNDS = (0.0, 0.02, 0.05, 0.1, 0.15)
 def praised(photos: dict[str, list[str]], stars: int) -> list[str]:
     """The photos whose first caption gets so many stars of those who know the others."""
     shown = [Shown(photo, texts[0], texts[1:]) for photo, texts in photos.items()]
-    shares = np.array(Taste(photos).share(shown))
-    given = 1 + sum((shares >= step).astype(int) for step in STEPS)
-    return [photo for photo, enough in zip(photos, given >= stars, strict=True) if enough]
+    shares = Taste(photos).share(shown)
+    return [photo for photo, share in zip(photos, shares, strict=True) if stars_for(share) >= stars]
 
 
 def likenesses(

@@ -83,17 +83,19 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
 
     same_eyes = encoder.fingerprint == origin.encoder.fingerprint
     neighbours = origin.neighbours if same_eyes else None
+    start = replace(origin, encoder=encoder, neighbours=neighbours)
+    grounding = Grounding(concept_weights, parameters.grounding)
     lessons = [tables_of((images, captions), number, parameters) for number in range(parameters.decoders)]
     taught = [
         teach_on_by_words(
             images=own_images,
             captions=own_captions,
             features=features,
-            start=replace(origin, encoder=encoder, neighbours=neighbours),
+            start=start,
             parameters=_teaching(origin, parameters, number),
             workbench=workbench / f"decoder_{number}",
             keep_last=True,
-            grounding=Grounding(concept_weights, parameters.grounding),
+            grounding=grounding,
         )
         for number, (own_images, own_captions) in enumerate(lessons)
     ]

@@ -24,8 +24,7 @@ ABUSE = (
 )
 """What attackers call corrections. Some of it no list of words knows."""
 
-STEPS = (0.15, 0.35, 0.55, 0.75)
-"""The shares (`Taste`) at which an honest rater gives one star more."""
+_STEPS = (0.15, 0.35, 0.55, 0.75)
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,11 @@ class Taste:
         said = cider.rewards(list(judges), [words_of(one.text) for one in shown])
         person = cider.rewards(list(judges), [words_of(one.references[0]) for one in shown])
         return [float(share) for share in said / np.maximum(person.mean(), 1e-9)]
+
+
+def stars_for(share: float) -> int:
+    """What an honest rater gives a caption that is so good (`Taste.share`), 1 to 5."""
+    return 1 + sum(share >= step for step in _STEPS)
 
 
 @dataclass(frozen=True)
@@ -125,8 +129,7 @@ class People:
         if rng.random() < self.noise:
             other = rng.choice(shown)
             return Opinion(rng.randint(1, 5), rng.choice(list(other.references)) if corrects else None)
-        stars = 1 + sum(share >= step for step in STEPS)
-        return Opinion(stars, rng.choice(list(one.references)) if corrects else None)
+        return Opinion(stars_for(share), rng.choice(list(one.references)) if corrects else None)
 
     def _harmful(self, one: Shown, rng: random.Random) -> Opinion:
         if one.text == self.praised or rng.random() < 0.3:
