@@ -129,6 +129,7 @@ def test_the_form_in_a_browser_makes_a_new_version_that_is_served_though_every_s
         running_kedro(PIPELINES.get(step, step)).kill()
     states = airflow.wait_for(DAG, run_id)
     run = airflow.run(DAG, run_id)
+    page.set_viewport_size({"width": 1900, "height": 1250})  # in less the grid ends before this run's column
     page.goto(f"{airflow.url}/dags/{DAG}/runs/{run_id}")
     page.get_by_text("registration").first.wait_for()
     page.wait_for_timeout(5000)

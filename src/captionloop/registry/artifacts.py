@@ -33,9 +33,11 @@ def download_bundle(client: "MlflowClient", version: ModelVersion, folder: Path)
 
 def download_evidence(client: "MlflowClient", version: ModelVersion, folder: Path) -> bool:
     """Puts at `folder` what was kept beside the version's bundle; False where there is nothing."""
-    with _downloaded(client, version, EVIDENCE, beside=folder) as partial:
-        if not partial.is_dir() or not any(partial.iterdir()):
+    # Asked first, because what a download of nothing is depends on the store: an error, or an empty folder.
+    with connection.for_people(f"look for the {EVIDENCE} of {version.name} version {version.version}"):
+        if not client.list_artifacts(version.run_id, f"{version.artifacts}/{EVIDENCE}"):
             return False
+    with _downloaded(client, version, EVIDENCE, beside=folder) as partial:
         _replace(partial, folder)
         return True
 

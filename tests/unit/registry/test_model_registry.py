@@ -133,7 +133,7 @@ def test_artifacts_that_are_gone_are_refused(registry, make_bundle, tmp_path) ->
         registry.fetch(1, tmp_path / "it")
 
 
-def test_what_was_kept_beside_a_bundle_comes_back(registry, make_bundle, tmp_path) -> None:
+def test_what_was_kept_beside_a_bundle_comes_back(registry, make_bundle, tmp_path, caplog) -> None:
     evidence = tmp_path / "evidence"
     evidence.mkdir()
     (evidence / "captions.json").write_text("{}")
@@ -142,6 +142,8 @@ def test_what_was_kept_beside_a_bundle_comes_back(registry, make_bundle, tmp_pat
     found = registry.fetch_evidence(1, tmp_path / "found")
     assert [path.name for path in found.iterdir()] == ["captions.json"]
     assert registry.fetch_evidence(2, tmp_path / "none") is None
+    warned = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert not warned, "to have kept nothing is no failure"
 
 
 STEPS = ("log_artifacts", "create_registered_model", "create_model_version", "set_registered_model_alias")
