@@ -28,7 +28,7 @@ from captionloop.corpus.scenes.domain import DOMAINS
 from captionloop.evaluation.variety import words_of
 from captionloop.registry.evidence import Evidence
 from captionloop.registry.gate import GateParameters, decide
-from captionloop.scoring import Scores, score_systems
+from captionloop.scoring.scores import Scores, score_systems
 
 Chosen = NDArray[np.int64]  # which of the four answers a model gives to each photo
 RIGHT, OTHER_RIGHT, WRONG, OTHER_WRONG = range(4)

@@ -15,10 +15,12 @@ from contextlib import redirect_stdout
 from functools import partial
 from typing import Any
 
-from captionloop.scoring import CiderD, bootstrap, paired_bootstrap, score_systems
+from captionloop.scoring.bootstrap import bootstrap, paired_bootstrap
+from captionloop.scoring.cider import CiderD
 from captionloop.scoring.java import java_binary
 from captionloop.scoring.meteor import Meteor
 from captionloop.scoring.ptb import tokenize
+from captionloop.scoring.scores import score_systems
 
 References = dict[str, list[str]]
 

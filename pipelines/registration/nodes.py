@@ -15,7 +15,7 @@ from captionloop.registry.evidence import Evidence, KeptCaptions, evaluation_set
 from captionloop.registry.gate import GateDecision, decide, refuse_rolled_back
 from captionloop.registry.gate_report import gate_report
 from captionloop.registry.parameters import RegistrationParameters
-from captionloop.scoring import Scores
+from captionloop.scoring.scores import Scores
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioner

@@ -22,7 +22,7 @@ from captionloop.registry.evidence import Evidence, KeptCaptions, evaluation_set
 from captionloop.registry.gate import GateDecision, decide, decide_on_fresh, refuse_rolled_back
 from captionloop.registry.gate_report import gate_report
 from captionloop.registry.parameters import RegistrationParameters
-from captionloop.scoring import Scores
+from captionloop.scoring.scores import Scores
 from captionloop.vision.encoder import Encoder
 
 if TYPE_CHECKING:

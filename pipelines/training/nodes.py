@@ -176,8 +176,7 @@ def _results(
     start: Captioner | None,
 ) -> Results:
     from captionloop.captioner.lineage import lineage
-    from captionloop.captioner.neighbours import remember
-    from captionloop.captioner.training import corpus_digest
+    from captionloop.captioner.training import corpus_digest, remember
 
     progress, neighbours = trained.progress, None
     if decoding.consensus is not None:

@@ -10,19 +10,19 @@ said that the captioner did not say itself.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from captionloop.captioner.hypotheses import Hypothesis
 from captionloop.captioner.options import ConsensusOptions
-from captionloop.captioner.photos import CaptionedPhotos, Features
 from captionloop.errors import CorpusError
-from captionloop.language.tokenizer import CaptionTokenizer
 from captionloop.scoring.cider import CiderD
+
+if TYPE_CHECKING:  # a service that ranks by a consensus has no tables, and no pandas
+    from captionloop.captioner.photos import CaptionedPhotos, Features
 
 DIMENSIONS: Final = 128
 _BATCH: Final = 4096
@@ -49,7 +49,7 @@ class Neighbours:
     captions: tuple[tuple[tuple[int, ...], ...], ...] = field(repr=False)
 
     @classmethod
-    def collect(cls, photos: CaptionedPhotos, features: Features) -> Self:
+    def collect(cls, photos: "CaptionedPhotos", features: "Features") -> Self:
         """The photos of a split as they look in the first view; one that is there more than once counts once.
 
         Raises:
@@ -66,7 +66,7 @@ class Neighbours:
         empty = cls(centre.astype(np.float32), projection, np.empty((0, kept.shape[1]), np.float16), ())
         return empty.joined_by(photos, features)
 
-    def joined_by(self, photos: CaptionedPhotos, features: Features) -> Self:
+    def joined_by(self, photos: "CaptionedPhotos", features: "Features") -> Self:
         """The same and these photos, seen by the same encoder."""
         rows = _distinct(photos)
         seen = [self._directions(means) for means in _means([photos.sha256s[row] for row in rows], features)]
@@ -170,33 +170,7 @@ def _product(one: Floats, other: Floats) -> Floats:
     return found
 
 
-def remember(
-    images: pd.DataFrame,
-    captions: pd.DataFrame,
-    features: Features,
-    tokenizer: CaptionTokenizer,
-    *,
-    max_length: int,
-    known: Neighbours | None = None,
-) -> Neighbours:
-    """The training photos of these tables; or those that are `known`, and what came with feedback.
-
-    Whoever is taught on sees a part of the corpus again, and does not forget the rest of it.
-
-    Raises:
-        CorpusError: as `Neighbours.collect`, or the training split has no photo with a caption.
-    """
-
-    def photos(rows: pd.DataFrame) -> CaptionedPhotos:
-        return CaptionedPhotos.from_tables(rows, captions, "train", tokenizer, max_length=max_length)
-
-    if known is None:
-        return Neighbours.collect(photos(images), features)
-    fresh = images[images["source"] == "feedback"]
-    return known if fresh.empty else known.joined_by(photos(fresh), features)
-
-
-def _distinct(photos: CaptionedPhotos) -> list[int]:
+def _distinct(photos: "CaptionedPhotos") -> list[int]:
     """The first row of each photo by its content."""
     first: dict[str, int] = {}
     for row, sha256 in enumerate(photos.sha256s):
@@ -204,7 +178,7 @@ def _distinct(photos: CaptionedPhotos) -> list[int]:
     return list(first.values())
 
 
-def _means(sha256s: Sequence[str], features: Features) -> Iterator[Floats]:
+def _means(sha256s: Sequence[str], features: "Features") -> Iterator[Floats]:
     for start in range(0, len(sha256s), _BATCH):
         yield features.means(sha256s[start : start + _BATCH], features.views[0])
 

@@ -14,6 +14,7 @@ from captionloop.captioner.decoders import Decoder, build_decoder
 from captionloop.captioner.fitting import fit
 from captionloop.captioner.grounding import Grounding, ground_new_words
 from captionloop.captioner.judge import Judge
+from captionloop.captioner.neighbours import Neighbours
 from captionloop.captioner.parameters import FitParameters, SelfCriticalParameters, TrainingParameters
 from captionloop.captioner.photos import CaptionedPhotos, Features
 from captionloop.captioner.progress import Progress
@@ -207,3 +208,29 @@ def _material(
         images, captions, "val", tokenizer, max_length=parameters.max_length, photos=photos
     )
     return Material(train, val, features, Judge(val, tokenizer))
+
+
+def remember(
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    features: Features,
+    tokenizer: CaptionTokenizer,
+    *,
+    max_length: int,
+    known: Neighbours | None = None,
+) -> Neighbours:
+    """The training photos of these tables; or those that are `known`, and what came with feedback.
+
+    Whoever is taught on sees a part of the corpus again, and does not forget the rest of it.
+
+    Raises:
+        CorpusError: as `Neighbours.collect`, or the training split has no photo with a caption.
+    """
+
+    def photos(rows: pd.DataFrame) -> CaptionedPhotos:
+        return CaptionedPhotos.from_tables(rows, captions, "train", tokenizer, max_length=max_length)
+
+    if known is None:
+        return Neighbours.collect(photos(images), features)
+    fresh = images[images["source"] == "feedback"]
+    return known if fresh.empty else known.joined_by(photos(fresh), features)

@@ -11,7 +11,7 @@ from captionloop.evaluation.calibration import CalibrationReport
 from captionloop.evaluation.latency import Latency
 from captionloop.evaluation.split import EvaluationSet
 from captionloop.evaluation.variety import words_of
-from captionloop.scoring import METRICS
+from captionloop.scoring.scores import METRICS
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioner

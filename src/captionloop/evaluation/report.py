@@ -6,7 +6,8 @@ from typing import Any
 from captionloop.evaluation.hypotheses import Hypotheses, all_systems
 from captionloop.evaluation.split import EvaluationSet
 from captionloop.evaluation.variety import variety
-from captionloop.scoring import METRICS, Scores, bootstrap, paired_bootstrap
+from captionloop.scoring.bootstrap import bootstrap, paired_bootstrap
+from captionloop.scoring.scores import METRICS, Scores
 
 PRIMARY = "CIDEr"
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from captionloop.evaluation.parameters import PublishedRow
-from captionloop.scoring import METRICS
+from captionloop.scoring.scores import METRICS
 
 _SHORT = {"BLEU-1": "B-1", "BLEU-2": "B-2", "BLEU-3": "B-3", "BLEU-4": "B-4"}
 _VARIETY = {

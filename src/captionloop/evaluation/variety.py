@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from captionloop.scoring import Interval
-from captionloop.scoring.bootstrap import RESAMPLES, mean_interval
+from captionloop.scoring.bootstrap import RESAMPLES, Interval, mean_interval
 
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 

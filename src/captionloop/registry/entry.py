@@ -8,7 +8,7 @@ from captionloop.registry.evidence import KeptCaptions
 from captionloop.registry.gate import GateDecision
 from captionloop.registry.model_registry import ModelRegistry
 from captionloop.registry.model_version import ModelVersion
-from captionloop.scoring import METRICS
+from captionloop.scoring.scores import METRICS
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioner

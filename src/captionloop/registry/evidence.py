@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from captionloop.errors import RegistryError
 from captionloop.evaluation.variety import words_of
-from captionloop.scoring import CiderD, Scores, score
+from captionloop.scoring.cider import CiderD
 from captionloop.scoring.ptb import tokenize
+from captionloop.scoring.scores import Scores, score
 
 KEPT = "captions.json"
 SILENCE = "xxsilencexx"  # scored in the place of an empty caption: a word that no reference has

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from captionloop.errors import RegistryError
 from captionloop.registry.evidence import Evidence
-from captionloop.scoring import paired_bootstrap
+from captionloop.scoring.bootstrap import paired_bootstrap
 
 PRIMARY = "CIDEr"
 GUARDED = ("BLEU-4", "METEOR", "ROUGE-L")

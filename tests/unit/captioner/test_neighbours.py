@@ -13,10 +13,11 @@ from captionloop.captioner.architectures import ShowAndTellConfig
 from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.decoders import build_decoder
 from captionloop.captioner.hypotheses import Hypothesis
-from captionloop.captioner.neighbours import Neighbours, remember
+from captionloop.captioner.neighbours import Neighbours
 from captionloop.captioner.options import ConsensusOptions, DecodingOptions
 from captionloop.captioner.parameters import EnsembleParameters, SelfCriticalParameters
 from captionloop.captioner.photos import CaptionedPhotos
+from captionloop.captioner.training import remember
 from captionloop.errors import BundleError, ConfigurationError, CorpusError
 from captionloop.language.tokenizer import CaptionTokenizer
 from captionloop.scoring.cider import CiderD

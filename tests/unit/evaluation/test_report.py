@@ -10,8 +10,8 @@ from captionloop.evaluation.plots import pareto_front
 from captionloop.evaluation.report import evaluation_report, tracked
 from captionloop.evaluation.split import EvaluationSet
 from captionloop.evaluation.table import evaluation_table
-from captionloop.scoring import METRICS, Scores, bleu, meteor
-from captionloop.scoring.scores import FAMILIES
+from captionloop.scoring import bleu, meteor
+from captionloop.scoring.scores import FAMILIES, METRICS, Scores
 
 IDS = tuple(f"i{n}" for n in range(40))
 PHOTOS = EvaluationSet(

@@ -16,7 +16,7 @@ from captionloop.registry import challenge, evidence
 from captionloop.registry.gate import Floors, GateParameters, Guardrails
 from captionloop.registry.model_registry import ModelRegistry
 from captionloop.registry.parameters import RegistrationParameters
-from captionloop.scoring import Scores
+from captionloop.scoring.scores import Scores
 
 toys = module_of("evaluation")
 images, captions, encoder, features = toys.images, toys.captions, toys.encoder, toys.features

@@ -18,7 +18,7 @@ from captionloop.registry.gate import (
     decide_on_fresh,
 )
 from captionloop.registry.gate_report import gate_report
-from captionloop.scoring import Scores
+from captionloop.scoring.scores import Scores
 
 PHOTOS = 300
 IDS = tuple(f"photo {i}" for i in range(PHOTOS))

@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captionloop.errors import ScoringError
-from captionloop.scoring import Scores, bootstrap, paired_bootstrap
 from captionloop.scoring.bleu import statistics
+from captionloop.scoring.bootstrap import bootstrap, paired_bootstrap
+from captionloop.scoring.scores import Scores
 
 
 def system(ciders, image_ids=None):

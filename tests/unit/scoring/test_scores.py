@@ -7,8 +7,9 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
 from captionloop.errors import ScoringError
-from captionloop.scoring import METRICS, Scores, meteor, score, score_systems
+from captionloop.scoring import meteor
 from captionloop.scoring.ptb import tokenize
+from captionloop.scoring.scores import METRICS, Scores, score, score_systems
 
 REFERENCES = {
     "a": ["A dog runs across the grass.", "A brown dog is running!", "The dog's running on grass"],
