@@ -1,8 +1,11 @@
-# Everything here sets itself up on a machine that has Python 3.11 and make. `make help` lists what there is.
-PYTHON ?= python3.11
-VENV   := .venv
+# Everything here sets itself up on a machine that has Python (3.11, 3.12 or 3.13) and make. `make help` lists what there is.
+# The newest of them is taken (requirements/python.sh); PYTHON=<path> decides otherwise, VENV=<folder> where it is installed.
+VENV   ?= .venv
 BIN    := $(VENV)/bin
 KEDRO  := $(BIN)/kedro
+# What is started starts others by their names (`kedro mlflow ui` calls `mlflow`): they are in the environment too.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHON
 export DO_NOT_TRACK = 1
 export KEDRO_DISABLE_TELEMETRY = 1
 export GX_ANALYTICS_ENABLED = false
@@ -17,8 +20,12 @@ WEIGHTS ?= data/01_raw/weights/mobilenet_v2.pth
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-$(VENV)/.installed: requirements/bootstrap.txt requirements/project.txt pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+# Asked at every call, so that PYTHON=<another version> is answered although there is an environment.
+.PHONY: $(VENV)/python
+$(VENV)/python:
+	@requirements/python.sh venv $(VENV)
+
+$(VENV)/.installed: requirements/bootstrap.txt requirements/project.txt pyproject.toml | $(VENV)/python
 	@echo "Installing the project's environment into $(VENV) (about 7 GB, once) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 	@$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/project.txt
@@ -49,12 +56,15 @@ frontend/dist/index.html: frontend/node_modules/.installed $(shell find frontend
 	npm --prefix frontend run build
 
 .PHONY: serve
-serve: install page  ## the service on this machine; trains the sample model first if there is none
+serve: install $(if $(NPM),page)  ## the service on this machine; trains the sample model first if there is none
 	@$(BIN)/captionloop models show champion >/dev/null 2>&1 || $(MAKE) demo
 	@$(BIN)/captionloop serve
 
-.venv-airflow/.installed: requirements/bootstrap.txt requirements/airflow.txt
-	@test -x .venv-airflow/bin/python || $(PYTHON) -m venv .venv-airflow
+.PHONY: .venv-airflow/python
+.venv-airflow/python:
+	@requirements/python.sh venv .venv-airflow
+
+.venv-airflow/.installed: requirements/bootstrap.txt requirements/airflow.txt | .venv-airflow/python
 	@echo "Installing Airflow's environment into .venv-airflow (about 600 MB, once) ..."
 	@.venv-airflow/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
 	@.venv-airflow/bin/uv pip sync --quiet --compile-bytecode --python .venv-airflow/bin/python --require-hashes requirements/bootstrap.txt requirements/airflow.txt
@@ -88,6 +98,24 @@ unit: install install-airflow $(if $(NPM),page)  ## the quick tests of the libra
 	$(if $(NPM),npm --prefix frontend test)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not e2e" --numprocesses auto --maxprocesses 4
 
+# The processors of many machines have AVX2 and nothing newer; others are told to do as if.
+.PHONY: unit-avx2
+unit-avx2: install  ## the unit tests of captioner/ and vision/ as on a machine whose processor has AVX2 at most
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 OMP_NUM_THREADS=1 \
+	  $(BIN)/pytest -m "not e2e" --numprocesses auto --maxprocesses 4 tests/unit/captioner tests/unit/vision
+
+# make unit-some VENV=.venv-3.12 PYTHON=python3.12
+.PHONY: unit-some
+unit-some: install  ## two minutes of the quick tests, for another Python beside the first: VENV=<folder> PYTHON=<path>
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not e2e" --numprocesses auto --maxprocesses 4 $(SOME)
+
+SOME := $(addprefix tests/unit/,captioner/test_captioner.py captioner/test_decoders.py captioner/test_packing.py commands \
+  language scoring serving registry feedback pipelines/test_registration.py vision/test_images.py vision/test_encoder.py)
+
+.PHONY: uses
+uses: install install-airflow $(if $(NPM),page)  ## every named use once, with real processes: what `.ci/run` does besides `make lint test`
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m named_use --durations=30
+
 .PHONY: e2e
 e2e: install install-airflow $(if $(NPM),page)  ## real processes and a real browser; what needs a missing Debian package is skipped
 	$(BIN)/pytest -m e2e
@@ -110,13 +138,17 @@ format: install  ## let ruff mend what it can
 
 .PHONY: lock
 lock: install  ## resolve the requirements anew, with hashes and without addresses
-	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	  --python-version 3.11 requirements/bootstrap.in -o requirements/bootstrap.txt
-	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	  --python-version 3.11 --all-extras pyproject.toml -o requirements/project.txt
-	$(BIN)/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-annotate --no-header \
-	  --python-version 3.11 --extra serving --extra object-storage --constraint requirements/project.txt \
-	  pyproject.toml -o requirements/pipelines.txt
+	$(COMPILE) $(UPGRADE) requirements/bootstrap.in -o requirements/bootstrap.txt
+	$(COMPILE) $(UPGRADE) --all-extras pyproject.toml -o requirements/project.txt
+	$(COMPILE) --extra serving --extra object-storage --constraint requirements/project.txt pyproject.toml \
+	  -o requirements/pipelines.txt
+	$(COMPILE) requirements/airflow.in -o requirements/airflow.txt
+
+# One lock for every supported Python: 3.11 is the oldest, `requires-python` says the newest. `make lock UPGRADE=` adds what is
+# new and leaves the rest as it is.
+UPGRADE ?= --upgrade
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+  --no-header
 
 .PHONY: viz
 viz: install  ## the pipelines' lineage in a browser
@@ -136,4 +168,4 @@ clean:  ## remove what runs leave behind (not the environment, not data/01_raw)
 
 .PHONY: help
 help:
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -6,16 +6,4 @@ cd "$(dirname "$0")/../.."
 . deploy/airflow/environment.sh
 
 printf '\n  Airflow        http://127.0.0.1:%s\n  login          admin, %s\n\nCtrl-C stops it.\n\n' "$airflow_port" "$(airflow_password admin)"
-# Airflow's own command stops its processes on Ctrl-C only; asked to end, it would leave them behind.
-exec "$airflow_bin/python" -c '
-import signal, sys
-from airflow.__main__ import main
-
-def stop(*_):
-    raise KeyboardInterrupt
-
-signal.signal(signal.SIGINT, stop)
-signal.signal(signal.SIGTERM, stop)
-sys.argv = ["airflow", "standalone"]
-main()
-'
+exec "$airflow_bin/python" deploy/airflow/standalone.py

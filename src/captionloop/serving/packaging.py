@@ -4,6 +4,7 @@ The Bento holds the bundle as plain files beside the package: what is in it can 
 by the same checksums as everywhere. It needs no registry, no project folder and no training packages.
 """
 
+import ast
 import json
 import os
 import re
@@ -26,14 +27,12 @@ from captionloop.captioner.bundle import read_config, verify_bundle
 from captionloop.errors import BundleError
 from captionloop.serving.sources import VERSION_FILE
 
-PARTS = ("captioner", "feedback", "language", "serving", "vision")
-MODULES = (
-    "__init__.py", "errors.py", "client.py", "py.typed",
-    "commands/__init__.py", "commands/database.py", "commands/keys.py",
-    "registry/__init__.py", "registry/artifacts.py", "registry/connection.py", "registry/contents.py",
-    "registry/model_registry.py", "registry/model_version.py",
+ENTRIES = (
+    "serving/service.py", "client.py", "commands/database.py", "commands/keys.py",
+    "feedback/migrations/env.py", "feedback/migrations/versions/*.py",
 )  # fmt: skip
-"""What of our package serving needs: of the registry, what it takes to follow it."""
+"""What is begun with: the services, what the image's `start.sh` runs, and what Alembic reads by its path."""
+BESIDES = ("py.typed", "feedback/migrations/script.py.mako")
 FOR_GPUS = re.compile(r"(nvidia|cuda)-(?!ml-py$)|triton$")
 """What torch brings along for GPUs; the image's own torch decides about that. nvidia-ml-py is BentoML's."""
 
@@ -56,7 +55,7 @@ def package_bento(bundle: Path, *, version: str, project: Path, output: Path | N
         raise BundleError(f"there is no bentofile.yaml in {project}: run the command inside the project")
     with tempfile.TemporaryDirectory(prefix="captionloop-bento-") as folder:
         stage = Path(folder)
-        _stage(stage, bundle, version, project)
+        stage_sources(stage, bundle, version, project)
         build = yaml.safe_load(recipe.read_text(encoding="utf-8"))
         build["python"]["packages"] = pinned(build["python"]["packages"])
         build["labels"] = {**build.get("labels", {}), "model_version": version}
@@ -94,6 +93,46 @@ def pinned(names: Iterable[str]) -> list[str]:
     return [f"{name}=={version}" for name, version in sorted(found.items())]
 
 
+def imported_modules(package: Path) -> list[Path]:
+    """The modules of a package that its `ENTRIES` import, at their start or later, sorted."""
+    found: set[Path] = set()
+    waiting = [module for entry in ENTRIES for module in package.glob(entry)]
+    while waiting:
+        module = waiting.pop()
+        if module in found:
+            continue
+        found.add(module)
+        for name in sorted(imports_of(module)):
+            first, *rest = name.split(".")
+            if first == package.name:
+                # `a.b.c` runs a, a.b and a.b.c; the last may be a name inside a.b.
+                waiting += [
+                    file
+                    for depth in range(len(rest) + 1)
+                    for file in _files_of(package.joinpath(*rest[:depth]))
+                ]
+    return sorted(found)
+
+
+def imports_of(module: Path) -> set[str]:
+    """The dotted names that a module imports anywhere, but for the type checker's eyes alone."""
+    names: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(module.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        typed = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        waiting += node.orelse if isinstance(node, ast.If) and typed else ast.iter_child_nodes(node)
+    return names
+
+
+def _files_of(module: Path) -> list[Path]:
+    return [file for file in (module / "__init__.py", module.with_suffix(".py")) if file.is_file()]
+
+
 def _applies(requirement: Requirement, extras: Iterable[str]) -> bool:
     if requirement.marker is None:
         return True
@@ -105,15 +144,15 @@ def _slug(version: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", version.lower()).strip("-")[-40:] or "model"
 
 
-def _stage(stage: Path, bundle: Path, version: str, project: Path) -> None:
+def stage_sources(stage: Path, bundle: Path, version: str, project: Path) -> None:
+    """Lay out in an empty folder what a Bento is built from: modules that serving imports, bundle, page."""
     package = Path(captionloop.__file__).parent
     target = stage / "captionloop"
     target.mkdir()
-    for module in MODULES:
-        (target / module).parent.mkdir(exist_ok=True)
-        shutil.copy2(package / module, target / module)
-    for part in PARTS:
-        shutil.copytree(package / part, target / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for module in [*imported_modules(package), *(package / name for name in BESIDES)]:
+        place = target / module.relative_to(package)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(module, place)
     shutil.copytree(bundle, stage / "model", ignore=shutil.ignore_patterns(".*"))
     # Weights may be their owner's alone where they were written; in an image another user reads them.
     for file in (stage / "model").rglob("*"):
