@@ -17,6 +17,9 @@ NPM := $(shell command -v npm 2>/dev/null)
 DATA    ?= data/01_raw/flickr8k
 WEIGHTS ?= data/01_raw/weights/mobilenet_v2.pth
 
+# What `make serve`, `make viz` and `make mlflow` are told besides: make viz ARGS="--port 4142 --no-browser".
+ARGS ?=
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -56,9 +59,9 @@ frontend/dist/index.html: frontend/node_modules/.installed $(shell find frontend
 	npm --prefix frontend run build
 
 .PHONY: serve
-serve: install $(if $(NPM),page)  ## the service on this machine; trains the sample model first if there is none
+serve: install $(if $(NPM),page)  ## the service on this machine, ARGS="--port 3001" elsewhere; trains the sample model if there is none
 	@$(BIN)/captionloop models show champion >/dev/null 2>&1 || $(MAKE) demo
-	@$(BIN)/captionloop serve
+	@$(BIN)/captionloop serve $(ARGS)
 
 .PHONY: .venv-airflow/python
 .venv-airflow/python:
@@ -152,11 +155,11 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 .PHONY: viz
 viz: install  ## the pipelines' lineage in a browser
-	$(KEDRO) viz run
+	$(KEDRO) viz run $(ARGS)
 
 .PHONY: mlflow
 mlflow: install  ## runs, curves and model versions in a browser
-	$(KEDRO) mlflow ui
+	$(KEDRO) mlflow ui $(ARGS)
 
 .PHONY: docs
 docs: install  ## the documentation with the lineage view, into site/; fails on a broken link

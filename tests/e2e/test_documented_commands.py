@@ -15,9 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
+from copied_project import ROOT, copy_project
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 TESTED = re.compile(r'^```sh title="tested"\n(.*?)^```', re.DOTALL | re.MULTILINE)
 FIRST = DOCS / "tutorial/first-loop.md"
@@ -49,32 +48,10 @@ SMALL: dict[str, object] = {
 pytestmark = pytest.mark.e2e
 
 
-def merged(old: object, new: object) -> object:
-    if isinstance(old, dict) and isinstance(new, dict):
-        return {**old, **{key: merged(old.get(key), value) for key, value in new.items()}}
-    return new
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of the project as it is in git, with this environment and small numbers."""
-    copy = tmp_path_factory.mktemp("project")
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, copy / name)
-    (copy / ".venv").symlink_to(ROOT / ".venv")
-    for file in sorted((copy / "conf/base").glob("parameters*.yml")):
-        given = yaml.safe_load(file.read_text())
-        small = {name: merged(value, SMALL.get(name, {})) for name, value in given.items()}
-        file.write_text(yaml.safe_dump(small, sort_keys=False))
+    copy = copy_project(tmp_path_factory.mktemp("project"), SMALL)
     yield copy
     shutil.rmtree(copy, ignore_errors=True)
 

@@ -16,6 +16,8 @@ from captionloop.commands.project import project_folder
 
 State = Literal["ok", "optional", "missing"]
 INSTALL = "make install"
+SUPPORTED = ((3, 11), (3, 12), (3, 13))
+"""The Pythons that requirements/project.txt is locked for, oldest first."""
 GIGABYTE = 1 << 30
 ENOUGH_DISK = 5
 
@@ -71,13 +73,13 @@ def _print(finding: Finding) -> None:
 
 
 def python(_: Path) -> Iterator[Finding]:
-    """Python 3.11, which the pinned environment is made for."""
-    good = sys.version_info[:2] == (3, 11)
+    """A Python that the pinned environment is made for."""
+    good = sys.version_info[:2] in SUPPORTED
     yield Finding(
         "Python",
         "ok" if good else "missing",
         f"{platform.python_version()} ({sys.executable})",
-        "install Python 3.11, then make install",
+        f"install one of {', '.join(f'{major}.{minor}' for major, minor in SUPPORTED)}, then make install",
     )
 
 

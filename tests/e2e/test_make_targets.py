@@ -1,0 +1,187 @@
+"""Every target of the Makefile, as a person calls it: from a bare shell, in a terminal, ended by Ctrl-C.
+
+One copy of the project with small numbers: `make demo` trains its champion once, and what follows goes on
+from there. `TO_THE_END`, `SERVERS` and `INTERRUPTED` say which target is tried in which way;
+tests/unit/test_makefile.py compares them with the Makefile.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from airflow_process import AirflowProcess
+from copied_project import ROOT, copy_project
+from loop_traffic import rate
+from service_process import free_port, photo
+from small_project import SMALL as SMALL_FILES
+from terminal import Terminal
+from test_documented_commands import SMALL as SMALL_TRAINING
+
+from captionloop.client import CaptionClient
+from captionloop.registry.model_registry import ModelRegistry
+
+pytestmark = [pytest.mark.e2e, pytest.mark.named_use, pytest.mark.timeout(1800)]
+
+TO_THE_END = ("help", "install", "install-airflow", "demo", "page", "docs", "format", "clean")
+SERVERS = {"serve": "/readyz", "viz": "/", "mlflow": "/health", "airflow": "/api/v2/version"}
+INTERRUPTED = {
+    "flickr8k": "Kedro project",
+    "loop-demo": "benchmarks.loop",
+    "bench": "benchmarks",
+    "lint": "mypy",
+    "lock": "uv pip compile",
+    "test": "RUN",
+    "unit": "RUN",
+    "unit-avx2": "test session starts",
+    "unit-some": "test session starts",
+    "kills": "test session starts",
+    "uses": "test session starts",
+    "e2e": "test session starts",
+}
+"""Targets that take minutes, and what they print when their work has begun."""
+
+SMALL: dict[str, object] = {
+    **SMALL_TRAINING,
+    "feedback": SMALL_FILES["parameters_feedback.yml"]["feedback"],
+    **SMALL_FILES["parameters_retraining.yml"],
+    # What is tried is the way, not the gate: a model taught for seconds must get through.
+    **SMALL_FILES["parameters_registration.yml"],
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not (ROOT / ".venv-airflow/bin/airflow").exists():
+        pytest.skip("Airflow's environment is not installed (make install-airflow)")
+    return copy_project(tmp_path_factory.mktemp("copy") / "project", SMALL)
+
+
+@pytest.fixture
+def make(project: Path, tmp_path: Path) -> Iterator:
+    """Starts targets; what a test leaves running is killed."""
+    started: list[Terminal] = []
+
+    def start(target: str, *variables: str, **settings: str) -> Terminal:
+        log = tmp_path / f"{target}.log"
+        started.append(Terminal("make", target, *variables, folder=project, log=log, **settings))
+        return started[-1]
+
+    yield start
+    for terminal in started:
+        terminal.close()
+
+
+def is_made(project: Path) -> None:
+    if not (project / "mlflow.db").exists():
+        pytest.skip("make demo made no model")
+
+
+class AirflowInTerminal(AirflowProcess):
+    """`make airflow`."""
+
+    def __init__(self, make, project: Path, **settings: str) -> None:
+        self._make = make
+        super().__init__(project / ".airflow", project, **settings)
+
+    def _start(self, environment: dict[str, str]) -> list:
+        wanted = ("AIRFLOW_PORT", "CAPTIONLOOP_URL", "CAPTIONLOOP_RETRY_SECONDS")
+        self.terminal = self._make("airflow", **{name: environment[name] for name in wanted})
+        self.log = self.terminal.log
+        return []
+
+    def _is_ready(self) -> bool:
+        assert self.terminal.read(0.1), self.terminal.text()[-4000:]
+        return super()._is_ready()
+
+
+@pytest.mark.parametrize("target", ["help", "install", "install-airflow", "page"])
+def test_what_is_there_already_is_told_or_left(make, target: str) -> None:
+    if target == "page" and not (ROOT / "frontend/dist").exists():
+        pytest.skip("the web page is not built, as there is no Node.js here")
+    said = make(target).finish()
+    assert "Installing" not in said
+    if target == "help":
+        assert all(
+            f"make {each} " in said for each in (*TO_THE_END, *SERVERS, *INTERRUPTED) if each != "help"
+        )
+
+
+def test_demo_runs_all_pipelines_to_a_champion(make, project: Path) -> None:
+    said = make("demo").finish()
+    assert "version 1" in said.lower()
+    reports = project / "data/08_reporting/sample_scenes"
+    assert "show_attend_tell" in json.loads((reports / "evaluation.json").read_text())["models"]
+    champion = ModelRegistry(f"sqlite:///{project / 'mlflow.db'}").champion()
+    assert champion is not None and champion.version == 1
+
+
+@pytest.mark.parametrize("target", [name for name in SERVERS if name != "airflow"])
+def test_a_server_answers_on_this_machine_alone_and_ends_with_ctrl_c(
+    make, project: Path, target: str
+) -> None:
+    is_made(project)
+    port = free_port()
+    arguments = f"--port {port}" + (" --no-browser" if target == "viz" else "")
+    running = make(target, f"ARGS={arguments}")
+    running.wait_until_it_answers(f"http://127.0.0.1:{port}{SERVERS[target]}")
+    if target == "serve":
+        with CaptionClient(f"http://127.0.0.1:{port}") as anybody:
+            assert anybody.caption(photo()).model.version == "1"
+    assert {address for address, _ in running.listening()} <= {"127.0.0.1", "::1"}
+    running.interrupt()
+
+
+def test_airflow_retrains_and_promotes_and_ends_with_ctrl_c(make, project: Path) -> None:
+    is_made(project)
+    port = free_port()
+    service = make("serve", f"ARGS=--port {port}", CAPTIONLOOP_FOLLOW_SECONDS="1")
+    service.url = f"http://127.0.0.1:{port}"
+    airflow = AirflowInTerminal(make, project, CAPTIONLOOP_URL=service.url)
+    service.wait_until_it_answers(f"{service.url}/readyz")
+    rate(service, seed=1)
+    airflow.wait_until_ready()
+    run_id = airflow.trigger("retraining", least_ratings=10, epochs=1, shards=1, verify_seconds=0)
+    airflow.switch_on("retraining")
+    states = airflow.wait_for("retraining", run_id)
+    run = airflow.run("retraining", run_id)
+    assert run["state"] == "success", (states, run["note"])
+    assert {state for name, state in states.items() if name != "rollback"} == {"success"}, run["note"]
+    with CaptionClient(service.url) as anybody:
+        assert anybody.caption(photo()).model.version == "2"
+    assert {address for address, _ in airflow.terminal.listening()} == {"127.0.0.1"}
+    airflow.terminal.interrupt()
+    service.interrupt()
+
+
+def test_airflow_with_a_step_under_way_ends_with_ctrl_c(make, project: Path) -> None:
+    is_made(project)
+    airflow = AirflowInTerminal(make, project, CAPTIONLOOP_URL="http://127.0.0.1:9").wait_until_ready()
+    run_id = airflow.trigger("retraining", least_ratings=10)
+    airflow.switch_on("retraining")
+    airflow.wait_for_task("retraining", run_id, "feedback", "running")
+    airflow.terminal.interrupt()
+
+
+@pytest.mark.parametrize("target", INTERRUPTED)
+def test_ctrl_c_ends_what_takes_minutes(make, project: Path, target: str) -> None:
+    if target == "loop-demo":
+        is_made(project)
+    variables = [f"DATA={project}", f"WEIGHTS={project}/weights"] if target == "flickr8k" else []
+    running = make(target, *variables)
+    running.wait_for_text(INTERRUPTED[target])
+    running.read(2.0)
+    running.interrupt()
+
+
+def test_docs_are_built_with_the_lineage_of_the_last_run(make, project: Path) -> None:
+    make("docs").finish()
+    assert (project / "site/index.html").is_file()
+    assert (project / "site/lineage/index.html").is_file() and (project / "site/lineage/api/main").is_file()
+
+
+def test_format_and_clean_leave_the_sources_as_they_are(make, project: Path) -> None:
+    make("format").finish()
+    make("clean").finish()
+    assert not (project / "mlflow.db").exists() and not list((project / "data").glob("0[2-8]_*"))
+    assert (project / "src/captionloop/cli.py").read_text() == (ROOT / "src/captionloop/cli.py").read_text()
