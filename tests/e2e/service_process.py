@@ -78,10 +78,18 @@ class ServiceProcess:
         folder: its working folder, state and log.
         what: service or Bento to serve.
         port: where; a free one if not given.
+        python: the interpreter whose environment it runs in; ours if not given.
         settings: environment variables.
     """
 
-    def __init__(self, folder: Path, what: str = SERVICE, port: int | None = None, **settings: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        what: str = SERVICE,
+        port: int | None = None,
+        python: Path | None = None,
+        **settings: str,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -96,7 +104,7 @@ class ServiceProcess:
         }  # fmt: skip
         self._folder, self._environment = folder, environment
         self._command = [
-            sys.executable,
+            str(python or sys.executable),
             "-m",
             "bentoml",
             "serve",

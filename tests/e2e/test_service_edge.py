@@ -96,6 +96,7 @@ BAD = {
 }
 
 
+@pytest.mark.named_use
 @pytest.mark.parametrize("kind", GOOD)
 def test_unusual_photos_are_captioned(service: ServiceProcess, kind: str) -> None:
     answer = caption(service, GOOD[kind])
@@ -103,6 +104,7 @@ def test_unusual_photos_are_captioned(service: ServiceProcess, kind: str) -> Non
     assert answer.json()["caption"]
 
 
+@pytest.mark.named_use
 @pytest.mark.parametrize("kind", BAD)
 def test_what_is_no_photo_is_422(service: ServiceProcess, kind: str) -> None:
     answer = caption(service, BAD[kind])
@@ -111,10 +113,12 @@ def test_what_is_no_photo_is_422(service: ServiceProcess, kind: str) -> None:
     assert answer.json()["type"] == "urn:captionloop:problem:image-unreadable"
 
 
+@pytest.mark.named_use
 def test_an_empty_body_is_422(service: ServiceProcess) -> None:
     assert caption(service, b"").json()["type"].endswith("image-missing")
 
 
+@pytest.mark.named_use
 def test_a_small_file_of_144_megapixels_is_refused_undecoded(service: ServiceProcess) -> None:
     bomb = png_header(12_000, 12_000)
     assert len(bomb) < 25_000
@@ -127,11 +131,13 @@ def test_a_wrong_content_type_does_not_matter_for_an_image(service: ServiceProce
     assert caption(service, GOOD["WebP"], "image/jpeg").status_code == 201
 
 
+@pytest.mark.named_use
 @pytest.mark.parametrize("content_type", ["text/plain", "", "video/mp4", "application/xml"])
 def test_other_content_types_are_415(service: ServiceProcess, content_type: str) -> None:
     assert caption(service, photo(), content_type).status_code == 415
 
 
+@pytest.mark.named_use
 @pytest.mark.parametrize(
     ("content_type", "body"),
     [
@@ -156,6 +162,7 @@ def test_a_photo_with_exif_rotation_is_captioned_as_it_is_seen(service: ServiceP
     assert as_stored["image"] == as_seen["image"] == {"width": 60, "height": 40}
 
 
+@pytest.mark.named_use
 def test_60_mb_are_refused_before_they_are_read(service: ServiceProcess) -> None:
     with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
         connection.sendall(HEAD + b"Content-Length: 60000000\r\n\r\n")
@@ -182,6 +189,7 @@ def test_60_mb_of_unannounced_length_are_dropped_as_they_come(service: ServicePr
     assert most - before < 30 * MB, f"grew by {(most - before) / MB:.0f} MB"
 
 
+@pytest.mark.named_use
 def test_a_slow_upload_is_408(service: ServiceProcess) -> None:
     with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
         connection.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
@@ -233,6 +241,7 @@ def test_hostile_text_is_kept_as_text_or_refused_in_every_field(service: Service
     assert caption(service, photo()).status_code == 201, "and nothing was dropped"
 
 
+@pytest.mark.named_use
 @pytest.mark.parametrize(
     ("rating", "field"),
     [
@@ -261,12 +270,14 @@ def test_an_id_that_is_a_path_is_no_address_of_the_api(service: ServiceProcess) 
     assert (answer.status_code, answer.json()["type"]) == (405, "urn:captionloop:problem:method-not-allowed")
 
 
+@pytest.mark.named_use
 def test_another_persons_caption_is_404(service: ServiceProcess) -> None:
     made = caption(service, photo()).json()
     assert httpx.get(f"{service.url}/v1/captions/{made['caption_id']}").status_code == 404
     assert httpx.delete(f"{service.url}/v1/captions/{made['caption_id']}").status_code == 404
 
 
+@pytest.mark.named_use
 def test_nothing_of_bentoml_is_exposed(service: ServiceProcess) -> None:
     for path in ("/schema.json", "/healthz", "/docs.json", "/caption", "/describe"):
         assert httpx.get(service.url + path).headers["content-type"] != "application/json"
@@ -288,6 +299,7 @@ def test_schemathesis_finds_no_server_error(service: ServiceProcess) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
 
 
+@pytest.mark.named_use
 def test_over_capacity_is_answered_at_once_and_it_recovers(service: ServiceProcess) -> None:
     """Sixty uploads that take their time hold all places; the next caller is told when to come again."""
     head = HEAD + b"Content-Length: 1000\r\n\r\n"

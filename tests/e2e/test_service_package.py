@@ -1,11 +1,17 @@
 """The packaged Bento serves without project folder, MLflow and training packages."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
-from service_process import ServiceProcess, photo
+from service_process import SENTENCES, ServiceProcess, photo
 
+from captionloop.captioner.captioner import Calibration, Captioner
+from captionloop.captioner.neighbours import Neighbours
+from captionloop.captioner.options import ConsensusOptions
 from captionloop.serving.packaging import package_bento
 
 pytestmark = pytest.mark.e2e
@@ -30,12 +36,30 @@ sys.path[:] = [entry for entry in sys.path if not entry.startswith(PROJECT + "/s
 """
 
 
+def with_consensus(bundle: Path, folder: Path) -> Path:
+    """The same model, which ranks what it finds by what was said of the nearest of three photos."""
+    captioner = Captioner.load(bundle)
+    random = np.random.default_rng(0)
+    captioner.neighbours = Neighbours(
+        centre=np.zeros(captioner.encoder.channels, np.float32),
+        projection=random.normal(size=(captioner.encoder.channels, 4)).astype(np.float32),
+        directions=random.normal(size=(3, 4)).astype(np.float16),
+        captions=((tuple(captioner.tokenizer.encode(SENTENCES[0])),),) * 3,
+    )
+    consensus = ConsensusOptions(neighbours=2)
+    captioner.decoding = captioner.decoding.model_copy(update={"consensus": consensus})
+    captioner.calibration = Calibration(probability=(0.0, 1.0), confidence=(0.1, 0.9))
+    captioner.save(folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def bento(tmp_path_factory: pytest.TempPathFactory, bundles: list[Path], project_root: Path) -> Path:
     output = tmp_path_factory.mktemp("bento") / "bento"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENTOML_HOME", str(tmp_path_factory.mktemp("longer-than-a-line-of-a-terminal-" * 3)))
-        tag = package_bento(bundles[0], version="7", project=project_root, output=output)
+        bundle = with_consensus(bundles[0], tmp_path_factory.mktemp("bundle") / "tiny")
+        tag = package_bento(bundle, version="7", project=project_root, output=output)
     assert tag.startswith("captionloop:7-")
     return output
 
@@ -51,6 +75,34 @@ def test_the_bento_serves_alone(bento: Path, tmp_path: Path, project_root: Path)
         assert answer.status_code == 201
         assert answer.json()["model"] == {"name": "tiny-0", "version": "7"}
         assert httpx.get(f"{service.url}/").status_code == 200
+    finally:
+        service.stop()
+
+
+@pytest.mark.named_use
+@pytest.mark.timeout(1200)
+def test_the_bento_captions_in_an_environment_of_its_own_requirements(
+    bento: Path, tmp_path: Path, project_root: Path
+) -> None:
+    """What torch brings for GPUs is not pinned in a Bento; here it is what the project has."""
+    environment, uv = tmp_path / "environment", Path(sys.executable).with_name("uv")
+    python = environment / "bin/python"
+    lock, asked = project_root / "requirements/project.txt", bento / "env/python/requirements.txt"
+    for command in (
+        ["venv", "--quiet", "--python", sys.executable, str(environment)],
+        ["pip", "install", "--quiet", "--python", str(python), "--constraint", str(lock), "-r", str(asked)],
+    ):
+        subprocess.run([uv, *command], check=True, timeout=900)
+    installed = subprocess.run(
+        [uv, "pip", "list", "--python", python], check=True, capture_output=True, text=True
+    )
+    assert not {"pandas", "kedro", "captionloop"} & set(installed.stdout.split())
+    service = ServiceProcess(tmp_path / "elsewhere", what=str(bento), python=python)
+    try:
+        service.wait_until_ready()
+        answer = httpx.post(f"{service.url}/v1/captions", files={"image": photo()}, timeout=60)
+        assert answer.status_code == 201 and answer.json()["caption"]
+        assert answer.json()["model"] == {"name": "tiny-0", "version": "7"}
     finally:
         service.stop()
 
@@ -73,5 +125,11 @@ def test_whoever_serves_may_read_all_of_it(bento: Path) -> None:
 
 
 def test_no_code_but_what_serving_needs_is_packed(bento: Path) -> None:
-    packed = {entry.name for entry in (bento / "src/captionloop").iterdir()}
-    assert not packed & {"pipelines", "corpus", "scoring", "evaluation", "datasets", "hooks.py", "cli.py"}
+    root = bento / "src/captionloop"
+    packed = {str(module.relative_to(root)) for module in root.rglob("*.py")}
+    parts = {name.partition("/")[0] for name in packed}
+    assert not parts & {"pipelines", "corpus", "evaluation", "datasets", "hooks.py", "cli.py"}
+    assert {name for name in packed if name.startswith("scoring/")} == {
+        "scoring/__init__.py", "scoring/cider.py", "scoring/ngrams.py",
+    }, "a consensus is CIDEr-D; nothing else is scored"  # fmt: skip
+    assert not [name for name in packed if "train" in name or "teaching" in name or "adaptation" in name]

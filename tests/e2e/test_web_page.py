@@ -28,6 +28,7 @@ def lit_fraction(visit: Visit) -> float:
     )
 
 
+@pytest.mark.named_use
 def test_pointing_at_a_word_lays_its_attention_over_the_photo(visit: Visit) -> None:
     visit.caption()
     expect(visit.overlay).to_have_attribute("data-lit", "false")
@@ -83,6 +84,7 @@ def test_a_new_caption_plays_by_itself_unless_motion_is_unwelcome(visits: Callab
     expect(still.page.get_by_role("button", name="Play the words")).to_be_visible()
 
 
+@pytest.mark.named_use
 def test_a_rating_and_a_better_caption_arrive_and_change_the_statistics(visit: Visit) -> None:
     statistics = f"{visit.url}/v1/statistics?days=30"
     before = visit.page.request.get(statistics).json()["totals"]
@@ -116,6 +118,7 @@ def test_an_alternative_becomes_the_better_caption(visit: Visit) -> None:
     expect(visit.page.get_by_role("alert")).to_contain_text("stars")
 
 
+@pytest.mark.named_use
 def test_an_erased_photo_is_gone_here_and_there(visit: Visit) -> None:
     with visit.page.expect_response(lambda answer: answer.request.method == "POST") as made:
         visit.caption()

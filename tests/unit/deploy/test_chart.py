@@ -110,6 +110,7 @@ def of_kind(found: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]
     return {each["metadata"]["name"]: each for each in found if each["kind"] == kind}
 
 
+@pytest.mark.named_use
 @pytest.mark.parametrize("case", CASES)
 def test_manifests_fit_the_schemas_and_the_policy(case: str) -> None:
     found = manifests(CASES[case])
