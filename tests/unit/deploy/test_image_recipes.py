@@ -75,7 +75,7 @@ def test_the_pipelines_image_gets_what_was_tested_and_nothing_of_development() -
     assert image.items() <= project.items(), "make lock writes both"
     assert needed(["serving", "object-storage"]) <= image.keys()
     alone = needed(["development"]) - needed(["serving", "object-storage"])
-    assert alone & image.keys() <= {"psutil"}, "what BentoML needs as well"
+    assert alone & image.keys() <= {"psutil", "pexpect"}, "what BentoML and IPython (of Kedro) need as well"
 
 
 def test_a_torch_for_cpus_leaves_out_only_what_torch_brings_for_gpus() -> None:
