@@ -35,7 +35,7 @@ class RetrainingParameters(BaseModel):
             of them is kept (`captioner/soup.py`).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     replay: float = Field(3.0, ge=0)
     least_replay: int = Field(2200, ge=0)
@@ -80,7 +80,7 @@ class ExaminationParameters(BaseModel):
         most_wrong: the largest share of wrong references that is believed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     rounds: int = Field(1, ge=0)
     parts: int = Field(4, ge=2)
