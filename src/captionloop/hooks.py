@@ -91,7 +91,7 @@ class OneMlflowRun:
 
 
 class OnePipelineRun:
-    """Runs the pipeline once where `torchrun` has started several processes: the others only help to train."""
+    """Runs the pipeline once where `torchrun` has started several processes: the others help to train."""
 
     @hook_impl(tryfirst=True)
     def after_context_created(self) -> None:

@@ -59,7 +59,11 @@ def test_a_run_that_loses_a_process_says_so_in_a_line_and_goes_on_when_run_again
     for line in process.stdout:
         said.append(line)
         if "epoch 2/8" in line:
-            helpers = [one for one in psutil.Process(process.pid).children() if "spawn_main" in " ".join(one.cmdline())]
+            helpers = [
+                one
+                for one in psutil.Process(process.pid).children()
+                if "spawn_main" in " ".join(one.cmdline())
+            ]
             assert len(helpers) == 2
             helpers[-1].kill()
     assert process.wait(timeout=60) == 1

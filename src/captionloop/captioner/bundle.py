@@ -89,11 +89,11 @@ def save_bundle(captioner: "Captioner", folder: Path) -> None:
 
 
 def load_bundle(folder: Path) -> dict[str, Any]:
-    """The parts of a `Captioner` by their names there, all of one bundle, also where it is replaced meanwhile.
+    """The parts of a `Captioner` by their names there, all of one bundle even where it is replaced meanwhile.
 
     Raises:
-        BundleError: a file is missing, not listed or not what was written, weights are not finite, a consensus
-            is asked for without neighbours, or the format is not ours.
+        BundleError: a file is missing, not listed or not what was written, weights are not finite, a
+            consensus is asked for without neighbours, or the format is not ours.
     """
     for _ in range(_READINGS):
         before = _listed(folder)
@@ -249,8 +249,8 @@ def _load_neighbours(folder: Path, config: BundleConfig) -> "Neighbours | None":
     if not (folder / NEIGHBOURS).exists():  # else it is listed, and verified
         if config.decoding.consensus is not None:
             raise BundleError(
-                f"{folder}: {CONFIG} asks for a consensus of training photos, but there is no {NEIGHBOURS}: copy"
-                " the bundle again, with all its files, or train it again with decoding.consensus."
+                f"{folder}: {CONFIG} asks for a consensus of training photos, but there is no {NEIGHBOURS}:"
+                " copy the bundle again, with all its files, or train it again with decoding.consensus."
             )
         return None
     import numpy as np
@@ -272,7 +272,7 @@ def _refuse_not_finite(weights: "dict[str, Tensor]", path: Path) -> None:
     if broken:
         raise BundleError(
             f"{path}: the weights are not finite ({len(broken)} of {len(weights)} tensors, the first is"
-            f" {broken[0]}): they are of a training that diverged. Train it again, with a lower learning_rate."
+            f" {broken[0]}): its training has diverged. Train it again, with a lower learning_rate."
         )
 
 

@@ -200,6 +200,6 @@ class Batches:
         for share, grid in zip(shares, looked, strict=True):
             if not torch.isfinite(grid).all():
                 raise StoreError(
-                    f"photo {self._photos.image_ids[share.photo]!r}: its cached features (view {share.view!r})"
-                    " are not finite; delete the feature store and run again with --from-nodes cache_features"
+                    f"photo {self._photos.image_ids[share.photo]!r}: its cached features (view"
+                    f" {share.view!r}) are not finite; delete the feature store and run again with --from-nodes cache_features"
                 )

@@ -41,7 +41,7 @@ from captionloop.vision.durable import write_and_rename
 from captionloop.vision.runtimes import cores
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch.distributed.distributed_c10d import Store
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +81,9 @@ def run_together(fit: Fit, processes: ProcessParameters, folder: Path, name: str
     wanted = processes.devices * processes.nodes
     if launched == 1 and processes.nodes > 1:
         raise ConfigurationError(
-            f"Training '{name}': processes.nodes is {processes.nodes}, but this is one process of its own: start"
-            f" it on each machine with torchrun --nnodes={processes.nodes} --nproc-per-node={processes.devices}"
-            " --no-python kedro run ..."
+            f"Training '{name}': processes.nodes is {processes.nodes}, but this is one process of its own:"
+            f" start it on each machine with torchrun --nnodes={processes.nodes}"
+            f" --nproc-per-node={processes.devices} --no-python kedro run ..."
         )
     if launched not in {1, wanted}:
         raise ConfigurationError(
@@ -149,7 +149,7 @@ def _on_this_machine(path: Path, digest: str, count: int, name: str) -> None:
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     raise TrainingError(
         f"Training '{name}': process {failed + 1} of {count} {how}. Run the same command again with"
-        " --only-missing-outputs: it goes on from the last whole epoch; if it ran out of memory, lower batch_size"
+        " --only-missing-outputs: it goes on from the last whole epoch; if memory ran out, lower batch_size"
     )
 
 
@@ -167,7 +167,9 @@ def _first_failure(workers: list[BaseProcess]) -> int | None:
     return None
 
 
-def _work(path: Path, digest: str, member: Member, parent: int, records: Any, faults: Any) -> None:
+def _work(  # noqa: PLR0917 - as multiprocessing hands them over
+    path: Path, digest: str, member: Member, parent: int, records: Any, faults: Any
+) -> None:
     """What a process that was started here does."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends all
@@ -223,7 +225,12 @@ def _with_followers(fit: Fit, path: Path, digest: str, processes: ProcessParamet
     """Takes part in the fit as the first process, and has the others take part."""
     port = _free_port()
     _tell(
-        {"path": str(path.absolute()), "digest": digest, "port": port, **processes.model_dump(exclude={"accelerator"})}
+        {
+            "path": str(path.absolute()),
+            "digest": digest,
+            "port": port,
+            **processes.model_dump(exclude={"accelerator"}),
+        }
     )
     with _group_for_one_fit():
         fit(_launched_member(processes.devices, processes.nodes, port))
@@ -264,14 +271,16 @@ def _store() -> "Store":
     """Where processes that torchrun has started leave each other notes."""
     told = os.environ
     of_agent = told.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    store = torch.distributed.TCPStore(
+    from torch.distributed.distributed_c10d import PrefixStore, TCPStore
+
+    store = TCPStore(
         told["MASTER_ADDR"],
         int(told["MASTER_PORT"]),
         is_master=told["RANK"] == "0" and not of_agent,
         timeout=_LONG,
         wait_for_workers=False,
     )
-    return torch.distributed.PrefixStore("captionloop", store)
+    return PrefixStore("captionloop", store)
 
 
 def _free_port() -> int:

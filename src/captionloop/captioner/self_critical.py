@@ -48,7 +48,8 @@ class TeachingByReward(Teaching):
         return CiderD(
             {
                 image_id: [
-                    list(tokens) if cut else [*tokens, EOS] for tokens, cut in zip(captions, cuts, strict=True)
+                    list(tokens) if cut else [*tokens, EOS]
+                    for tokens, cut in zip(captions, cuts, strict=True)
                 ]
                 for image_id, captions, cuts in zip(photos.image_ids, photos.tokens, photos.cut, strict=True)
             }

@@ -70,7 +70,9 @@ class Workbench:
         """Whether weights in it are not finite, as those of a training that diverged; it begins anew then."""
         averages = {}
         if self.checkpoint is not None:
-            averages = torch.load(self.checkpoint, map_location="cpu", weights_only=True)["average"]["average"]
+            averages = torch.load(self.checkpoint, map_location="cpu", weights_only=True)["average"][
+                "average"
+            ]
         best = self.best() if self.has_best else {}
         broken = not_finite(averages) + not_finite(best)
         if broken:

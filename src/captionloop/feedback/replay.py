@@ -160,6 +160,22 @@ def tables_of(tables: Tables, decoder: int, parameters: RetrainingParameters) ->
     return images[images["image_id"].isin(kept["image_id"])], kept
 
 
+def feedback_once(tables: Tables) -> Tables:
+    """The photos and captions of the feedback in `training_tables`, each once, however often it is shown."""
+    images, captions = tables
+    shown_again = images["image_id"].str.contains(r"#\d+$")
+    once = images[(images["source"] != "corpus") & ~shown_again]
+    return once, captions[captions["image_id"].isin(once["image_id"])]
+
+
+def all_taught(corpus: Tables, tables: Tables) -> Tables:
+    """All that a captioner has been taught that was taught on with `training_tables`.
+
+    The whole corpus, which its origin learnt from and of which a share was replayed, and the feedback once.
+    """
+    return _joined(corpus, feedback_once(tables))
+
+
 def encoder_tables(
     corpus: Tables, feedback: Tables, parameters: EncoderRetrainingParameters, turn: int = 0
 ) -> Tables:

@@ -41,9 +41,9 @@ def begin_folder(final: Path) -> Path:
 def replace_folder(partial: Path, final: Path) -> None:
     """Puts a finished folder on the same file system in the place of `final`, in one step.
 
-    The two change places (Linux: renameat2 with RENAME_EXCHANGE), so that at every moment the old folder or the
-    new one is at `final`, whole. Where the system or the file system cannot do that (NFS, FUSE, macOS), the old
-    one steps aside first. Killed in between, there is none then, and `begin_folder` puts the old one back.
+    The two change places (Linux: renameat2 with RENAME_EXCHANGE), so that at every moment the old folder or
+    the new one is at `final`, whole. Where the system or the file system cannot do that (NFS, FUSE, macOS),
+    the old one steps aside first. Killed in between, there is none, and `begin_folder` puts the old one back.
     """
     if not os.path.lexists(final):
         partial.rename(final)

@@ -76,7 +76,9 @@ class PackedCaptions:
             slot=owner * per_image + number,
             weight=torch.ones(len(captions)) if weight is None else torch.tensor(list(weight))[order],
             order=order,
-            cut=torch.zeros(len(captions), dtype=torch.bool) if cut is None else torch.tensor(list(cut))[order],
+            cut=torch.zeros(len(captions), dtype=torch.bool)
+            if cut is None
+            else torch.tensor(list(cut))[order],
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
@@ -95,12 +97,12 @@ class PackedCaptions:
 
     @property
     def chosen(self) -> Tensor:
-        """float [M]: 0 at the end token of a caption that was cut, which has no part in any loss, else 1."""
+        """Float [M]: 0 at the end token of a caption that was cut, which has no part in any loss, else 1."""
         return (~(self.cut[self.row] & (self.targets == EOS))).float()
 
     @property
     def mass(self) -> Tensor:
-        """float []: what all tokens weigh that were chosen."""
+        """Float []: what all tokens weigh that were chosen."""
         return (self.weight[self.row] * self.chosen).sum()
 
     @property
