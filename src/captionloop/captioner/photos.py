@@ -201,5 +201,6 @@ class Batches:
             if not torch.isfinite(grid).all():
                 raise StoreError(
                     f"photo {self._photos.image_ids[share.photo]!r}: its cached features (view"
-                    f" {share.view!r}) are not finite; delete the feature store and run again with --from-nodes cache_features"
+                    f" {share.view!r}) are not finite; delete the feature store and run again with"
+                    " --from-nodes cache_features"
                 )

@@ -179,6 +179,6 @@ def _refuse_not_finite(weights: Mapping[str, torch.Tensor], what: str) -> None:
     broken = not_finite(weights)
     if broken:
         raise EncoderError(
-            f"{what}: the encoder's weights are not finite ({len(broken)} of {len(weights)} tensors, the first"
-            f" is {broken[0]}); teach it again with a lower encoder_adaptation.learning_rate"
+            f"{what}: the encoder's weights are not finite ({len(broken)} of {len(weights)} tensors, first"
+            f" {broken[0]}); teach it again with a lower encoder_adaptation.learning_rate"
         )
