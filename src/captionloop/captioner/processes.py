@@ -271,16 +271,14 @@ def _store() -> "Store":
     """Where processes that torchrun has started leave each other notes."""
     told = os.environ
     of_agent = told.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    from torch.distributed.distributed_c10d import PrefixStore, TCPStore
-
-    store = TCPStore(
+    store = torch.distributed.TCPStore(  # type: ignore[attr-defined] # not in its stubs
         told["MASTER_ADDR"],
         int(told["MASTER_PORT"]),
         is_master=told["RANK"] == "0" and not of_agent,
         timeout=_LONG,
         wait_for_workers=False,
     )
-    return PrefixStore("captionloop", store)
+    return torch.distributed.PrefixStore("captionloop", store)  # type: ignore[attr-defined,no-any-return]
 
 
 def _free_port() -> int:
