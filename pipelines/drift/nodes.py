@@ -2,6 +2,7 @@
 
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -11,10 +12,11 @@ import pandas as pd
 
 from captionloop.errors import RegistryError
 from captionloop.evaluation.drift import DriftParameters, compare
-from captionloop.evaluation.drift_reference import reference_traffic
+from captionloop.evaluation.drift_reference import feedback_embeddings, reference_traffic
 from captionloop.evaluation.drift_report import drift_figure, drift_page
 from captionloop.evaluation.split import EvaluationSet, training_captions
 from captionloop.evaluation.variety import words_of
+from captionloop.registry.evidence import load_training_data
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,9 +39,15 @@ def watch(  # noqa: PLR0917 - a node's inputs
     photos: PhotoFolder,
     evaluation_photos: Json,
     parameters: DriftParameters,
+    photo_archive: PhotoFolder | None = None,
 ) -> tuple[Json, str, Figure]:
-    """The report, its page and its figure."""
+    """The report, its page and its figure.
+
+    Compared is with what the champion was taught, feedback included: its words, and its photos as far as they
+    are in the archive and nobody has erased them.
+    """
     from captionloop.captioner.captioner import Captioner
+    from captionloop.feedback.curation import archive_uri
     from captionloop.feedback.traffic import read_traffic
 
     champion = model_registry.champion()
@@ -47,6 +55,8 @@ def watch(  # noqa: PLR0917 - a node's inputs
         raise RegistryError(f"{model_registry.name} has no champion whose traffic could be looked at")
     with tempfile.TemporaryDirectory() as scratch:
         captioner = Captioner.load(model_registry.fetch(champion.version, Path(scratch) / "champion"))
+        evidence = model_registry.fetch_evidence(champion.version, Path(scratch) / "evidence")
+        taught = None if evidence is None else load_training_data(evidence)
     alike = [
         str(version.version)
         for version in model_registry.versions()
@@ -66,11 +76,23 @@ def watch(  # noqa: PLR0917 - a node's inputs
         engine.dispose()
     evaluated = EvaluationSet.model_validate(evaluation_photos)
     reference = reference_traffic(captioner, images, evaluated, photos, parameters)
-    known = Counter(word for text in training_captions(images, captions) for word in words_of(text))
+    if taught is None:  # of a version from before this was kept
+        known = Counter(word for text in training_captions(images, captions) for word in words_of(text))
+    else:
+        known = Counter(taught["words"])
+        if photo_archive is not None:
+            there = [
+                archive_uri(sha256)
+                for sha256 in sorted(set(taught["feedback_photos"]) - ratings_database.erased())
+            ]
+            from_feedback = feedback_embeddings(captioner, there, photo_archive, parameters)
+            reference = replace(reference, from_feedback=from_feedback)
     rare, seed = parameters.rare, parameters.seed
     report = compare(served, before.stars, reference, known, parameters.limits, rare=rare, seed=seed)
     window = f"in the {parameters.days:g} days before {until:%Y-%m-%d %H:%M} UTC"
     told = {**report.model_dump(mode="json"), "version": champion.version, "until": until.isoformat()}
     page = drift_page(report, window=window, version=str(champion.version))
-    drawn = drift_figure(report, served, before.stars, reference, known, rare=rare, seed=seed)
+    drawn = drift_figure(
+        report, served, before.stars, reference, known, parameters.limits, rare=rare, seed=seed
+    )
     return told, page, drawn

@@ -18,6 +18,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "base_photos",
                     "base_evaluation_photos",
                     "params:drift",
+                    "photo_archive",
                 ],
                 outputs=["drift_report", "drift_page", "drift_figure"],
                 name="watch_traffic",

@@ -1,5 +1,6 @@
 """The nodes of evaluation: what goes in, what comes out, and which part of the library does it."""
 
+from collections import Counter
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from captionloop.evaluation.report import evaluation_report, tracked
 from captionloop.evaluation.split import EvaluationSet, evaluation_set, training_captions
 from captionloop.evaluation.table import evaluation_table
 from captionloop.scoring.scores import Scores, score_systems
+from captionloop.evaluation.variety import words_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,11 +43,23 @@ def choose_photos(
 def describe_training_data(
     images: pd.DataFrame, captions: pd.DataFrame, parameters: EvaluationParameters
 ) -> Json:
-    """How much the captioners have learnt from."""
-    photos = images.loc[images["split"] == "train", "image_id"]
-    learnt = captions[captions["image_id"].isin(photos)]
-    corrections = int((learnt["source"] == "correction").sum())
-    return asdict(TrainingData(parameters.corpus, len(photos), len(learnt), corrections))
+    """What the captioners have learnt from, in numbers."""
+    photos = images[images["split"] == "train"]
+    learnt = captions[captions["image_id"].isin(photos["image_id"])]
+    from_people = photos[photos["source"] == "feedback"]
+    rated = learnt["image_id"].isin(from_people["image_id"])
+    words = Counter(word for text in learnt["text"] for word in words_of(text))
+    of_corpus = {word for text in learnt.loc[~rated, "text"] for word in words_of(text)}
+    data = TrainingData(
+        corpus=parameters.corpus,
+        photos=len(photos),
+        captions=len(learnt),
+        corrections=int((learnt["source"] == "correction").sum()),
+        # What one person alone wrote, once, is nobody's vocabulary, and does not outlive its erasure here.
+        words={word: count for word, count in sorted(words.items()) if count > 1 or word in of_corpus},
+        feedback_photos=sorted(set(from_people["sha256"])),
+    )
+    return asdict(data)
 
 
 def caption_photos(

@@ -93,17 +93,18 @@ def decide_promotion(
     return document, report, document, report
 
 
-def register_candidate(
+def register_candidate(  # noqa: PLR0917 - a node's inputs
     model_registry: ModelRegistry,
     candidate: Captioner,
     candidate_captions: Json,
     gate: Json,
     gate_report: str,
+    training_data: Json | None = None,
 ) -> Json:
     """Enters the candidate into the registry, and promotes it where the gate says so."""
     decision = GateDecision.model_validate(gate)
     kept = KeptCaptions.model_validate(candidate_captions)
-    version = enter(model_registry, candidate, kept, decision, gate_report)
+    version = enter(model_registry, candidate, kept, decision, gate_report, training_data=training_data)
     return {
         "name": version.name,
         "version": version.version,

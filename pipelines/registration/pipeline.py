@@ -46,7 +46,14 @@ def create_pipeline(models: Sequence[str] = MODELS, **_: object) -> Pipeline:
             ),
             Node(
                 nodes.register_candidate,
-                inputs=["model_registry", "candidate", "candidate_captions", "gate", "gate_report"],
+                inputs=[
+                    "model_registry",
+                    "candidate",
+                    "candidate_captions",
+                    "gate",
+                    "gate_report",
+                    "training_data",
+                ],
                 outputs="registered_version",
                 name="register_candidate",
             ),

@@ -15,7 +15,13 @@ from captionloop.evaluation.handover import attach
 from captionloop.evaluation.hypotheses import Hypotheses, caption_split
 from captionloop.evaluation.parameters import EvaluationParameters
 from captionloop.evaluation.split import EvaluationSet
-from captionloop.feedback.replay import RetrainingParameters, tables_of, training_tables
+from captionloop.feedback.replay import (
+    RetrainingParameters,
+    all_taught,
+    feedback_once,
+    tables_of,
+    training_tables,
+)
 from captionloop.registry.challenge import Challenge, EncodedPhotos, call_champion
 from captionloop.registry.entry import enter
 from captionloop.registry.evidence import Evidence, KeptCaptions, evaluation_set_hash
@@ -102,14 +108,16 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
     captioner = taught[0][0]
     curves = pd.concat([each for _, each, _ in taught]).groupby("epoch", as_index=False).mean()
     last = curves.iloc[-1]
+    used = feedback_once((images, captions))[1]["source"].value_counts()
     lineage = captioner.lineage | {
         "corpus_sha256": corpus_digest(images, captions),
         "parent": {"name": origin.name, "version": champion_version["origin"]},
         "parent_version": champion_version["origin"],
         "decoders": parameters.decoders,
         "feedback_until": feedback_report["until"],
-        "feedback_corrections": feedback_report["used"]["corrections"],
-        "feedback_approved_captions": feedback_report["used"]["approved_captions"],
+        "feedback_rows": int(used.sum()),
+        "feedback_corrections": int(used.get("correction", 0)),
+        "feedback_approved_captions": int(used.get("approved", 0)),
         "feedback_doubted_references": examination["doubted"],
     }
     metrics = {"validation": {"CIDEr-D": float(last["val_cider"]), "epoch": int(last["epoch"])}}
@@ -162,6 +170,8 @@ def caption_fresh_feedback(  # noqa: PLR0917 - a node's inputs
 
 def score(  # noqa: PLR0917 - a node's inputs
     photos: Json,
+    corpus_images: pd.DataFrame,
+    corpus_captions: pd.DataFrame,
     images: pd.DataFrame,
     captions: pd.DataFrame,
     parameters: EvaluationParameters,
@@ -169,11 +179,10 @@ def score(  # noqa: PLR0917 - a node's inputs
     champion: Json,
 ) -> tuple[Json, pd.DataFrame, Json, str, Json]:
     """The report, every photo's scores, the metrics to track, the table for people, what was learnt from."""
-    report, _, scores, metrics = evaluating.score_captions(
-        photos, images, captions, parameters, candidate, champion
-    )
+    taught = all_taught((corpus_images, corpus_captions), (images, captions))
+    report, _, scores, metrics = evaluating.score_captions(photos, *taught, parameters, candidate, champion)
     table, _ = evaluating.write_table(report, parameters)
-    data = evaluating.describe_training_data(images, captions, parameters)
+    data = evaluating.describe_training_data(*taught, parameters)
     return report, scores, metrics, table, data
 
 
@@ -303,17 +312,20 @@ def _champion(
     return Evidence(name, evaluation_set_hash(references), called.captions, scores, called.champion_seconds)
 
 
-def register_challenger(
+def register_challenger(  # noqa: PLR0917 - a node's inputs
     model_registry: ModelRegistry,
     candidate: Captioner,
     candidate_captions: Json,
     gate: Json,
     gate_report: str,
+    training_data: Json | None = None,
 ) -> Json:
     """Enters the candidate as challenger, with what the gate decided; promoting it is a step of its own."""
     decision = GateDecision.model_validate(gate)
     kept = KeptCaptions.model_validate(candidate_captions)
-    version = enter(model_registry, candidate, kept, decision, gate_report, promote=False)
+    version = enter(
+        model_registry, candidate, kept, decision, gate_report, training_data=training_data, promote=False
+    )
     return {
         "name": version.name,
         "version": version.version,

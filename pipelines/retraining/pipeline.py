@@ -163,6 +163,8 @@ def create_evaluation_pipeline(**_: object) -> Pipeline:
                 nodes.score,
                 inputs=[
                     _FROZEN,
+                    "base_images",
+                    "base_captions",
                     "retraining_images",
                     "retraining_captions",
                     "params:evaluation",
@@ -272,6 +274,7 @@ def create_registration_pipeline(**_: object) -> Pipeline:
                     "retraining_candidate_captions",
                     "retraining_gate",
                     "retraining_gate_report",
+                    "retraining_training_data",
                 ],
                 outputs="retraining_registered_version",
                 name="register_challenger",

@@ -26,6 +26,10 @@ class EncoderError(CaptionloopError):
     """An encoder is unknown, or weights do not belong to it."""
 
 
+class TrainingError(CaptionloopError):
+    """A training cannot go on: its loss or its weights are no numbers, or one of its processes is gone."""
+
+
 class StoreError(CaptionloopError):
     """The feature store cannot be read or written."""
 

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,6 +88,23 @@ class OneMlflowRun:
         uri = context.mlflow.server.mlflow_tracking_uri
         tracking.run.name = str(name)  # else kedro-mlflow renames the run after each pipeline
         tracking.run.id = find_or_begin_run(uri, tracking.experiment.name, str(name))
+
+
+class OnePipelineRun:
+    """Runs the pipeline once where `torchrun` has started several processes: the others help to train."""
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self) -> None:
+        """Called before anything is made or written."""
+        if int(os.environ.get("WORLD_SIZE", "1")) < 2 or "RANK" not in os.environ:
+            return
+        from captionloop.captioner.processes import follow, release_followers
+
+        if os.environ["RANK"] == "0":
+            release_followers()
+            return
+        follow()
+        raise SystemExit(0)
 
 
 class WholeMlflowStore:

@@ -2,8 +2,8 @@
 
 from kedro.config import OmegaConfigLoader
 
-from captionloop.hooks import OneLineErrors, OneMlflowRun, WholeMlflowStore
+from captionloop.hooks import OneLineErrors, OneMlflowRun, OnePipelineRun, WholeMlflowStore
 
-HOOKS = (WholeMlflowStore(), OneMlflowRun(), OneLineErrors())
+HOOKS = (WholeMlflowStore(), OneMlflowRun(), OneLineErrors(), OnePipelineRun())
 CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local"}

@@ -8,10 +8,13 @@ from typing import Any
 from small_project import TINY
 
 
-def tiny_run(workspace: Path) -> list[str]:
-    """All pipelines in this folder, made so small that they take a minute; what is there already is kept."""
+def tiny_run(workspace: Path, **changes: object) -> list[str]:
+    """All pipelines in this folder, made so small that they take a minute; what is there already is kept.
+
+    `changes`: parameters by their dotted names, beside those.
+    """
     place = {"workspace": workspace, "tracking_uri": f"sqlite:///{workspace}/mlflow.db"}
-    given = ",".join(f"{name}={value}" for name, value in (place | TINY).items())
+    given = ",".join(f"{name}={value}" for name, value in (place | TINY | changes).items())
     return [sys.executable, "-m", "kedro", "run", "--only-missing-outputs", "--params", given]
 
 

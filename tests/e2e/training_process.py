@@ -1,4 +1,4 @@
-"""A training run as a process of its own: `python training_process.py WORKBENCH [PROCESSES]`."""
+"""A training run as a process of its own: `python training_process.py WORKBENCH [PROCESSES [BATCH]]`."""
 
 import hashlib
 import json
@@ -16,8 +16,15 @@ from captionloop.captioner.training import train
 def main() -> None:
     logging.basicConfig(level=logging.INFO)
     devices = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    changes: dict[str, object] = {}
+    if len(sys.argv) > 3:  # to be compared with other numbers of processes, which drop other things
+        sizes = {"embedding": 24, "hidden": 24, "attention_size": 16}
+        changes = {
+            "batch_size": int(sys.argv[3]),
+            "decoder": {"kind": "show_attend_tell", "dropout": 0, **sizes},
+        }
     settings = small_training(
-        epochs=5, processes={"accelerator": "cpu", "devices": devices}, validation={"patience": 10}
+        epochs=5, processes={"accelerator": "cpu", "devices": devices}, validation={"patience": 10}, **changes
     )
     corpus = draw_corpus()
     workbench = Path(sys.argv[1])

@@ -10,7 +10,7 @@ AttentionKind = Literal["additive", "dot"]
 class ShowAndTellConfig(BaseModel):
     """Sizes of a Show and Tell decoder; 512 and 512 in the paper."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["show_and_tell"] = "show_and_tell"
     embedding: int = Field(default=512, gt=0)
@@ -28,7 +28,7 @@ class ShowAttendTellConfig(BaseModel):
     `feature_dropout` drops channels of an image, the same at all its regions.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["show_attend_tell"] = "show_attend_tell"
     embedding: int = Field(default=512, gt=0)
@@ -44,7 +44,7 @@ class ShowAttendTellConfig(BaseModel):
 class TransformerConfig(BaseModel):
     """Sizes of a Transformer decoder; `width` is divided among `heads`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["transformer"] = "transformer"
     width: int = Field(default=384, gt=0)
@@ -70,7 +70,7 @@ SingleConfig = Annotated[
 class EnsembleConfig(BaseModel):
     """Which decoders an ensemble is made of; they share vocabulary and grid, and nothing else."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["ensemble"] = "ensemble"
     members: tuple[SingleConfig, ...] = Field(min_length=2)

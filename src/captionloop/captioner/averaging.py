@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from captionloop.vision.weights import not_finite
+
 
 class MovingAverage:
     """Follows the weights of a model; `decay` 0 is the weights themselves.
@@ -40,6 +42,10 @@ class MovingAverage:
     def weights(self) -> dict[str, Tensor]:
         """The averaged weights, on the CPU."""
         return {name: value.detach().cpu().contiguous() for name, value in self._average.items()}
+
+    def not_finite(self) -> list[str]:
+        """Names of weights that hold a NaN or an infinity, the model's own or averaged."""
+        return not_finite(self._model.state_dict()) + not_finite(self._average)
 
     def state_dict(self) -> dict[str, object]:
         """For a checkpoint."""

@@ -10,13 +10,11 @@
     MODEL_CARD.md         for people
     checksums.json        SHA-256 of all the others, verified whenever the bundle is read
 
-It is written beside its place and renamed, so that a bundle that is there is whole.
+It is written beside its place and takes it in one step, so that a bundle that is there is whole.
 """
 
 import hashlib
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -25,8 +23,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from captionloop.captioner.architectures import DecoderConfig
 from captionloop.captioner.options import DecodingOptions
 from captionloop.errors import BundleError, EncoderError
+from captionloop.vision.durable import begin_folder, flush_folder, replace_folder
+from captionloop.vision.weights import not_finite
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from captionloop.captioner.captioner import Captioner
     from captionloop.captioner.neighbours import Neighbours
 
@@ -41,6 +43,7 @@ CONFIG, MODEL, ENCODER, TOKENIZER = (
 NEIGHBOURS: Final = "neighbours.safetensors"
 METRICS, LINEAGE, CARD, CHECKSUMS = "metrics.json", "lineage.json", "MODEL_CARD.md", "checksums.json"
 FILES: Final = (CONFIG, MODEL, ENCODER, TOKENIZER, METRICS, LINEAGE, CARD)
+_READINGS: Final = 5  # of a folder that is replaced meanwhile
 
 
 class EncoderSummary(BaseModel):
@@ -73,30 +76,46 @@ class BundleConfig(BaseModel):
 
 
 def save_bundle(captioner: "Captioner", folder: Path) -> None:
-    """Write the bundle beside `folder` and rename it there, replacing what was there before."""
+    """Write the bundle beside `folder`, and put it there in one step in the place of what was there before.
+
+    Raises:
+        BundleError: the decoder's weights are not finite. EncoderError: the encoder's are not.
+    """
     folder = folder.absolute()
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial = begin_folder(folder)
     _write(captioner, partial)
-    for file in partial.iterdir():
-        _to_disk(file)
-    _to_disk(partial)
-    replaced = folder.with_name(f".{folder.name}.replaced")
-    shutil.rmtree(replaced, ignore_errors=True)
-    if folder.exists():
-        folder.rename(replaced)
-    partial.rename(folder)
-    _to_disk(folder.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
+    flush_folder(partial)
+    replace_folder(partial, folder)
 
 
 def load_bundle(folder: Path) -> dict[str, Any]:
-    """The parts of a `Captioner` by their names there.
+    """The parts of a `Captioner` by their names there, all of one bundle even where it is replaced meanwhile.
 
     Raises:
-        BundleError: a file is missing or not what was written, or the format is not ours.
+        BundleError: a file is missing, not listed or not what was written, weights are not finite, a
+            consensus is asked for without neighbours, or the format is not ours.
     """
+    for _ in range(_READINGS):
+        before = _listed(folder)
+        try:
+            parts = _read(folder)
+        except BundleError:
+            if _listed(folder) == before:
+                raise
+            continue
+        if _listed(folder) == before:
+            return parts
+    raise BundleError(f"{folder} is replaced again and again while it is read: try it again later.")
+
+
+def _listed(folder: Path) -> bytes | None:
+    try:
+        return (folder / CHECKSUMS).read_bytes()
+    except OSError:
+        return None
+
+
+def _read(folder: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     from captionloop.captioner.captioner import Calibration
@@ -116,12 +135,14 @@ def load_bundle(folder: Path) -> dict[str, Any]:
             f" {config.vocabulary_size}: they are of two models. Copy the bundle again."
         )
     try:
-        decoder.load_state_dict(load_file(folder / MODEL))
+        weights = load_file(folder / MODEL)
+        decoder.load_state_dict(weights)
         encoder = Encoder.load(folder)
     except (RuntimeError, EncoderError) as error:
         raise BundleError(f"{folder}: the weights do not fit {CONFIG} ({_first_line(error)}).") from error
+    _refuse_not_finite(weights, folder / MODEL)
     try:
-        neighbours = _load_neighbours(folder)
+        neighbours = _load_neighbours(folder, config)
     except (KeyError, ValueError) as error:
         raise BundleError(f"{folder / NEIGHBOURS} is not what this captionloop reads ({error}).") from error
     calibration = config.calibration
@@ -159,7 +180,10 @@ def read_config(folder: Path) -> BundleConfig:
 
 
 def verify_bundle(folder: Path) -> None:
-    """Compare every file with its checksum (BundleError naming the first that differs)."""
+    """Compare every file with its checksum (BundleError naming the first that differs).
+
+    A file that would be read and has no checksum is refused as well.
+    """
     if not folder.is_dir():
         raise BundleError(f"{folder}: there is no bundle here; train a model, or give another path.")
     path = folder / CHECKSUMS
@@ -167,6 +191,11 @@ def verify_bundle(folder: Path) -> None:
     complete = sorted(set(checksums) - {NEIGHBOURS}) == sorted(FILES)
     if path.read_bytes() != _document(checksums) or not complete:
         raise BundleError(f"{path} is damaged: it is not as it was written. Copy the bundle again.")
+    if NEIGHBOURS not in checksums and (folder / NEIGHBOURS).exists():
+        raise BundleError(
+            f"{folder / NEIGHBOURS} is not listed in {CHECKSUMS}: it does not belong to this bundle. Copy the"
+            " bundle again."
+        )
     for name in checksums:
         try:
             found = _sha256(folder / name)
@@ -199,6 +228,7 @@ def _write(captioner: "Captioner", folder: Path) -> None:
         calibration=None if calibration is None else calibration.model_dump(mode="json"),
     )
     weights = {name: value.detach().cpu().contiguous() for name, value in decoder.state_dict().items()}
+    _refuse_not_finite(weights, folder / MODEL)
     (folder / CONFIG).write_bytes(_document(config.model_dump(mode="json")))
     save_file(weights, folder / MODEL)
     encoder.save(folder)
@@ -215,14 +245,35 @@ def _write(captioner: "Captioner", folder: Path) -> None:
     (folder / CHECKSUMS).write_bytes(_document({name: _sha256(folder / name) for name in names}))
 
 
-def _load_neighbours(folder: Path) -> "Neighbours | None":
+def _load_neighbours(folder: Path, config: BundleConfig) -> "Neighbours | None":
+    if not (folder / NEIGHBOURS).exists():  # else it is listed, and verified
+        if config.decoding.consensus is not None:
+            raise BundleError(
+                f"{folder}: {CONFIG} asks for a consensus of training photos, but there is no {NEIGHBOURS}:"
+                " copy the bundle again, with all its files, or train it again with decoding.consensus."
+            )
+        return None
+    import numpy as np
     from safetensors.numpy import load_file
 
     from captionloop.captioner.neighbours import Neighbours
 
-    if not (folder / NEIGHBOURS).exists():
-        return None
-    return Neighbours.from_arrays(load_file(folder / NEIGHBOURS))
+    neighbours = Neighbours.from_arrays(load_file(folder / NEIGHBOURS))
+    if neighbours.centre.shape != (config.encoder.channels,):
+        raise ValueError(f"{len(neighbours.centre)} channels, the encoder has {config.encoder.channels}")
+    arrays = neighbours.centre, neighbours.projection, neighbours.directions
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ValueError("its numbers are not finite")
+    return neighbours
+
+
+def _refuse_not_finite(weights: "dict[str, Tensor]", path: Path) -> None:
+    broken = not_finite(weights)
+    if broken:
+        raise BundleError(
+            f"{path}: the weights are not finite ({len(broken)} of {len(weights)} tensors, the first is"
+            f" {broken[0]}): its training has diverged. Train it again, with a lower learning_rate."
+        )
 
 
 def _default_card(captioner: "Captioner") -> str:
@@ -252,14 +303,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _first_line(error: Exception) -> str:

@@ -68,7 +68,7 @@ class Calibration(BaseModel):
     points.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     probability: tuple[float, ...]
     confidence: tuple[float, ...]

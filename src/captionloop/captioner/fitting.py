@@ -6,18 +6,22 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from captionloop.captioner import progress as curves
 from captionloop.captioner.parameters import FitParameters
 from captionloop.captioner.precision import multiplies_bfloat16_fast
+from captionloop.captioner.processes import Member, run_together
 from captionloop.captioner.teaching import Teaching
 from captionloop.captioner.workbench import AtomicCheckpoints, Workbench
+from captionloop.errors import TrainingError
 
 logger = logging.getLogger(__name__)
 
@@ -26,25 +30,68 @@ def fit(teaching: Teaching, workbench: Workbench) -> curves.Progress:
     """Teach to the end, from the workbench's last whole epoch on; at once when it had been done before.
 
     The best weights are then in the workbench.
+
+    Raises:
+        TrainingError: the loss or the weights became no numbers, or a process is gone. What was good before
+            is still in the workbench.
     """
     finished = workbench.finished()
     if finished is not None:
         logger.info("Training of the same inputs was finished before (%s): taken over.", workbench.folder)
         return finished
-    checkpoint = workbench.checkpoint
-    if checkpoint is not None:
-        logger.info("Training goes on from %s.", checkpoint)
-    with _quiet_lightning():
-        trainer = _trainer(teaching.fit, workbench)
-        trainer.fit(teaching, ckpt_path=checkpoint, weights_only=True)
+    if workbench.checkpoint is not None:
+        logger.info("Training goes on from %s.", workbench.checkpoint)
+    processes = teaching.fit.processes
+    try:
+        if processes.devices * processes.nodes == 1:
+            _teach(teaching, workbench)
+        else:
+            run_together(partial(_teach, teaching, workbench), processes, workbench.folder, teaching.fit.name)
+    except TrainingError as error:
+        kept = f"the best weights before that are kept in {workbench.folder}" if workbench.has_best else ""
+        raise TrainingError(f"{error}; {kept or 'no epoch had been finished'}") from error
     return workbench.finish()
 
 
-def _trainer(parameters: FitParameters, workbench: Workbench) -> pl.Trainer:
+def _teach(teaching: Teaching, workbench: Workbench, member: Member | None = None) -> None:
+    """Teach as the only process, or as one of several."""
+    with _quiet_lightning():
+        trainer = _trainer(teaching.fit, workbench, member)
+        trainer.fit(teaching, ckpt_path=workbench.checkpoint, weights_only=True)
+
+
+class _Meeting(LightningEnvironment):
+    """Where the processes of a fit meet, told to Lightning, which starts none itself then."""
+
+    def __init__(self, member: Member) -> None:
+        super().__init__()
+        self._member = member
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    @property
+    def main_address(self) -> str:
+        return self._member.address
+
+    @property
+    def main_port(self) -> int:
+        return self._member.port
+
+    def local_rank(self) -> int:
+        return self._member.local_rank
+
+    def node_rank(self) -> int:
+        return self._member.rank // self._member.devices
+
+    def teardown(self) -> None:
+        """Lightning's own takes a variable of torchrun's away."""
+
+
+def _trainer(parameters: FitParameters, workbench: Workbench, member: Member | None) -> pl.Trainer:
     processes = parameters.processes
     on_gpu = processes.accelerator != "cpu" and torch.cuda.is_available()
-    # On a CPU, processes are spawned: a forked one may hang in the parent's OpenMP threads.
-    strategy = "auto" if processes.devices * processes.nodes == 1 else "ddp" if on_gpu else "ddp_spawn"
     last = ModelCheckpoint(
         dirpath=workbench.folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
     )
@@ -52,11 +99,11 @@ def _trainer(parameters: FitParameters, workbench: Workbench) -> pl.Trainer:
         accelerator="gpu" if on_gpu else "cpu",
         devices=processes.devices,
         num_nodes=processes.nodes,
-        strategy=strategy,
+        strategy="auto" if member is None else "ddp",
         precision=_precision(parameters, "cuda" if on_gpu else "cpu"),
         max_epochs=parameters.epochs,
         callbacks=[_Report(), last],
-        plugins=[AtomicCheckpoints()],
+        plugins=[AtomicCheckpoints(), *([] if member is None else [_Meeting(member)])],
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,

@@ -14,7 +14,7 @@ class ConsensusOptions(BaseModel):
         likelihood: how much the score of the search counts beside the consensus.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     neighbours: int = Field(default=30, ge=1, le=1000)
     nearness: float = Field(default=0.1, gt=0)
@@ -40,7 +40,7 @@ class DecodingOptions(BaseModel):
             (on a GPU only for more than a handful of images at once), else float32.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     method: Literal["beam", "sample"] = "beam"
     beam_width: int = Field(default=5, ge=1, le=100)

@@ -17,7 +17,7 @@ class ValidationParameters(BaseModel):
         patience: epochs without a better CIDEr before training stops.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     photos: int | None = Field(default=None, gt=0)
     beam_width: int = Field(default=1, ge=1)
@@ -34,7 +34,7 @@ class ProcessParameters(BaseModel):
         nodes: machines, for Lightning under torchrun or SLURM.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = Field(default=1, ge=1)
@@ -56,7 +56,7 @@ class FitParameters(BaseModel):
         precision: of matrix products; `auto` is bfloat16 where the hardware multiplies it fast.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = "captioner"
     seed: int = 0
@@ -79,7 +79,7 @@ class VocabularyParameters(BaseModel):
     pieces.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     min_frequency: int = Field(default=3, ge=1)
     subwords: int | None = Field(default=None, ge=32)
@@ -138,7 +138,7 @@ class EnsembleParameters(BaseModel):
         decoding: how they search; None is how the one taught by reward does.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str = "ensemble"
     seeds: tuple[int, ...] = ()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from captionloop.captioner.decoders.packing import PackedCaptions
-from captionloop.errors import CorpusError
+from captionloop.errors import CorpusError, StoreError
 from captionloop.language.tokenizer import CaptionTokenizer
 
 
@@ -40,6 +40,7 @@ class CaptionedPhotos:
     texts: tuple[tuple[str, ...], ...]
     tokens: tuple[tuple[tuple[int, ...], ...], ...]
     weights: tuple[tuple[float, ...], ...]
+    cut: tuple[tuple[bool, ...], ...]  # which captions were longer, and have lost their end
 
     @classmethod
     def from_tables(
@@ -65,8 +66,9 @@ class CaptionedPhotos:
                 f"Split '{split}': no photo with a caption in it; training needs train and val."
             )
         rows = captions[captions["image_id"].isin(of_split["image_id"])].sort_values("caption_id")
-        tokens = [tuple(ids[:max_length]) for ids in tokenizer.encode_all(rows["text"].tolist())]
-        grouped = rows.assign(tokens=pd.Series(tokens, index=rows.index, dtype=object)).groupby("image_id")
+        whole = tokenizer.encode_all(rows["text"].tolist())
+        tokens = pd.Series([tuple(ids[:max_length]) for ids in whole], index=rows.index, dtype=object)
+        grouped = rows.assign(tokens=tokens, cut=[len(ids) > max_length for ids in whole]).groupby("image_id")
         groups = [grouped.get_group(image_id) for image_id in of_split["image_id"]]
         return cls(
             image_ids=tuple(of_split["image_id"]),
@@ -74,6 +76,7 @@ class CaptionedPhotos:
             texts=tuple(tuple(group["text"]) for group in groups),
             tokens=tuple(tuple(group["tokens"]) for group in groups),
             weights=tuple(tuple(group["weight"].astype(float)) for group in groups),
+            cut=tuple(tuple(group["cut"].tolist()) for group in groups),
         )
 
     def __len__(self) -> int:
@@ -91,16 +94,20 @@ class Share:
 
 @dataclass(frozen=True)
 class Batch:
-    """Photos and captions of a step: features float `[P, R, C]`; `photos` are positions in the split."""
+    """Photos and captions of a step: features float `[P, R, C]`; `photos` are positions in the split.
+
+    `idle`: the others have taken all there was, so that this process does a step whose result counts nothing.
+    """
 
     features: Tensor
     captions: PackedCaptions
     photos: tuple[int, ...]
+    idle: bool = False
 
     def to(self, device: Any, non_blocking: bool = False) -> Self:
         """The same on another device."""
         features = self.features.to(device, non_blocking=non_blocking)
-        return type(self)(features, self.captions.to(device, non_blocking), self.photos)
+        return type(self)(features, self.captions.to(device, non_blocking), self.photos, self.idle)
 
 
 def plan_epoch(
@@ -138,7 +145,11 @@ def plan_epoch(
 
 
 class Batches:
-    """The batches of a plan, read as they are asked for. Each of `world` processes takes every `world`-th."""
+    """The batches of a plan, read as they are asked for.
+
+    Of `world` processes each takes its part of every batch, so that together they take the steps that one
+    process would.
+    """
 
     def __init__(
         self,
@@ -151,24 +162,24 @@ class Batches:
         world: int = 1,
     ) -> None:
         self._photos, self._features, self._grids = photos, features, grids
-        each = -(-len(plan) // world)  # the same number for all, or they would wait for each other for ever
-        self._plan = [plan[(rank + number * world) % len(plan)] for number in range(each)]
+        self._parts = [(batch[rank::world], batch) for batch in plan]
 
     def __len__(self) -> int:
-        return len(self._plan)
+        return len(self._parts)
 
     def __iter__(self) -> Iterator[Batch]:
-        return (self._read(shares) for shares in self._plan)
+        return (self._read(mine or batch[:1], idle=not mine) for mine, batch in self._parts)
 
-    def _read(self, shares: Sequence[Share]) -> Batch:
-        captions, image, weight = [], [], []
+    def _read(self, shares: Sequence[Share], *, idle: bool) -> Batch:
+        captions, image, weight, cut = [], [], [], []
         for number, share in enumerate(shares):
             for caption in share.captions:
                 captions.append(self._photos.tokens[share.photo][caption])
                 weight.append(self._photos.weights[share.photo][caption])
+                cut.append(self._photos.cut[share.photo][caption])
                 image.append(number)
-        packed = PackedCaptions.pack(captions, image, weight, images=len(shares))
-        return Batch(self._look(shares), packed, tuple(share.photo for share in shares))
+        packed = PackedCaptions.pack(captions, image, weight, images=len(shares), cut=cut)
+        return Batch(self._look(shares), packed, tuple(share.photo for share in shares), idle)
 
     def _look(self, shares: Sequence[Share]) -> Tensor:
         regions = self._features.rows * self._features.columns if self._grids else 1
@@ -180,4 +191,16 @@ class Batches:
                 looked[places] = torch.from_numpy(self._features.grids(hashes, view)).float()
             else:
                 looked[places] = torch.from_numpy(self._features.means(hashes, view)).float()[:, None]
+        if not torch.isfinite(looked.sum()):
+            self._refuse(shares, looked)
         return looked
+
+    def _refuse(self, shares: Sequence[Share], looked: Tensor) -> None:
+        """Raises `StoreError` naming the first photo whose features are not finite, where there is one."""
+        for share, grid in zip(shares, looked, strict=True):
+            if not torch.isfinite(grid).all():
+                raise StoreError(
+                    f"photo {self._photos.image_ids[share.photo]!r}: its cached features (view"
+                    f" {share.view!r}) are not finite; delete the feature store and run again with"
+                    " --from-nodes cache_features"
+                )

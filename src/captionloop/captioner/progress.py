@@ -30,7 +30,7 @@ class Progress:
     def add(self, record: EpochRecord) -> bool:
         """Take in an epoch; whether it is the best so far."""
         self.records.append(record)
-        if self.best_epoch >= 0 and not record.val_cider > self.best_cider:
+        if not record.val_cider > self.best_cider:  # so that what is no number is never the best
             return False
         self.best_cider, self.best_epoch = record.val_cider, record.epoch
         return True

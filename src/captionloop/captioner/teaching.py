@@ -25,6 +25,7 @@ from captionloop.captioner.memory import give_back
 from captionloop.captioner.parameters import FitParameters
 from captionloop.captioner.photos import Batch, Batches, CaptionedPhotos, Features, Share, plan_epoch
 from captionloop.captioner.progress import EpochRecord, Progress
+from captionloop.errors import TrainingError
 
 _STEPS_BETWEEN_GIVING_BACK = 32
 
@@ -62,7 +63,7 @@ class Teaching(pl.LightningModule):
         beams = parameters.validation.beam_width
         self.examination = DecodingOptions(beam_width=beams, alternatives=1, max_length=max_length)
         self._losses: list[Tensor] = []
-        self._nats: list[tuple[Tensor, int]] = []
+        self._nats: dict[tuple[int, ...], tuple[float, int]] = {}
         self._said: dict[int, tuple[int, ...]] = {}
         self._began = 0.0
 
@@ -87,12 +88,12 @@ class Teaching(pl.LightningModule):
         return self._batches(self.material.val, plan)
 
     def plan(self, epoch: int) -> list[list[Share]]:
-        """Which captions make which batch in an epoch."""
+        """Which captions make which batch of all processes together in an epoch."""
         return plan_epoch(
             self.material.train,
             seed=self.fit.seed,
             epoch=epoch,
-            batch_size=self.fit.batch_size,
+            batch_size=self.fit.batch_size * self.trainer.world_size,
             captions_per_photo=self.captions_per_photo,
             views=self.fit.views,
         )
@@ -128,9 +129,39 @@ class Teaching(pl.LightningModule):
         self._losses.append(loss.detach())
         return loss
 
+    def part(self, batch: Batch, count: Tensor) -> Tensor:
+        """What a mean over `count` things counts beside those of the other processes: 1 on average.
+
+        DistributedDataParallel takes the mean of the processes' gradients, which is that of all things
+        together only where each has as many.
+        """
+        if self._trainer is None or self.trainer.world_size == 1:
+            return torch.ones((), device=self.device)
+        mine = torch.zeros_like(count) if batch.idle else count
+        everyone = mine.clone()
+        torch.distributed.all_reduce(everyone)
+        return mine * self.trainer.world_size / everyone
+
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
-        """Clip the norm (here, as Lightning refuses to together with the fused optimiser)."""
-        torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), self.fit.clip_norm)
+        """Clip the norm (here, as Lightning refuses to together with the fused optimiser).
+
+        Gradients are of all processes by now, so that all of them stop where one's loss is no number.
+
+        Raises:
+            TrainingError: the loss or the gradient is not finite.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), self.fit.clip_norm)
+        loss = self._losses[-1] if self._losses else norm
+        if not torch.isfinite(norm + loss):
+            raise self._diverged(f"the loss is {float(loss):.4g}, the norm of its gradient {float(norm):.4g}")
+
+    def _diverged(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"Training '{self.fit.name}' stopped in epoch {self.current_epoch + 1}, step {self.global_step}:"
+            f" {what}. Give a lower learning_rate (now {self.fit.learning_rate:g}), a longer warmup (now"
+            f" {self.fit.warmup:g}) or a smaller clip_norm (now {self.fit.clip_norm:g}), or train with"
+            " precision: float32"
+        )
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Let the average follow; now and then, give back the memory that lies idle."""
@@ -147,7 +178,7 @@ class Teaching(pl.LightningModule):
             {"params": vectors, "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=self.fit.learning_rate, betas=(0.9, 0.98), fused=True)
-        steps = self.fit.epochs * -(-len(self.plan(0)) // self.trainer.world_size)
+        steps = self.fit.epochs * len(self.plan(0))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -168,19 +199,28 @@ class Teaching(pl.LightningModule):
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """The loss on a batch's true captions, and a caption for each of its photos."""
+        if batch.idle:
+            return
         with self.average.applied():
             logits = self.decoder(batch.features, batch.captions).logits
-            targets = batch.captions.targets
-            self._nats.append(
-                (functional.cross_entropy(logits.float(), targets, reduction="sum"), len(targets))
-            )
+            each = functional.cross_entropy(logits.float(), batch.captions.targets, reduction="none")
+            chosen = batch.captions.chosen
+            self._nats[batch.photos] = (float((each * chosen).sum()), int(chosen.sum()))
             found = decode(self.decoder, batch.features, self.examination)
         said = (hypotheses[0].tokens for hypotheses in found)
         self._said.update(zip(batch.photos, said, strict=True))
 
     def on_validation_epoch_end(self) -> None:
-        """Record the epoch, keep the best weights, and stop when nothing has got better for long enough."""
+        """Record the epoch, keep the best weights, and stop when nothing has got better for long enough.
+
+        Raises:
+            TrainingError: the weights, or what is said of them, are not finite: nothing of them is kept.
+        """
         nats, tokens, said, losses = self._everyone()
+        broken = self.average.not_finite()
+        if broken or not math.isfinite(nats):
+            what = f"the weights {broken[0]}" if broken else "the validation loss"
+            raise self._diverged(f"{what} would be no finite numbers")
         record = EpochRecord(
             epoch=self.current_epoch,
             train_loss=sum(losses) / max(1, len(losses)),
@@ -196,19 +236,15 @@ class Teaching(pl.LightningModule):
 
     def _everyone(self) -> tuple[float, int, dict[int, tuple[int, ...]], list[float]]:
         """What all processes found: summed loss, tokens, captions by photo, and the losses of the steps."""
-        mine = (
-            sum(float(nats) for nats, _ in self._nats),
-            sum(tokens for _, tokens in self._nats),
-            self._said,
-            [float(loss) for loss in self._losses],
-        )
-        if self.trainer.world_size == 1:
-            return mine
-        theirs: list[Any] = [None] * self.trainer.world_size
-        torch.distributed.all_gather_object(theirs, mine)
-        said = {photo: tokens for one in theirs for photo, tokens in one[2].items()}
-        losses = [loss for one in theirs for loss in one[3]]
-        return sum(one[0] for one in theirs), sum(one[1] for one in theirs), said, losses
+        mine = (self._nats, self._said, [float(loss) for loss in self._losses])
+        theirs: list[Any] = [mine]
+        if self.trainer.world_size > 1:
+            theirs *= self.trainer.world_size
+            torch.distributed.all_gather_object(theirs, mine)
+        nats = {photos: found for one in theirs for photos, found in one[0].items()}
+        said = {photo: tokens for one in theirs for photo, tokens in one[1].items()}
+        losses = [loss for one in theirs for loss in one[2]]
+        return sum(one for one, _ in nats.values()), sum(count for _, count in nats.values()), said, losses
 
     # Checkpoints.
 
@@ -248,16 +284,21 @@ class TeachingByWords(Teaching):
         """Equation 14 of Xu et al. 2015, per token."""
         taught = self.decoder(batch.features, batch.captions)
         loss = caption_loss(taught.logits, batch.captions, self.label_smoothing)
+        loss = loss * self.part(batch, batch.captions.mass)
         if taught.unattended is not None and self.doubly_stochastic:
             regions = batch.features.shape[1]
-            loss = loss + self.doubly_stochastic * taught.unattended / regions
+            rows = self.part(batch, torch.tensor(float(batch.captions.rows), device=self.device))
+            loss = loss + self.doubly_stochastic * taught.unattended / regions * rows
         return loss
 
 
 def caption_loss(logits: Tensor, captions: PackedCaptions, label_smoothing: float) -> Tensor:
-    """Cross-entropy per token, `[M, V]` logits, each token counting as much as its caption's weight."""
+    """Cross-entropy per token, `[M, V]` logits, each token counting as much as its caption's weight.
+
+    A caption that was cut has not ended: the end token that stands behind it does not count.
+    """
     each = functional.cross_entropy(
         logits.float(), captions.targets, reduction="none", label_smoothing=label_smoothing
     )
-    weight = captions.weight[captions.row]
-    return (each * weight).sum() / weight.sum()
+    weight = captions.weight[captions.row] * captions.chosen
+    return (each * weight).sum() / captions.mass

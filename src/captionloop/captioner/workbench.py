@@ -7,6 +7,7 @@ finished.json       the curves, once training is over: it is not done again
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,9 @@ from torch import Tensor
 
 from captionloop.captioner.progress import Progress
 from captionloop.vision.durable import write_and_rename
+from captionloop.vision.weights import not_finite
+
+logger = logging.getLogger(__name__)
 
 
 class Workbench:
@@ -26,7 +30,7 @@ class Workbench:
 
     def __init__(self, folder: Path, digest: str) -> None:
         self.folder = folder
-        if self._digest() != digest:
+        if self._digest() != digest or self._is_damaged():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             self._write("inputs.json", lambda path: path.write_text(json.dumps({"digest": digest})))
@@ -36,6 +40,11 @@ class Workbench:
         """The last whole epoch, where there is one to go on from."""
         path = self.folder / "last.ckpt"
         return path if path.is_file() else None
+
+    @property
+    def has_best(self) -> bool:
+        """Whether there are best weights so far."""
+        return (self.folder / "best.safetensors").is_file()
 
     def keep(self, weights: dict[str, Tensor]) -> None:
         """Replace the best weights."""
@@ -56,6 +65,19 @@ class Workbench:
         """What was reached, where training is over."""
         path = self.folder / "finished.json"
         return Progress.from_state(json.loads(path.read_text())) if path.is_file() else None
+
+    def _is_damaged(self) -> bool:
+        """Whether weights in it are not finite, as those of a training that diverged; it begins anew then."""
+        averages = {}
+        if self.checkpoint is not None:
+            averages = torch.load(self.checkpoint, map_location="cpu", weights_only=True)["average"][
+                "average"
+            ]
+        best = self.best() if self.has_best else {}
+        broken = not_finite(averages) + not_finite(best)
+        if broken:
+            logger.warning("%s holds weights that are not finite: training begins anew there.", self.folder)
+        return bool(broken)
 
     def _digest(self) -> str | None:
         try:

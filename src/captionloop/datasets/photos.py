@@ -1,6 +1,5 @@
 """A folder of photos in the Kedro catalog."""
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -8,8 +7,8 @@ from typing import Any, Final
 from kedro.io import AbstractDataset, DatasetError
 
 from captionloop.corpus.photos import PhotoFolder
-from captionloop.datasets.folders import replace_folder
 from captionloop.errors import CorpusError
+from captionloop.vision.durable import begin_folder, replace_folder
 
 _MARK: Final = ".written-by-captionloop"
 
@@ -44,9 +43,7 @@ class PhotoFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PhotoFolde
                 f"{final} holds photos that captionloop did not write, so they stay: "
                 "run --pipelines from_corpus, or choose another folder"
             )
-        partial = final.with_name(f".{final.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        partial = begin_folder(final)
         folder = PhotoFolder(str(partial))
         for name, photo in data:
             folder.write(name, photo)

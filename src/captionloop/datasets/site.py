@@ -1,13 +1,12 @@
 """A static web site in the Kedro catalog: pages by their path, written as one folder."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset
 
-from captionloop.datasets.folders import replace_folder
+from captionloop.vision.durable import begin_folder, replace_folder
 
 
 class SiteDataset(AbstractDataset[Mapping[str, bytes], dict[str, bytes]]):
@@ -24,8 +23,7 @@ class SiteDataset(AbstractDataset[Mapping[str, bytes], dict[str, bytes]]):
 
     def save(self, data: Mapping[str, bytes]) -> None:
         """Writes all pages beside the old site, then renames."""
-        partial = self._filepath.with_name(f".{self._filepath.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
+        partial = begin_folder(self._filepath)
         for name, page in data.items():
             path = partial / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from captionloop.captioner.architectures import DecoderConfig, EnsembleConfig
@@ -19,12 +19,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """How much a captioner was trained on."""
+    """What a captioner was trained on, in numbers.
+
+    Attributes:
+        photos, captions: each counted once, however often it was shown.
+        corrections: those of the captions that users wrote in the place of a caption.
+        words: how often each word is in the captions.
+        feedback_photos: SHA-256 of the photos that came with feedback.
+    """
 
     corpus: str
     photos: int
     captions: int
     corrections: int
+    words: Mapping[str, int] = field(default_factory=dict)
+    feedback_photos: Sequence[str] = ()
 
 
 def model_card(

@@ -66,7 +66,8 @@ class Traffic:
     """What was served and said in a window of time, or, for comparison, at training and evaluation.
 
     `embeddings` `[n, 32]`; `confidences` `[n]` (0 to 1); `lengths` `[n]` in words; `texts`: what people wrote
-    (corrections; for comparison, references of photos that were held out); `stars` `[n]`.
+    (corrections; for comparison, references of photos that were held out); `stars` `[n]`; `from_feedback`
+    `[m, 32]`: for comparison, embeddings of the photos that came with feedback and were taught.
     """
 
     embeddings: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, SIZE), np.float32))
@@ -74,6 +75,7 @@ class Traffic:
     lengths: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     texts: tuple[str, ...] = ()
     stars: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    from_feedback: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, SIZE), np.float32))
 
 
 class Signal(BaseModel):
@@ -114,7 +116,7 @@ def compare(
     those below `rare` count as hardly seen.
     """
     signals = (
-        _photos(served.embeddings, reference.embeddings, limits, seed),
+        _photos(served.embeddings, nearest_photos(served, reference, limits, seed), limits, seed),
         _confidence(served.confidences, reference.confidences, limits),
         _length(served.lengths, reference.lengths, limits),
         _words(served.texts, reference.texts, known, limits, rare),
@@ -124,6 +126,22 @@ def compare(
     told = any(signal.value is not None for signal in signals)
     sentence = f"Drift in {', '.join(found)}." if found else "No drift." if told else "Too little to tell."
     return DriftReport(signals=signals, drifted=bool(found), sentence=sentence)
+
+
+def nearest_photos(
+    served: Traffic, reference: Traffic, limits: DriftLimits, seed: int
+) -> NDArray[np.float32]:
+    """The embeddings of taught photos that are most like those served.
+
+    Taught were the corpus and, to some versions, photos of the feedback. In which proportion people send one
+    and the other is no drift: what is like the corpus, like the feedback, or like as many of each was learnt.
+    """
+    corpus, feedback = reference.embeddings, reference.from_feedback
+    if min(len(corpus), len(feedback), len(served.embeddings)) < limits.fewest:
+        return corpus
+    size = min(len(corpus), len(feedback))
+    mixtures = (corpus, feedback, np.concatenate([corpus[:size], feedback[:size]]))
+    return min(mixtures, key=lambda photos: separation(served.embeddings, photos, seed)[0])
 
 
 def separation(

@@ -8,10 +8,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from captionloop.corpus.photos import PhotoFolder
+from captionloop.errors import CorpusError, ImageError
 from captionloop.evaluation.drift import DriftParameters, Traffic
 from captionloop.evaluation.split import EvaluationSet
 from captionloop.evaluation.variety import words_of
-from captionloop.vision.embedding import embed
+from captionloop.vision.embedding import SIZE, embed
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioner
@@ -47,12 +48,36 @@ def reference_traffic(
     )
 
 
+def feedback_embeddings(
+    captioner: "Captioner", uris: Sequence[str], archive: PhotoFolder, parameters: DriftParameters
+) -> NDArray[np.float32]:
+    """Embeddings `[n, 32]` of photos of the feedback, some of them where there are many.
+
+    Those whose retention has ended are not in the archive any more, and left out.
+    """
+    squares: list[NDArray[np.uint8]] = []
+    for uri in np.random.default_rng(parameters.seed).permutation(np.array(uris, dtype=object)):
+        if len(squares) == parameters.reference_photos:
+            break
+        try:
+            squares.append(captioner.prepare(archive.read(uri)))
+        except (CorpusError, ImageError):
+            continue
+    found = [_looks(captioner, squares[start : start + BATCH]) for start in range(0, len(squares), BATCH)]
+    return np.concatenate(found) if found else np.zeros((0, SIZE), np.float32)
+
+
 def _embedded(captioner: "Captioner", photos: PhotoFolder, uris: Sequence[str]) -> NDArray[np.float32]:
+    return np.concatenate(
+        [
+            _looks(captioner, [captioner.prepare(photos.read(uri)) for uri in uris[start : start + BATCH]])
+            for start in range(0, len(uris), BATCH)
+        ]
+    )
+
+
+def _looks(captioner: "Captioner", squares: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
     import torch
 
-    found = []
-    for start in range(0, len(uris), BATCH):
-        squares = np.stack([captioner.prepare(photos.read(uri)) for uri in uris[start : start + BATCH]])
-        grids = torch.as_tensor(captioner.runtime.encode(squares))
-        found.append(embed(grids.float().mean(1).cpu().numpy()))
-    return np.concatenate(found)
+    grids = torch.as_tensor(captioner.runtime.encode(np.stack(squares)))
+    return embed(grids.float().mean(1).cpu().numpy())

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from captionloop.evaluation.drift import DriftReport, Signal, Traffic, hardly_seen, separation
+from captionloop.evaluation.drift import (
+    DriftLimits,
+    DriftReport,
+    Signal,
+    Traffic,
+    hardly_seen,
+    nearest_photos,
+    separation,
+)
 from captionloop.evaluation.style import COLOURS, INK, MUTED, figure, tidy
 
 if TYPE_CHECKING:
@@ -52,12 +60,13 @@ def _row(signal: Signal) -> str:
     return f"| {TITLES[signal.name]} | {value} | {signal.limit:.3f} | {verdict} |"
 
 
-def drift_figure(
+def drift_figure(  # noqa: PLR0917 - what `compare` was given
     report: DriftReport,
     served: Traffic,
     before: NDArray[np.float64],
     reference: Traffic,
     known: Counter[str],
+    limits: DriftLimits = DriftLimits(),  # noqa: B008 - frozen
     *,
     rare: int = 3,
     seed: int = 0,
@@ -67,7 +76,8 @@ def drift_figure(
     panels = dict(zip(TITLES, drawn.subplots(1, len(TITLES)), strict=True))
     silent = {signal.name for signal in report.signals if signal.value is None}
     if "photos" not in silent:
-        _, ours, theirs = separation(served.embeddings, reference.embeddings, seed)
+        photos = nearest_photos(served, reference, limits, seed)
+        _, ours, theirs = separation(served.embeddings, photos, seed)
         _two(panels["photos"], ours, theirs, np.histogram_bin_edges(np.concatenate([ours, theirs]), 24))
     if "confidence" not in silent:
         _two(panels["confidence"], served.confidences, reference.confidences, np.linspace(0, 1, 21))

@@ -35,7 +35,7 @@ class RetrainingParameters(BaseModel):
             of them is kept (`captioner/soup.py`).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     replay: float = Field(3.0, ge=0)
     least_replay: int = Field(2200, ge=0)
@@ -80,7 +80,7 @@ class ExaminationParameters(BaseModel):
         most_wrong: the largest share of wrong references that is believed.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     rounds: int = Field(1, ge=0)
     parts: int = Field(4, ge=2)
@@ -158,6 +158,22 @@ def tables_of(tables: Tables, decoder: int, parameters: RetrainingParameters) ->
     share = np.take(order, decoder * wanted + np.arange(min(wanted, len(order))), mode="wrap")
     kept = captions[~replayed | captions["caption_id"].isin(share)]
     return images[images["image_id"].isin(kept["image_id"])], kept
+
+
+def feedback_once(tables: Tables) -> Tables:
+    """The photos and captions of the feedback in `training_tables`, each once, however often it is shown."""
+    images, captions = tables
+    shown_again = images["image_id"].str.contains(r"#\d+$")
+    once = images[(images["source"] != "corpus") & ~shown_again]
+    return once, captions[captions["image_id"].isin(once["image_id"])]
+
+
+def all_taught(corpus: Tables, tables: Tables) -> Tables:
+    """All that a captioner has been taught that was taught on with `training_tables`.
+
+    The whole corpus, which its origin learnt from and of which a share was replayed, and the feedback once.
+    """
+    return _joined(corpus, feedback_once(tables))
 
 
 def encoder_tables(

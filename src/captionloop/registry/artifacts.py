@@ -1,6 +1,5 @@
 """The files of a version, between a folder here and the artifacts of its MLflow run."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from captionloop.errors import RegistryError
 from captionloop.registry import connection, scratch
 from captionloop.registry.contents import damaged_files
 from captionloop.registry.model_version import ModelVersion
+from captionloop.vision.durable import replace_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,7 +28,7 @@ def download_bundle(client: "MlflowClient", version: ModelVersion, folder: Path)
                 f"The artifacts of {version.name} version {version.version} are missing or damaged "
                 f"({', '.join(damaged)} in {version.source}): use another version, or register this one again"
             )
-        _replace(partial, folder)
+        replace_folder(partial, folder)
 
 
 def download_evidence(client: "MlflowClient", version: ModelVersion, folder: Path) -> bool:
@@ -38,7 +38,7 @@ def download_evidence(client: "MlflowClient", version: ModelVersion, folder: Pat
         if not client.list_artifacts(version.run_id, f"{version.artifacts}/{EVIDENCE}"):
             return False
     with _downloaded(client, version, EVIDENCE, beside=folder) as partial:
-        _replace(partial, folder)
+        replace_folder(partial, folder)
         return True
 
 
@@ -49,9 +49,3 @@ def _downloaded(client: "MlflowClient", version: ModelVersion, part: str, beside
         with connection.for_people(f"fetch the {part} of {version.name} version {version.version}"):
             place = client.download_artifacts(version.run_id, f"{version.artifacts}/{part}", str(folder))
         yield Path(place)
-
-
-def _replace(partial: Path, folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.replace(folder)

@@ -1,10 +1,11 @@
 """A candidate with all that was found out about it, entered into the registry."""
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captionloop.registry.evidence import KeptCaptions
+from captionloop.registry.evidence import KeptCaptions, save_training_data
 from captionloop.registry.gate import GateDecision
 from captionloop.registry.model_registry import ModelRegistry
 from captionloop.registry.model_version import ModelVersion
@@ -21,10 +22,12 @@ def enter(
     decision: GateDecision,
     report: str,
     *,
+    training_data: Mapping[str, Any] | None = None,
     promote: bool = True,
 ) -> ModelVersion:
     """Registers the candidate with its captions and the gate's decision, and promotes it if that says so.
 
+    `training_data`, what it was trained on, is kept beside it: what is served later is compared with that.
     With `promote=False` it stays the challenger, for somebody else to promote.
 
     Repeated after being killed anywhere, it ends in the same state.
@@ -33,6 +36,8 @@ def enter(
         place = Path(scratch)
         candidate.save(place / "bundle")
         kept.save(place / "evidence")
+        if training_data is not None:
+            save_training_data(training_data, place / "evidence")
         version = registry.register(
             place / "bundle",
             evidence=place / "evidence",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -17,6 +18,7 @@ from captionloop.scoring.ptb import tokenize
 from captionloop.scoring.scores import Scores, score
 
 KEPT = "captions.json"
+TRAINING_DATA = "training_data.json"
 SILENCE = "xxsilencexx"  # scored in the place of an empty caption: a word that no reference has
 
 
@@ -50,6 +52,22 @@ class KeptCaptions(BaseModel):
         except (OSError, ValidationError) as error:
             reason = str(error).splitlines()[0]
             raise RegistryError(f"{folder / KEPT} cannot be read ({reason}): register again") from error
+
+
+def save_training_data(training_data: Mapping[str, Any], folder: Path) -> None:
+    """Writes what a version was trained on (`TrainingData`, as JSON) into the folder of its evidence."""
+    (folder / TRAINING_DATA).write_text(json.dumps(training_data), encoding="utf-8")
+
+
+def load_training_data(folder: Path) -> dict[str, Any] | None:
+    """What a version was trained on; None where that was not kept yet when it was registered."""
+    try:
+        found: dict[str, Any] = json.loads((folder / TRAINING_DATA).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RegistryError(f"{folder / TRAINING_DATA} cannot be read ({error}): register again") from error
+    return found
 
 
 @dataclass(frozen=True)

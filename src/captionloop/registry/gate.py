@@ -23,7 +23,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Guardrails(BaseModel):
     """How far a candidate may stray from the champion in what CIDEr does not see."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     largest_drop: Share = 0.10
     """Of every other metric, as a share of the champion's value."""
@@ -39,7 +39,7 @@ class Guardrails(BaseModel):
 class Floors(BaseModel):
     """What a first version must reach, when there is no champion to compare it with."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     cider: PositiveFloat = 0.10
     """A random training caption of Flickr8k scores 0.03."""
@@ -55,7 +55,7 @@ class Floors(BaseModel):
 class GateParameters(BaseModel):
     """How the gate decides."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     margin: PositiveFloat = 0.03
     """CIDEr that may be lost unnoticed: 0.03 is 3 points. See docs/gate.md before changing it."""

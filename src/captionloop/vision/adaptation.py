@@ -4,6 +4,7 @@ The concepts of a photo are a multi-label problem with soft targets: which share
 each. It is how a system that caches features can still teach its encoder (Fang et al. 2015; Wu et al. 2016).
 """
 
+import logging
 import math
 import random
 import time
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from captionloop.errors import TrainingError
 from captionloop.vision.augmentation import augment
 from captionloop.vision.concept_model import ConceptModel, FrozenLayers
 from captionloop.vision.durable import write_and_rename
@@ -29,8 +31,10 @@ from captionloop.vision.images import Pixels
 from captionloop.vision.parameters import AdaptationParameters
 from captionloop.vision.pixels import PixelFile
 from captionloop.vision.progress import progress
+from captionloop.vision.weights import not_finite
 
 Targets = NDArray[np.float32]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ def adapt(encoder: Encoder, lessons: Lessons, parameters: AdaptationParameters, 
 
     Raises:
         EncoderError: `parameters.frozen` is not one of the encoder's layers.
+        TrainingError: the loss or the weights became no numbers; `checkpoint` is of the last whole epoch.
     """
     course = _Course(encoder, lessons, parameters)
     first = course.resume(checkpoint)
@@ -111,12 +116,18 @@ class _Course:
             loss = _loss(logits, targets)
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(self._model.parameters(), 5.0)
+            norm = nn.utils.clip_grad_norm_(self._model.parameters(), 5.0)
+            value = loss.item()
+            if not math.isfinite(value + norm.item()):
+                raise self._diverged(epoch, f"the loss is {value:.4g}, its gradient's norm {norm.item():.4g}")
             self._optimizer.step()
             self._schedule.step()
             self.averaged.update_parameters(self._model)
-            losses += loss.item()
+            losses += value
             advance(len(targets))
+        broken = not_finite(self._model.state_dict()) + not_finite(self.averaged.state_dict())
+        if broken:
+            raise self._diverged(epoch, f"the weights {broken[0]} would be no finite numbers")
         validation_loss, precision = self._examine()
         self.curves.append(
             {
@@ -127,6 +138,13 @@ class _Course:
                 "learning_rate": float(self._schedule.get_last_lr()[0]),
                 "seconds": time.perf_counter() - begin,
             }
+        )
+
+    def _diverged(self, epoch: int, what: str) -> TrainingError:
+        return TrainingError(
+            f"Teaching the encoder stopped in epoch {epoch + 1}: {what}. Give a lower learning_rate (now"
+            f" {self._parameters.learning_rate:g}) or head_learning_rate (now"
+            f" {self._parameters.head_learning_rate:g}); what it had learnt before is kept"
         )
 
     def result(self) -> tuple[Encoder, NDArray[np.float32]]:
@@ -143,6 +161,9 @@ class _Course:
         """Goes back to what `save` wrote, where there is something; the number of epochs that are done."""
         if path.exists():
             found = torch.load(path, map_location=self._device, weights_only=True)
+            if not_finite(found["model"]) or not_finite(found["averaged"]):
+                logger.warning("%s holds weights that are not finite: the encoder is taught anew", path)
+                return 0
             for name, part in self._parts().items():
                 part.load_state_dict(found[name])
             self.curves = found["curves"]

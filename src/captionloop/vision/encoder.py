@@ -21,6 +21,7 @@ from captionloop.vision.architectures import check_architecture
 from captionloop.vision.durable import write_and_rename
 from captionloop.vision.images import PREPROCESSING
 from captionloop.vision.views import WHOLE, View
+from captionloop.vision.weights import not_finite
 
 if (
     TYPE_CHECKING
@@ -136,8 +137,14 @@ class Encoder:
         return {name: tensor.detach().cpu().contiguous() for name, tensor in trunk.state_dict().items()}
 
     def save(self, folder: str | Path) -> None:
-        """Writes `encoder.safetensors` into the folder; its header carries the spec."""
+        """Writes `encoder.safetensors` into the folder; its header carries the spec.
+
+        Raises:
+            EncoderError: its weights are not finite.
+        """
         from safetensors.torch import save_file
+
+        _refuse_not_finite(self.weights(), f"{Path(folder) / ENCODER_FILE} is not written")
 
         # One metadata key only: safetensors writes several in no fixed order; equal encoders are equal files.
         header = {"encoder": self.spec.model_dump_json()}
@@ -148,7 +155,7 @@ class Encoder:
         """Reads what `save` wrote.
 
         Raises:
-            EncoderError: the file is missing, damaged, or not an encoder's.
+            EncoderError: the file is missing, damaged, not an encoder's, or its weights are not finite.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -164,4 +171,14 @@ class Encoder:
         except (SafetensorError, OSError, ValidationError) as error:
             reason = str(error).splitlines()[0]
             raise EncoderError(f"{path} is damaged or not an encoder ({reason}); make it again") from error
+        _refuse_not_finite(weights, f"{path} is no use")
         return cls.build(spec, weights)
+
+
+def _refuse_not_finite(weights: Mapping[str, torch.Tensor], what: str) -> None:
+    broken = not_finite(weights)
+    if broken:
+        raise EncoderError(
+            f"{what}: the encoder's weights are not finite ({len(broken)} of {len(weights)} tensors, first"
+            f" {broken[0]}); teach it again with a lower encoder_adaptation.learning_rate"
+        )

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from captionloop.errors import ImageError
+from captionloop.errors import EncoderError, ImageError
 from captionloop.vision.images import Pixels, load_views
 from captionloop.vision.runtimes import EncoderRuntime
 from captionloop.vision.shards import Grids
@@ -44,13 +44,24 @@ def extract(
 
     Raises:
         ImageError: a photo cannot be decoded; the message begins with its uri.
+        EncoderError: what the encoder gives for a photo is not finite.
     """
 
     def work(batch: Sequence[Sight]) -> tuple[Sequence[Sight], Grids]:
-        return batch, runtime.encode(_pixels(batch, read, input_size))
+        return batch, _finite(batch, runtime.encode(_pixels(batch, read, input_size)))
 
     for batch, grids in _map_ahead(work, _batches(sights, runtime.batch_size), runtime.workers):
         yield from zip(batch, grids, strict=True)
+
+
+def _finite(batch: Sequence[Sight], grids: Grids) -> Grids:
+    broken = np.flatnonzero(~np.isfinite(grids).reshape(len(grids), -1).all(axis=1))
+    if len(broken):
+        raise EncoderError(
+            f"{batch[broken[0]].uri}: the encoder's features of this photo are not finite, or too large for"
+            " float16: its weights are of a training that diverged, or are not those of its architecture"
+        )
+    return grids
 
 
 def _pixels(batch: Sequence[Sight], read: Callable[[Sight], bytes], size: int) -> Pixels:

@@ -14,7 +14,7 @@ class EncoderParameters(BaseModel):
     `precision: auto` is what this machine is fastest in: bfloat16 where it has instructions for it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     architecture: str
     input_size: int = 224
@@ -45,7 +45,7 @@ class AugmentationParameters(BaseModel):
         brightness, saturation: by how much they vary, as a share; 0 leaves them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     smallest_area: float = Field(default=0.5, gt=0, le=1)
     mirror: bool = True
@@ -71,7 +71,7 @@ class AdaptationParameters(BaseModel):
         averaging: decay per step of the exponential moving average of the weights, which is what is kept.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(default=6, ge=0)
     input_size: int | None = Field(default=None, ge=32, le=1024)

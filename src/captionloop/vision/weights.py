@@ -41,6 +41,20 @@ class PretrainedWeights:
         return _from_torchvision(architecture, self.source)
 
 
+def not_finite(weights: Mapping[str, Tensor]) -> list[str]:
+    """The names of those that hold a NaN or an infinity, in order."""
+    import torch
+
+    # A sum over all values is finite where each of them is, and quicker than asking each.
+    return [
+        name
+        for name, weight in weights.items()
+        if weight.is_floating_point()
+        and not torch.isfinite(weight.sum(dtype=torch.float64))
+        and not torch.isfinite(weight).all()
+    ]
+
+
 def _looks_like_a_path(source: str) -> bool:
     return "/" in source or Path(source).suffix != "" or Path(source).exists()
 
@@ -64,6 +78,12 @@ def _from_file(path: Path) -> Mapping[str, Tensor]:
     if not isinstance(found, Mapping) or not all(isinstance(value, torch.Tensor) for value in found.values()):
         raise EncoderError(
             f"{path} is more than a state_dict of tensors; save one with torch.save(model.state_dict(), ...)"
+        )
+    broken = not_finite(found)
+    if broken:
+        raise EncoderError(
+            f"{path} holds weights that are not finite ({len(broken)} of {len(found)} tensors, the first is"
+            f" {broken[0]}): take those of a training that did not diverge"
         )
     return found
 

@@ -1,17 +1,21 @@
 import io
+import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from captionloop.captioner import bundle as bundles
 from captionloop.captioner.architectures import ShowAndTellConfig, ShowAttendTellConfig
-from captionloop.captioner.bundle import CHECKSUMS, FILES, read_config
+from captionloop.captioner.bundle import CHECKSUMS, FILES, NEIGHBOURS, read_config
 from captionloop.captioner.captioner import Calibration, Captioner
 from captionloop.captioner.decoders import build_decoder
-from captionloop.captioner.options import DecodingOptions
+from captionloop.captioner.neighbours import Neighbours
+from captionloop.captioner.options import ConsensusOptions, DecodingOptions
 from captionloop.datasets.captioner import CaptionerDataset
-from captionloop.errors import BundleError, ImageError
+from captionloop.errors import BundleError, EncoderError, ImageError
 from captionloop.language.tokenizer import CaptionTokenizer
 from captionloop.vision.encoder import Encoder, EncoderSpec
 
@@ -210,3 +214,128 @@ def test_the_catalog_sees_a_captioner_only_when_it_is_whole(captioner, tmp_path)
     assert dataset.load().name == "little"
     dataset.save(captioner)  # in the place of the old one
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["little"]
+
+
+def remembering(captioner: Captioner) -> Captioner:
+    channels = captioner.encoder.channels
+    neighbours = Neighbours(
+        centre=np.zeros(channels, np.float32),
+        projection=np.ones((channels, 2), np.float32),
+        directions=np.eye(2, dtype=np.float16),
+        captions=(((4, 5),), ((6,),)),
+    )
+    decoding = captioner.decoding.model_copy(update={"consensus": ConsensusOptions()})
+    return replace(captioner, neighbours=neighbours, decoding=decoding)
+
+
+def test_neighbours_are_listed_and_verified_like_every_file(captioner, tmp_path):
+    remembering(captioner).save(tmp_path / "bundle")
+    assert NEIGHBOURS in json.loads((tmp_path / "bundle" / CHECKSUMS).read_text())
+    assert Captioner.load(tmp_path / "bundle", device="cpu").neighbours is not None
+    path = tmp_path / "bundle" / NEIGHBOURS
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(BundleError, match=r"neighbours\.safetensors is damaged"):
+        Captioner.load(tmp_path / "bundle")
+    path.unlink()
+    with pytest.raises(BundleError, match=r"neighbours\.safetensors is missing"):
+        Captioner.load(tmp_path / "bundle")
+
+
+def test_neighbours_that_are_not_listed_are_refused_and_not_read(captioner, bundle, tmp_path):
+    remembering(captioner).save(tmp_path / "other")
+    (bundle / NEIGHBOURS).write_bytes((tmp_path / "other" / NEIGHBOURS).read_bytes())
+    with pytest.raises(BundleError, match=r"neighbours.safetensors is not listed in checksums.json") as error:
+        Captioner.load(bundle)
+    assert "\n" not in str(error.value)
+
+
+def unlist(bundle) -> None:
+    """As if the bundle had been written without neighbours."""
+    sums = json.loads((bundle / CHECKSUMS).read_text())
+    del sums[NEIGHBOURS]
+    (bundle / CHECKSUMS).write_bytes(bundles._document(sums))
+    (bundle / NEIGHBOURS).unlink()
+
+
+def test_a_bundle_that_asks_for_a_consensus_and_has_no_neighbours_is_refused(captioner, tmp_path):
+    remembering(captioner).save(tmp_path / "bundle")
+    unlist(tmp_path / "bundle")
+    with pytest.raises(BundleError, match="asks for a consensus"):
+        Captioner.load(tmp_path / "bundle")
+
+
+def test_neighbours_that_are_no_numbers_or_of_another_encoder_are_refused(captioner, tmp_path):
+    sound = remembering(captioner)
+    for broken in (np.full_like(sound.neighbours.centre, np.nan), np.zeros(3, np.float32)):
+        replace(sound, neighbours=replace(sound.neighbours, centre=broken)).save(tmp_path / "bundle")
+        with pytest.raises(BundleError, match=r"neighbours\.safetensors is not what this captionloop reads"):
+            Captioner.load(tmp_path / "bundle")
+
+
+def test_a_bundle_of_the_first_format_is_read(bundle):
+    rewrite(bundle, "config.json", '"format_version": 2', '"format_version": 1')
+    assert Captioner.load(bundle, device="cpu").neighbours is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_neither_written_nor_read(captioner, bundle, value):
+    broken = captioner_of(captioner.decoder.config)
+    next(iter(broken.decoder.parameters())).data.view(-1)[3] = value
+    before = (bundle / CHECKSUMS).read_bytes()
+    with pytest.raises(BundleError, match="the weights are not finite"):
+        broken.save(bundle)
+    assert (bundle / CHECKSUMS).read_bytes() == before
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(bundle / "model.safetensors")
+    next(iter(weights.values())).view(-1)[3] = value
+    save_file(weights, bundle / "model.safetensors")
+    list_again(bundle)
+    with pytest.raises(BundleError, match="the weights are not finite") as error:
+        Captioner.load(bundle)
+    assert "\n" not in str(error.value)
+
+
+def test_an_encoder_whose_weights_are_no_numbers_is_refused(captioner, bundle, tmp_path):
+    weights = captioner.encoder.weights()
+    weights["conv1.weight"] = torch.full_like(weights["conv1.weight"], torch.nan)
+    broken = Encoder.build(captioner.encoder.spec, weights)
+    with pytest.raises(EncoderError, match=r"not finite .*conv1.weight"):
+        broken.save(tmp_path / "encoder")
+    from safetensors.torch import save_file
+
+    header = {"encoder": captioner.encoder.spec.model_dump_json()}
+    save_file(weights, bundle / "encoder.safetensors", header)
+    list_again(bundle)
+    with pytest.raises(BundleError, match="not finite"):
+        Captioner.load(bundle)
+
+
+def list_again(bundle) -> None:
+    names = json.loads((bundle / CHECKSUMS).read_text())
+    (bundle / CHECKSUMS).write_bytes(
+        bundles._document({name: bundles._sha256(bundle / name) for name in names})
+    )
+
+
+def test_a_bundle_that_is_replaced_while_it_is_read_is_read_as_one(captioner, bundle, monkeypatch):
+    other = captioner_of(ShowAndTellConfig(embedding=8, hidden=8), name="other")
+    original, times = bundles.read_config, []
+
+    def replaced(folder):
+        found = original(folder)
+        if not times:
+            other.save(bundle)
+        times.append(found.name)
+        return found
+
+    monkeypatch.setattr(bundles, "read_config", replaced)
+    loaded = Captioner.load(bundle, device="cpu")
+    assert times == ["little", "other"]
+    assert loaded.name == "other" and loaded.decoder.config.kind == "show_and_tell"
+
+
+def test_a_calibration_that_is_no_curve_of_numbers_is_refused():
+    with pytest.raises(ValueError, match="finite"):
+        Calibration(probability=(0.0, float("nan")), confidence=(0.0, 1.0))

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from corpus_for_tests import draw_corpus, small_training
+from corpus_for_tests import MadeUpFeatures, draw_corpus, small_training
+from safetensors.torch import load_file
 
 from captionloop.captioner import self_critical
 from captionloop.captioner.architectures import (
@@ -18,11 +19,12 @@ from captionloop.captioner.hypotheses import permitted
 from captionloop.captioner.judge import Judge
 from captionloop.captioner.parameters import SelfCriticalParameters
 from captionloop.captioner.photos import CaptionedPhotos, plan_epoch
+from captionloop.captioner.progress import EpochRecord, Progress
 from captionloop.captioner.self_critical import TeachingByReward
-from captionloop.captioner.teaching import Teaching, caption_loss
+from captionloop.captioner.teaching import Teaching, TeachingByWords, caption_loss
 from captionloop.captioner.training import corpus_digest, train, train_self_critically
 from captionloop.datasets.metrics import histories
-from captionloop.errors import ConfigurationError, CorpusError
+from captionloop.errors import ConfigurationError, CorpusError, StoreError, TrainingError
 from captionloop.language.tokenizer import CaptionTokenizer
 
 
@@ -341,3 +343,162 @@ def test_curves_become_histories_for_mlflow(trained):
     history = histories(trained.progress.curves())
     assert set(history) == {"train_loss", "val_loss", "val_cider", "learning_rate", "seconds"}
     assert [point["step"] for point in history["val_cider"]] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_training_and_keeps_what_was_good(
+    trained, corpus, tmp_path, monkeypatch, broken
+):
+    steps, original = [], TeachingByWords.loss
+
+    def diverges(self, batch):
+        steps.append(None)
+        return original(self, batch) * (broken if len(steps) > 20 else 1)  # in the third epoch
+
+    arguments = (corpus.images, corpus.captions, corpus.features, small_training())
+    with monkeypatch.context() as patch:
+        patch.setattr(TeachingByWords, "loss", diverges)
+        with pytest.raises(TrainingError, match=r"stopped in epoch 3.*learning_rate.*are kept in") as error:
+            train(*arguments, workbench=tmp_path / "work")
+    assert "\n" not in str(error.value)
+    best = load_file(tmp_path / "work" / "best.safetensors")
+    assert all(weight.isfinite().all() for weight in best.values())
+    assert not (tmp_path / "work" / "finished.json").exists()
+    resumed = train(*arguments, workbench=tmp_path / "work")
+    assert same(weights_of(resumed), weights_of(trained))
+
+
+def test_a_learning_rate_that_blows_the_weights_up_leaves_nothing_behind(corpus, tmp_path):
+    settings = small_training(learning_rate=1e30, warmup=0)
+    with pytest.raises(TrainingError, match=r"stopped in epoch 1.*no epoch had been finished"):
+        train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
+    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == ["inputs.json"]
+
+
+def test_weights_that_the_last_step_of_an_epoch_breaks_are_not_kept(corpus, tmp_path, monkeypatch):
+    def breaks(self, *_):
+        self.average.update()
+        self.decoder.words.vectors.data[4] = torch.nan
+
+    monkeypatch.setattr(Teaching, "on_train_batch_end", breaks)
+    settings = small_training(epochs=1, batch_size=10_000)  # one step
+    with pytest.raises(TrainingError, match="would be no finite numbers"):
+        train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
+    assert not (tmp_path / "work" / "best.safetensors").exists()
+
+
+def test_a_reward_that_is_no_number_stops_training(trained, corpus, tmp_path, monkeypatch):
+    settings = SelfCriticalParameters.model_validate(
+        {
+            "epochs": 1,
+            "batch_size": 8,
+            "samples": 2,
+            "precision": "float32",
+            "processes": {"accelerator": "cpu"},
+        }
+    )
+    monkeypatch.setattr(
+        TeachingByReward, "_rewards", lambda _self, _batch, captions, _each: np.full(len(captions), np.nan)
+    )
+    with pytest.raises(TrainingError, match="the loss is nan"):
+        train_self_critically(
+            corpus.images,
+            corpus.captions,
+            corpus.features,
+            settings,
+            workbench=tmp_path / "work",
+            start=as_captioner(trained),
+        )
+
+
+def test_the_weights_of_the_last_epoch_are_as_little_kept_when_they_are_no_numbers(corpus, tmp_path):
+    settings = small_training(learning_rate=1e30, warmup=0)
+    with pytest.raises(TrainingError):
+        train(
+            corpus.images,
+            corpus.captions,
+            corpus.features,
+            settings,
+            workbench=tmp_path / "work",
+            keep_last=True,
+        )
+
+
+def test_an_epoch_whose_cider_is_no_number_is_never_the_best():
+    progress = Progress()
+
+    def epoch(number, cider):
+        return EpochRecord(number, 1.0, 1.0, cider, 1e-3, 1.0)
+
+    assert [
+        progress.add(epoch(n, cider)) for n, cider in enumerate([float("nan"), 0.2, float("nan"), 0.1])
+    ] == [
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert (progress.best_epoch, progress.best_cider) == (1, 0.2)
+
+
+def test_a_checkpoint_with_weights_that_are_no_numbers_is_not_gone_on_from(
+    trained, corpus, tmp_path, monkeypatch, caplog
+):
+    arguments = (corpus.images, corpus.captions, corpus.features, small_training())
+    steps, original = [], Teaching.training_step
+
+    def dies(self, batch, number):
+        steps.append(number)
+        if len(steps) == 12:
+            raise Killed
+        return original(self, batch, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Teaching, "training_step", dies)
+        with pytest.raises(Killed):
+            train(*arguments, workbench=tmp_path / "work")
+    path = tmp_path / "work" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    next(iter(checkpoint["average"]["average"].values()))[:] = torch.nan
+    torch.save(checkpoint, path)
+    resumed = train(*arguments, workbench=tmp_path / "work")
+    assert "begins anew" in caplog.text
+    assert same(weights_of(resumed), weights_of(trained))
+
+
+def test_features_that_are_no_numbers_are_refused_with_the_photo_named(corpus, tmp_path):
+    key = corpus.images.loc[corpus.images["split"] == "train", "sha256"].iloc[7]
+    grids = {sha256: grid.copy() for sha256, grid in corpus.features._grids.items()}
+    grids[key][2, 3] = np.inf
+    with pytest.raises(StoreError, match="photo 'p008': its cached features"):
+        train(
+            corpus.images, corpus.captions, MadeUpFeatures(grids), small_training(), workbench=tmp_path / "w"
+        )
+
+
+def test_parameters_that_are_no_numbers_are_refused():
+    for name in ("learning_rate", "clip_norm", "weight_decay"):
+        with pytest.raises(ValueError, match="finite"):
+            small_training(**{name: float("inf")})
+
+
+def test_several_machines_without_torchrun_are_refused_with_what_to_do(corpus, tmp_path):
+    settings = small_training(processes={"accelerator": "cpu", "nodes": 2})
+    with pytest.raises(ConfigurationError, match="torchrun --nnodes=2"):
+        train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_processes_share_every_batch_out_among_them(corpus, world):
+    from captionloop.captioner.photos import Batches
+
+    train_photos = photos(corpus)
+    plan = plan_epoch(train_photos, seed=0, epoch=0, batch_size=15, captions_per_photo=3, views=["whole"])
+    parts = [
+        list(Batches(train_photos, corpus.features, plan, grids=False, rank=rank, world=world))
+        for rank in range(world)
+    ]
+    assert {len(part) for part in parts} == {len(plan)}
+    for step, batch in enumerate(plan):
+        taken = [photo for part in parts if not part[step].idle for photo in part[step].photos]
+        assert sorted(taken) == sorted(share.photo for share in batch)

@@ -7,7 +7,9 @@ from captionloop.errors import CorpusError
 from captionloop.feedback.replay import (
     EncoderRetrainingParameters,
     RetrainingParameters,
+    all_taught,
     encoder_tables,
+    feedback_once,
     tables_of,
     teachable,
     training_tables,
@@ -150,3 +152,22 @@ def captions_of(tables, source: str, split: str) -> list[str]:
     images, captions = tables
     there = images.loc[(images["source"] == source) & (images["split"] == split), "image_id"]
     return captions.loc[captions["image_id"].isin(there), "caption_id"].tolist()
+
+
+@pytest.mark.parametrize("repeat", [1, 5])
+def test_what_was_taught_is_the_whole_corpus_and_each_correction_once(repeat: int) -> None:
+    parameters = PARAMETERS.model_copy(update={"repeat": repeat, "decoders": 3})
+    tables = training_tables(corpus(100), feedback(20), frozenset(), parameters)
+    images, captions = feedback_once(tables)
+    assert sorted(images["image_id"]) == sorted(feedback(20)[0]["image_id"])
+    assert sorted(captions["caption_id"]) == sorted(feedback(20)[1]["caption_id"])
+    images, captions = all_taught(corpus(100), tables)
+    assert (images["source"] == "corpus").sum() == 100 and len(images) == 120
+    assert len(captions) == 500 + 20
+    assert captions["caption_id"].is_unique
+
+
+def test_what_was_erased_was_not_taught() -> None:
+    erased = frozenset(feedback(20)[0]["sha256"].head(3))
+    tables = training_tables(corpus(100), feedback(20), erased, PARAMETERS)
+    assert len(feedback_once(tables)[1]) == 17

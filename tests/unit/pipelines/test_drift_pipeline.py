@@ -1,6 +1,7 @@
 """The node of drift, from a real ratings database, registry and captioner to a report."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,13 @@ from captionloop.captioner.options import DecodingOptions
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.errors import RegistryError
 from captionloop.evaluation.drift import DriftLimits, DriftParameters
+from captionloop.feedback.curation import archive_uri
 from captionloop.feedback.database import upgrade
 from captionloop.feedback.reading import RatingsDatabase
-from captionloop.feedback.records import PhotoFacts, ServedCaption
+from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption
 from captionloop.feedback.store import RatingsStore
 from captionloop.language.tokenizer import CaptionTokenizer
+from captionloop.registry.evidence import save_training_data
 from captionloop.registry.model_registry import ModelRegistry
 from captionloop.vision.encoder import Encoder, EncoderSpec
 
@@ -75,8 +78,10 @@ def registry(mlflow_store: str, captioner: Captioner, tmp_path: Path) -> ModelRe
     return found
 
 
-def served(tmp_path: Path, captioner: Captioner, colour: int) -> RatingsDatabase:
-    """What the service keeps of photos of one colour."""
+def served(
+    tmp_path: Path, captioner: Captioner, colour: int, correction: str | None = None
+) -> RatingsDatabase:
+    """What the service keeps of photos of one colour, which people may have corrected."""
     url = f"sqlite:///{tmp_path / 'ratings.db'}"
     upgrade(url)
     store = RatingsStore(url)
@@ -98,6 +103,8 @@ def served(tmp_path: Path, captioner: Captioner, colour: int) -> RatingsDatabase
                 embedding=embedding,
             )
         ).result()
+        if correction is not None:
+            store.rate(f"c{number}", "me", Opinion(2, correction)).result()
     store.close()
     return RatingsDatabase(url)
 
@@ -121,3 +128,32 @@ def test_without_a_champion_one_line_says_so(mlflow_store, tmp_path, corpus) -> 
     empty = ModelRegistry(mlflow_store, name="nobody", experiment="tests")
     with pytest.raises(RegistryError, match="has no champion"):
         nodes.watch(empty, RatingsDatabase("sqlite:///x"), images, captions, folder, evaluated, PARAMETERS)
+
+
+def taught_on(registry: ModelRegistry, captioner: Captioner, folder: Path, data: dict) -> None:
+    """A next champion, with what it was trained on."""
+    captioner = replace(captioner, metrics={"CIDEr": 0.7})
+    captioner.decoder.words.bias.data += 1e-6  # else it would be the same model
+    captioner.save(folder / "next")
+    (folder / "evidence").mkdir()
+    save_training_data(data, folder / "evidence")
+    registry.promote(registry.register(folder / "next", evidence=folder / "evidence").version)
+
+
+def test_what_the_champion_has_learnt_from_corrections_is_no_drift_any_more(
+    tmp_path, registry, captioner, corpus
+) -> None:
+    images, captions, folder, evaluated = corpus
+    database = served(tmp_path, captioner, 2, correction="a blue guitar")
+    archive = PhotoFolder(str(tmp_path / "archive"))
+    keys = [f"{number:064d}" for number in range(PHOTOS)]
+    for number, key in enumerate(keys):
+        archive.write(archive_uri(key), picture(1000 + number, 2))
+    before, _, _ = nodes.watch(registry, database, images, captions, folder, evaluated, PARAMETERS, archive)
+    assert {signal["name"] for signal in before["signals"] if signal["drifted"]} >= {"photos", "words"}
+    words = {"a": 24 + PHOTOS, "red": 24, "box": 24, "blue": PHOTOS, "guitar": PHOTOS}
+    taught_on(registry, captioner, tmp_path, {"words": words, "feedback_photos": keys})
+    after, _, _ = nodes.watch(registry, database, images, captions, folder, evaluated, PARAMETERS, archive)
+    assert after["version"] == 2
+    drifted = {signal["name"]: signal["drifted"] for signal in after["signals"]}
+    assert not drifted["words"] and not drifted["photos"]

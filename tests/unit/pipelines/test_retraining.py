@@ -31,6 +31,7 @@ from captionloop.feedback.replay import (
     RetrainingParameters,
 )
 from captionloop.feedback.store import RatingsStore
+from captionloop.registry.evidence import load_training_data
 from captionloop.registry.gate import GateParameters, Guardrails
 from captionloop.registry.model_registry import ModelRegistry
 from captionloop.registry.parameters import RegistrationParameters
@@ -68,7 +69,7 @@ PARAMETERS = {
         examination=ExaminationParameters(rounds=2, least_photos=2, epochs=1, replay=2),
     ),
     "params:retraining": RetrainingParameters(
-        epochs=1, least_replay=4, repeat=1, min_frequency=1, decoders=2
+        epochs=1, least_replay=4, repeat=2, min_frequency=1, decoders=2
     ),
     "params:evaluation": EvaluationParameters(
         split="val", resamples=100, latency=LatencyParameters(photos=1, batch=2, batches=1)
@@ -225,6 +226,22 @@ def test_ratings_become_a_challenger_and_the_champion_stays(run, service, regist
     for name, mean in captioner.decoder.state_dict().items():
         torch.testing.assert_close(mean, (taught_apart[0][name] + taught_apart[1][name]) / 2)
     assert captioner.lineage["feedback_doubted_references"] == examined["doubted"]
+
+    # Each correction counts once, however often it is shown; the corpus as a whole, not what is replayed.
+    references = made.load("retraining_references")
+    learnt = references[references["image_id"] != f"feedback-{gone}"]
+    old = made.load("base_images")
+    old = old[old["split"] == "train"]
+    data = made.load("retraining_training_data")
+    assert data["corrections"] == captioner.lineage["feedback_corrections"] == len(learnt)
+    assert captioner.lineage["feedback_rows"] == len(learnt)
+    said = made.load("base_captions")["image_id"].isin(old["image_id"])
+    assert data["captions"] == said.sum() + len(learnt)
+    assert data["photos"] == len(old) + learnt["image_id"].nunique()
+    assert data["words"]["zebra"] == len(learnt)
+    assert f"{len(learnt)} of them corrections" in made.load("retraining_model_card")
+    evidence = registry.fetch_evidence(2, tmp_path / "evidence")
+    assert load_training_data(evidence) == data
 
     # What the new version has learnt from is not new any more, and the next does not begin with its weights.
     registry.promote(2)

@@ -10,7 +10,7 @@ import torch
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.corpus.scenes import SceneParameters, as_corpus, draw_scenes
 from captionloop.datasets.metrics import histories
-from captionloop.errors import EncoderError, ImageError
+from captionloop.errors import EncoderError, ImageError, TrainingError
 from captionloop.vision import adaptation
 from captionloop.vision.adaptation import Lessons, adapt, mean_average_precision
 from captionloop.vision.augmentation import augment
@@ -174,3 +174,43 @@ def test_scenes_can_be_taught(tmp_path: Path) -> None:
     resized = teach(images, captions, ["the", "red"], photos, encoder, larger, tmp_path / "bench")
     assert resized.encoder.spec == encoder.spec
     assert resized.encoder.fingerprint not in {encoder.fingerprint, taught.encoder.fingerprint}
+
+
+def test_an_adaptation_that_diverges_stops_in_one_line_and_keeps_what_was_good(
+    lessons: Lessons, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = adapt(encoder, lessons, parameters(), tmp_path / "unbroken.pt").encoder
+    losses, original = [], adaptation._loss
+
+    def diverges(logits, targets):
+        losses.append(None)
+        return original(logits, targets) * (torch.nan if len(losses) > 6 else 1)  # in the second epoch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(adaptation, "_loss", diverges)
+        with pytest.raises(TrainingError, match=r"stopped in epoch 2: the loss is nan.*learning_rate"):
+            adapt(encoder, lessons, parameters(), tmp_path / "checkpoint.pt")
+    resumed = adapt(encoder, lessons, parameters(), tmp_path / "checkpoint.pt").encoder
+    assert resumed.fingerprint == whole.fingerprint
+
+
+def test_an_adaptations_checkpoint_that_holds_no_numbers_is_not_gone_on_from(
+    lessons: Lessons, encoder: Encoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = adapt(encoder, lessons, parameters(epochs=1), tmp_path / "checkpoint.pt").encoder
+    checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    for weight in checkpoint["model"].values():
+        if weight.is_floating_point():
+            weight[:] = torch.nan
+    torch.save(checkpoint, tmp_path / "checkpoint.pt")
+    again = adapt(encoder, lessons, parameters(epochs=1), tmp_path / "checkpoint.pt").encoder
+    assert "taught anew" in caplog.text
+    assert again.fingerprint == whole.fingerprint
+
+
+def test_a_learning_rate_that_blows_an_encoder_up_is_told(
+    lessons: Lessons, encoder: Encoder, tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match="Teaching the encoder stopped in epoch 1"):
+        adapt(encoder, lessons, parameters(learning_rate=1e38), tmp_path / "checkpoint.pt")
+    assert not (tmp_path / "checkpoint.pt").exists()

@@ -129,3 +129,13 @@ def test_precisions_do_not_mix(
     monkeypatch.setattr(caching, "make_runtime", lambda *_args, **_options: runtime)
     with pytest.raises(EncoderError, match=r"set encoder.precision to bfloat16"):
         cache_features(images, photos, encoder, store, CachingParameters())
+
+
+def test_features_that_are_no_numbers_are_not_stored(
+    corpus: Make, encoder: Encoder, store: FeatureStore
+) -> None:
+    weights = {name: weight.clone() for name, weight in encoder.weights().items()}
+    weights["bn1.bias"][:] = 1e30
+    images, photos = corpus(2)
+    with pytest.raises(EncoderError, match=r"features of this photo are not finite"):
+        cache_features(images, photos, Encoder.build(encoder.spec, weights), store, CachingParameters())

@@ -77,3 +77,13 @@ def test_published_weights_fit(imagenet_weights: Path) -> None:
 
 
 test_published_weights_fit = pytest.mark.flickr8k(test_published_weights_fit)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, encoder: Encoder, suffix: str) -> None:
+    weights = {name: weight.clone() for name, weight in encoder.weights().items()}
+    weights["conv1.weight"][0, 0, 0, 0] = torch.inf
+    path = tmp_path / f"weights{suffix}"
+    (torch.save if suffix == ".pth" else save_file)(weights, path)
+    with pytest.raises(EncoderError, match=r"not finite \(1 of .* conv1.weight"):
+        PretrainedWeights(str(path)).tensors("resnet10")

@@ -36,6 +36,7 @@ class PackedCaptions:
     slot: Tensor  # int64 [N]: image * K + the row's number among the rows of its image
     weight: Tensor  # float [N]
     order: Tensor  # int64 [N]: which of the captions given became this row
+    cut: Tensor  # bool [N]: whether the row was cut short, so that its end is nobody's choice
 
     @classmethod
     def pack(
@@ -45,8 +46,12 @@ class PackedCaptions:
         weight: Sequence[float] | None = None,
         *,
         images: int | None = None,
+        cut: Sequence[bool] | None = None,
     ) -> Self:
-        """Lay out token ids (without BOS and EOS); `image[i]` says which image caption i is of."""
+        """Lay out token ids (without BOS and EOS); `image[i]` says which image caption i is of.
+
+        `cut[i]`: caption i was cut at the greatest length, and did not end by itself; None: no caption was.
+        """
         lengths = torch.tensor([len(caption) + 1 for caption in captions])
         order = torch.argsort(lengths, descending=True, stable=True)
         lengths = lengths[order]
@@ -71,6 +76,9 @@ class PackedCaptions:
             slot=owner * per_image + number,
             weight=torch.ones(len(captions)) if weight is None else torch.tensor(list(weight))[order],
             order=order,
+            cut=torch.zeros(len(captions), dtype=torch.bool)
+            if cut is None
+            else torch.tensor(list(cut))[order],
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
@@ -86,6 +94,16 @@ class PackedCaptions:
     def rows(self) -> int:
         """How many captions there are (N)."""
         return self.batch_sizes[0]
+
+    @property
+    def chosen(self) -> Tensor:
+        """Float [M]: 0 at the end token of a caption that was cut, which has no part in any loss, else 1."""
+        return (~(self.cut[self.row] & (self.targets == EOS))).float()
+
+    @property
+    def mass(self) -> Tensor:
+        """Float []: what all tokens weigh that were chosen."""
+        return (self.weight[self.row] * self.chosen).sum()
 
     @property
     def steps(self) -> int:

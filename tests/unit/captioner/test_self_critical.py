@@ -1,0 +1,172 @@
+"""The loss of self-critical training against gradients worked out by hand, on a decoder that is one table."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from captionloop.captioner.decoders.base import Decoder, State, Step, Taught, per_row
+from captionloop.captioner.decoders.packing import PackedCaptions
+from captionloop.captioner.decoding import DecodingOptions, sample
+from captionloop.captioner.hypotheses import EOS, NEVER_SAID
+from captionloop.captioner.judge import Judge
+from captionloop.captioner.parameters import SelfCriticalParameters
+from captionloop.captioner.photos import Batches, CaptionedPhotos, Share
+from captionloop.captioner.self_critical import TeachingByReward, _as_drawn
+from captionloop.captioner.teaching import Material, caption_loss
+from captionloop.language.tokenizer import CaptionTokenizer
+
+BOS = CaptionTokenizer.BOS
+WORDS = ("red", "green", "box")
+
+
+@dataclass(frozen=True)
+class Nothing(State):
+    last: torch.Tensor = per_row()  # noqa: RUF009 - a field
+
+
+class TableDecoder(Decoder):
+    """What follows a word depends on that word alone: one row of logits for each."""
+
+    attends = False
+
+    def __init__(self, vocabulary_size: int) -> None:
+        super().__init__()
+        self.vocabulary_size, self.channels = vocabulary_size, 1
+        self.table = nn.Parameter(torch.randn(vocabulary_size, vocabulary_size))
+
+    def begin(self, features):
+        return Nothing(torch.zeros(len(features)))
+
+    def step(self, tokens, state):
+        return Step(self.table[tokens].log_softmax(-1), state, None)
+
+    def forward(self, features, captions):
+        return Taught(self.table[captions.inputs], None)
+
+    def grow(self, vocabulary_size):
+        raise NotImplementedError
+
+
+class Seen:
+    fingerprint, rows, columns, channels, views = "0" * 32, 1, 1, 1, ("whole",)
+
+    def means(self, sha256s, view="whole"):
+        return np.ones((len(sha256s), 1), np.float32)
+
+
+@pytest.fixture
+def material() -> Material:
+    images = pd.DataFrame({"image_id": ["a", "b"], "sha256": ["0", "1"], "split": "train"})
+    captions = pd.DataFrame(
+        {
+            "caption_id": ["1", "2", "3"],
+            "image_id": ["a", "a", "b"],
+            "text": ["red box", "green box red", "green green box box"],
+            "weight": 1.0,
+        }
+    )
+    tokenizer = CaptionTokenizer.train(captions["text"].tolist(), min_frequency=1)
+    photos = CaptionedPhotos.from_tables(images, captions, "train", tokenizer, max_length=3)
+    return Material(photos, photos, Seen(), Judge(photos, tokenizer))
+
+
+def teaching_with(material: Material, **settings) -> TeachingByReward:
+    decoder = TableDecoder(len(material.judge.tokenizer.words))
+    parameters = SelfCriticalParameters(max_length=3, **settings)
+    return TeachingByReward(decoder, material, parameters, keeper=None)
+
+
+def batch_of(material: Material, *photos: int):
+    shares = [Share(photo, (0,), "whole") for photo in photos]
+    return next(iter(Batches(material.train, material.features, [shares], grids=False)))
+
+
+def by_hand(table: np.ndarray, drawn, advantages, *, temperature: float, max_length: int) -> np.ndarray:
+    """d loss / d table of equation 6 of Rennie et al. 2017, with the forced end left out."""
+    gradient, chosen = np.zeros_like(table), 0
+    for tokens, advantage in zip(drawn, advantages, strict=True):
+        said = [*tokens, EOS] if len(tokens) < max_length else list(tokens)
+        for place, (before, word) in enumerate(zip([BOS, *said], said, strict=False)):
+            allowed = np.ones(len(table), bool)
+            allowed[NEVER_SAID] = False
+            allowed[EOS] &= place > 0
+            odds = np.where(allowed, np.exp(table[before] / temperature), 0)
+            probability = odds / odds.sum()
+            gradient[before] += advantage * (probability - np.eye(len(table))[word]) / temperature
+            chosen += 1
+    return gradient / chosen
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
+def test_the_gradient_is_that_of_what_was_chosen_at_the_temperature_it_was_drawn_at(
+    material, monkeypatch, temperature
+):
+    teaching = teaching_with(material, samples=2, temperature=temperature)
+    red, green, box = (material.judge.tokenizer.words.index(word) for word in WORDS)
+    drawn = [(red, box), (green, box, red), (box,), (red, red, red)]  # two of them were cut
+    advantages = [0.7, -0.2, 1.3, 0.4]
+    monkeypatch.setattr(teaching, "_draw", lambda _: (drawn, advantages))
+    teaching.loss(batch_of(material, 0, 1)).backward()
+    table = teaching.decoder.table
+    expected = by_hand(
+        table.detach().double().numpy(), drawn, advantages, temperature=temperature, max_length=3
+    )
+    np.testing.assert_allclose(table.grad.numpy(), expected, atol=1e-6)
+
+
+def test_an_end_that_max_length_forces_teaches_nothing(material, monkeypatch):
+    teaching = teaching_with(material, samples=1)
+    red = material.judge.tokenizer.words.index("red")
+    monkeypatch.setattr(teaching, "_draw", lambda _: ([(red, red, red)], [1.0]))
+    teaching.loss(batch_of(material, 0)).backward()
+    alone = teaching.decoder.table.grad[red].clone()
+    # What pushes the end is only that another word was chosen: three times out of three.
+    probability = teaching.decoder.table[red].clone().detach()
+    probability[NEVER_SAID] = -torch.inf
+    torch.testing.assert_close(alone[EOS], 2 * probability.softmax(-1)[EOS] / 3)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 2.0])
+def test_captions_are_drawn_with_the_probabilities_that_are_differentiated(material, temperature):
+    decoder = TableDecoder(len(material.judge.tokenizer.words))
+    options = DecodingOptions(method="sample", temperature=temperature, max_length=3)
+    (found,) = sample(decoder, torch.ones(1, 1, 1), options, each=20_000)
+    first = torch.tensor([one.tokens[0] for one in found])
+    captions = PackedCaptions.pack([[one] for one in range(5)], [0] * 5)
+    logits = decoder.table[captions.inputs].detach()
+    expected = _as_drawn(logits, captions, temperature)[0].softmax(-1)
+    drawn = torch.bincount(first, minlength=len(expected)) / len(first)
+    torch.testing.assert_close(drawn, expected, atol=0.02, rtol=0)
+
+
+def test_what_was_cut_is_scored_without_an_end_and_so_are_references_that_were(material):
+    teaching = teaching_with(material)
+    whole, cut = material.train.tokens[1][0], material.train.cut[1][0]
+    assert cut and len(whole) == 3  # "green green box box", cut
+    batch = replace(batch_of(material, 1), photos=(1, 1))
+    same, stopped = teaching._rewards(batch, [whole, whole[:2]], 1)
+    assert same > stopped
+    ended, green = material.train.tokens[0][1], material.train.cut[0][1]
+    assert len(ended) == 3 and not green  # "green box red" just fits
+
+
+def test_the_end_of_a_reference_that_was_cut_is_not_taught():
+    logits = torch.randn(5, 9, requires_grad=True)
+    captions = PackedCaptions.pack([[4, 5, 6]], [0], cut=[True])
+    caption_loss(logits[:4], captions, 0.1).backward()
+    assert logits.grad[:3].abs().sum() > 0
+    assert logits.grad[3].abs().sum() == 0
+    logits.grad = None
+    caption_loss(logits[:4], PackedCaptions.pack([[4, 5, 6]], [0]), 0.1).backward()
+    assert logits.grad[3].abs().sum() > 0
+
+
+def test_captions_know_whether_they_were_cut(material):
+    assert material.train.cut == ((False, False), (True,))
+    batch = batch_of(material, 0, 1)
+    assert sorted(batch.captions.cut.tolist()) == [False, True]
+    assert batch.captions.chosen.sum() == len(batch.captions.targets) - 1
