@@ -41,7 +41,7 @@ class Reason:
     UNKNOWN_SPLIT: Final = "its split is none of train, val, test"
     PHOTO_MISSING: Final = "the photo does not exist"
     PHOTO_TOO_HEAVY: Final = "the photo's file is too large"
-    PHOTO_TOO_MANY_PIXELS: Final = "the photo has too many pixels"
+    PHOTO_TOO_MANY_PIXELS: Final = "the photo takes more to decode than is allowed"
     PHOTO_UNDECODABLE: Final = "the photo cannot be decoded"
     PHOTO_TOO_SMALL: Final = "the photo's shorter side is too short"
     PHOTO_TOO_LONG: Final = "the photo's longer side is too long"
