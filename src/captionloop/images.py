@@ -1,4 +1,4 @@
-"""From the bytes of a photo to pixels: what inspection measures, training learns from, and the service captions.
+"""From the bytes of a photo to pixels: what inspection measures, training learns from, the service captions.
 
 All of them come through here, so they agree on which photos can be decoded, which way up they are, and what
 is seen where they are transparent (white), animated (the first frame) or have a colour profile (it is
@@ -109,7 +109,7 @@ class Photo:
         Raises:
             ImageError: damaged or truncated.
         """
-        with self._decoded(2 * side) as picture:
+        with self._decoded(4 * side) as picture:
             box = (0, 0, picture.width, picture.height)
             small = np.asarray(picture.resized((side, side), box, Image.Resampling.BOX))
             whole = (picture.width, picture.height) == (self.width, self.height)
@@ -336,7 +336,7 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 class _Turns:
-    """Room in memory that large photos share: one waits until there is room for it, in the order they come."""
+    """Room in memory that large photos share: one waits, in the order they come, until there is some."""
 
     def __init__(self, room: int) -> None:
         self._room = self._free = room
