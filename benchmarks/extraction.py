@@ -19,11 +19,11 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model
 
+from captionloop.images import load_square
+from captionloop.views import WHOLE
 from captionloop.vision.encoder import IMAGENET_DEVIATION, IMAGENET_MEAN, Encoder, EncoderSpec
 from captionloop.vision.extraction import Sight, extract
-from captionloop.vision.images import load_square
 from captionloop.vision.runtimes import EncoderRuntime, cores, make_runtime, native_precision
-from captionloop.vision.views import WHOLE
 
 SIZE, BATCH = 224, 32
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from captionloop.corpus.expectations import Expected
 from captionloop.corpus.inspection import PhotoFacts, inspect_photos
-from captionloop.corpus.photos import PhotoFolder
+from captionloop.corpus.photos import PhotoFolder, found_names
 from captionloop.corpus.tables import RawCorpus
 from captionloop.corpus.validation import validate
 from captionloop.errors import CorpusError
@@ -46,7 +46,8 @@ def inspect_corpus(
 ) -> InspectedPhotos:
     """Reads, decodes and hashes every photo of the corpus once."""
     names = photos.names()
-    return InspectedPhotos(inspect_photos(photos, corpus.images["uri"].tolist(), parameters.photo), names)
+    uris = found_names(corpus.images["uri"], names)
+    return InspectedPhotos(inspect_photos(photos, uris, parameters.photo), names)
 
 
 def check_corpus(
@@ -64,11 +65,14 @@ def release_tables(
     """Hands the sound rows on.
 
     Raises:
-        CorpusError: none is left; or rows are in quarantine and `on_failure` is `stop`.
+        CorpusError: none is left; a whole split, or more images than `likeness.max_lost`, went for being like
+            others; or rows are in quarantine and `on_failure` is `stop`.
     """
     where = f"see {parameters.report}"
     if checked.images.empty:
         raise CorpusError(f"Nothing is left of the corpus after validation ({_summary(report)}): {where}")
+    if problem := _too_alike(report["same_photo"]["lost"], parameters):
+        raise CorpusError(f"{problem}; same_photo in {parameters.report} shows the pairs")
     if parameters.on_failure == "stop" and any(report["quarantine"].values()):
         raise CorpusError(
             f"The corpus breaks its rules ({_summary(report)}): mend it, or go on without these rows with "
@@ -82,6 +86,23 @@ def release_tables(
     if broken:
         raise CorpusError(f"The released tables break their contract ({'; '.join(broken)}): {where}")
     return checked.images, checked.captions
+
+
+def _too_alike(lost: Mapping[str, Any], parameters: ValidationParameters) -> str:
+    """What to do where more would be lost as copies than anybody wants; empty where that is not so."""
+    if lost["splits"]:
+        what = f"All photos of {' and '.join(lost['splits'])} would be lost as copies of others"
+        advice = "take the copies out of the other splits, or leave this one out"
+    elif lost["share"] > parameters.likeness.max_lost:
+        what = f"{lost['near']} images ({lost['share']:.1%}) would be lost as they are like others"
+        advice = "if they are copies, raise data_validation.likeness.max_lost"
+    else:
+        return ""
+    if lost["near"]:
+        advice += (
+            "; if they are not, set data_validation.likeness.tone_difference=0: only equal photos count then"
+        )
+    return f"{what}: {advice}"
 
 
 def _summary(report: Mapping[str, Any]) -> str:

@@ -16,8 +16,8 @@ from captionloop.evaluation.plots import curves_figure, pareto_figure, reliabili
 from captionloop.evaluation.report import evaluation_report, tracked
 from captionloop.evaluation.split import EvaluationSet, evaluation_set, training_captions
 from captionloop.evaluation.table import evaluation_table
-from captionloop.scoring.scores import Scores, score_systems
 from captionloop.evaluation.variety import words_of
+from captionloop.scoring.scores import Scores, score_systems
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -22,6 +22,10 @@ class ImageError(CaptionloopError):
     """One image cannot be decoded, or is larger than we are willing to decode."""
 
 
+class ImageLimitError(ImageError):
+    """One image is sound as far as we looked, and larger than we are willing to decode."""
+
+
 class EncoderError(CaptionloopError):
     """An encoder is unknown, or weights do not belong to it."""
 

@@ -19,6 +19,9 @@ FLOORS = (
     "serving",
 )
 
+FOUNDATION = ("errors", "memory", "views", "image_header", "images")
+"""Modules beneath all parts, each of which imports only those before it."""
+
 
 def imported_parts(module: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(module.read_text())):
@@ -32,7 +35,7 @@ def imported_parts(module: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("part", FLOORS)
 def test_a_part_imports_only_from_the_floors_below(project_root: Path, part: str) -> None:
-    allowed = {*FLOORS[: FLOORS.index(part) + 1], "errors"}
+    allowed = {*FLOORS[: FLOORS.index(part) + 1], *FOUNDATION}
     modules = sorted((project_root / "src/captionloop" / part).rglob("*.py"))
     upward = {
         f"{module.relative_to(project_root)} -> {target}"
@@ -41,6 +44,12 @@ def test_a_part_imports_only_from_the_floors_below(project_root: Path, part: str
         if target not in allowed
     }
     assert not upward
+
+
+@pytest.mark.parametrize("name", FOUNDATION)
+def test_the_foundation_imports_only_itself_from_the_ground_up(project_root: Path, name: str) -> None:
+    imported = set(imported_parts(project_root / f"src/captionloop/{name}.py"))
+    assert imported <= set(FOUNDATION[: FOUNDATION.index(name)])
 
 
 def test_dags_import_nothing_of_the_project(project_root: Path) -> None:

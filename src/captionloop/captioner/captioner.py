@@ -158,7 +158,7 @@ class Captioner:
         Raises:
             ImageError: it cannot be decoded, or is too large.
         """
-        from captionloop.vision.images import load_square
+        from captionloop.images import load_square
 
         return load_square(image, self.encoder.spec.input_size)
 

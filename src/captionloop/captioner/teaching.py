@@ -21,11 +21,11 @@ from captionloop.captioner.decoders.base import Decoder
 from captionloop.captioner.decoders.packing import PackedCaptions
 from captionloop.captioner.decoding import DecodingOptions, decode
 from captionloop.captioner.judge import Judge
-from captionloop.captioner.memory import give_back
 from captionloop.captioner.parameters import FitParameters
 from captionloop.captioner.photos import Batch, Batches, CaptionedPhotos, Features, Share, plan_epoch
 from captionloop.captioner.progress import EpochRecord, Progress
 from captionloop.errors import TrainingError
+from captionloop.memory import give_back
 
 _STEPS_BETWEEN_GIVING_BACK = 32
 

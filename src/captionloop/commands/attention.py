@@ -25,7 +25,7 @@ def attention_figure(photo: bytes, answer: Answer) -> "Figure":
 
     Raises `ConfigurationError` where the model does not attend: there is nothing to draw then.
     """
-    from captionloop.vision.images import load_square
+    from captionloop.images import load_square
 
     if all(word.attention is None for word in answer.words):
         raise ConfigurationError(

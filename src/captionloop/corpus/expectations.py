@@ -37,11 +37,12 @@ class Expected(BaseModel):
 class Reason:
     """Why a row is in quarantine."""
 
+    AMBIGUOUS_IMAGE_ID: Final = "its id names several photos"
     DUPLICATE_IMAGE_ID: Final = "another image has this id"
     UNKNOWN_SPLIT: Final = "its split is none of train, val, test"
     PHOTO_MISSING: Final = "the photo does not exist"
     PHOTO_TOO_HEAVY: Final = "the photo's file is too large"
-    PHOTO_TOO_MANY_PIXELS: Final = "the photo has too many pixels"
+    PHOTO_TOO_MANY_PIXELS: Final = "the photo takes more to decode than is allowed"
     PHOTO_UNDECODABLE: Final = "the photo cannot be decoded"
     PHOTO_TOO_SMALL: Final = "the photo's shorter side is too short"
     PHOTO_TOO_LONG: Final = "the photo's longer side is too long"
@@ -56,6 +57,9 @@ class Reason:
     TWIN_ELSEWHERE: Final = "the same photo is in another split"
     TWIN_HERE: Final = "the same photo is earlier in the same split"
     TOO_FEW_CAPTIONS: Final = "the image has too few captions"
+
+
+TWIN_REASONS: Final = (Reason.TWIN_ELSEWHERE, Reason.TWIN_HERE)
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ def _within(column: str, low: float | None, high: float | None, reason: str) -> 
 
 def _photos(expected: Expected) -> tuple[Any, ...]:
     return (
+        _is("ambiguous", False, Reason.AMBIGUOUS_IMAGE_ID),
         _is("occurrence", 0, Reason.DUPLICATE_IMAGE_ID),
         _vocabulary().ExpectColumnValuesToBeInSet(
             column="split", value_set=list(SPLITS), **_because(Reason.UNKNOWN_SPLIT)

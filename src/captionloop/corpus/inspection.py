@@ -1,7 +1,6 @@
 """Looking at every photo once: is it there, can it be decoded, how large is it, what does it look like."""
 
 import hashlib
-import io
 import logging
 import os
 import time
@@ -12,21 +11,18 @@ from enum import StrEnum
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from captionloop.corpus.photos import PhotoFolder
-from captionloop.errors import CorpusError
+from captionloop.errors import CorpusError, ImageError, ImageLimitError
+from captionloop.images import MAX_PIXELS, Pixels, open_photo
 
 logger = logging.getLogger(__name__)
 
-_FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-_DECODED_FOR_LOOKS: Final = 64  # px: as small as JPEG's own downscaling may make a photo that we only look at
-_TONES: Final = 16
+_LOOK: Final = 32  # px a side
 _BATCH: Final = 256
 _SECONDS_BETWEEN_LINES: Final = 2.0
-_TURNED: Final = frozenset({5, 6, 7, 8})
-_ORIENTATION: Final = 0x0112
 
 
 class PhotoState(StrEnum):
@@ -40,12 +36,15 @@ class PhotoState(StrEnum):
 
 
 class PhotoLimits(BaseModel):
-    """How much of a photo we are willing to read and decode. Both are known before anything is decoded."""
+    """How much of a photo we are willing to read and decode. Both are known before anything is decoded.
+
+    The encoder decodes no more than `images.MAX_PIXELS`, so nothing larger is let through here.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_bytes: int = Field(100_000_000, ge=1)
-    max_pixels: int = Field(64_000_000, ge=1)
+    max_pixels: int = Field(MAX_PIXELS, ge=1, le=MAX_PIXELS)
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,8 @@ class PhotoFacts:
     """What one look at a photo tells.
 
     Width and height are in px, upright (EXIF), 0 where unknown. `outline` is a perceptual hash of 64 bits,
-    `tones` the photo shrunk to 16 x 16 RGB; both are empty unless the state is good. `detail` says more about
-    any other state.
+    `tones` the photo shrunk to 16 x 16 RGB, `pixels` a hash of all of its pixels; all are empty unless the
+    state is good, and `pixels` of large JPEGs also then. `detail` says more about any other state.
     """
 
     state: PhotoState
@@ -64,6 +63,7 @@ class PhotoFacts:
     height: int = 0
     outline: int = 0
     tones: bytes = b""
+    pixels: str = ""
 
 
 def inspect_photos(photos: PhotoFolder, uris: Sequence[str], limits: PhotoLimits) -> list[PhotoFacts]:
@@ -93,41 +93,26 @@ def inspect_photo(photos: PhotoFolder, uri: str, limits: PhotoLimits) -> PhotoFa
         return PhotoFacts(PhotoState.MISSING, str(error))
     sha256 = hashlib.sha256(data).hexdigest()
     try:
-        return _look(data, sha256, limits)
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, OverflowError, MemoryError) as error:
-        return PhotoFacts(PhotoState.UNDECODABLE, str(error) or type(error).__name__, sha256)
+        photo = open_photo(data, max_pixels=limits.max_pixels)
+        small, pixels = photo.look(_LOOK)
+    except ImageLimitError as error:
+        return PhotoFacts(PhotoState.TOO_MANY_PIXELS, str(error), sha256)
+    except ImageError as error:
+        return PhotoFacts(PhotoState.UNDECODABLE, str(error), sha256)
+    return PhotoFacts(
+        PhotoState.GOOD, "", sha256, photo.width, photo.height, outline(small), _tones(small), pixels
+    )
 
 
-def _look(data: bytes, sha256: str, limits: PhotoLimits) -> PhotoFacts:
-    image = _open(data)
-    width, height = image.size
-    if width * height > limits.max_pixels:
-        detail = f"{width} x {height} px, at most {limits.max_pixels:,} pixels"
-        return PhotoFacts(PhotoState.TOO_MANY_PIXELS, detail, sha256, width, height)
-    image.draft("RGB", (_DECODED_FOR_LOOKS, _DECODED_FOR_LOOKS))  # JPEG reads all of its bytes all the same
-    image.load()
-    if image.getexif().get(_ORIENTATION, 1) in _TURNED:
-        width, height = height, width
-    upright = ImageOps.exif_transpose(image).convert("RGB")
-    tones = upright.resize((_TONES, _TONES), Image.Resampling.BOX)
-    return PhotoFacts(PhotoState.GOOD, "", sha256, width, height, _outline(upright), tones.tobytes())
-
-
-def _open(data: bytes) -> ImageFile.ImageFile:
-    """Reads the header alone; `Image.open` would also warn or raise by a pixel limit of its own."""
-    Image.preinit()
-    Image.init()
-    for name in _FORMATS:
-        factory, accepts = Image.OPEN[name]
-        if accepts is None or accepts(data[:16]) is True:
-            return factory(io.BytesIO(data), "")
-    raise ValueError(f"not a {', '.join(_FORMATS)} image")
-
-
-def _outline(photo: Image.Image) -> int:
-    """The difference hash (dHash): where the photo gets brighter from left to right, on a grid of 8 x 8."""
-    grid = np.asarray(photo.convert("L").resize((9, 8), Image.Resampling.BOX))
+def outline(small: Pixels) -> int:
+    """The difference hash (dHash): where a photo gets brighter from left to right, on a grid of 8 x 8."""
+    grid = np.asarray(Image.fromarray(small).convert("L").resize((9, 8), Image.Resampling.BOX))
     return int.from_bytes(np.packbits(grid[:, 1:] > grid[:, :-1]).tobytes(), "big")
+
+
+def _tones(small: Pixels) -> bytes:
+    tones: Pixels = small.reshape(16, 2, 16, 2, 3).mean(axis=(1, 3)).round().astype(np.uint8)
+    return tones.tobytes()
 
 
 def _batches(uris: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -1,11 +1,15 @@
 """A folder of photos, near or far, as the nodes of a pipeline are handed it."""
 
 import os
+import stat
+import unicodedata
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import fsspec
 
+from captionloop.corpus.tables import printable
 from captionloop.errors import CorpusError
 
 
@@ -53,11 +57,15 @@ class PhotoFolder:
         key = self._key(uri)
         try:
             if self._local is not None:
-                return (self._local / key).stat().st_size
-            filesystem, path = self._remote(key)
-            return int(filesystem.size(path))
+                found = (self._local / key).stat()
+            else:
+                filesystem, path = self._remote(key)
+                return int(filesystem.size(path))
         except Exception as error:  # object storage has errors of its own kinds
             raise self._unreadable(uri, error) from error
+        if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for ever
+            raise self._unreadable(uri, OSError("it is no file"))
+        return found.st_size
 
     def read(self, uri: str) -> bytes:
         """The bytes of one photo. Raises `CorpusError` where it is missing or cannot be read."""
@@ -71,7 +79,10 @@ class PhotoFolder:
             raise self._unreadable(uri, error) from error
 
     def names(self) -> list[str]:
-        """The uri of every file below the root, sorted; hidden files and folders are not photos."""
+        """The uri of every file below the root, sorted; hidden files and folders are not photos.
+
+        A name that is not UTF-8 is spelt out, so that it can be counted and told, though not read by that.
+        """
         if not self.exists():
             raise CorpusError(f"There is no photo folder {self.root}: check the path, see docs/data.md")
         if self._local is not None:
@@ -80,7 +91,9 @@ class PhotoFolder:
         else:
             filesystem, root = self._remote()
             uris = [path[len(root) + 1 :] for path in filesystem.find(root)]
-        return sorted(uri for uri in uris if not any(part.startswith(".") for part in uri.split("/")))
+        return sorted(
+            printable(uri) for uri in uris if not any(part.startswith(".") for part in uri.split("/"))
+        )
 
     def write(self, name: str, data: bytes) -> None:
         """Puts one photo into the folder; a reader finds all of it or none of it."""
@@ -97,4 +110,24 @@ class PhotoFolder:
 
     def _unreadable(self, uri: str, error: Exception) -> CorpusError:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        return CorpusError(f"Photo {uri} {reason} in {self.root}: check the photo folder")
+        reason = " ".join(reason.split())
+        name = uri if uri.isprintable() else repr(uri)
+        return CorpusError(f"Photo {name} {reason} in {self.root}: check the photo folder")
+
+
+def found_names(uris: Iterable[str], names: Collection[str]) -> list[str]:
+    """Each uri as the photo folder spells it (`names`): a caption file from another system may compose its
+    letters in another way, or use backslashes. One that is there as it stands, or in no spelling, stays.
+    """
+    there = set(names)
+    spellings: dict[str, list[str]] = {}
+    for name in names:
+        spellings.setdefault(_spelling(name), []).append(name)
+    return [
+        same[0] if uri not in there and len(same := spellings.get(_spelling(uri), [])) == 1 else uri
+        for uri in uris
+    ]
+
+
+def _spelling(name: str) -> str:
+    return unicodedata.normalize("NFC", name.replace("\\", "/"))

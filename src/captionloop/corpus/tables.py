@@ -62,8 +62,10 @@ class RawCorpus:
         cls, images: Iterable[tuple[str, str, str]], captions: Iterable[tuple[str, str, Any]]
     ) -> "RawCorpus":
         """Builds the tables from (image_id, uri, split) and (caption_id, image_id, text)."""
-        image_table = pd.DataFrame(list(images), columns=["image_id", "uri", "split"], dtype=object)
-        caption_table = pd.DataFrame(list(captions), columns=["caption_id", "image_id", "text"], dtype=object)
+        image_rows = [tuple(map(printable, row)) for row in images]
+        caption_rows = [(printable(name), printable(image), text) for name, image, text in captions]
+        image_table = pd.DataFrame(image_rows, columns=["image_id", "uri", "split"], dtype=object)
+        caption_table = pd.DataFrame(caption_rows, columns=["caption_id", "image_id", "text"], dtype=object)
         strings = {"image_id": "str", "uri": "str", "split": "str"}
         return cls(
             images=image_table.astype(strings).assign(source="corpus"),
@@ -71,6 +73,11 @@ class RawCorpus:
                 source="human", weight=1.0
             ),
         )
+
+
+def printable(text: str) -> str:
+    """The text; what cannot be written as UTF-8 (of a file's name in another encoding) is spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def table(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:

@@ -10,10 +10,11 @@ import pandas as pd
 
 from captionloop.corpus.docs_site import self_contained
 from captionloop.corpus.examination import ROW, Examination, Finding
-from captionloop.corpus.expectations import Expected, Reason, suites
+from captionloop.corpus.expectations import TWIN_REASONS, Expected, Reason, suites
 from captionloop.corpus.inspection import PhotoFacts, PhotoState
-from captionloop.corpus.likeness import Twins, find_twins, mark_twins
-from captionloop.corpus.tables import CAPTIONS, IMAGES, QUARANTINE, SPLITS, RawCorpus, table
+from captionloop.corpus.likeness import Twins, find_twins, lost_to_twins, mark_twins
+from captionloop.corpus.photos import found_names
+from captionloop.corpus.tables import CAPTIONS, IMAGES, QUARANTINE, SPLITS, RawCorpus, printable, table
 
 _LETTER: Final = re.compile(r"[^\W\d_]")
 _PAIRS_SHOWN: Final = 100
@@ -41,6 +42,10 @@ def validate(
     `facts` are those of the photo of each row of `corpus.images`, in their order. `photo_names` are all files
     in the photo folder: they tell a photo that does not exist from one that is in no split.
     """
+    spelt = found_names(corpus.images["uri"], photo_names)
+    corpus = RawCorpus(
+        corpus.images.assign(uri=pd.Series(spelt, corpus.images.index, "str")), corpus.captions
+    )
     rules = suites(expected)
     with Examination() as examination:
         photos = _photo_columns(corpus.images, facts)
@@ -70,7 +75,8 @@ def validate(
         "released": _sizes(released_images, released_captions),
         "quarantine": _reasons(quarantine),
         "photos_that_no_image_names": len(set(photo_names) - set(corpus.images["uri"])),
-        "same_photo": _same_photo(images, twins),
+        "same_photo": _same_photo(images, twins)
+        | {"lost": lost_to_twins(images, kept, bad_images[bad_images["reason"].isin(TWIN_REASONS)])},
         "expectations": [_told(finding) for finding in findings],
     }
     return Validated(
@@ -97,6 +103,7 @@ def _photo_columns(images: pd.DataFrame, facts: Sequence[PhotoFacts]) -> pd.Data
         shorter_side=width.where(width <= height, height).where(good),
         longer_side=width.where(width >= height, height).where(good),
         occurrence=images.groupby("image_id").cumcount(),
+        ambiguous=images.groupby("image_id")["uri"].transform("nunique") > 1,
         missing=states == PhotoState.MISSING,
         too_heavy=states == PhotoState.TOO_HEAVY,
         too_many_pixels=states == PhotoState.TOO_MANY_PIXELS,
@@ -133,14 +140,16 @@ def _tidy(text: object) -> str:
     """The text in one line, single spaces, composed Unicode; what is not text, as it would be printed."""
     if text is None or text != text:  # noqa: PLR0124 - NaN
         return ""
-    return " ".join(unicodedata.normalize("NFC", str(text)).split())
+    return printable(" ".join(unicodedata.normalize("NFC", str(text)).split()))
 
 
 def _is_text(text: object) -> bool:
     """Whether it is a string of printable characters with a letter among them."""
     if not isinstance(text, str) or not _LETTER.search(text):
         return False
-    return not any(unicodedata.category(c) in {"Cc", "Cs", "Co", "Cn"} or c == "\ufffd" for c in _tidy(text))
+    return not any(
+        unicodedata.category(c) in {"Cc", "Cs", "Co", "Cn"} or c == "\ufffd" for c in " ".join(text.split())
+    )
 
 
 def _corpus_columns(images: pd.DataFrame, captions: pd.DataFrame, twins: Sequence[Twins]) -> pd.DataFrame:
@@ -199,13 +208,14 @@ def _reasons(quarantine: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def _same_photo(images: pd.DataFrame, twins: Sequence[Twins]) -> dict[str, Any]:
-    ids, splits = images["image_id"].tolist(), images["split"].tolist()
+    ids, splits, hashes = (images[column].tolist() for column in ("image_id", "split", "sha256"))
     pairs = [
         {
             "images": [ids[twin.first], ids[twin.second]],
             "splits": [splits[twin.first], splits[twin.second]],
-            "same_bytes": twin.exact,
+            "same_bytes": hashes[twin.first] == hashes[twin.second],
         }
+        | ({"mirrored": True} if twin.mirrored else {})
         for twin in twins
     ]
     across = sum(splits[twin.first] != splits[twin.second] for twin in twins)

@@ -126,7 +126,7 @@ def square(photo: bytes) -> NDArray[np.uint8]:
     Raises:
         ImageError: it cannot be decoded.
     """
-    from captionloop.vision.images import load_square
+    from captionloop.images import load_square
 
     return load_square(photo, _SIDE)
 

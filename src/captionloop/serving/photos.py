@@ -4,21 +4,14 @@ in a bounded set of threads.
 
 import asyncio
 import hashlib
-import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
 
-from PIL import Image
-
-from captionloop.errors import ImageError
+from captionloop.errors import ImageError, ImageLimitError
 from captionloop.feedback.records import PhotoFacts
+from captionloop.images import open_photo
 from captionloop.serving.problems import IMAGE_TOO_LARGE, IMAGE_UNREADABLE, Problem
 from captionloop.serving.wire import PreparedImage
-from captionloop.vision.images import load_square
-
-_ORIENTATION: Final = 0x0112
-_TURNED: Final = {5, 6, 7, 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +28,8 @@ class PhotoReader:
 
     Args:
         threads: photos decoded at once.
-        max_pixels: the largest photo; found out from its header, before it is decoded.
+        max_pixels: the largest photo; found out from its header, before it is decoded. More than
+            `images.MAX_PIXELS` are decoded nowhere.
     """
 
     def __init__(self, threads: int, max_pixels: int) -> None:
@@ -56,38 +50,15 @@ class PhotoReader:
 
     def _read(self, data: bytes, size: int) -> Photo:
         try:
-            facts = photo_facts(data, self._max_pixels)
-            pixels = load_square(data, size, max_pixels=self._max_pixels)
+            photo = open_photo(data, max_pixels=self._max_pixels)
+            (pixels,) = photo.squares(size)
+        except ImageLimitError as error:
+            raise Problem(IMAGE_TOO_LARGE, _sentence(str(error))) from None
         except ImageError as error:
             raise Problem(IMAGE_UNREADABLE, _sentence(str(error))) from None
+        sha256 = hashlib.sha256(data).hexdigest()
+        facts = PhotoFacts(sha256, photo.media_type, len(data), photo.width, photo.height)
         return Photo(PreparedImage(size=size, pixels=pixels.tobytes()), facts)
-
-
-def photo_facts(data: bytes, max_pixels: int) -> PhotoFacts:
-    """What the header tells: type and upright size.
-
-    Raises:
-        ImageError: it has no header that we know.
-        Problem: 422, if it has more than `max_pixels`.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP", "GIF", "BMP")) as image:
-            width, height = image.size
-            media_type = Image.MIME.get(image.format or "", "application/octet-stream")
-            turned = width * height <= max_pixels and image.getexif().get(_ORIENTATION) in _TURNED
-    except Exception as error:
-        raise ImageError(
-            "not an image of a kind that is accepted (JPEG, PNG, WebP, GIF, BMP), or damaged"
-        ) from error
-    if width * height > max_pixels:
-        raise Problem(
-            IMAGE_TOO_LARGE,
-            f"The image has {width} x {height} pixels; at most {max_pixels // 1_000_000} megapixels "
-            "are taken. Make it smaller and send it again.",
-        )
-    if turned:
-        width, height = height, width
-    return PhotoFacts(hashlib.sha256(data).hexdigest(), media_type, len(data), width, height)
 
 
 def _sentence(text: str) -> str:

@@ -23,11 +23,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from captionloop.errors import TrainingError
+from captionloop.images import Pixels
 from captionloop.vision.augmentation import augment
 from captionloop.vision.concept_model import ConceptModel, FrozenLayers
 from captionloop.vision.durable import write_and_rename
 from captionloop.vision.encoder import Encoder
-from captionloop.vision.images import Pixels
 from captionloop.vision.parameters import AdaptationParameters
 from captionloop.vision.pixels import PixelFile
 from captionloop.vision.progress import progress

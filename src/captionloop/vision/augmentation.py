@@ -6,7 +6,7 @@ import random
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from captionloop.vision.images import Pixels
+from captionloop.images import Pixels
 from captionloop.vision.parameters import AugmentationParameters
 
 _SHAPES = (math.log(0.8), math.log(1.25))

@@ -12,13 +12,13 @@ from pydantic import BaseModel, ConfigDict
 
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.errors import ConfigurationError, CorpusError, EncoderError
+from captionloop.views import views_named
 from captionloop.vision.encoder import Encoder
 from captionloop.vision.extraction import Sight, extract
 from captionloop.vision.features import FeatureManifest
 from captionloop.vision.progress import progress
 from captionloop.vision.runtimes import EncoderRuntime, make_runtime
 from captionloop.vision.store import FeatureStore
-from captionloop.vision.views import views_named
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class CachingParameters(BaseModel):
     """What is cached, and which part of it by this process.
 
     Attributes:
-        views: the views of each photo that are encoded (see `vision.views`).
+        views: the views of each photo that are encoded (see `captionloop.views`).
         shard: `i/N`: this process is worker i of N, counted from 1; all of them may run at once.
         device: `cpu`, `cuda`, or None for the best there is.
     """

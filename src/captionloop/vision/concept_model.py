@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from captionloop.images import Pixels
 from captionloop.vision.encoder import IMAGENET_DEVIATION, IMAGENET_MEAN, Encoder
 from captionloop.vision.fixed_norms import fold_norms, unfold_norms
-from captionloop.vision.images import Pixels
 from captionloop.vision.parameters import AdaptationParameters
 from captionloop.vision.runtimes import EncoderRuntime, make_runtime
 from captionloop.vision.trunks import divide

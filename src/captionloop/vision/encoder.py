@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from captionloop.errors import EncoderError
+from captionloop.images import PREPROCESSING
+from captionloop.views import WHOLE, View
 from captionloop.vision.architectures import check_architecture
 from captionloop.vision.durable import write_and_rename
-from captionloop.vision.images import PREPROCESSING
-from captionloop.vision.views import WHOLE, View
 from captionloop.vision.weights import not_finite
 
 if (

@@ -16,10 +16,10 @@ from typing import TypeVar
 import numpy as np
 
 from captionloop.errors import EncoderError, ImageError
-from captionloop.vision.images import Pixels, load_views
+from captionloop.images import Pixels, load_views
+from captionloop.views import View
 from captionloop.vision.runtimes import EncoderRuntime
 from captionloop.vision.shards import Grids
-from captionloop.vision.views import View
 
 _AHEAD = 2
 _Item = TypeVar("_Item")

@@ -9,8 +9,8 @@ import numpy as np
 
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.errors import ImageError
+from captionloop.images import Pixels, load_square
 from captionloop.vision.durable import write_and_rename
-from captionloop.vision.images import Pixels, load_square
 from captionloop.vision.progress import progress
 from captionloop.vision.runtimes import cores
 

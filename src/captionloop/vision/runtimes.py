@@ -19,8 +19,8 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 
 from captionloop.errors import ConfigurationError
+from captionloop.images import Pixels
 from captionloop.vision.encoder import IMAGENET_DEVIATION, IMAGENET_MEAN, Encoder, Precision
-from captionloop.vision.images import Pixels
 from captionloop.vision.shards import Grids
 
 Purpose = Literal["latency", "throughput"]

@@ -1,5 +1,6 @@
 """The same photo is found, however it was saved; another photo is not."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -76,7 +77,7 @@ def twins_exactly(photos: list[PhotoFacts]) -> list[tuple[int, int]]:
 
 def test_more_photos_than_one_portion_are_compared_across_portions() -> None:
     photos = [
-        PhotoFacts(PhotoState.GOOD, outline=number, tones=bytes([number % 256]) * 768)
+        PhotoFacts(PhotoState.GOOD, outline=number, tones=np.random.default_rng(number).bytes(768))
         for number in range(600)
     ]
     photos[599] = photos[3]

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.errors import ConfigurationError, CorpusError, EncoderError, ImageError, StoreError
+from captionloop.images import load_square
+from captionloop.views import VIEWS
 from captionloop.vision import caching
 from captionloop.vision.caching import CachingParameters, WorkShard, cache_features
 from captionloop.vision.encoder import Encoder
-from captionloop.vision.images import load_square
 from captionloop.vision.runtimes import make_runtime
 from captionloop.vision.store import FeatureStore
-from captionloop.vision.views import VIEWS
 
 Make = Callable[[int], tuple[pd.DataFrame, PhotoFolder]]
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from captionloop.errors import ImageError
-from captionloop.vision.images import decode_photo, load_square, load_views, square
-from captionloop.vision.views import VIEWS, WHOLE
+from captionloop.images import decode_photo, load_square, load_views, square
+from captionloop.views import VIEWS, WHOLE
 
 from .conftest import picture
 

@@ -13,25 +13,30 @@ def read_text(path: str) -> str:
     try:
         with fsspec.open(path, "rb") as file:
             data: bytes = file.read()
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except FileNotFoundError as error:
         raise CorpusError(f"There is no file {path}: check the path, see docs/data.md") from error
     except UnicodeDecodeError as error:
-        raise CorpusError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+        kind = "UTF-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "Latin-1 or another encoding"
+        raise CorpusError(
+            f"{path} is not UTF-8 text (byte {error.start}; it may be {kind}): save it as UTF-8"
+        ) from error
     except OSError as error:
         raise CorpusError(f"{path} cannot be read ({error}): check the path, see docs/data.md") from error
+    if text[1:2] == "\0" or text[:1] == "\0":
+        raise CorpusError(f"{path} is not UTF-8 text (it may be UTF-16): save it as UTF-8")
+    return text
 
 
 def read_json_object(path: str) -> dict[str, Any]:
     """A JSON document whose root is an object. Raises `CorpusError` naming line and column."""
     try:
         document = json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        where = (
-            f"line {error.lineno}, column {error.colno}: {error.msg}"
-            if isinstance(error, json.JSONDecodeError)
-            else "nested too deep"
-        )
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, json.JSONDecodeError):
+            where = f"line {error.lineno}, column {error.colno}: {error.msg}"
+        else:
+            where = "nested too deep" if isinstance(error, RecursionError) else str(error)
         raise CorpusError(f"{path} is not readable JSON ({where}): fetch or write it again") from error
     if not isinstance(document, dict):
         raise CorpusError(f"{path} holds a JSON {type(document).__name__} where an object is expected")

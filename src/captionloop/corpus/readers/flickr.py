@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from captionloop.corpus.readers.assembly import read_id, read_uri
 from captionloop.corpus.readers.files import read_text
 from captionloop.corpus.tables import RawCorpus, split_name
 from captionloop.errors import CorpusError
@@ -14,7 +15,7 @@ def read_flickr(path: str, splits: Mapping[str, Sequence[str]]) -> RawCorpus:
     image, so that validation reports them. Raises `CorpusError` for a missing file or a line of another form.
     """
     images = [
-        (name, name, split_name(split))
+        (read_id(read_uri(name), listing), read_uri(name), split_name(split))
         for split, listings in splits.items()
         for listing in listings
         for name in _lines(listing)
@@ -29,6 +30,7 @@ def read_flickr(path: str, splits: Mapping[str, Sequence[str]]) -> RawCorpus:
             raise CorpusError(
                 f"{path}, line {number}, is not 'photo.jpg#0<TAB>text' ({line[:30]!r}): is it a token file?"
             )
+        name = read_id(read_uri(name), path)
         captions.append((f"{name}#{place}", name, text))
     return RawCorpus.from_rows(images, captions)
 

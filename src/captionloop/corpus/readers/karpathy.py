@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 from typing import Any, Final
 
+from captionloop.corpus.readers.assembly import ReadImage, assemble, read_id, read_uri
 from captionloop.corpus.readers.files import entries, field, read_json_object, read_text
 from captionloop.corpus.tables import RawCorpus, split_name
 
@@ -15,22 +15,20 @@ def read_karpathy(path: str) -> RawCorpus:
     """Reads one `dataset_*.json`.
 
     A photo's uri is its `filename`, below its `filepath` where it has one (COCO). Its id is COCO's `cocoid`
-    where there is one, else the uri. A caption is the sentence's `raw` text; its id is the image's with `#`
+    where there is one, else the uri; where an id stands in two splits, with its split before it (`val:7`).
+    A caption is the sentence's `raw` text; its id is the image's with `#`
     and its place. All splits present are read, `restval` as train. Raises `CorpusError` for another
     structure.
     """
     document = read_json_object(path)
-    images: list[tuple[str, str, str]] = []
-    captions: list[tuple[str, str, Any]] = []
+    images = []
     for number, entry in enumerate(entries(document, "images", path)):
         where = f"{path}: images[{number}]"
-        uri = str(PurePosixPath(str(entry.get("filepath", "")), str(field(entry, "filename", where))))
-        image_id = str(entry.get("cocoid", uri))
-        images.append((image_id, uri, split_name(field(entry, "split", where))))
-        captions.extend(
-            (f"{image_id}#{place}", image_id, text) for place, text in enumerate(_sentences(entry, where))
-        )
-    return RawCorpus.from_rows(images, captions)
+        uri = read_uri(field(entry, "filename", where), entry.get("filepath"))
+        image_id = read_id(entry["cocoid"], f"{where}.cocoid") if "cocoid" in entry else read_id(uri, where)
+        split = split_name(field(entry, "split", where))
+        images.append(ReadImage(image_id, uri, split, split, list(_sentences(entry, where))))
+    return assemble(images)
 
 
 def _sentences(entry: dict[str, Any], where: str) -> Iterator[Any]:

@@ -1,0 +1,68 @@
+"""What photos made to be large take: two at once, in a process of their own, as the gateway decodes them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.e2e
+
+MEASURE = """
+import asyncio, sys
+from pathlib import Path
+from captionloop.serving.photos import PhotoReader
+from captionloop.serving.problems import Problem
+
+def memory(field):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) // 1024
+
+async def main():
+    reader = PhotoReader(2, 64_000_000)
+    small, large = (Path(name).read_bytes() for name in sys.argv[1:])
+    await reader.read(small, 224)
+    idle = memory("VmRSS")
+    for _ in range(2):
+        await asyncio.gather(*(reader.read(large, 224) for _ in range(2)), return_exceptions=True)
+    print(memory("VmHWM") - idle, memory("VmRSS") - idle)
+
+asyncio.run(main())
+"""
+
+
+def turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+@pytest.mark.parametrize(
+    ("mode", "form", "side", "options"),
+    [
+        ("RGBA", "PNG", 8000, {}),
+        ("RGBA", "PNG", 8000, {"exif": turned()}),
+        ("RGBA", "PNG", 5600, {}),
+        ("I;16", "PNG", 8000, {}),
+        ("P", "GIF", 8000, {}),
+        ("RGBA", "WEBP", 4000, {"method": 0, "quality": 10}),
+        ("RGB", "JPEG", 8000, {"progressive": True, "quality": 20}),
+        ("CMYK", "JPEG", 8000, {"quality": 20}),
+    ],
+    ids=str,
+)
+def test_two_photos_of_64_megapixels_take_less_than_300_megabytes(
+    tmp_path: Path, mode: str, form: str, side: int, options: dict[str, object]
+) -> None:
+    large, small = tmp_path / "large", tmp_path / "small"
+    Image.new(mode, (side, side)).save(large, form, **options)
+    Image.new("RGB", (100, 100)).save(small, "PNG")
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(small), str(large)],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    peak, after = map(int, done.stdout.split())
+    assert peak < 300, f"{peak} MB above idle"
+    assert after < 60, f"{after} MB kept"
