@@ -12,7 +12,7 @@ from typing import Literal
 
 import click
 
-from captionloop.commands.project import project_folder
+from captionloop.config import project_folder
 
 State = Literal["ok", "optional", "missing"]
 INSTALL = "make install"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from captionloop.commands.project import project_folder
+from captionloop.config import project_folder
 from captionloop.errors import ConfigurationError
 
 if TYPE_CHECKING:

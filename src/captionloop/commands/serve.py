@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from captionloop.commands.project import project_folder
+from captionloop.config import project_folder
 from captionloop.errors import BundleError
 from captionloop.feedback.store import RatingsStore
 from captionloop.serving.assembly import open_store
