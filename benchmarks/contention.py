@@ -3,8 +3,8 @@
 python -m benchmarks.contention                  # about four minutes; idle figures want an idle machine
 python -m benchmarks.contention --rounds 1 --small     # a moment
 
-A training step, a search and captioning as the service does it (so many streams as it has, encoder included),
-at the demo's sizes: with the machine to themselves, and beside one and two processes that do nothing but count.
+A training step, a search and captioning as the service does it (as many streams, encoder included), at the
+demo's sizes: with the machine to themselves, and beside one and two processes that do nothing but count.
 Each policy is in force in a process of its own, for OpenMP reads it when it is loaded; the processes take
 turns, and only one computes at a time.
 """

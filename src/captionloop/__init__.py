@@ -8,8 +8,8 @@ __version__ = "0.1.0"
 OPENMP: Final = {"OMP_WAIT_POLICY": "passive"}
 """How threads that compute wait for each other, for everything that computes here: asleep, not spinning.
 
-Where another process keeps a core busy, a thread that spins at a barrier takes the time that the thread it waits
-for would need. `python -m benchmarks contention` has the table.
+Where another process keeps a core busy, a thread that spins at a barrier takes the time that the thread it
+waits for would need. `python -m benchmarks contention` has the table.
 """
 
 # OpenMP reads its environment once, when torch is imported, and whatever computes imports this package before

@@ -27,6 +27,7 @@ from captionloop.config import (
     nearest,
 )
 from captionloop.errors import ConfigurationError
+from captionloop.paths import expanded, expanded_everywhere
 
 if TYPE_CHECKING:
     from kedro.pipeline import Pipeline
@@ -52,6 +53,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
     - An environment states differences only: its parameters are merged into those of `base`, value by value. Where it
       changes a block's `kind`, it replaces the block.
+    - `~`, `~user` and `$VARIABLE/` at the beginning of a path are spelled out, in `--params` and files alike.
     - What it says of a dataset `raw_photos` or `images` holds for what retraining reads as `base_photos`, `base_images`.
     - `globals: registered_model` is always there; `mlflow: server: mlflow_tracking_uri` is what
       `--params tracking_uri`, `MLFLOW_TRACKING_URI` or the file says, in this order.
@@ -89,6 +91,8 @@ class ProjectConfigLoader(OmegaConfigLoader):
         """One kind of configuration: parameters, catalog, globals, mlflow, credentials."""
         with _told_of(f"the {key} in {self._folder}"):
             found = super().__getitem__(key)
+        if key != "credentials":  # there, what looks like a path may be a password
+            found = expanded_everywhere(found)
         if key == "globals":
             corpus = str(found.get("corpus", SAMPLE_CORPUS))
             named = environment_registered_model() or found.get("registered_model") or model_of_corpus(corpus)
@@ -123,7 +127,10 @@ class ProjectConfigLoader(OmegaConfigLoader):
         )
         if not given:
             return found
-        return {**found, "server": {**server, "mlflow_tracking_uri": anchored(str(given), self.project)}}
+        return {
+            **found,
+            "server": {**server, "mlflow_tracking_uri": anchored(expanded(str(given)), self.project)},
+        }
 
     def _read_dir_configs(
         self,
@@ -168,9 +175,7 @@ def check_configuration(loader: OmegaConfigLoader, pipelines: Mapping[str, "Pipe
     """Raises `ConfigurationError` at the first name or value in parameters, globals or catalog that nothing can use."""
     if not isinstance(loader, ProjectConfigLoader) or not loader.folder.is_dir():
         return
-    texts = [
-        file.read_text(encoding="utf-8") for pattern in _FILES for file in loader.folder.rglob(pattern)
-    ]
+    texts = [file.read_text(encoding="utf-8") for pattern in _FILES for file in loader.folder.rglob(pattern)]
     runtime = {*HOOK_PARAMETERS, *(name for text in texts for name in _RUNTIME.findall(text))}
     _check_globals(loader, {name for text in texts for name in _GLOBAL.findall(text)})
     _check_parameters(loader, pipelines, runtime)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captionloop.errors import ConfigurationError, RegistryError
+from captionloop.paths import expanded
 
 if TYPE_CHECKING:
     from captionloop.conf_loader import ProjectConfigLoader
@@ -30,7 +31,7 @@ def project_folder(start: Path | None = None) -> Path:
     """
     given = os.environ.get("CAPTIONLOOP_PROJECT")
     if given:
-        folder = Path(given).resolve()
+        folder = Path(expanded(given)).resolve()
         if not folder.is_dir():
             raise ConfigurationError(f"CAPTIONLOOP_PROJECT={given!r} is no folder: correct it or unset it")
         return folder
@@ -83,7 +84,7 @@ def tracking_uri(project: Path, env: str | None = None) -> str:
 
 def environment_tracking_uri() -> str | None:
     """What `MLFLOW_TRACKING_URI` or the service's `CAPTIONLOOP_REGISTRY` says, or None."""
-    given = {name: value for name in STORE_VARIABLES if (value := os.environ.get(name))}
+    given = {name: expanded(value) for name in STORE_VARIABLES if (value := os.environ.get(name))}
     if len(set(given.values())) > 1:
         raise ConfigurationError(
             f"{' and '.join(given)} name two MLflow stores: unset one of them, or give both the same address"

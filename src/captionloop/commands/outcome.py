@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from captionloop.commands.project import WrittenPath
 from captionloop.config import project_folder, tracking_uri
 from captionloop.errors import ConfigurationError
 
@@ -26,7 +27,7 @@ LONGEST_PAGE = 20_000
     "--workspace",
     default="data",
     show_default=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=WrittenPath(path_type=Path, file_okay=False),
     help="Where the run wrote.",
 )
 @click.option("--mlflow-run", help="Name of the MLflow run that the pipelines were given.")

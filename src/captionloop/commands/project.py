@@ -1,10 +1,13 @@
 """Where the command line finds the project's models and its registry."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from captionloop.config import project_folder, registered_model, tracking_uri
 from captionloop.errors import BundleError, RegistryError
+from captionloop.paths import expanded
 
 if TYPE_CHECKING:
     from captionloop.registry import ModelRegistry
@@ -12,7 +15,15 @@ if TYPE_CHECKING:
 MODELS = "data/06_models"
 FETCHED = ".registry"
 
-__all__ = ["bundle_folder", "newest_bundle", "open_registry", "project_folder"]
+__all__ = ["WrittenPath", "bundle_folder", "newest_bundle", "open_registry", "project_folder"]
+
+
+class WrittenPath(click.Path):
+    """A path as an option or argument: `--output=~/x` means what `--output ~/x` does, in every shell."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Spelled out, then as click takes paths."""
+        return super().convert(expanded(value) if isinstance(value, str) else value, param, ctx)
 
 
 def open_registry(project: Path, env: str | None = None) -> "ModelRegistry":
@@ -29,6 +40,7 @@ def bundle_folder(project: Path, model: str | None, env: str | None = None) -> t
     champion, else the newest bundle of the project. Raises `BundleError` or `RegistryError` where there is
     none.
     """
+    model = None if model is None else expanded(model)
     if model is not None and ("/" in model or Path(model).is_dir()):
         return Path(model), model
     if model is not None:

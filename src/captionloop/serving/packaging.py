@@ -28,7 +28,7 @@ from captionloop.serving.sources import VERSION_FILE
 
 PARTS = ("captioner", "feedback", "language", "serving", "vision")
 MODULES = (
-    "__init__.py", "config.py", "errors.py", "client.py", "py.typed",
+    "__init__.py", "config.py", "errors.py", "paths.py", "client.py", "py.typed",
     "commands/__init__.py", "commands/database.py", "commands/keys.py",
     "registry/__init__.py", "registry/artifacts.py", "registry/connection.py", "registry/contents.py",
     "registry/model_registry.py", "registry/model_version.py",

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from captionloop.config import is_project, nearest, project_folder
 from captionloop.errors import ConfigurationError
+from captionloop.paths import expanded, home_folder
 
 PREFIX = "CAPTIONLOOP_"
 PACKAGED_MODEL = Path(__file__).resolve().parents[2] / "model"
@@ -35,7 +36,7 @@ def default_state() -> Path:
     project = project_folder()
     if is_project(project):
         return project / "data/service"
-    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
+    home = expanded(os.environ.get("XDG_STATE_HOME", "")) or str(home_folder() / ".local/state")
     return Path(home) / "captionloop"
 
 
@@ -109,7 +110,7 @@ class Settings(BaseModel):
             ConfigurationError: one has a value that cannot be used.
         """
         given = os.environ if environment is None else environment
-        known = {name: given.get(PREFIX + name.upper(), "") for name in cls.model_fields}
+        known = {name: expanded(given.get(PREFIX + name.upper(), "")) for name in cls.model_fields}
         try:
             return cls.model_validate({name: value for name, value in known.items() if value != ""})
         except ValidationError as error:
