@@ -5,11 +5,12 @@ from typing import Final
 
 __version__ = "0.1.0"
 
-OPENMP: Final = {"OMP_WAIT_POLICY": "passive"}
-"""How threads that compute wait for each other, for everything that computes here: asleep, not spinning.
+OPENMP: Final = {"GOMP_SPINCOUNT": "7000"}
+"""How threads wait for each other in everything that computes here: awake for some 0.3 ms, then asleep.
 
-Where another process keeps a core busy, a thread that spins at a barrier takes the time that the thread it
-waits for would need. `python -m benchmarks contention` has the table.
+OpenMP itself lets them spin 300,000 turns. Where another process keeps a core busy, a thread that spins at a
+barrier takes the time that the thread it waits for would need. Asleep at once, though, a training step takes
+half as long again on an idle machine: most waits are short. `python -m benchmarks contention` has the table.
 """
 
 # OpenMP reads its environment once, when torch is imported, and whatever computes imports this package before

@@ -44,7 +44,9 @@ def test_a_path_leads_where_a_shell_would_go(home: Path, written: str, leads: st
     assert expanded(written) == leads.format(home=home)
 
 
-@pytest.mark.parametrize("written", ["~nobody-of-this-name/x", "$NOT_SET_ANYWHERE/x", "${NOT_SET_ANYWHERE}/x"])
+@pytest.mark.parametrize(
+    "written", ["~nobody-of-this-name/x", "$NOT_SET_ANYWHERE/x", "${NOT_SET_ANYWHERE}/x"]
+)
 def test_a_path_that_leads_nowhere_is_told(written: str) -> None:
     with pytest.raises(ConfigurationError, match=r"cannot be spelled out: .* write the whole path"):
         expanded(written)
@@ -58,7 +60,9 @@ def test_parameters_files_variables_and_options_agree(
     home: Path, tmp_path: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`workspace=~/x` made a folder `./~`."""
-    read = read_configuration(project_root, parameters={"workspace": "~/x", "tracking_uri": "sqlite:///~/m.db"})
+    read = read_configuration(
+        project_root, parameters={"workspace": "~/x", "tracking_uri": "sqlite:///~/m.db"}
+    )
     assert read["catalog"]["images"]["filepath"].startswith(f"{home}/x/02_intermediate")
     assert read["mlflow"]["server"]["mlflow_tracking_uri"] == f"sqlite:///{home}/m.db"
 
