@@ -53,7 +53,11 @@ class Rival:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.works: list[str] = json.loads(self._answer())
+
+    def works(self) -> list[str]:
+        """What it can be asked for, once it is ready."""
+        found: list[str] = json.loads(self._answer())
+        return found
 
     def seconds(self, work: str) -> list[float]:
         """Of a few goes at it, the first of which is not counted."""
@@ -165,11 +169,13 @@ def workloads(*, small: bool) -> dict[str, Callable[[], object]]:
 def measure(rounds: int, *, small: bool) -> dict[tuple[str, str, int], float]:
     """Median seconds by (work, policy, busy processes)."""
     rivals = {name: Rival(policy, small=small) for name, policy in POLICIES.items()}
+    for rival in rivals.values():  # all have been started: here they are waited for
+        works = rival.works()
     taken: dict[tuple[str, str, int], list[float]] = {}
     for _ in range(rounds):
         for beside in BESIDE:
             with busy(beside):
-                for work in next(iter(rivals.values())).works:
+                for work in works:
                     for name, rival in rivals.items():
                         taken.setdefault((work, name, beside), []).extend(rival.seconds(work))
     for rival in rivals.values():
