@@ -20,7 +20,7 @@ import torch
 
 from captionloop.vision.runtimes import cores
 
-TABLES = ("extraction", "decoding", "one_image", "training", "metrics", "memory")
+TABLES = ("extraction", "decoding", "one_image", "training", "metrics", "memory", "contention")
 
 
 def machine() -> str:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+import captionloop  # noqa: F401 - before any test imports torch, for how its threads wait
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 

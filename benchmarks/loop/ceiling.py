@@ -1,9 +1,9 @@
 """What training on every caption of the pictures that were sent reaches: ratings are compared with it."""
 
 import pandas as pd
+
 from benchmarks.loop.play import Play
 from benchmarks.loop.world import World, cider
-
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.feedback.reading import RatingsDatabase
 

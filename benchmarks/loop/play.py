@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
 from benchmarks.loop.project import ROOT, configured
 from benchmarks.loop.world import Picture, World, cider
-
 from captionloop.captioner.captioner import Captioner
 from captionloop.feedback.archive import PhotoArchive
 from captionloop.feedback.database import upgrade

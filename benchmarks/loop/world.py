@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from benchmarks.loop.project import configured
 
+from benchmarks.loop.project import configured
 from captionloop.captioner.captioner import Captioner
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.corpus.scenes import SceneParameters, draw_scenes

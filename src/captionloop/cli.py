@@ -102,5 +102,7 @@ def main() -> None:
 
 
 # Kedro imports this module as the project's own command line, wants a group of this name in it, and merges
-# the group's commands into `kedro`. Ours are not Kedro's, so it is given an empty one.
-cli = click.Group("captionloop")
+# the group's commands into `kedro`. Ours are not Kedro's; its own `run` is given clearer errors.
+cli = LazyGroup(
+    "captionloop", lazy={"run": Command("captionloop.commands.kedro_run:run", "Run the pipeline.")}
+)

@@ -11,7 +11,9 @@ from typing import Any
 import click
 from kedro.framework.hooks import hook_impl
 from kedro.io import DatasetError
+from pydantic import ValidationError
 
+from captionloop.conf_loader import ProjectConfigLoader, check_configuration
 from captionloop.errors import CaptionloopError, ConfigurationError
 
 logger = logging.getLogger(__name__)
@@ -35,6 +37,9 @@ def _for_people(error: BaseException) -> str | None:
     cause = next((each for each in chain if not isinstance(each, DatasetError)), None)
     if isinstance(cause, CaptionloopError):
         return str(cause)
+    if isinstance(cause, ValidationError) and cause.title == "KedroMlflowConfig":
+        first = cause.errors()[0]
+        return f"mlflow.yml: {'.'.join(map(str, first['loc']))} cannot be used: {first['msg']}"
     if any(_is_full_disk(each) for each in chain):
         return _FULL_DISK
     if cause is not error and isinstance(cause, OSError):
@@ -55,7 +60,7 @@ def _is_full_disk(error: BaseException) -> bool:
 
 
 @contextmanager
-def _one_line() -> Iterator[None]:
+def one_line() -> Iterator[None]:
     """What is raised within, as click shows it: one line, exit code 1."""
     try:
         yield
@@ -64,6 +69,30 @@ def _one_line() -> Iterator[None]:
         if message is None:
             raise
         raise click.ClickException(message) from error
+
+
+class OneLineConfigLoader(ProjectConfigLoader):
+    """The project's loader for Kedro's own commands: what is wrong in `conf/` is one line there too."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        with one_line():
+            super().__init__(*arguments, **options)
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """As the project's loader."""
+        with one_line():
+            return super().__getitem__(key)
+
+
+class CheckedConfiguration:
+    """Refuses what no pipeline can use, before anything is made or opened."""
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: Any) -> None:
+        """Called before the MLflow store is made."""
+        from captionloop.pipeline_registry import register_pipelines
+
+        check_configuration(context.config_loader, register_pipelines())
 
 
 class OneMlflowRun:
@@ -115,9 +144,9 @@ class WholeMlflowStore:
         """Called before kedro-mlflow looks for the store."""
         from captionloop.registry import connection
 
-        uri = connection.configured_uri(context.config_loader)
+        uri = context.config_loader.tracking_uri()
         if uri is not None:
-            connection.create(connection.anchored(uri, context.project_path))
+            connection.create(uri)
 
 
 class OneLineErrors:
@@ -129,19 +158,19 @@ class OneLineErrors:
     @hook_impl(wrapper=True)
     def after_context_created(self) -> Any:
         """Round the making of the MLflow store."""
-        with _one_line():
+        with one_line():
             return (yield)
 
     @hook_impl(wrapper=True)
     def before_pipeline_run(self) -> Any:
         """Round the beginning of the MLflow run."""
-        with _one_line():
+        with one_line():
             return (yield)
 
     @hook_impl(wrapper=True)
     def after_pipeline_run(self) -> Any:
         """Round its end."""
-        with _one_line():
+        with one_line():
             return (yield)
 
     @hook_impl(wrapper=True)

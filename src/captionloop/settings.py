@@ -1,9 +1,16 @@
 """Kedro's project settings. https://docs.kedro.org/en/stable/configure/configuration_basics/"""
 
-from kedro.config import OmegaConfigLoader
+from captionloop.conf_loader import LOADER_ARGS
+from captionloop.hooks import (
+    CheckedConfiguration,
+    OneLineConfigLoader,
+    OneLineErrors,
+    OneMlflowRun,
+    OnePipelineRun,
+    WholeMlflowStore,
+)
 
-from captionloop.hooks import OneLineErrors, OneMlflowRun, OnePipelineRun, WholeMlflowStore
-
-HOOKS = (WholeMlflowStore(), OneMlflowRun(), OneLineErrors(), OnePipelineRun())
-CONFIG_LOADER_CLASS = OmegaConfigLoader
-CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local"}
+# Of two that go first, the one that is named later is called first: what is configured is checked before anything is made.
+HOOKS = (WholeMlflowStore(), CheckedConfiguration(), OneMlflowRun(), OneLineErrors(), OnePipelineRun())
+CONFIG_LOADER_CLASS = OneLineConfigLoader
+CONFIG_LOADER_ARGS = LOADER_ARGS

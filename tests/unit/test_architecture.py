@@ -19,7 +19,7 @@ FLOORS = (
     "serving",
 )
 
-FOUNDATION = ("errors", "memory", "views", "image_header", "images")
+FOUNDATION = ("errors", "memory", "views", "image_header", "images", "paths", "config")
 """Modules beneath all parts, each of which imports only those before it."""
 
 

@@ -17,11 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from captionloop.captioner import progress as curves
 from captionloop.captioner.parameters import FitParameters
-from captionloop.captioner.precision import multiplies_bfloat16_fast
 from captionloop.captioner.processes import Member, run_together
 from captionloop.captioner.teaching import Teaching
 from captionloop.captioner.workbench import AtomicCheckpoints, Workbench
 from captionloop.errors import TrainingError
+from captionloop.vision.arithmetic import precision_here
 
 logger = logging.getLogger(__name__)
 
@@ -115,8 +115,7 @@ def _trainer(parameters: FitParameters, workbench: Workbench, member: Member | N
 
 
 def _precision(parameters: FitParameters, device_type: str) -> Literal["bf16-mixed", "32-true"]:
-    fast = parameters.precision == "auto" and multiplies_bfloat16_fast(device_type)
-    return "bf16-mixed" if fast or parameters.precision == "bfloat16" else "32-true"
+    return "bf16-mixed" if precision_here(parameters.precision, device_type) == "bfloat16" else "32-true"
 
 
 @contextmanager

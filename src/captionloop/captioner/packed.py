@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from captionloop.captioner.decoders.base import Decoder
 from captionloop.captioner.decoders.words import WordEmbedding
-from captionloop.captioner.precision import Precision, multiplies_bfloat16_fast
+from captionloop.captioner.precision import Precision
+from captionloop.vision.arithmetic import precision_here
 
 
 def packed(decoder: Decoder, number: torch.dtype) -> Decoder:
@@ -45,9 +46,7 @@ def packing(precision: Precision, device: torch.device) -> torch.dtype | None:
     )
     if not able:
         return None
-    if precision == "auto":
-        return torch.bfloat16 if multiplies_bfloat16_fast(device.type) else torch.float32
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+    return torch.bfloat16 if precision_here(precision, device.type) == "bfloat16" else torch.float32
 
 
 class _PackedLinear(nn.Module):

@@ -3,11 +3,11 @@ enough.
 """
 
 from contextlib import AbstractContextManager
-from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import torch
+
+from captionloop.vision.arithmetic import precision_here
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -16,24 +16,10 @@ _ENOUGH_ROWS = (
 )
 
 
-@cache
-def multiplies_bfloat16_fast(device_type: str) -> bool:
-    """Whether bfloat16 products are several times faster than float32.
-
-    They are on tensor cores, and on a CPU with AMX or AVX-512 BF16.
-    """
-    if device_type == "cuda":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    try:
-        features = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return " amx_bf16" in features or " avx512_bf16" in features
-
-
 def fast_products(
     precision: Precision, device: torch.device, *, rows: int = _ENOUGH_ROWS
 ) -> AbstractContextManager[object]:
     """Autocast to bfloat16 where asked for, or where it pays for products of this many rows."""
-    pays = precision == "auto" and rows >= _ENOUGH_ROWS and multiplies_bfloat16_fast(device.type)
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16" or pays)
+    pays = precision != "auto" or rows >= _ENOUGH_ROWS
+    enabled = pays and precision_here(precision, device.type) == "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

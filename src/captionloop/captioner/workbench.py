@@ -33,7 +33,9 @@ class Workbench:
         if self._digest() != digest or self._is_damaged():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-            self._write("inputs.json", lambda path: path.write_text(json.dumps({"digest": digest})))
+            self._write(
+                "inputs.json", lambda path: path.write_text(json.dumps({"digest": digest}), encoding="utf-8")
+            )
 
     @property
     def checkpoint(self) -> Path | None:
@@ -57,14 +59,14 @@ class Workbench:
     def finish(self) -> Progress:
         """Mark training as over, as far as the last checkpoint says."""
         state = torch.load(self.folder / "last.ckpt", map_location="cpu", weights_only=True)["progress"]
-        self._write("finished.json", lambda path: path.write_text(json.dumps(state)))
+        self._write("finished.json", lambda path: path.write_text(json.dumps(state), encoding="utf-8"))
         (self.folder / "last.ckpt").unlink()  # optimiser and averages: three times the model's size
         return Progress.from_state(state)
 
     def finished(self) -> Progress | None:
         """What was reached, where training is over."""
         path = self.folder / "finished.json"
-        return Progress.from_state(json.loads(path.read_text())) if path.is_file() else None
+        return Progress.from_state(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
     def _is_damaged(self) -> bool:
         """Whether weights in it are not finite, as those of a training that diverged; it begins anew then."""
@@ -81,7 +83,7 @@ class Workbench:
 
     def _digest(self) -> str | None:
         try:
-            found = json.loads((self.folder / "inputs.json").read_text())["digest"]
+            found = json.loads((self.folder / "inputs.json").read_text(encoding="utf-8"))["digest"]
         except (OSError, ValueError, KeyError):
             return None
         return str(found)

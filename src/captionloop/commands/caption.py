@@ -8,12 +8,12 @@ from pathlib import Path
 import click
 
 from captionloop.commands.answers import Answer, Failure, ask_model, ask_service, read_photo
-from captionloop.commands.project import bundle_folder, project_folder
+from captionloop.commands.project import WrittenPath, bundle_folder, project_folder
 from captionloop.errors import ConfigurationError
 
 
 @click.command()
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="IMAGE...")
+@click.argument("images", nargs=-1, required=True, type=WrittenPath(path_type=Path), metavar="IMAGE...")
 @click.option(
     "--model",
     help="A bundle's folder, or a version or alias of the registry. [default: champion, else newest bundle]",
@@ -25,7 +25,7 @@ from captionloop.errors import ConfigurationError
 )
 @click.option(
     "--attention",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(path_type=Path, dir_okay=False),
     help="Draw where the model looked for each word, into this PNG, PDF or SVG (one image).",
 )
 @click.option("--url", help="Ask the service at this address instead of loading a model here.")

@@ -12,7 +12,7 @@ from typing import Literal
 
 import click
 
-from captionloop.commands.project import project_folder
+from captionloop.config import project_folder
 
 State = Literal["ok", "optional", "missing"]
 INSTALL = "make install"
@@ -98,29 +98,22 @@ def processor(_: Path) -> Iterator[Finding]:
     """What multiplies matrices here."""
     try:
         import torch
+
+        from captionloop.vision.arithmetic import bfloat16_is_fast
     except ImportError as error:
         yield Finding("device", "missing", f"torch cannot be imported ({error})", INSTALL)
         return
     if torch.cuda.is_available():
         yield Finding("device", "ok", torch.cuda.get_device_name())
         return
-    flags = _processor_flags()
-    fast = [name for name in ("amx_bf16", "avx512_bf16") if name in flags]
+    fast = bfloat16_is_fast("cpu")
     yield Finding("device", "ok", f"CPU, {torch.get_num_threads()} threads, no GPU")
     yield Finding(
         "bfloat16",
         "ok" if fast else "optional",
-        ", ".join(fast) or "not in hardware: encoders run in float32",
+        "works, and is fast" if fast else "not in hardware: everything computes in float32",
         "nothing to do; a CPU with AMX or AVX-512 bf16, or a GPU, is several times faster",
     )
-
-
-def _processor_flags() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
-    return next((set(line.split(":")[1].split()) for line in lines if line.startswith("flags")), set())
 
 
 def java(_: Path) -> Iterator[Finding]:

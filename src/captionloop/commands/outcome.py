@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from captionloop.commands.project import project_folder
+from captionloop.commands.project import WrittenPath
+from captionloop.config import project_folder, tracking_uri
 from captionloop.errors import ConfigurationError
 
 REPORTS = {
@@ -26,7 +27,7 @@ LONGEST_PAGE = 20_000
     "--workspace",
     default="data",
     show_default=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=WrittenPath(path_type=Path, file_okay=False),
     help="Where the run wrote.",
 )
 @click.option("--mlflow-run", help="Name of the MLflow run that the pipelines were given.")
@@ -47,10 +48,9 @@ def outcome(what: str, workspace: Path, mlflow_run: str | None, env: str | None)
         if page.suffix == ".md":
             told["markdown"] = page.read_text(encoding="utf-8")[:LONGEST_PAGE]
     if mlflow_run is not None:
-        from captionloop.registry.connection import project_tracking_uri
         from captionloop.registry.one_run import find_run
 
-        found = find_run(project_tracking_uri(project, env), mlflow_run)
+        found = find_run(tracking_uri(project, env), mlflow_run)
         if found is not None:
             told |= {"mlflow_run": found.run_id, "mlflow_page": found.page}
     click.echo(json.dumps(told, ensure_ascii=False))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from captionloop.commands.project import bundle_folder, project_folder
+from captionloop.commands.project import WrittenPath, bundle_folder, project_folder
 from captionloop.errors import ConfigurationError
 from captionloop.serving.packaging import package_bento
 
@@ -13,7 +13,7 @@ from captionloop.serving.packaging import package_bento
 @click.option("--model", help="A bundle's folder, or a version or alias of the registry. [default: champion]")
 @click.option("--version", help="A version of the registry; the same as --model with a number.")
 @click.option(
-    "--output", type=click.Path(path_type=Path, file_okay=False), help="Also copy the Bento to this folder."
+    "--output", type=WrittenPath(path_type=Path, file_okay=False), help="Also copy the Bento to this folder."
 )
 def package(model: str | None, version: str | None, output: Path | None) -> None:
     """Package a model with the service as a Bento, and print its tag."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from captionloop.commands.project import project_folder
+from captionloop.commands.project import WrittenPath
+from captionloop.config import project_folder
 from captionloop.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ NEXT = (
     "--workspace",
     default="data",
     show_default=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=WrittenPath(path_type=Path, file_okay=False),
     help="Where the run wrote.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -5,9 +5,10 @@ import sys
 
 import click
 
-from captionloop.commands.project import project_folder
+from captionloop.config import project_folder
 from captionloop.errors import BundleError
 from captionloop.feedback.store import RatingsStore
+from captionloop.paths import make_room_for_sockets
 from captionloop.serving.assembly import open_store
 from captionloop.serving.keys import KeyRing
 from captionloop.serving.settings import Settings
@@ -25,6 +26,7 @@ def serve(host: str, port: int) -> None:
     Prints the address and a fresh API key; the key of the last start is revoked. Settings are environment
     variables, see docs/how-to/serve.md.
     """
+    make_room_for_sockets()
     os.chdir(project_folder())
     settings = Settings.from_environment()
     if choose_source(settings).newest() is None:

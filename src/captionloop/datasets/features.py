@@ -54,11 +54,11 @@ class FeaturesDataset(AbstractDataset[FeatureManifest, CachedFeatures]):
         folder = self._path.parent
         store = data.store if "://" in data.store else os.path.relpath(data.store, folder)
         text = data.model_copy(update={"store": store}).model_dump_json(indent=1)
-        write_and_rename(self._path, lambda path: path.write_text(text))
+        write_and_rename(self._path, lambda path: path.write_text(text, encoding="utf-8"))
 
     def _manifest(self) -> FeatureManifest:
         try:
-            manifest = FeatureManifest.model_validate_json(self._path.read_text())
+            manifest = FeatureManifest.model_validate_json(self._path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise StoreError(f"no features at {self._path}; run feature_caching") from error
         except (ValidationError, ValueError) as error:

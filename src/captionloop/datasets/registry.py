@@ -14,7 +14,7 @@ class ModelRegistryDataset(AbstractDataset[None, ModelRegistry]):
     together.
     """
 
-    def __init__(self, *, name: str = "captioner", metadata: dict[str, Any] | None = None) -> None:
+    def __init__(self, *, name: str, metadata: dict[str, Any] | None = None) -> None:
         self._name = name
         self.metadata = metadata
 

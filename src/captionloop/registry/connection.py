@@ -2,73 +2,21 @@
 
 import os
 import socket
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from captionloop.config import SQLITE
 from captionloop.errors import RegistryError
 from captionloop.registry.scratch import beside
 
 if TYPE_CHECKING:
-    from kedro.config import OmegaConfigLoader
     from mlflow import MlflowClient
 
-SQLITE = "sqlite:///"
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306}
 SECONDS_TO_ANSWER = 5.0
-
-
-def project_tracking_uri(project: Path, env: str | None = None) -> str:
-    """The store of a project: `MLFLOW_TRACKING_URI` if it is set, else what the project's `mlflow.yml` says.
-
-    `env` is the Kedro environment (default: `KEDRO_ENV`, else `local`). Raises `RegistryError` where
-    neither says.
-    """
-    given = os.environ.get("MLFLOW_TRACKING_URI") or _configured_uri(
-        project, env or os.environ.get("KEDRO_ENV")
-    )
-    if given is None:
-        raise RegistryError(
-            f"No MLflow store is configured in {project / 'conf'}: "
-            "run the command inside the project's folder, or set MLFLOW_TRACKING_URI"
-        )
-    return anchored(given, project)
-
-
-def _configured_uri(project: Path, env: str | None) -> str | None:
-    from kedro.config import OmegaConfigLoader
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # Kedro uses a name that OmegaConf is giving up
-        loader = OmegaConfigLoader(
-            conf_source=str(project / "conf"),
-            env=env,
-            base_env="base",
-            default_run_env="local",
-        )
-        return configured_uri(loader)
-
-
-def configured_uri(loader: "OmegaConfigLoader") -> str | None:
-    """What `mlflow.yml` says, read by Kedro's loader; None where it says nothing, or there is none."""
-    from kedro.config import MissingConfigException
-
-    loader.config_patterns.setdefault("mlflow", ["mlflow*", "mlflow*/**", "**/mlflow*"])
-    try:
-        uri = loader["mlflow"].get("server", {}).get("mlflow_tracking_uri")
-    except MissingConfigException:
-        return None
-    return str(uri) if uri else None
-
-
-def anchored(uri: str, project: Path) -> str:
-    """The same store from wherever it is called: a relative SQLite file lies in the project's folder."""
-    if not uri.startswith(SQLITE):
-        return uri
-    return SQLITE + str(project.resolve() / uri.removeprefix(SQLITE))
 
 
 def exists(uri: str) -> bool:

@@ -5,6 +5,7 @@ Each is fed once through its standard input and read to its end, so that it can 
 outlive us: if this process is killed, its end of the pipe closes and the program stops.
 """
 
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import IO, Self
 
 from captionloop.errors import ScoringError
 
-# The default encoding of Java follows the locale, which is ASCII in a bare container.
+# The default encoding of Java follows the locale, which is ASCII in a bare container. For what it reads and
+# writes, options can say another, for the names of files the locale alone.
 _UTF8 = ("-Dfile.encoding=UTF-8", "-Dstdin.encoding=UTF-8", "-Dstdout.encoding=UTF-8")
+_LOCALE = {"LC_ALL": "C.UTF-8"}
 
 
 def package_folder(part: str) -> Path:
@@ -58,6 +61,7 @@ class JavaProgram:
             self._process = subprocess.Popen(  # noqa: S603
                 [str(java or java_binary()), *_UTF8, *arguments],
                 cwd=folder,
+                env=os.environ | _LOCALE,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._complaints,

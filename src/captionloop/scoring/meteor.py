@@ -23,6 +23,8 @@ Floats = NDArray[np.float64]
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 MODULE_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
 
+PARAPHRASES = "data/paraphrase-en.gz"
+
 COLUMNS = ("matches_test", "matches_reference", "length_test", "length_reference", "chunks", "matched_words")
 
 _COUNTS = 23
@@ -40,8 +42,9 @@ class Meteor(JavaProgram):
 
     def __init__(self, *, paraphrases: Path | None = None, java: Path | None = None) -> None:
         arguments = ["-Xmx2G", "-jar", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm"]
-        if paraphrases is not None:
-            arguments += ["-a", str(paraphrases.resolve())]
+        # Left to itself, the jar asks for its table by a URL that it escapes twice, and so finds none where a
+        # folder has a space, a # or a % in its name.
+        arguments += ["-a", str((paraphrases or package_folder("meteor") / PARAPHRASES).resolve())]
         super().__init__("METEOR", arguments, package_folder("meteor"), java)
 
     def align(self, captions: Sequence[tuple[str, Sequence[str]]]) -> Floats:

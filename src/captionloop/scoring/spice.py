@@ -64,7 +64,8 @@ def _run(
         given.write_text(
             json.dumps(
                 [{"image_id": i, "test": test, "refs": list(refs)} for i, (test, refs) in enumerate(captions)]
-            )
+            ),
+            encoding="utf-8",
         )
         # Its cache keeps Java objects: SPICE was written for Java 8, which let it.
         opened = [
@@ -84,7 +85,10 @@ def _run(
         with JavaProgram("SPICE", arguments, folder, java) as program:
             program.answer([], seconds=_SECONDS)
         try:
-            results = {row["image_id"]: row["scores"]["All"]["f"] for row in json.loads(made.read_text())}
+            results = {
+                row["image_id"]: row["scores"]["All"]["f"]
+                for row in json.loads(made.read_text(encoding="utf-8"))
+            }
             return np.array([results[i] for i in range(len(captions))], np.float64)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ScoringError(f"what it wrote cannot be read ({error}).") from error

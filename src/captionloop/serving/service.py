@@ -19,6 +19,7 @@ import bentoml
 from opentelemetry import context as telemetry
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from captionloop.paths import make_room_for_sockets
 from captionloop.serving import metrics
 from captionloop.serving.app import create_app
 from captionloop.serving.assembly import assemble
@@ -39,6 +40,7 @@ from captionloop.vision.runtimes import cores
 # setting.
 os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
 
+make_room_for_sockets()
 settings = Settings.from_environment()
 app = create_app(settings)
 

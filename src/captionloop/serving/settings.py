@@ -11,12 +11,19 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from captionloop.config import is_project, nearest, project_folder
 from captionloop.errors import ConfigurationError
+from captionloop.paths import expanded, home_folder
 
 PREFIX = "CAPTIONLOOP_"
 PACKAGED_MODEL = Path(__file__).resolve().parents[2] / "model"
 """Where a Bento carries its model: beside the package."""
 PACKAGED_PAGE = Path(__file__).resolve().parents[2] / "page"
+ELSEWHERE = (
+    "AIRFLOW", "BIN", "COMMIT", "KEY", "LEAST_RATINGS", "MLFLOW_URL", "POD_IMAGE", "POD_NAMESPACE",
+    "POD_TEMPLATE", "PROJECT", "RETRY_SECONDS", "SCREENSHOTS", "TEST_LOAD_SECONDS", "TEST_RATINGS", "URL",
+)  # fmt: skip
+"""What variables of this prefix other parts of the project read: commands, DAGs, images, tests."""
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -26,10 +33,10 @@ def default_state() -> Path:
     """Where the service keeps what it must not forget: in the project if we stand in one,
     else in the home folder.
     """
-    here = Path.cwd()
-    if (here / "conf/base").is_dir():
-        return here / "data/service"
-    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
+    project = project_folder()
+    if is_project(project):
+        return project / "data/service"
+    home = expanded(os.environ.get("XDG_STATE_HOME", "")) or str(home_folder() / ".local/state")
     return Path(home) / "captionloop"
 
 
@@ -52,7 +59,9 @@ class Settings(BaseModel):
     registry: str = Field(
         "", description="MLflow tracking URI whose champion is followed; empty: the project's"
     )
-    registry_name: str = Field("captioner", description="name of the registered model")
+    registry_name: str = Field(
+        "", description="name of the registered model; empty: the one of the project's corpus, see KEDRO_ENV"
+    )
     model_server: str = Field(
         "", description="URL of model servers that run apart; empty: one is started beside the gateway"
     )
@@ -101,7 +110,7 @@ class Settings(BaseModel):
             ConfigurationError: one has a value that cannot be used.
         """
         given = os.environ if environment is None else environment
-        known = {name: given.get(PREFIX + name.upper(), "") for name in cls.model_fields}
+        known = {name: expanded(given.get(PREFIX + name.upper(), "")) for name in cls.model_fields}
         try:
             return cls.model_validate({name: value for name, value in known.items() if value != ""})
         except ValidationError as error:
@@ -110,6 +119,14 @@ class Settings(BaseModel):
             raise ConfigurationError(
                 f"{variable}={known[str(first['loc'][0])]!r} cannot be used: {first['msg']}"
             ) from None
+
+    @classmethod
+    def misspelt(cls, environment: Mapping[str, str] | None = None) -> list[str]:
+        """A line for each variable of our prefix that nothing reads, with the nearest name that something does."""
+        given = os.environ if environment is None else environment
+        known = {PREFIX + name.upper() for name in cls.model_fields} | {PREFIX + name for name in ELSEWHERE}
+        unknown = sorted(name for name in given if name.startswith(PREFIX) and name not in known)
+        return [f"Nothing reads {name}: {nearest(name, known)}" for name in unknown]
 
     @property
     def database_url(self) -> str:

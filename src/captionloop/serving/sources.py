@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from captionloop.config import anchored, project_folder, registered_model, tracking_uri
 from captionloop.errors import BundleError
 from captionloop.serving.settings import PACKAGED_MODEL, Settings
 
@@ -117,12 +118,12 @@ def choose_source(settings: Settings) -> ModelSource:
         return FolderSource(Path(settings.model))
     if PACKAGED_MODEL.is_dir() and not settings.registry:
         return FolderSource(PACKAGED_MODEL)
-    from captionloop.registry.connection import anchored, project_tracking_uri
     from captionloop.registry.model_registry import ModelRegistry
 
-    here = Path.cwd()
-    uri = anchored(settings.registry, here) if settings.registry else project_tracking_uri(here)
-    return RegistrySource(ModelRegistry(uri, settings.registry_name), settings.state.absolute() / "bundles")
+    project = project_folder()
+    uri = anchored(settings.registry, project) if settings.registry else tracking_uri(project)
+    name = settings.registry_name or registered_model(project)
+    return RegistrySource(ModelRegistry(uri, name), settings.state.absolute() / "bundles")
 
 
 def _named_version(file: Path) -> tuple[str, str] | None:

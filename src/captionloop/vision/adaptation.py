@@ -24,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from captionloop.errors import TrainingError
 from captionloop.images import Pixels
+from captionloop.vision.arithmetic import precision_here
 from captionloop.vision.augmentation import augment
 from captionloop.vision.concept_model import ConceptModel, FrozenLayers
 from captionloop.vision.durable import write_and_rename
@@ -93,8 +94,8 @@ class _Course:
         self._lessons = lessons
         self._parameters = parameters
         self._size = encoder.spec.input_size
-        self._bfloat16 = encoder.spec.precision == "bfloat16"
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._bfloat16 = precision_here(encoder.spec.precision, self._device.type) == "bfloat16"
         self._frozen = FrozenLayers(encoder, parameters.frozen)
         self.steps = max(1, lessons.train // parameters.batch_size)
         model = ConceptModel(encoder, lessons.targets[: lessons.train].mean(0), parameters)

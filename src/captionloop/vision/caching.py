@@ -13,11 +13,12 @@ from pydantic import BaseModel, ConfigDict
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.errors import ConfigurationError, CorpusError, EncoderError
 from captionloop.views import views_named
+from captionloop.vision.arithmetic import Precision
 from captionloop.vision.encoder import Encoder
 from captionloop.vision.extraction import Sight, extract
 from captionloop.vision.features import FeatureManifest
 from captionloop.vision.progress import progress
-from captionloop.vision.runtimes import EncoderRuntime, make_runtime
+from captionloop.vision.runtimes import EncoderRuntime, make_runtime, usable_precision
 from captionloop.vision.store import FeatureStore
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,10 @@ class WorkShard:
 
 
 class CachingReport(BaseModel):
-    """What a caching run did. `encoded` counts views of photos, `missing` photos that others still owe."""
+    """What a caching run did. `encoded` counts views of photos, `missing` photos that others still owe.
+
+    `precision` is the one that the features were computed in, `fingerprint` the encoder's own.
+    """
 
     photos: int
     views: tuple[str, ...]
@@ -82,6 +86,7 @@ class CachingReport(BaseModel):
     seconds: float
     images_per_second: float
     runtime: str
+    precision: Precision
     fingerprint: str
 
 
@@ -96,19 +101,36 @@ def cache_features(
 
     `images` has the columns `uri` and `sha256`. Interrupted at any moment, the next run goes on from there.
 
+    Features of two precisions are never mixed. Where this machine cannot compute in the encoder's precision,
+    what the store holds of it is taken if it is whole; else all photos are encoded in the machine's own and
+    stored under that fingerprint, beside the others.
+
     Raises:
         StoreError: the disk is full; all but the last shard is kept.
         CorpusError, ImageError: a photo is missing, has changed, or cannot be decoded.
         ConfigurationError: an unknown view or a malformed shard.
     """
+    stored = _as_stored(images, encoder, store, parameters)
+    return _cache(images, photos, encoder, store, parameters, stored=stored)
+
+
+def _cache(
+    images: pd.DataFrame,
+    photos: PhotoFolder,
+    encoder: Encoder,
+    store: FeatureStore,
+    parameters: CachingParameters,
+    *,
+    stored: Encoder,
+) -> tuple[FeatureManifest, CachingReport]:
     begin = time.perf_counter()
-    manifest = _manifest(images, encoder, store, parameters.views)
+    manifest = _manifest(images, encoder, stored, store, parameters.views)
     share = _Share(photos, store, manifest, WorkShard.parse(parameters.shard))
     owed = list(share.owed(images))
     runtime = "none needed"
     if owed:
-        engine = make_runtime(encoder, device=parameters.device, purpose="throughput")
-        _check_precision(encoder, engine)
+        engine = make_runtime(stored, device=parameters.device, purpose="throughput")
+        _check_precision(stored, engine)
         runtime = engine.name
         logger.info("Encoding %d images with %s", len(owed), engine.name)
         share.encode(owed, engine, encoder.spec.input_size)
@@ -124,6 +146,7 @@ def cache_features(
         seconds=round(seconds, 3),
         images_per_second=round(len(owed) / seconds, 1),
         runtime=runtime,
+        precision=stored.spec.precision,
         fingerprint=encoder.fingerprint,
     )
 
@@ -135,23 +158,41 @@ def cache_folders(
     parameters: CachingParameters,
 ) -> tuple[FeatureManifest, list[CachingReport]]:
     """As `cache_features`, for the photos of several folders: one manifest, and a report for each folder."""
+    stored = _as_stored(pd.concat([images for _, images in photos]), encoder, store, parameters)
     done = [
-        cache_features(images.drop_duplicates(["uri", "sha256"]), folder, encoder, store, parameters)
+        _cache(images.drop_duplicates(["uri", "sha256"]), folder, encoder, store, parameters, stored=stored)
         for folder, images in photos
     ]
     together = tuple(dict.fromkeys(photo for manifest, _ in done for photo in manifest.photos))
     return done[0][0].model_copy(update={"photos": together}), [report for _, report in done]
 
 
+def _as_stored(
+    images: pd.DataFrame, encoder: Encoder, store: FeatureStore, parameters: CachingParameters
+) -> Encoder:
+    """The encoder in the precision under which the features of these photos are kept."""
+    precision = usable_precision(encoder.spec.precision, parameters.device)
+    if precision == encoder.spec.precision:
+        return encoder
+    if not _manifest(images, encoder, encoder, store, parameters.views).missing():
+        return encoder
+    logger.warning(
+        "Some photos have no features in %s: all are encoded in %s, and stored apart.",
+        encoder.spec.precision,
+        precision,
+    )
+    return encoder.respecified(precision=precision)
+
+
 def _manifest(
-    images: pd.DataFrame, encoder: Encoder, store: FeatureStore, views: Sequence[str]
+    images: pd.DataFrame, encoder: Encoder, stored: Encoder, store: FeatureStore, views: Sequence[str]
 ) -> FeatureManifest:
     return FeatureManifest(
         fingerprint=encoder.fingerprint,
         rows=encoder.rows,
         columns=encoder.columns,
         channels=encoder.channels,
-        views={view.name: encoder.fingerprint_of(view) for view in views_named(views)},
+        views={view.name: stored.fingerprint_of(view) for view in views_named(views)},
         photos=tuple(dict.fromkeys(images["sha256"])),
         store=store.root,
     )

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +20,7 @@ from captionloop.errors import EncoderError
 from captionloop.images import PREPROCESSING
 from captionloop.views import WHOLE, View
 from captionloop.vision.architectures import check_architecture
+from captionloop.vision.arithmetic import Precision
 from captionloop.vision.durable import write_and_rename
 from captionloop.vision.weights import not_finite
 
@@ -28,8 +29,6 @@ if (
 ):  # torch takes seconds to import, and Kedro reads the annotations of this module for every command
     import torch
     from torch import nn
-
-Precision = Literal["float32", "bfloat16"]
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION: Final = (0.229, 0.224, 0.225)

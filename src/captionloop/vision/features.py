@@ -14,7 +14,7 @@ class FeatureManifest(BaseModel):
 
     Attributes:
         fingerprint: the encoder's.
-        views: the fingerprint of each view by the view's name.
+        views: the fingerprint of each view by the view's name, in the precision it was computed in.
         photos: SHA-256 (hex) of every photo of the corpus.
         store: root of the feature store.
     """

@@ -4,14 +4,16 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from captionloop.vision.arithmetic import Precision
 from captionloop.vision.concepts import ConceptParameters
-from captionloop.vision.encoder import EncoderSpec, Precision
+from captionloop.vision.encoder import EncoderSpec
 
 
 class EncoderParameters(BaseModel):
     """Which encoder; the fields of `EncoderSpec`, and the seed of its weights where none are given.
 
-    `precision: auto` is what this machine is fastest in: bfloat16 where it has instructions for it.
+    `precision: auto` is what this machine is fastest in: bfloat16 where it has instructions for it. bfloat16
+    becomes float32 where the machine cannot compute in it: what is written down is what is computed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -23,14 +25,14 @@ class EncoderParameters(BaseModel):
     seed: int = 0
 
     def spec(self) -> EncoderSpec:
-        """The specification, for this machine.
+        """The specification, for this machine: its precision is one that the machine computes in.
 
         Raises:
             EncoderError: the architecture is unknown.
         """
-        from captionloop.vision.runtimes import native_precision
+        from captionloop.vision.runtimes import native_precision, usable_precision
 
-        precision = native_precision() if self.precision == "auto" else self.precision
+        precision = native_precision() if self.precision == "auto" else usable_precision(self.precision)
         return EncoderSpec(
             architecture=self.architecture, input_size=self.input_size, layer=self.layer, precision=precision
         )

@@ -20,7 +20,8 @@ import numpy as np
 
 from captionloop.errors import ConfigurationError
 from captionloop.images import Pixels
-from captionloop.vision.encoder import IMAGENET_DEVIATION, IMAGENET_MEAN, Encoder, Precision
+from captionloop.vision.arithmetic import Precision, bfloat16_is_fast, precision_here, say_float32
+from captionloop.vision.encoder import IMAGENET_DEVIATION, IMAGENET_MEAN, Encoder
 from captionloop.vision.shards import Grids
 
 Purpose = Literal["latency", "throughput"]
@@ -35,7 +36,7 @@ class EncoderRuntime(Protocol):
 
     Attributes:
         name: engine and device, for people.
-        precision: what it computes in, which may be more than the encoder asked for.
+        precision: what it computes in; float32 where bfloat16 is asked for and does not work.
         batch_size: the number of images at a time at which it is fastest.
         workers: how many threads should call `encode` at once to keep the machine busy.
     """
@@ -84,8 +85,19 @@ def native_precision(device: str | None = None) -> Precision:
     """The precision this machine is fastest in: bfloat16 on GPUs and on CPUs with instructions for it."""
     device = device or _best_device()
     if device.startswith("cuda"):
-        return "bfloat16"
-    return "bfloat16" if _openvino_is_there() and "BF16" in _cpu_capabilities() else "float32"
+        return "bfloat16" if bfloat16_is_fast("cuda") else "float32"
+    return "bfloat16" if _openvino_is_there() and _openvino_does_bfloat16() else "float32"
+
+
+def usable_precision(asked: Precision, device: str | None = None) -> Precision:
+    """The precision in which this machine's runtime computes an encoder that asks for this one."""
+    device = device or _best_device()
+    if device.startswith("cuda") or not _openvino_is_there():
+        return precision_here(asked, device.partition(":")[0])
+    if asked == "bfloat16" and not _openvino_does_bfloat16():
+        say_float32("OpenVINO", device)
+        return "float32"
+    return asked
 
 
 def cores() -> int:
@@ -107,7 +119,7 @@ class OpenVinoRuntime:
     """OpenVINO on the CPU, with graphs of fixed batch size: no image's numbers depend on its neighbours."""
 
     def __init__(self, encoder: Encoder, purpose: Purpose, streams: int) -> None:
-        self.precision: Precision = encoder.spec.precision if "BF16" in _cpu_capabilities() else "float32"
+        self.precision = usable_precision(encoder.spec.precision, "cpu")
         self.name = f"OpenVINO {self.precision} on {cores()} CPU cores"
         self.batch_size = CPU_BATCH
         self.workers = cores() if purpose == "throughput" else streams
@@ -174,7 +186,7 @@ class TorchRuntime:
             raise ConfigurationError(
                 f"device '{device}' was asked for, but this machine has no usable GPU; use cpu"
             )
-        self.precision: Precision = encoder.spec.precision
+        self.precision = precision_here(encoder.spec.precision, device.partition(":")[0])
         self.name = f"PyTorch {self.precision} on {_device_name(device)}"
         self.batch_size = batch_size
         self.workers = (
@@ -237,8 +249,27 @@ def _openvino() -> Any:
 
 
 @cache
-def _cpu_capabilities() -> frozenset[str]:
-    return frozenset(_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+def _openvino_does_bfloat16() -> bool:
+    """Whether the processor has instructions for it, and OpenVINO a convolution that uses them.
+
+    It lists what the processor has; held to older instructions (`ONEDNN_MAX_CPU_ISA`) it compiles no graph.
+    """
+    openvino = _openvino()
+    core = openvino.Core()
+    if "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return False
+    from openvino import opset13
+
+    pixels = opset13.parameter([1, 16, 8, 8], np.float32)
+    kernel = opset13.constant(np.zeros((16, 16, 3, 3), np.float32))
+    layer = opset13.convolution(pixels, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
+    try:
+        core.compile_model(
+            openvino.Model([opset13.relu(layer)], [pixels]), "CPU", {"INFERENCE_PRECISION_HINT": "bf16"}
+        )
+    except RuntimeError:
+        return False
+    return True
 
 
 def _best_device() -> str:

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import threading
 import time
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from captionloop.errors import ScoringError
+from captionloop.scoring import meteor
 from captionloop.scoring.java import JavaProgram, java_binary
 from captionloop.scoring.meteor import Meteor, corpus_meteor, package_folder, statistics
 
@@ -104,3 +106,18 @@ def test_java_that_is_not_there_is_one_line(tmp_path):
         JavaProgram("METEOR", [], tmp_path, tmp_path / "java")
     assert java_binary().is_file()
     assert (package_folder("meteor") / "meteor-1.5.jar").is_file()
+
+
+def test_its_own_table_is_found_wherever_the_project_lies(tmp_path, monkeypatch, paraphrases):
+    """Left alone, the jar asks for its table by a URL that it escapes twice; a bare locale has no umlauts."""
+    folder = tmp_path / "Jürgens Projekt (1) #2 100%" / "meteor"
+    (folder / "data").mkdir(parents=True)
+    shutil.copy(package_folder("meteor") / "meteor-1.5.jar", folder)
+    shutil.copy(paraphrases, folder / "data/paraphrase-en.gz")
+    monkeypatch.setattr(meteor, "package_folder", lambda _: folder)
+    for name in ("LANG", "LC_CTYPE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LC_ALL", "C")
+    with Meteor() as aligner:
+        same, other = aligner.align([("a puppy", ["a young dog"]), ("a kitten", ["a young dog"])])
+    assert corpus_meteor(same) > corpus_meteor(other)

@@ -12,8 +12,8 @@ from captionloop.corpus.photos import PhotoFolder
 from captionloop.errors import ConfigurationError, CorpusError, EncoderError, ImageError, StoreError
 from captionloop.images import load_square
 from captionloop.views import VIEWS
-from captionloop.vision import caching
-from captionloop.vision.caching import CachingParameters, WorkShard, cache_features
+from captionloop.vision import caching, runtimes
+from captionloop.vision.caching import CachingParameters, WorkShard, cache_features, cache_folders
 from captionloop.vision.encoder import Encoder
 from captionloop.vision.runtimes import make_runtime
 from captionloop.vision.store import FeatureStore
@@ -139,3 +139,51 @@ def test_features_that_are_no_numbers_are_not_stored(
     images, photos = corpus(2)
     with pytest.raises(EncoderError, match=r"features of this photo are not finite"):
         cache_features(images, photos, Encoder.build(encoder.spec, weights), store, CachingParameters())
+
+
+def without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on the machine has no instructions for it."""
+    monkeypatch.setattr(runtimes, "_openvino_does_bfloat16", lambda: False)
+
+
+@pytest.fixture
+def fast(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> Encoder:
+    """An encoder that another machine, with bfloat16, was made for; this one takes itself for that."""
+    monkeypatch.setattr(runtimes, "_openvino_does_bfloat16", lambda: True)
+    runtime = make_runtime(encoder, device="cpu", engine="openvino", purpose="throughput")
+    runtime.encode(
+        np.zeros((16, 32, 32, 3), np.uint8)
+    )  # compiled, and in float32 whatever it says from now on
+    runtime.precision = "bfloat16"
+    monkeypatch.setattr(caching, "make_runtime", lambda *_args, **_options: runtime)
+    return encoder.respecified(precision="bfloat16")
+
+
+def test_a_store_of_a_faster_machine_is_read_where_it_is_whole(
+    corpus: Make, fast: Encoder, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, photos = corpus(3)
+    made, _ = cache_features(images, photos, fast, store, CachingParameters())
+    without_bfloat16(monkeypatch)
+    found, report = cache_features(images.head(2), photos, fast, store, CachingParameters())
+    assert (report.encoded, report.found, report.precision) == (0, 2, "bfloat16")
+    assert found.views == made.views
+
+
+def test_a_store_of_a_faster_machine_is_not_filled_up_with_other_numbers(
+    corpus: Make, fast: Encoder, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All photos are encoded anew, under the fingerprint of float32; what was there stays, for others."""
+    images, photos = corpus(4)
+    made, _ = cache_features(images.head(3), photos, fast, store, CachingParameters())
+    monkeypatch.undo()
+    without_bfloat16(monkeypatch)
+    found, report = cache_features(images, photos, fast, store, CachingParameters())
+    assert (report.encoded, report.missing, report.precision) == (4, 0, "float32")
+    assert found.views["whole"] == fast.respecified(precision="float32").fingerprint != made.views["whole"]
+    assert found.fingerprint == fast.fingerprint  # whose features they are, training asks by this
+    assert made.missing() == found.missing() == 0
+    folders = [(photos, images.head(2)), (photos, images.tail(2))]
+    together, reports = cache_folders(folders, fast, store, CachingParameters())
+    assert together.views == found.views
+    assert [report.encoded for report in reports] == [0, 0]

@@ -1,0 +1,134 @@
+"""Where the project is, and the facts that its configuration settles: the MLflow store, the registered model.
+
+Whoever needs one of them asks here: `kedro run`, the `captionloop` command, the service and Airflow's steps then
+agree. Kedro is imported only where a project's configuration is read: a packaged service has none.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from captionloop.errors import ConfigurationError, RegistryError
+from captionloop.paths import expanded
+
+if TYPE_CHECKING:
+    from captionloop.conf_loader import ProjectConfigLoader
+
+SQLITE = "sqlite:///"
+SAMPLE_CORPUS = "sample_scenes"
+REGISTERED_MODEL = "captioner"
+"""The registered model of the sample scenes; that of another corpus is named after it as well."""
+STORE_VARIABLES = ("MLFLOW_TRACKING_URI", "CAPTIONLOOP_REGISTRY")
+_LISTED = 12
+
+
+def project_folder(start: Path | None = None) -> Path:
+    """The project that the current folder lies in, else the current folder itself.
+
+    `CAPTIONLOOP_PROJECT` overrides. Raises `ConfigurationError` where it names no folder.
+    """
+    given = os.environ.get("CAPTIONLOOP_PROJECT")
+    if given:
+        folder = Path(expanded(given)).resolve()
+        if not folder.is_dir():
+            raise ConfigurationError(f"CAPTIONLOOP_PROJECT={given!r} is no folder: correct it or unset it")
+        return folder
+    here = (start or Path.cwd()).resolve()
+    return next((folder for folder in (here, *here.parents) if is_project(folder)), here)
+
+
+def is_project(folder: Path) -> bool:
+    """Whether a folder holds a project's configuration."""
+    return (folder / "conf/base").is_dir()
+
+
+def read_configuration(
+    project: Path, env: str | None = None, parameters: Mapping[str, Any] | None = None
+) -> "ProjectConfigLoader":
+    """The project's configuration, read as `kedro run --env <env> --params <parameters>` reads it.
+
+    `env` is by default `KEDRO_ENV`, else `local`. Raises `ConfigurationError` where there is no such environment.
+    """
+    try:
+        from captionloop.conf_loader import LOADER_ARGS, ProjectConfigLoader
+    except ModuleNotFoundError as error:  # a packaged service that was started inside a project's folder
+        raise ConfigurationError(
+            f"{project / 'conf'} cannot be read without {error.name}: "
+            "set CAPTIONLOOP_REGISTRY and CAPTIONLOOP_REGISTRY_NAME"
+        ) from error
+    return ProjectConfigLoader(
+        str(project / "conf"),
+        env=env or os.environ.get("KEDRO_ENV") or None,
+        runtime_params=dict(parameters or {}),
+        **LOADER_ARGS,
+    )
+
+
+def tracking_uri(project: Path, env: str | None = None) -> str:
+    """The MLflow store of a project: what the environment says, else `mlflow.yml`.
+
+    Raises `RegistryError` where neither says, `ConfigurationError` where two variables name two stores.
+    """
+    found = environment_tracking_uri()
+    if found is None and is_project(project):
+        found = read_configuration(project, env).tracking_uri()
+    if found is None:
+        raise RegistryError(
+            f"No MLflow store is configured in {project / 'conf'}: "
+            "run the command inside the project's folder, or set MLFLOW_TRACKING_URI"
+        )
+    return anchored(found, project)
+
+
+def environment_tracking_uri() -> str | None:
+    """What `MLFLOW_TRACKING_URI` or the service's `CAPTIONLOOP_REGISTRY` says, or None."""
+    given = {name: expanded(value) for name in STORE_VARIABLES if (value := os.environ.get(name))}
+    if len(set(given.values())) > 1:
+        raise ConfigurationError(
+            f"{' and '.join(given)} name two MLflow stores: unset one of them, or give both the same address"
+        )
+    return next(iter(given.values()), None)
+
+
+def environment_registered_model() -> str | None:
+    """What `CAPTIONLOOP_REGISTRY_NAME` says, or None."""
+    return os.environ.get("CAPTIONLOOP_REGISTRY_NAME") or None
+
+
+def anchored(uri: str, project: Path) -> str:
+    """The same store from wherever it is called: a relative SQLite file lies in the project's folder."""
+    if not uri.startswith(SQLITE):
+        return uri
+    return SQLITE + str(project.resolve() / uri.removeprefix(SQLITE))
+
+
+def registered_model(project: Path, env: str | None = None) -> str:
+    """The name under which the environment's models are registered: `CAPTIONLOOP_REGISTRY_NAME`, else as
+    `globals.yml` says.
+    """
+    given = environment_registered_model()
+    if given is not None:
+        return given
+    if not is_project(project):
+        return REGISTERED_MODEL
+    return str(read_configuration(project, env)["globals"]["registered_model"])
+
+
+def model_of_corpus(corpus: str) -> str:
+    """The registered model of a corpus whose `globals.yml` names none: two corpora never share one unasked."""
+    return REGISTERED_MODEL if corpus == SAMPLE_CORPUS else f"{REGISTERED_MODEL}_{corpus}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What to say after "there is no <name>": the nearest known name, or all of them where they are few."""
+    names = sorted(set(known))
+    close = get_close_matches(name, names, n=1) or get_close_matches(
+        name.rpartition(".")[2], names, n=1, cutoff=0.7
+    )
+    if close:
+        return f"did you mean {close[0]}?"
+    if 0 < len(names) <= _LISTED:
+        return f"there are {', '.join(names)}"
+    return "check the spelling"
