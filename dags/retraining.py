@@ -105,7 +105,7 @@ with DAG(
             description="Kedro environment: base is the sample scenes.",
         ),
         "least_ratings": Param(
-            50, type="integer", minimum=0, title="Least number of new ratings",
+            50, type="integer", minimum=1, title="Least number of new ratings",
             description="With fewer, the run stops and says how many there are.",
         ),
         "epochs": Param(
@@ -164,7 +164,8 @@ with DAG(
         # BentoML keeps what it builds in a store of its own; the copy in the run's folder is enough.
         "BENTOML_HOME=$(mktemp -d) && export BENTOML_HOME && trap 'rm -rf \"$BENTOML_HOME\"' EXIT",
         f"rm -rf {WORKSPACE}/bento",
-        f"captionloop package --version {VERSION} --output {WORKSPACE}/bento",
+        f"captionloop package --version {VERSION} --output {WORKSPACE}/bento "
+        "--env {{ quoted(params.environment) }}",
     )
     deploy = step(
         "deploy", f"captionloop models promote {VERSION} --gated --env {{{{ quoted(params.environment) }}}}"

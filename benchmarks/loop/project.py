@@ -9,13 +9,6 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 
 def configured(name: str, env: str | None = None, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A group of parameters, in a Kedro environment and with runtime parameters."""
-    from kedro.config import OmegaConfigLoader
+    from captionloop.config import read_configuration
 
-    loader = OmegaConfigLoader(
-        str(ROOT / "conf"),
-        env=env,
-        base_env="base",
-        default_run_env="base",
-        runtime_params=dict(params or {}),
-    )
-    return dict(loader["parameters"][name])
+    return dict(read_configuration(ROOT, env or "base", params)["parameters"][name])

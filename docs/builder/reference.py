@@ -5,18 +5,17 @@ import re
 import textwrap
 import types
 import typing
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import click
-from kedro.config import OmegaConfigLoader
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from pydantic import BaseModel
 
 from captionloop.cli import main
+from captionloop.config import read_configuration
 from captionloop.pipeline_registry import register_pipelines
 from captionloop.serving.settings import describe_settings
 
@@ -230,11 +229,7 @@ def _names(datasets: list[str]) -> str:
 
 
 def _base(kind: str) -> Mapping[str, Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        loader = OmegaConfigLoader(conf_source=str(ROOT / "conf"), base_env="base", default_run_env="base")
-        found: Mapping[str, Any] = loader[kind]
-    return found
+    return read_configuration(ROOT, "base")[kind]
 
 
 def _value(value: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from captionloop.corpus.photos import PhotoFolder
-from captionloop.vision.concepts import choose_concepts
+from captionloop.vision.concepts import choose_concepts, rank_concepts
 from captionloop.vision.encoder import Encoder
 from captionloop.vision.parameters import AdaptationParameters, EncoderParameters
 from captionloop.vision.weights import PretrainedWeights
@@ -17,7 +17,8 @@ def find_concepts(
 ) -> pd.DataFrame:
     """The words of the training captions that say something about the picture."""
     train = images.loc[images["split"] == "train", "image_id"]
-    return choose_concepts(captions[captions["image_id"].isin(train)], parameters.concepts)
+    choose = rank_concepts if parameters.epochs == 0 else choose_concepts
+    return choose(captions[captions["image_id"].isin(train)], parameters.concepts)
 
 
 def build_encoder(weights: PretrainedWeights, parameters: EncoderParameters) -> Encoder:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from captionloop.config import how_to_make
 from captionloop.errors import RegistryError
 from captionloop.feedback.curation import Photos, curate
 from captionloop.feedback.held_out import held_out_set
@@ -50,8 +51,8 @@ def fetch_champion(model_registry: ModelRegistry) -> tuple[Captioner, Captioner,
     champion = model_registry.champion()
     if champion is None:
         raise RegistryError(
-            f"{model_registry.name} has no champion to teach on: make one with make demo, or promote one "
-            "with captionloop models promote"
+            f"{model_registry.name} has no champion to teach on: make one with "
+            f"{how_to_make(model_registry.name)}, or promote one with captionloop models promote"
         )
     taught = [version for version in model_registry.versions() if version.lineage.get("feedback_until")]
     newest = taught[0] if taught else None

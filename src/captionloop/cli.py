@@ -84,6 +84,10 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except CaptionloopError as error:
             _fail(str(error))
+        except BrokenPipeError:
+            raise  # whoever reads has enough: click ends quietly
+        except OSError as error:
+            _fail(" ".join(str(error).split()) or type(error).__name__)
 
 
 def _fail(message: str) -> NoReturn:

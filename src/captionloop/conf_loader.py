@@ -1,11 +1,12 @@
 """Reads `conf/` as every part of the project does, and says in one line what in it cannot be meant.
 
-Kedro accepts what it does not know: a parameter that nothing reads, an environment that is not there. Here a name that
-exists nowhere is told with the nearest one that does.
+Kedro accepts what it does not know: a parameter that nothing reads, an environment that is not there. Here
+a name that exists nowhere is told with the nearest one that does.
 """
 
 import logging
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from kedro.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
+# Kedro uses a name that OmegaConf is giving up.
+warnings.filterwarnings("ignore", message=r"\s*register_new_resolver\(\)", category=UserWarning)
 
 LOADER_ARGS: dict[str, Any] = {
     "base_env": "base",
@@ -51,10 +54,11 @@ _MISSING = object()
 class ProjectConfigLoader(OmegaConfigLoader):
     """Kedro's loader, with what this project settles in one place.
 
-    - An environment states differences only: its parameters are merged into those of `base`, value by value. Where it
-      changes a block's `kind`, it replaces the block.
+    - An environment states differences only: its parameters are merged into those of `base`, value by value.
+      Where it changes a block's `kind`, it replaces the block.
     - `~`, `~user` and `$VARIABLE/` at the beginning of a path are spelled out, in `--params` and files alike.
-    - What it says of a dataset `raw_photos` or `images` holds for what retraining reads as `base_photos`, `base_images`.
+    - What it says of a dataset `raw_photos` or `images` holds for what retraining reads as `base_photos` or
+      `base_images`.
     - `globals: registered_model` is always there; `mlflow: server: mlflow_tracking_uri` is what
       `--params tracking_uri`, `MLFLOW_TRACKING_URI` or the file says, in this order.
 
@@ -159,20 +163,30 @@ class ProjectConfigLoader(OmegaConfigLoader):
         merged = dict(super()._merge_configs(config, env_config, key, env_path))
         if key != "catalog":
             return merged
-        for name in env_config:
+        for name, entry in env_config.items():
             retraining = f"base_{name.removeprefix('raw_')}"
             if retraining in config and retraining not in env_config:
-                merged[retraining] = env_config[name]
+                merged[retraining] = entry
         return merged
 
+    def _merge_and_resolve(self, key: str, config_per_file: dict[Path, Any]) -> dict[str, Any]:
+        if key != "parameters" or not config_per_file:
+            return dict(super()._merge_and_resolve(key, config_per_file))
+        written: dict[str, Any] = {}
+        for config in (*config_per_file.values(), OmegaConf.create(dict(self.runtime_params or {}))):
+            written = _merged(written, _plain(config))
+        return _plain(OmegaConf.create(written), resolve=True)
+
     @staticmethod
-    def _soft_merge(config: dict[str, Any], env_config: dict[str, Any], env_path: str) -> dict[str, Any]:
+    def _soft_merge(
+        config: dict[str, Any], env_config: dict[str, Any], env_path: str | None = None
+    ) -> dict[str, Any]:
         del env_path
         return _merged(config, env_config)
 
 
 def check_configuration(loader: OmegaConfigLoader, pipelines: Mapping[str, "Pipeline"]) -> None:
-    """Raises `ConfigurationError` at the first name or value in parameters, globals or catalog that nothing can use."""
+    """Raises `ConfigurationError` at the first name or value in `conf/` or `--params` that is of no use."""
     if not isinstance(loader, ProjectConfigLoader) or not loader.folder.is_dir():
         return
     texts = [file.read_text(encoding="utf-8") for pattern in _FILES for file in loader.folder.rglob(pattern)]
@@ -223,6 +237,11 @@ def _unreadable(folder: Path, error: Exception) -> str:
     return f"{folder} cannot be read: {' '.join(str(error).split())}"
 
 
+def _plain(config: Any, *, resolve: bool = False) -> dict[str, Any]:
+    content = OmegaConf.to_container(config, resolve=resolve)
+    return {str(name): value for name, value in content.items()} if isinstance(content, dict) else {}
+
+
 def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with what `own` says, block by block."""
     merged = dict(base)
@@ -238,11 +257,11 @@ def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_globals(loader: ProjectConfigLoader, read: set[str]) -> None:
     base, own, *_ = loader._read_raw_config("globals")
-    known = {*read, "registered_model", *(name for config in base.values() for name in config)}
+    known = {*read, "registered_model", *(name for config in base.values() for name in _plain(config))}
     for file, config in own.items():
-        for name in config:
-            if str(name) not in known:
-                raise ConfigurationError(f"Unknown entry {name} in {file}: {nearest(str(name), known)}")
+        for name in _plain(config):
+            if name not in known:
+                raise ConfigurationError(f"Unknown entry {name} in {file}: {nearest(name, known)}")
 
 
 def _check_parameters(
@@ -277,6 +296,22 @@ def _check_parameters(
         )
     for path, kind in types.items():
         _check_values(loader, parameters, path, kind, fields)
+    _check_candidate(loader, parameters, pipelines)
+
+
+def _check_candidate(
+    loader: ProjectConfigLoader, parameters: Mapping[str, Any], pipelines: Mapping[str, "Pipeline"]
+) -> None:
+    """The model that is registered at the end is one that is trained."""
+    chosen = (parameters.get("registration") or {}).get("model")
+    made = {name for pipeline in pipelines.values() for name in pipeline.datasets()}
+    trained = {name.removesuffix(".captioner") for name in made if name.endswith(".captioner")}
+    if chosen is not None and trained and chosen not in trained:
+        where = _origin(loader, "registration.model")
+        raise ConfigurationError(
+            f"Parameter registration.model={chosen!r} in {where} is not trained here: "
+            f"{nearest(str(chosen), trained)}"
+        )
 
 
 def _check_values(
@@ -299,6 +334,10 @@ def _check_values(
         first = error.errors()[0]
         name = ".".join([path, *_location(value, first["loc"])])
         where = _origin(loader, name)
+        if first["type"] == "extra_forbidden" and name in fields:
+            raise ConfigurationError(
+                f"Parameter {name} in {where} is none of this kind of block: leave it out, or check kind"
+            ) from None
         if first["type"] == "extra_forbidden":
             raise ConfigurationError(
                 f"Unknown parameter {name} in {where}: {_suggestion(name, _siblings(name, fields), fields)}"
@@ -332,7 +371,7 @@ def _check_catalog(loader: ProjectConfigLoader, pipelines: Mapping[str, "Pipelin
             if name.startswith("_"):
                 if f"${{{name}" not in texts:
                     raise ConfigurationError(
-                        f"Nothing in {file.parent} uses {name} of {file.name}: what base says stays as it is; "
+                        f"Nothing in {file.parent} uses {name} of {file.name}, and base stays as it is: "
                         "write the entries that shall differ, or set workspace or corpus in globals.yml"
                     )
             elif name not in base | used and not _matches(name, used):

@@ -1,7 +1,7 @@
 """Where the project is, and the facts that its configuration settles: the MLflow store, the registered model.
 
-Whoever needs one of them asks here: `kedro run`, the `captionloop` command, the service and Airflow's steps then
-agree. Kedro is imported only where a project's configuration is read: a packaged service has none.
+Whoever needs one of them asks here: `kedro run`, the `captionloop` command, the service and Airflow's steps
+then agree. Kedro is imported only where a project's configuration is read: a packaged service has none.
 """
 
 import os
@@ -49,7 +49,7 @@ def read_configuration(
 ) -> "ProjectConfigLoader":
     """The project's configuration, read as `kedro run --env <env> --params <parameters>` reads it.
 
-    `env` is by default `KEDRO_ENV`, else `local`. Raises `ConfigurationError` where there is no such environment.
+    `env` is by default `KEDRO_ENV`, else `local`. Raises `ConfigurationError` for an unknown one.
     """
     try:
         from captionloop.conf_loader import LOADER_ARGS, ProjectConfigLoader
@@ -104,6 +104,32 @@ def anchored(uri: str, project: Path) -> str:
     return SQLITE + str(project.resolve() / uri.removeprefix(SQLITE))
 
 
+def environments(project: Path) -> list[str]:
+    """The Kedro environments of a project, `base` first; `local` is how `base` is changed on one machine."""
+    folders = (each.name for each in (project / "conf").glob("[!.]*") if each.is_dir())
+    return ["base", *sorted(set(folders) - {"base", "local"})]
+
+
+def environment_of(corpus: str, project: Path) -> str | None:
+    """The environment that is about a corpus; None for the one that is used when none is named.
+
+    Raises `ConfigurationError` where there is none.
+    """
+    known: dict[str, str | None] = {}
+    for env in (None, *environments(project)):
+        known.setdefault(corpus_of(project, env), env)
+    if corpus not in known:
+        raise ConfigurationError(
+            f"No environment in {project / 'conf'} is about the corpus {corpus}: {nearest(corpus, known)}"
+        )
+    return known[corpus]
+
+
+def corpus_of(project: Path, env: str | None = None) -> str:
+    """The corpus that an environment is about."""
+    return str(read_configuration(project, env)["globals"].get("corpus", SAMPLE_CORPUS))
+
+
 def registered_model(project: Path, env: str | None = None) -> str:
     """The name under which the environment's models are registered: `CAPTIONLOOP_REGISTRY_NAME`, else as
     `globals.yml` says.
@@ -117,8 +143,15 @@ def registered_model(project: Path, env: str | None = None) -> str:
 
 
 def model_of_corpus(corpus: str) -> str:
-    """The registered model of a corpus whose `globals.yml` names none: two corpora never share one unasked."""
+    """The registered model of a corpus whose `globals.yml` names none: two corpora share none unasked."""
     return REGISTERED_MODEL if corpus == SAMPLE_CORPUS else f"{REGISTERED_MODEL}_{corpus}"
+
+
+def how_to_make(model: str) -> str:
+    """The command that makes the first version of a registered model."""
+    if model == REGISTERED_MODEL:
+        return "make demo"
+    return "kedro run --env <its environment> --pipelines from_corpus"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

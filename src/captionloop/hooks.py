@@ -95,6 +95,16 @@ class CheckedConfiguration:
         check_configuration(context.config_loader, register_pipelines())
 
 
+class OneCorpusPerModel:
+    """Refuses a run that would register, or read, models of another corpus: before it computes for hours."""
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
+        """Called before kedro-mlflow begins its run."""
+        for name in {"model_registry", "base_model_registry"} & set(pipeline.inputs()):
+            catalog.load(name).refuse_other_corpus()
+
+
 class OneMlflowRun:
     """Lets pipeline runs that belong together be one MLflow run: `--params mlflow_run=<name>`.
 

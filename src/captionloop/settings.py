@@ -3,6 +3,7 @@
 from captionloop.conf_loader import LOADER_ARGS
 from captionloop.hooks import (
     CheckedConfiguration,
+    OneCorpusPerModel,
     OneLineConfigLoader,
     OneLineErrors,
     OneMlflowRun,
@@ -10,7 +11,14 @@ from captionloop.hooks import (
     WholeMlflowStore,
 )
 
-# Of two that go first, the one that is named later is called first: what is configured is checked before anything is made.
-HOOKS = (WholeMlflowStore(), CheckedConfiguration(), OneMlflowRun(), OneLineErrors(), OnePipelineRun())
+# Of two that go first, the later one is called first: what is configured is checked before anything is made.
+HOOKS = (
+    WholeMlflowStore(),
+    CheckedConfiguration(),
+    OneCorpusPerModel(),
+    OneMlflowRun(),
+    OneLineErrors(),
+    OnePipelineRun(),
+)
 CONFIG_LOADER_CLASS = OneLineConfigLoader
 CONFIG_LOADER_ARGS = LOADER_ARGS

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 import pytest
-from kedro.config import OmegaConfigLoader
 from kedro.framework.hooks import hook_impl
 from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DatasetError
 from sqlalchemy.exc import OperationalError
 
+from captionloop.config import read_configuration
 from captionloop.errors import CorpusError, StoreError
 from captionloop.hooks import OneLineErrors, WholeMlflowStore
 
@@ -122,10 +122,12 @@ def test_what_other_hooks_cannot_write_is_one_line_too(call: Callable[[Any], Non
         call(hooks(FailsBefore()))
 
 
-def test_a_project_that_does_not_say_where_its_mlflow_store_is_gets_none_from_us(tmp_path: Path) -> None:
+def test_a_project_that_does_not_say_where_its_mlflow_store_is_gets_none_from_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "conf/base").mkdir(parents=True)
-    (tmp_path / "conf/local").mkdir()
-    loader = OmegaConfigLoader(str(tmp_path / "conf"), base_env="base", default_run_env="local")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    loader = read_configuration(tmp_path)
     context = SimpleNamespace(config_loader=loader, project_path=tmp_path)
     WholeMlflowStore().after_context_created(context)
     (tmp_path / "conf/base/mlflow.yml").write_text("tracking: {}")

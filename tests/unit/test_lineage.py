@@ -11,6 +11,7 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from kedro_viz.services.layers import sort_layers
 
+from captionloop.config import read_configuration
 from captionloop.pipeline_registry import register_pipelines
 
 ENVIRONMENTS = sorted(
@@ -21,9 +22,7 @@ ENVIRONMENTS = sorted(
 
 
 def configuration(project_root: Path, env: str) -> OmegaConfigLoader:
-    return OmegaConfigLoader(
-        conf_source=str(project_root / "conf"), base_env="base", default_run_env="base", env=env
-    )
+    return read_configuration(project_root, env)
 
 
 @pytest.fixture(scope="module")

@@ -3,15 +3,14 @@
 What the new version said of them when it was evaluated is kept in the registry, so the service is held to it.
 """
 
-import json
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from captionloop.commands.project import Catalog
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.errors import CaptionloopError, ConfigurationError
 
@@ -69,9 +68,15 @@ def choose_canaries(project: Path, env: str | None, photos: str | None, count: i
         folder = PhotoFolder(photos)
         found = [(name, name) for name in folder.names()[:count]]
     else:
-        catalog = _catalog(project, env)
-        folder = PhotoFolder(str(project / catalog["raw_photos"]["filepath"]))
-        found = _evaluated(project / catalog["evaluation_photos"]["filepath"])[:count]
+        catalog = Catalog(project, env)
+        evaluated = catalog.load("evaluation_photos")
+        if evaluated is None:
+            raise ConfigurationError(
+                f"There is no evaluation set at {catalog.location('evaluation_photos')} to verify with: "
+                "evaluate first, or give --photos a folder"
+            )
+        folder = catalog.load("raw_photos") or PhotoFolder(str(catalog.location("raw_photos")))
+        found = list(zip(evaluated["image_ids"], evaluated["uris"], strict=True))[:count]
     if not found:
         raise ConfigurationError(f"There is no photo in {folder.root} to verify with: give --photos a folder")
     return [Canary(name, folder.read(uri)) for name, uri in found]
@@ -131,30 +136,3 @@ def requests_by_status(exposition: str) -> dict[str, float]:
                 status = sample.labels["status"]
                 counted[status] = counted.get(status, 0.0) + sample.value
     return counted
-
-
-def _catalog(project: Path, env: str | None) -> dict[str, Any]:
-    from kedro.config import MissingConfigException, OmegaConfigLoader
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # Kedro uses a name that OmegaConf is giving up
-        loader = OmegaConfigLoader(
-            conf_source=str(project / "conf"), env=env, base_env="base", default_run_env="local"
-        )
-        try:
-            return dict(loader["catalog"])
-        except MissingConfigException as error:
-            raise ConfigurationError(
-                f"There is no Kedro environment {env or 'base'} in {project / 'conf'}: check --env"
-            ) from error
-
-
-def _evaluated(path: Path) -> list[tuple[str, str]]:
-    """(image id, uri) of the frozen evaluation set."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(
-            f"There is no evaluation set at {path} to verify with: evaluate first, or give --photos a folder"
-        ) from error
-    return list(zip(document["image_ids"], document["uris"], strict=True))

@@ -18,6 +18,7 @@ from captionloop.errors import ConfigurationError
     "--model",
     help="A bundle's folder, or a version or alias of the registry. [default: champion, else newest bundle]",
 )
+@click.option("--env", help="Kedro environment whose model --model means.")
 @click.option(
     "--beam-width",
     type=click.IntRange(1, 100),
@@ -34,6 +35,7 @@ from captionloop.errors import ConfigurationError
 def caption(  # noqa: PLR0917
     images: tuple[Path, ...],
     model: str | None,
+    env: str | None,
     beam_width: int | None,
     attention: Path | None,
     url: str | None,
@@ -49,7 +51,7 @@ def caption(  # noqa: PLR0917
         raise ConfigurationError("--attention draws one image: give one, or leave the option out")
     if url is not None and (model is not None or beam_width is not None):
         raise ConfigurationError("--url asks the service's own model: leave out --model and --beam-width")
-    source = ask_service(url, key, images) if url else _from_model(model, images, beam_width)
+    source = ask_service(url, key, images) if url else _from_model(model, env, images, beam_width)
     answers = []
     for answer in source:
         answers.append(answer)
@@ -64,9 +66,9 @@ def caption(  # noqa: PLR0917
 
 
 def _from_model(
-    model: str | None, images: Sequence[Path], beam_width: int | None
+    model: str | None, env: str | None, images: Sequence[Path], beam_width: int | None
 ) -> Iterator[Answer | Failure]:
-    folder, name = bundle_folder(project_folder(), model)
+    folder, name = bundle_folder(project_folder(), model, env)
     from captionloop.captioner.captioner import Captioner
 
     return ask_model(Captioner.load(folder), name, images, beam_width)

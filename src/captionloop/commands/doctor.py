@@ -132,7 +132,8 @@ def java(_: Path) -> Iterator[Finding]:
 def registry(project: Path) -> Iterator[Finding]:
     """The MLflow store, and whether anything is served from it."""
     from captionloop.commands.project import open_registry
-    from captionloop.errors import RegistryError
+    from captionloop.config import how_to_make
+    from captionloop.errors import CaptionloopError, RegistryError
     from captionloop.registry import connection
 
     try:
@@ -141,14 +142,45 @@ def registry(project: Path) -> Iterator[Finding]:
             yield Finding("MLflow store", "optional", f"{opened.tracking_uri} is not made yet", "make demo")
             return
         champion = opened.champion()
-    except RegistryError as error:
+    except CaptionloopError as error:
         yield Finding("MLflow store", "missing", str(error), "see conf/base/mlflow.yml")
         return
     yield Finding("MLflow store", "ok", connection.without_password(opened.tracking_uri))
     if champion is None:
-        yield Finding("champion", "optional", "no model is promoted yet", "make demo")
+        yield Finding(
+            "champion", "optional", f"no model is promoted yet as {opened.name}", how_to_make(opened.name)
+        )
+        return
+    try:
+        opened.check_files(champion.version)
+    except RegistryError as error:
+        mend = "captionloop models rollback, or captionloop models promote another version"
+        yield Finding("champion", "missing", str(error), mend)
     else:
-        yield Finding("champion", "ok", f"{champion.name} version {champion.version}")
+        yield Finding("champion", "ok", f"{champion.name} version {champion.version}, its files are whole")
+
+
+def configuration(project: Path) -> Iterator[Finding]:
+    """Names and values in `conf/` and in the environment that nothing can use."""
+    from captionloop.config import environments, is_project, read_configuration
+    from captionloop.errors import ConfigurationError
+    from captionloop.serving.settings import Settings
+
+    for line in Settings.misspelt():
+        yield Finding("environment", "optional", line, "rename the variable, or unset it")
+    if not is_project(project):
+        return
+    from captionloop.conf_loader import check_configuration
+    from captionloop.pipeline_registry import register_pipelines
+
+    pipelines = register_pipelines()
+    for env in (None, *environments(project)):
+        try:
+            check_configuration(read_configuration(project, env), pipelines)
+        except ConfigurationError as error:
+            yield Finding(f"conf/{env or 'local'}", "missing", str(error), "correct it")
+        else:
+            yield Finding(f"conf/{env or 'local'}", "ok", "every name is known, every value can be used")
 
 
 def disk(project: Path) -> Iterator[Finding]:
@@ -202,6 +234,7 @@ LOOKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
     libraries,
     processor,
     java,
+    configuration,
     registry,
     disk,
     debian_packages,

@@ -1,4 +1,4 @@
-"""`kedro run`, with its mistakes told in one line before anything is begun: pipelines, nodes and datasets by name."""
+"""`kedro run`; a pipeline, node or dataset that does not exist is told in one line, with the nearest name."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

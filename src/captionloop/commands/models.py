@@ -71,6 +71,7 @@ def promote(version: str, gated: bool, env: str | None) -> None:
     """Make VERSION the champion, whatever the gate said of it (unless --gated)."""
     registry = open_registry(project_folder(), env)
     before = registry.champion()
+    registry.check_files(version)
     promoted = registry.promote_gated(version) if gated else registry.promote(version)
     if before is not None and before.version == promoted.version:
         click.echo(f"Version {promoted.version} is the champion already.")
@@ -98,6 +99,9 @@ def rollback(only_from: int | None, env: str | None) -> None:
         held = f"version {left.version} is" if left else "there is none"
         click.echo(f"Version {only_from} is not the champion ({held}): nothing to roll back.")
         return
+    previous = registry.previous()
+    if previous is not None:
+        registry.check_files(previous.version)
     back = registry.rollback()
     click.echo(f"Version {back.version} is the champion again.")
     if left is not None:

@@ -6,17 +6,18 @@ from typing import Any
 
 import click
 
-from captionloop.commands.project import WrittenPath
+from captionloop.commands.project import Catalog, WrittenPath
 from captionloop.config import project_folder, tracking_uri
 from captionloop.errors import ConfigurationError
 
 REPORTS = {
-    "feedback": "feedback_report.json",
-    "examination": "examination.json",
-    "gate": "registered_version.json",
-    "drift": "drift.json",
+    "feedback": "feedback_report",
+    "examination": "retraining_examination",
+    "gate": "retraining_registered_version",
+    "drift": "drift_report",
 }
-PAGES = {"feedback": "feedback_data_docs/index.html", "gate": "gate.md", "drift": "drift.md"}
+PAGES = {"feedback": "feedback_data_docs", "gate": "retraining_gate_report", "drift": "drift_page"}
+"""The datasets of the reports, and of the pages for people."""
 LONGEST_PAGE = 20_000
 """Characters of a page that go into the outcome: orchestrators keep it in their database."""
 
@@ -25,24 +26,24 @@ LONGEST_PAGE = 20_000
 @click.argument("what", type=click.Choice(list(REPORTS)))
 @click.option(
     "--workspace",
-    default="data",
-    show_default=True,
     type=WrittenPath(path_type=Path, file_okay=False),
-    help="Where the run wrote.",
+    help="Where the run wrote: what it was given as workspace.",
 )
 @click.option("--mlflow-run", help="Name of the MLflow run that the pipelines were given.")
 @click.option("--env", help="Kedro environment whose mlflow.yml names the MLflow store.")
-def outcome(what: str, workspace: Path, mlflow_run: str | None, env: str | None) -> None:
+def outcome(what: str, workspace: Path | None, mlflow_run: str | None, env: str | None) -> None:
     """Print what came of WHAT: feedback (is it enough), examination (what of it is doubted), gate, drift.
 
     The report itself, with the path of the page for people, its Markdown, and the id of the MLflow run added;
     the references that are doubted stay in their report.
     """
     project = project_folder()
-    report = find_report(project / workspace, REPORTS[what])
-    told = read_report(report)
+    catalog = Catalog(project, env, workspace)
+    told = read_report(catalog, REPORTS[what])
     told.pop("references", None)
-    page = report.parent / PAGES[what] if what in PAGES else None
+    page = catalog.location(PAGES[what]) if what in PAGES else None
+    if page is not None and page.is_dir():
+        page /= "index.html"
     if page is not None and page.exists():
         told["page"] = str(page)
         if page.suffix == ".md":
@@ -56,22 +57,11 @@ def outcome(what: str, workspace: Path, mlflow_run: str | None, env: str | None)
     click.echo(json.dumps(told, ensure_ascii=False))
 
 
-def find_report(workspace: Path, name: str) -> Path:
-    """The report of the one corpus that a run was about. Raises `ConfigurationError` where there is none."""
-    found = sorted(workspace.glob(f"08_reporting/*/{name}"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise ConfigurationError(
-            f"There is no {name} in {workspace}/08_reporting: run the pipeline that makes it"
-        )
-    return found[-1]
-
-
-def read_report(report: Path) -> dict[str, Any]:
-    """A report, which is a JSON object. Raises `ConfigurationError` where it is not."""
-    try:
-        told = json.loads(report.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{report} cannot be read ({error}): run the pipeline again") from error
+def read_report(catalog: Catalog, name: str) -> dict[str, Any]:
+    """A report, which is a JSON object. Raises `ConfigurationError` where there is none."""
+    told = catalog.load(name)
     if not isinstance(told, dict):
-        raise ConfigurationError(f"{report} is not a report: run the pipeline again")
-    return told
+        raise ConfigurationError(
+            f"There is no report in {catalog.location(name)}: run the pipeline that makes it"
+        )
+    return dict(told)

@@ -5,17 +5,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from captionloop.config import project_folder, registered_model, tracking_uri
-from captionloop.errors import BundleError, RegistryError
+from captionloop.config import (
+    how_to_make,
+    is_project,
+    project_folder,
+    read_configuration,
+    registered_model,
+    tracking_uri,
+)
+from captionloop.errors import BundleError, ConfigurationError, RegistryError
 from captionloop.paths import expanded
 
 if TYPE_CHECKING:
     from captionloop.registry import ModelRegistry
 
-MODELS = "data/06_models"
 FETCHED = ".registry"
 
-__all__ = ["WrittenPath", "bundle_folder", "newest_bundle", "open_registry", "project_folder"]
+__all__ = ["Catalog", "WrittenPath", "bundle_folder", "newest_bundle", "open_registry", "project_folder"]
 
 
 class WrittenPath(click.Path):
@@ -33,6 +39,46 @@ def open_registry(project: Path, env: str | None = None) -> "ModelRegistry":
     return ModelRegistry(tracking_uri(project, env), registered_model(project, env))
 
 
+class Catalog:
+    """The datasets of an environment, as `kedro run --env <env> --params workspace=<workspace>` finds them.
+
+    Raises `ConfigurationError` where there is no such environment, or no such dataset.
+    """
+
+    def __init__(self, project: Path, env: str | None = None, workspace: Path | None = None) -> None:
+        from kedro.framework.context.context import _convert_paths_to_absolute_posix
+
+        parameters = {} if workspace is None else {"workspace": str(workspace)}
+        self._where = project / "conf"
+        self._entries: dict[str, Any] = _convert_paths_to_absolute_posix(
+            project.resolve(), read_configuration(project, env, parameters)["catalog"]
+        )
+
+    def location(self, name: str) -> Path:
+        """Where the file or folder of a dataset lies."""
+        return Path(str(self._entry(name)["filepath"]))
+
+    def load(self, name: str) -> Any:
+        """The dataset, None where it was not made yet. Raises `ConfigurationError` where it is unreadable."""
+        from kedro.io import AbstractDataset, DatasetError
+
+        try:
+            dataset = AbstractDataset.from_config(name, self._entry(name))
+            return dataset.load() if dataset.exists() else None
+        except (DatasetError, OSError, ValueError) as error:
+            cause = error.__cause__ or error
+            raise ConfigurationError(
+                f"{name} in {self._entry(name).get('filepath', self._where)} cannot be read "
+                f"({' '.join(str(cause).split())}): run kedro again to make it anew"
+            ) from error
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        try:
+            return dict(self._entries[name])
+        except KeyError:
+            raise ConfigurationError(f"There is no dataset {name} in {self._where}: add it there") from None
+
+
 def bundle_folder(project: Path, model: str | None, env: str | None = None) -> tuple[Path, str]:
     """The bundle that `--model` means, and its name for people.
 
@@ -48,10 +94,11 @@ def bundle_folder(project: Path, model: str | None, env: str | None = None) -> t
     try:
         return _fetched(project, "champion", env)
     except RegistryError:
-        newest = newest_bundle(project / MODELS)
+        newest = newest_bundle(models_folder(project, env))
         if newest is None:
             raise BundleError(
-                f"There is no model to caption with in {project}: make one with make demo, or give --model"
+                f"There is no model to caption with in {project}: "
+                f"make one with {how_to_make(registered_model(project, env))}, or give --model"
             ) from None
         return newest, str(newest.relative_to(project))
 
@@ -59,8 +106,18 @@ def bundle_folder(project: Path, model: str | None, env: str | None = None) -> t
 def _fetched(project: Path, version_or_alias: str, env: str | None) -> tuple[Path, str]:
     registry = open_registry(project, env)
     version = registry.version(version_or_alias)
-    place = project / MODELS / FETCHED / f"{version.name}-{version.version}-{version.fingerprint[:12]}"
+    place = (
+        models_folder(project, env) / FETCHED / f"{version.name}-{version.version}-{version.fingerprint[:12]}"
+    )
     return registry.fetch(version.version, place), str(version.version)
+
+
+def models_folder(project: Path, env: str | None = None) -> Path:
+    """Where an environment's workspace keeps models, of all its corpora."""
+    workspace = "data"
+    if is_project(project):
+        workspace = str(read_configuration(project, env)["globals"].get("workspace", workspace))
+    return project / workspace / "06_models"
 
 
 def newest_bundle(models: Path) -> Path | None:

@@ -9,21 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from captionloop.commands.project import WrittenPath
-from captionloop.config import project_folder
-from captionloop.errors import ConfigurationError
+from captionloop.commands.project import Catalog, WrittenPath
+from captionloop.config import (
+    corpus_of,
+    environment_of,
+    how_to_make,
+    project_folder,
+    registered_model,
+    tracking_uri,
+)
+from captionloop.errors import ConfigurationError, RegistryError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 METRICS = ("BLEU-1", "BLEU-4", "METEOR", "ROUGE-L")
 REPORTS = (
-    ("the table", "evaluation.md"),
-    ("gallery", "gallery.png"),
-    ("curves", "training_curves.png"),
-    ("gate", "gate.md"),
-    ("data", "data_docs/index.html"),
+    ("the table", "evaluation_table"),
+    ("gallery", "gallery"),
+    ("curves", "training_curves"),
+    ("gate", "gate_report"),
+    ("data", "data_docs"),
 )
+"""What people look at, and the datasets that it is."""
 NEXT = (
     ("captionloop caption photo.jpg --attention words.png", "caption a photo, and see where it looked"),
     ("captionloop models list", "the registered versions"),
@@ -33,48 +41,76 @@ NEXT = (
 
 
 @click.command()
-@click.option("--corpus", default="sample_scenes", show_default=True, help="Whose reports.")
+@click.option("--corpus", help="Whose reports. [default: the corpus of --env]")
+@click.option(
+    "--env", help="Kedro environment whose reports. [default: KEDRO_ENV, else that of the sample scenes]"
+)
 @click.option(
     "--workspace",
-    default="data",
-    show_default=True,
     type=WrittenPath(path_type=Path, file_okay=False),
-    help="Where the run wrote.",
+    help="Where the run wrote: what it was given as workspace. [default: as in globals.yml]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def report(corpus: str, workspace: Path, as_json: bool) -> None:
+def report(corpus: str | None, env: str | None, workspace: Path | None, as_json: bool) -> None:
     """Show the last evaluation, the version that came of it, and the reports."""
-    folder = project_folder() / workspace / "08_reporting" / corpus
-    evaluation = _read(folder / "evaluation.json")
+    project = project_folder()
+    if corpus is not None:
+        env = env if env and corpus_of(project, env) == corpus else environment_of(corpus, project)
+    catalog = Catalog(project, env, workspace)
+    evaluation = catalog.load("evaluation")
     if evaluation is None:
         raise ConfigurationError(
-            f"There is no evaluation in {folder}: make one with make demo, or name another --corpus"
+            f"There is no evaluation in {catalog.location('evaluation')}: make one with "
+            f"{how_to_make(registered_model(project, env))}, or name another --corpus or --workspace"
         )
-    registered = _read(folder / "registered_version.json")
-    reports = {what: folder / name for what, name in REPORTS if (folder / name).exists()}
+    registered = catalog.load("registered_version")
+    reports = {what: place for what, name in REPORTS if (place := _page(catalog.location(name))).exists()}
     if as_json:
         paths = {what: str(path) for what, path in reports.items()}
         document = {"evaluation": evaluation, "registered_version": registered, "reports": paths}
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
-    _print(evaluation, registered, reports)
+    _print(evaluation, _registration(registered, project, env), reports)
 
 
-def _print(
-    evaluation: Mapping[str, Any], registered: Mapping[str, Any] | None, reports: Mapping[str, Path]
-) -> None:
+def _registration(registered: Mapping[str, Any] | None, project: Path, env: str | None) -> list[str]:
+    """What became of the version that the run registered, as the registry knows it now."""
+    from captionloop.registry import ModelRegistry
+    from captionloop.registry.connection import without_password
+
+    if registered is None:
+        return ["Not registered yet: kedro run --pipelines registration"]
+    uri = tracking_uri(project, env)
+    named = f"Registered: {registered['name']} version {registered['version']}"
+    try:
+        registry = ModelRegistry(uri, registered["name"])
+        found = registry.with_fingerprint(registered["fingerprint"])
+    except RegistryError as error:
+        return [f"{named}; whether it is served cannot be told. {error}", f"  {registered['reason']}"]
+    if found is None:
+        return [
+            f"{named} of another MLflow store: {without_password(uri)} has no such version",
+            f"  {registered['reason']}",
+        ]
+    held = ", which is now served" if found.is_champion else ""
+    if found.rolled_back:
+        held = ", which was rolled back"
+    return [f"Registered: {found.name} version {found.version}{held}", f"  {registered['reason']}"]
+
+
+def _page(place: Path) -> Path:
+    return place / "index.html" if place.is_dir() else place
+
+
+def _print(evaluation: Mapping[str, Any], registered: list[str], reports: Mapping[str, Path]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True, width=max(80, get_terminal_size().columns))
     console.print()
     console.print(_table(evaluation))
     console.print()
-    if registered is None:
-        console.print("Not registered yet: kedro run --pipelines registration")
-    else:
-        served = ", which is now served" if "champion" in registered["aliases"] else ""
-        console.print(f"[bold]Registered:[/] {registered['name']} version {registered['version']}{served}")
-        console.print(f"  {registered['reason']}", markup=False)
+    for line in registered:
+        console.print(line, markup=False)
     console.print("\n[bold]Reports[/]")
     for what, path in reports.items():
         console.print(f"  {what:<12}{_nearby(path)}", markup=False)
@@ -107,14 +143,3 @@ def _nearby(path: Path) -> str:
     """The path as it is typed from here."""
     here = Path.cwd().resolve()
     return str(path.relative_to(here)) if path.is_relative_to(here) else os.fspath(path)
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"{path} cannot be read ({error}): run kedro again to make it anew"
-        ) from error

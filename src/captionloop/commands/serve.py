@@ -1,12 +1,13 @@
 """`captionloop serve`: the whole service on this machine."""
 
 import os
+import socket
 import sys
 
 import click
 
-from captionloop.config import project_folder
-from captionloop.errors import BundleError
+from captionloop.config import how_to_make, project_folder, registered_model
+from captionloop.errors import BundleError, ConfigurationError
 from captionloop.feedback.store import RatingsStore
 from captionloop.paths import make_room_for_sockets
 from captionloop.serving.assembly import open_store
@@ -20,19 +21,24 @@ KEY_NAME = "captionloop serve"
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=3000, show_default=True, type=click.IntRange(1, 65535))
-def serve(host: str, port: int) -> None:
+@click.option("--env", help="Kedro environment whose model is served. [default: KEDRO_ENV]")
+def serve(host: str, port: int, env: str | None) -> None:
     """Start the REST API and the web page, with the champion of the registry.
 
-    Prints the address and a fresh API key; the key of the last start is revoked. Settings are environment
-    variables, see docs/how-to/serve.md.
+    Prints the address and a fresh API key; the key of the last start at this address is revoked. Settings are
+    environment variables, see docs/how-to/serve.md.
     """
     make_room_for_sockets()
     os.chdir(project_folder())
+    if env is not None:
+        os.environ["KEDRO_ENV"] = env
     settings = Settings.from_environment()
-    if choose_source(settings).newest() is None:
-        raise BundleError("There is no model to serve yet: make one with make demo, or set CAPTIONLOOP_MODEL")
+    for line in Settings.misspelt():
+        click.echo(f"captionloop: {line}", err=True)
+    check_start(settings, host, port)
+    # Only now is anything changed: a start that fails leaves a service that runs already as it is.
     store = open_store(settings)
-    key = _fresh_key(store)
+    key = fresh_key(store, f"{KEY_NAME} {host}:{port}")
     store.close()
     click.echo(f"\n  captionloop     http://{host}:{port}\n  its API         http://{host}:{port}/docs")
     click.echo(f"  an API key      {key}\n\nCtrl-C stops it.\n")
@@ -47,9 +53,41 @@ def serve(host: str, port: int) -> None:
     os.execve(sys.executable, command, environment)  # noqa: S606 - our own interpreter, no shell
 
 
-def _fresh_key(store: RatingsStore) -> str:
+def check_start(settings: Settings, host: str, port: int) -> None:
+    """Raises `CaptionloopError` where the service could not start; makes nothing but a copy of the model."""
+    check_address(host, port, "--port")
+    if settings.metrics_port:
+        check_address(host, settings.metrics_port, "CAPTIONLOOP_METRICS_PORT")
+    if settings.page_folder is None:
+        click.echo("captionloop: the web page is not built, only the API is served: make page", err=True)
+    source = choose_source(settings)
+    model = source.newest()
+    if model is None:
+        named = settings.registry_name or registered_model(project_folder())
+        raise BundleError(
+            f"There is no model to serve yet: make one with {how_to_make(named)}, or set CAPTIONLOOP_MODEL"
+        )
+    source.fetch(model)
+
+
+def check_address(host: str, port: int, option: str) -> None:
+    """Raises `ConfigurationError` where nobody can listen on a port, or somebody does."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+    except OSError as error:
+        raise ConfigurationError(
+            f"Nothing can listen on {host}:{port} ({error.strerror or error}): "
+            f"stop what does, or give {option} another"
+        ) from error
+
+
+def fresh_key(store: RatingsStore, name: str) -> str:
+    """A new key of this name; those of the name are revoked, for whoever had them runs no more."""
     ring = KeyRing(store)
     for record in ring.all():
-        if record.name == KEY_NAME and record.revoked_at is None:
+        if record.name == name and record.revoked_at is None:
             ring.revoke(record.key_id)
-    return ring.create(KEY_NAME, ("caption", "rate"))[1]
+    return ring.create(name, ("caption", "rate"))[1]

@@ -14,8 +14,11 @@ class ModelRegistryDataset(AbstractDataset[None, ModelRegistry]):
     together.
     """
 
-    def __init__(self, *, name: str, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, *, name: str, corpus: str | None = None, metadata: dict[str, Any] | None = None
+    ) -> None:
         self._name = name
+        self._corpus = corpus
         self.metadata = metadata
 
     def load(self) -> ModelRegistry:
@@ -24,7 +27,10 @@ class ModelRegistryDataset(AbstractDataset[None, ModelRegistry]):
 
         run = mlflow.active_run()
         return ModelRegistry(
-            mlflow.get_tracking_uri(), name=self._name, run_id=run.info.run_id if run else None
+            mlflow.get_tracking_uri(),
+            name=self._name,
+            run_id=run.info.run_id if run else None,
+            corpus=self._corpus,
         )
 
     def save(self, data: None) -> NoReturn:  # noqa: ARG002
@@ -35,4 +41,4 @@ class ModelRegistryDataset(AbstractDataset[None, ModelRegistry]):
         return True
 
     def _describe(self) -> dict[str, Any]:
-        return {"name": self._name}
+        return {"name": self._name, "corpus": self._corpus}

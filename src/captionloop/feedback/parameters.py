@@ -113,7 +113,7 @@ class FeedbackParameters(BaseModel):
     """All of `params:feedback`.
 
     Attributes:
-        least_ratings: new ratings for which retraining is worth while.
+        least_ratings: new ratings for which retraining is worth while, at least one.
         since: count ratings as new from this moment (ISO 8601); None: since the newest retrained version.
         held_out: share of the rated photos that never enter training, to test candidates on.
         held_out_photos: how many of them, the newest, a candidate is tested on.
@@ -124,7 +124,7 @@ class FeedbackParameters(BaseModel):
 
     model_config = _Group
 
-    least_ratings: int = Field(50, ge=0)
+    least_ratings: int = Field(50, ge=1)
     since: str | None = None
     held_out: float = Field(0.1, ge=0, lt=1)
     held_out_photos: int = Field(300, ge=1)

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captionloop.config import how_to_make
 from captionloop.errors import RegistryError
 from captionloop.registry import artifacts, connection, model_version
 from captionloop.registry.contents import checksums, damaged_files, fingerprint
@@ -30,7 +31,6 @@ logger = logging.getLogger(__name__)
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 PREVIOUS = "previous"
-NONE_YET = "no model is registered yet; make one with make demo"
 
 
 class ModelRegistry:
@@ -38,7 +38,8 @@ class ModelRegistry:
 
     `champion` is what is served, `challenger` the newest candidate, `previous` the champion that a
     rollback returns to. New artifacts go to the MLflow run `run_id`, or, without one, to a run of their
-    own in `experiment`. Every method raises `RegistryError` where the store cannot be reached.
+    own in `experiment`. All its versions are of one corpus: `corpus`, where that is
+    given. Every method raises `RegistryError` where the store cannot be reached.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class ModelRegistry:
         name: str = "captioner",
         experiment: str = "captionloop",
         run_id: str | None = None,
+        corpus: str | None = None,
     ) -> None:
         self.tracking_uri = tracking_uri
         self.name = name
         self.experiment = experiment
         self.run_id = run_id
+        self.corpus = corpus
 
     def versions(self) -> list[ModelVersion]:
         """All versions, the newest first."""
@@ -78,7 +81,11 @@ class ModelRegistry:
         known = ", ".join(str(version.version) for version in versions)
         raise RegistryError(
             f"There is no {self.name} {asked} in the registry: "
-            + (f"the versions are {known}, see captionloop models list" if known else NONE_YET)
+            + (
+                f"the versions are {known}, see captionloop models list"
+                if known
+                else f"no model is registered yet; make one with {how_to_make(self.name)}"
+            )
         )
 
     def champion(self) -> ModelVersion | None:
@@ -93,6 +100,20 @@ class ModelRegistry:
         """The champion that a rollback returns to, or None."""
         champion = self.champion()
         return None if champion is None or champion.replaced is None else self.version(champion.replaced)
+
+    def refuse_other_corpus(self) -> None:
+        """Raises `RegistryError` where the champion is of another corpus than this registry is for.
+
+        Two corpora in one registered model would meet at the gate, and one be served in the other's place.
+        """
+        champion = self.champion() if self.corpus else None
+        of = champion.lineage.get("corpus") if champion else None
+        if champion is None or of is None or of == self.corpus:
+            return
+        raise RegistryError(
+            f"{self.name} version {champion.version} is of the corpus {of}, not {self.corpus}: "
+            f"give the environment of {self.corpus} a registered_model of its own in its globals.yml"
+        )
 
     def with_fingerprint(self, wanted: str) -> ModelVersion | None:
         """The version that holds this very model, or None."""
@@ -112,12 +133,14 @@ class ModelRegistry:
 
         `evidence` is a folder kept beside the bundle: what it captioned, for later comparisons. The
         artifacts go to the registry's MLflow run, or to a run of their own. Raises `BundleError` where
-        `bundle` is not a bundle, or a damaged one.
+        `bundle` is not a bundle, or a damaged one; `RegistryError` where the champion is of another corpus.
         """
+        self.refuse_other_corpus()
         mark = fingerprint(bundle)
         version = self.with_fingerprint(mark)
         if version is None:
-            described = model_version.description_tags(metrics or {}, lineage or {})
+            known = {"corpus": self.corpus} if self.corpus else {}
+            described = model_version.description_tags(metrics or {}, {**(lineage or {}), **known})
             version = self._create(bundle, mark, described, evidence)
             logger.info("Registered %s version %d", self.name, version.version)
         self._point(CHALLENGER, version.version)
@@ -164,8 +187,7 @@ class ModelRegistry:
         if champion is not None and champion.version == chosen.version:
             return chosen
         refuse_ungated(chosen, champion)
-        with tempfile.TemporaryDirectory() as scratch:
-            self.fetch(chosen.version, Path(scratch) / "bundle")
+        self.check_files(chosen.version)
         return self.promote(chosen.version)
 
     def rollback(self) -> ModelVersion:
@@ -199,6 +221,11 @@ class ModelRegistry:
         if damaged_files(folder, version.checksums):
             artifacts.download_bundle(self._client, version, folder)
         return folder
+
+    def check_files(self, version_or_alias: int | str) -> None:
+        """Raises `RegistryError` where a version's artifacts are missing or damaged."""
+        with tempfile.TemporaryDirectory() as scratch:
+            self.fetch(version_or_alias, Path(scratch) / "bundle")
 
     def fetch_evidence(self, version_or_alias: int | str, folder: Path) -> Path | None:
         """Copies to `folder` what was kept beside a version's bundle; None where there is nothing."""

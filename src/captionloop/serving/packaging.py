@@ -50,6 +50,8 @@ def package_bento(bundle: Path, *, version: str, project: Path, output: Path | N
         BundleError: the bundle is damaged, or the Bento cannot be built.
     """
     verify_bundle(bundle)
+    if output is not None and output.exists():
+        raise BundleError(f"{output} is there already; give --output a folder that is not")
     recipe = project / "bentofile.yaml"
     if not recipe.is_file():
         raise BundleError(f"there is no bentofile.yaml in {project}: run the command inside the project")
@@ -166,8 +168,6 @@ def stage_sources(stage: Path, bundle: Path, version: str, project: Path) -> Non
 
 def _export(stage: Path, tag: str, output: Path) -> None:
     home = Path(_bentoml(stage, "get", tag, "--output", "path").strip().splitlines()[-1])
-    if output.exists():
-        raise BundleError(f"{output} is there already; give --output a folder that is not")
     shutil.copytree(home, output)
 
 

@@ -122,7 +122,7 @@ class Settings(BaseModel):
 
     @classmethod
     def misspelt(cls, environment: Mapping[str, str] | None = None) -> list[str]:
-        """A line for each variable of our prefix that nothing reads, with the nearest name that something does."""
+        """A line for each variable of our prefix that nothing reads, with the nearest known name."""
         given = os.environ if environment is None else environment
         known = {PREFIX + name.upper() for name in cls.model_fields} | {PREFIX + name for name in ELSEWHERE}
         unknown = sorted(name for name in given if name.startswith(PREFIX) and name not in known)
@@ -147,7 +147,11 @@ class Settings(BaseModel):
 
     @property
     def page_folder(self) -> Path | None:
-        """The built web page, where there is one."""
+        """The built web page, where there is one. Raises `ConfigurationError` where what is set is none."""
+        if self.page is not None and not (self.page / "index.html").is_file():
+            raise ConfigurationError(
+                f"CAPTIONLOOP_PAGE={str(self.page)!r} holds no index.html: name the folder of a built page"
+            )
         for folder in (self.page, PACKAGED_PAGE, Path("frontend/dist")):
             if folder is not None and (folder / "index.html").is_file():
                 return folder.absolute()

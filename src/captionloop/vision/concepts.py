@@ -52,6 +52,17 @@ def choose_concepts(captions: pd.DataFrame, parameters: ConceptParameters) -> pd
     Raises:
         CorpusError: no word is left.
     """
+    chosen = rank_concepts(captions, parameters)
+    if chosen.empty:
+        raise CorpusError(
+            f"no word of the captions is a visual concept in {parameters.minimum_images} photos:"
+            " lower encoder_adaptation.concepts.minimum_images, or set encoder_adaptation.epochs to 0"
+        )
+    return chosen
+
+
+def rank_concepts(captions: pd.DataFrame, parameters: ConceptParameters) -> pd.DataFrame:
+    """As `choose_concepts`, for an encoder that is not taught: there may be none."""
     words, per_image = _saying(captions)
     captions_of = np.asarray(captions.groupby("image_id", sort=True).size(), dtype=np.float64)
     table = pd.DataFrame(
@@ -63,11 +74,6 @@ def choose_concepts(captions: pd.DataFrame, parameters: ConceptParameters) -> pd
     )
     wanted = (table["images"] >= parameters.minimum_images) & (table["lift"] >= parameters.minimum_lift)
     chosen = table[wanted & ~table["concept"].isin(UNTEACHABLE)]
-    if chosen.empty:
-        raise CorpusError(
-            f"no word of the captions is a visual concept in {parameters.minimum_images} photos:"
-            " lower encoder_adaptation.concepts.minimum_images, or adapt no encoder with epochs: 0"
-        )
     ordered = chosen.sort_values(["images", "concept"], ascending=[False, True])
     return ordered.head(parameters.maximum).reset_index(drop=True)
 

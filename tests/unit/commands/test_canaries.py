@@ -82,8 +82,10 @@ def project(tmp_path):
     (conf / "globals.yml").write_text("corpus: scenes")
     (conf / "catalog.yml").write_text(
         "_data: ${runtime_params:workspace,data}\n"
-        "raw_photos: {filepath: '${_data}/${globals:corpus}/photos'}\n"
-        "evaluation_photos: {filepath: '${_data}/${globals:corpus}/evaluation.json'}\n"
+        "raw_photos: {type: captionloop.datasets.photos.PhotoFolderDataset, "
+        "filepath: '${_data}/${globals:corpus}/photos'}\n"
+        "evaluation_photos: {type: captionloop.datasets.atomic.AtomicJSONDataset, "
+        "filepath: '${_data}/${globals:corpus}/evaluation.json'}\n"
     )
     folder = tmp_path / "data/scenes"
     (folder / "photos").mkdir(parents=True)

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 from click.testing import CliRunner
@@ -9,9 +10,10 @@ from captionloop.registry.one_run import find_or_begin_run, find_run
 
 
 @pytest.fixture
-def reports(tmp_path, monkeypatch):
+def reports(tmp_path, monkeypatch, project_root):
     monkeypatch.setenv("CAPTIONLOOP_PROJECT", str(tmp_path))
-    folder = tmp_path / "data/runs/one/08_reporting/scenes"
+    shutil.copytree(project_root / "conf/base", tmp_path / "conf/base")
+    folder = tmp_path / "data/runs/one/08_reporting/sample_scenes"
     folder.mkdir(parents=True)
     return folder
 
