@@ -22,7 +22,11 @@ class ValidationParameters(Expected):
     """The rules, and what to do with a corpus that breaks them."""
 
     on_failure: Literal["stop", "quarantine"] = "quarantine"
-    report: str = Field("validation_report.json", description="where the report lies, to tell people")
+    report: str = Field(
+        "validation_report.json",
+        description="where the report lies, to tell people",
+        json_schema_extra={"affects_result": False},
+    )
 
 
 @dataclass(frozen=True)
