@@ -169,10 +169,10 @@ def score(  # noqa: PLR0917 - a node's inputs
     champion: Json,
 ) -> tuple[Json, pd.DataFrame, Json, str, Json]:
     """The report, every photo's scores, the metrics to track, the table for people, what was learnt from."""
-    report, _, scores, metrics = evaluating.score_captions(
+    report, scores, metrics = evaluating.score_captions(
         photos, images, captions, parameters, candidate, champion
     )
-    table, _ = evaluating.write_table(report, parameters)
+    table = evaluating.write_table(report, parameters)
     data = evaluating.describe_training_data(images, captions, parameters)
     return report, scores, metrics, table, data
 

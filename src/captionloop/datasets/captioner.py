@@ -35,7 +35,7 @@ class CaptionerDataset(AbstractDataset["Captioner", "Captioner"]):
         return (Path(self._filepath) / CHECKSUMS).is_file()
 
     def content_digest(self, files: FileDigests, beside: frozenset[str]) -> str | None:  # noqa: ARG002
-        """Of all its files, but for the commit at which it was trained: another one made the same captioner."""
+        """Of all its files, but for the commit it was trained at: another one made the same captioner."""
         from captionloop.captioner.bundle import CHECKSUMS, LINEAGE
 
         folder = Path(self._filepath)

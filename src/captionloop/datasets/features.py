@@ -73,7 +73,7 @@ class FeaturesDataset(AbstractDataset[FeatureManifest, CachedFeatures]):
         return manifest.model_copy(update={"store": os.path.normpath(self._path.parent / manifest.store)})
 
     def content_digest(self, files: FileDigests, beside: frozenset[str]) -> str | None:
-        """Of how photos were looked at: a photo's features depend on nothing else, and tables say which photos."""
+        """Of how photos were looked at: on that alone features depend, and tables say of which photos."""
         del files, beside
         try:
             manifest = self._manifest()

@@ -16,7 +16,7 @@ _MARK: Final = ".written-by-captionloop"
 LISTING: Final = frozenset(
     {"images", "training_images", "evaluation_photos", "base_images", "base_evaluation_photos"}
 )
-"""Tables that name photos by the SHA-256 of their bytes: a node that reads one of them sees there what changed."""
+"""Tables that name photos by the SHA-256 of their bytes: who reads one of them sees there what changed."""
 
 
 class PhotoFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PhotoFolder]):

@@ -12,8 +12,8 @@ from captionloop.provenance.content_digests import FileDigests, digest_of
 class RatingsDataset(AbstractDataset[NoReturn, RatingsDatabase]):
     """`url`: of the database; empty: where the service on this machine keeps it (`CAPTIONLOOP_*`).
 
-    A URL that holds a password belongs into the environment, never into the catalog. `counts` is what of it can
-    change a result: every rating, or only which photos were erased (while a run is under way, people go on rating).
+    A URL that holds a password belongs into the environment, never into the catalog. `counts` is what of it
+    can change a result: every rating, or only which photos were erased (people go on rating during a run).
     """
 
     def __init__(

@@ -27,7 +27,7 @@ class WorkbenchDataset(AbstractDataset[NoReturn, Path]):
         raise DatasetError(f"{self._filepath} is a workbench: it is handed to a node, not saved.")
 
     def begin(self, version: CodeVersion) -> None:
-        """Makes sure that only work of this code is in the folder: what other code began is not gone on with."""
+        """Makes sure that only work of this code is in the folder: what other code began is begun anew."""
         CodeStamp(self._filepath).begin(version)
 
     def content_digest(self, files: FileDigests, beside: frozenset[str]) -> str | None:  # noqa: ARG002

@@ -2,9 +2,9 @@
 
 Python files are read, never run. From the function on, every name that its code mentions is followed to the
 statement that defines it, in the project's own modules; what is defined beside it and not mentioned does not
-count. Imports inside functions and names in annotations are followed as well (a node's hints say whose methods
-it calls). Of a class, those methods count whose names are mentioned somewhere on the way; all of them where it
-has a base from outside, which may call any of them. Comments, docstrings and layout never count.
+count. Imports inside functions and names in annotations are followed as well: a node's hints say whose
+methods it calls. Of a class, those methods count whose names are mentioned somewhere on the way; all of them
+where it has a base from outside, which may call any. Comments, docstrings and layout never count.
 
 `parsed_code` knows what a single statement mentions; here the statements are put together.
 """
@@ -21,8 +21,19 @@ from typing import Any, Final
 from captionloop.provenance.parsed_code import Module, Name, Unit
 
 DO_NOT_COMPUTE: Final = frozenset(
-    "click fsspec importlib_metadata kedro kedro_datasets kedro_mlflow mlflow pydantic pydantic_settings rich"
-    " sqlalchemy starlette typing_extensions".split()
+    {
+        "click",
+        "fsspec",
+        "kedro",
+        "kedro_datasets",
+        "kedro_mlflow",
+        "mlflow",
+        "pydantic",
+        "requests",
+        "rich",
+        "sqlalchemy",
+        "typing_extensions",
+    }
 )
 """Packages from outside that carry data or show it: another version of them changes no result."""
 
@@ -160,7 +171,7 @@ class _Walk:
     def _follow(self, place: str, *path: str | None) -> None:
         """Adds what `place.path` is: a name in an own module, a module, or a package from outside."""
         if not self._is_own(place):
-            self._packages.add(place.split(".")[0])
+            self._packages.add(place.split(".", maxsplit=1)[0])
             return
         names = [name for name in path if name]
         while names and self._module(f"{place}.{names[0]}") is not None:
@@ -196,12 +207,28 @@ class _Walk:
                 self._todo.append((module, each))
 
     def _is_own(self, module: str) -> bool:
-        return module.split(".")[0] in self._own
+        return module.split(".", maxsplit=1)[0] in self._own
 
 
 _HARMLESS_BASES: Final = frozenset(
-    "object Protocol ABC Generic NamedTuple TypedDict Enum StrEnum IntEnum Exception ValueError RuntimeError"
-    " OSError Mapping Sequence Iterator".split()
+    {
+        "object",
+        "Protocol",
+        "ABC",
+        "Generic",
+        "NamedTuple",
+        "TypedDict",
+        "Enum",
+        "StrEnum",
+        "IntEnum",
+        "Exception",
+        "ValueError",
+        "RuntimeError",
+        "OSError",
+        "Mapping",
+        "Sequence",
+        "Iterator",
+    }
 )
 """From outside, but calling none of a class's methods but those with underscores."""
 

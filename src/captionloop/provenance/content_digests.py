@@ -38,7 +38,7 @@ class FileDigests:
     """
 
     def __init__(self, database: Path | None = None) -> None:
-        """`database` is where digests are kept; without one, or where it cannot be written, only in memory."""
+        """`database` is where digests are kept; without one, or where it cannot be written: in memory."""
         self._known: dict[str, str] = {}
         self._new: dict[str, str] = {}
         self._connection = _open(database)
@@ -61,7 +61,7 @@ class FileDigests:
             self._known[key] = self._new[key] = digest
         return digest
 
-    def of_folder(self, folder: Path, takes: Callable[[str], bool] = lambda name: True) -> str:
+    def of_folder(self, folder: Path, takes: Callable[[str], bool] | None = None) -> str:
         """A digest of the files in a folder, by their names; hidden ones and those not taken do not count."""
         if not folder.is_dir():
             return self.of_file(folder)
@@ -72,7 +72,7 @@ class FileDigests:
         )
         digest = hashlib.sha256()
         for name in names:
-            if takes(name) and not any(part.startswith(".") for part in name.split("/")):
+            if (takes is None or takes(name)) and not any(part.startswith(".") for part in name.split("/")):
                 digest.update(os.fsencode(name) + b"\0" + self.of_file(folder / name).encode())
         self.keep()
         return digest.hexdigest()
@@ -101,7 +101,9 @@ def _open(database: Path | None) -> sqlite3.Connection | None:
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(database, timeout=30, check_same_thread=False)
-        connection.execute("CREATE TABLE IF NOT EXISTS digests (key TEXT PRIMARY KEY, digest TEXT) WITHOUT ROWID")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS digests (key TEXT PRIMARY KEY, digest TEXT) WITHOUT ROWID"
+        )
     except (OSError, sqlite3.Error) as error:
         logger.debug("Digests of files are not kept: %s cannot be used (%s)", database, error)
         return None

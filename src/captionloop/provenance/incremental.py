@@ -1,7 +1,7 @@
-"""`kedro run --only-missing-outputs`: what is missing or not made from what is there now is made, nothing else.
+"""`kedro run --only-missing-outputs`: makes what is missing or was made from something else, nothing more.
 
-Kedro's own flag decides before the run, by what exists. Here each node is decided on when its turn comes, after
-those before it: one that was run again and made the same as before changes nothing for those that follow.
+Kedro's own flag decides before the run, by what exists. Here each node is decided on when its turn comes,
+after those before it: one that was run again and made the same changes nothing for those that follow.
 """
 
 import logging
@@ -41,14 +41,18 @@ def incremental(runner: AbstractRunner | None) -> "IncrementalRunner":
         return runner
     if runner is not None and type(runner) is not SequentialRunner:
         raise click.ClickException(
-            f"--only-missing-outputs decides on one node after the other, which {type(runner).__name__} does not: "
-            "leave out --runner, or --only-missing-outputs"
+            "--only-missing-outputs decides on one node after the other, which"
+            f" {type(runner).__name__} does not: leave out --runner, or --only-missing-outputs"
         )
     return IncrementalRunner(is_async=bool(runner and runner._is_async))
 
 
 class IncrementalRunner(SequentialRunner):
     """Runs those nodes of a pipeline that its recorder has a reason to run."""
+
+    def __str__(self) -> str:
+        """What it is to those who ask whether nodes run one after the other: Kedro-Viz goes by the name."""
+        return SequentialRunner.__name__
 
     def _filter_pipeline_for_missing_outputs(self, pipeline: Pipeline, catalog: Any) -> Pipeline:  # noqa: ARG002
         return pipeline
@@ -126,7 +130,7 @@ class _Course:
             self._held.discard(name)
 
     def _is_over(self, name: str) -> bool:
-        """Whether all that read a dataset have been decided on, and none hands on in memory what was not made."""
+        """Whether all that read a dataset are decided on, and none may still hand on what it makes of it."""
         return all(
             consumer in self._decided
             and (consumer in self.done or all(self._is_over(each) for each in self._handed_on(consumer)))

@@ -23,8 +23,8 @@ class Made(BaseModel):
         reads: which paths of its parameters it read; the empty one is all of them.
         parameters: their values, by dataset and path.
         settings: of its datasets, where they change what is written or read (`gallery.save_args.dpi`).
-        inputs: a digest of each input, None where it does not count; of what was handed on in memory, what that
-            was made from.
+        inputs: a digest of each input, None where it does not count; of what was handed on in memory, what
+            that was made from.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -35,7 +35,7 @@ class Made(BaseModel):
     reads: dict[str, frozenset[str]] = {}
     parameters: dict[str, dict[str, Any]] = {}
     settings: dict[str, Any] = {}
-    inputs: dict[str, Union["Made", str, None]] = {}  # noqa: UP007 - a forward reference
+    inputs: dict[str, Union["Made", str, None]] = {}
 
 
 class Record(BaseModel):
@@ -116,4 +116,4 @@ def _shown(value: Any) -> str:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")  # noqa: PLR2004
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,7 +1,7 @@
 """Which of its parameters a node reads: only those can change what it makes.
 
-A node is handed a model of the parameters that looks and behaves as the one it asked for, and writes down which
-fields are read. Whoever takes the model as a whole (writes it out, copies it) has read all of it.
+A node is handed a model of the parameters that looks and behaves as the one it asked for, and writes down
+which fields are read. Whoever takes the model as a whole (writes it out, copies it) has read all of it.
 
 A field with `json_schema_extra={"affects_result": False}` never counts: it says how, not what.
 """
@@ -17,7 +17,7 @@ Json = Any
 
 
 def watched(parameters: BaseModel, read: Callable[[str], None], prefix: str = "") -> BaseModel:
-    """The same parameters, which call `read` with the path of every field that is read, `WHOLE` below `prefix`."""
+    """The same parameters, which call `read` with the path of every field that is read."""
     kind = type(parameters)
     inner = {
         name: watched(value, read, f"{prefix}{name}.")
@@ -47,7 +47,7 @@ def watched(parameters: BaseModel, read: Callable[[str], None], prefix: str = ""
             "_watches": kind,
         },
     )
-    new = object.__new__(watching)
+    new: Any = object.__new__(watching)
     for slot in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
         object.__setattr__(new, slot, getattr(parameters, slot))
     assert isinstance(new, BaseModel)

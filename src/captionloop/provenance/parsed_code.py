@@ -1,4 +1,4 @@
-"""Python files as statements with what each of them mentions: the parts that `code_versions` puts together."""
+"""Python files as statements with what each of them mentions; `code_versions` puts them together."""
 
 import ast
 import copy
@@ -98,7 +98,7 @@ class Module:
 
     @classmethod
     def find(cls, name: str) -> "Module | None":
-        """The module of this name as its file is now, without importing it; None where there is no such file."""
+        """The module of this name as its file is now, not imported; None where there is no such file."""
         path = _file(name)
         if path is None:
             return None
@@ -208,11 +208,11 @@ class _Mentions(ast.NodeVisitor):
         self.attributes: set[str] = set()
         self.imports: dict[str, Import] = {}
 
-    def visit_Name(self, node: ast.Name) -> None:  # noqa: N802 - as ast calls it
+    def visit_Name(self, node: ast.Name) -> None:
         if isinstance(node.ctx, ast.Load):
             self.names.add((node.id,))
 
-    def visit_Attribute(self, node: ast.Attribute) -> None:  # noqa: N802
+    def visit_Attribute(self, node: ast.Attribute) -> None:
         self.attributes.add(node.attr)
         name = _dotted(node)
         if name:
@@ -221,28 +221,35 @@ class _Mentions(ast.NodeVisitor):
         else:
             self.visit(node.value)
 
-    def visit_Call(self, node: ast.Call) -> None:  # noqa: N802
-        if isinstance(node.func, ast.Name) and node.func.id in {"getattr", "hasattr", "attrgetter", "methodcaller"}:
+    def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Name) and node.func.id in {
+            "getattr",
+            "hasattr",
+            "attrgetter",
+            "methodcaller",
+        }:
             self.attributes.update(
-                each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)
+                each.value
+                for each in node.args
+                if isinstance(each, ast.Constant) and isinstance(each.value, str)
             )
         self.generic_visit(node)
 
-    def visit_Import(self, node: ast.Import) -> None:  # noqa: N802
+    def visit_Import(self, node: ast.Import) -> None:
         self.imports.update(_imported(node, self._within))
 
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:  # noqa: N802
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         self.imports.update(_imported(node, self._within))
         self.names.update((alias.asname or alias.name,) for alias in node.names)
 
     def visit_arg(self, node: ast.arg) -> None:
         self._annotation(node.annotation)
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:  # noqa: N802
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         self._annotation(node.annotation)
         self.generic_visit(node)
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:  # noqa: N802
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self._annotation(node.returns)
         self.generic_visit(node)
 
@@ -282,5 +289,7 @@ def _plain(node: object) -> object:
         fields = ((name, _plain(value)) for name, value in ast.iter_fields(node) if name != "type_comment")
         return (type(node).__name__, *((name, value) for name, value in fields if value not in (None, ())))
     if isinstance(node, list):
-        return tuple(_plain(each) for each in node if not (isinstance(each, ast.stmt) and _is_docstring(each)))
+        return tuple(
+            _plain(each) for each in node if not (isinstance(each, ast.stmt) and _is_docstring(each))
+        )
     return node

@@ -8,6 +8,7 @@ import logging
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,7 +35,6 @@ logger = logging.getLogger(__name__)
 
 READS_THE_CLOCK: Final = "reads_the_clock"
 """The tag of a node whose result depends on when it is run: it is run each time."""
-_PARAMETERS = ("params:", "parameters")
 
 
 class ProvenanceRecorder:
@@ -54,6 +54,8 @@ class ProvenanceRecorder:
         self._catalog = catalog
         self._files = files
         self._code = self._given_code or CodeVersions()
+        self.__dict__.pop("_titles", None)
+        self._datasets = pipeline.datasets()
         self._producers = {name: node for node in pipeline.nodes for name in node.outputs}
         self._made: dict[str, Made] = {}
         self._inputs: dict[str, dict[str, Made | str | None]] = defaultdict(dict)
@@ -61,13 +63,13 @@ class ProvenanceRecorder:
 
     @hook_impl
     def before_dataset_loaded(self, dataset_name: str, node: Node) -> None:
-        """Takes the digest of an input before it is read: what changes meanwhile is noticed by the next run."""
+        """Takes the digest of an input before it is read: the next run notices what changes meanwhile."""
         if not _is_parameter(dataset_name):
             self._inputs[node.name][dataset_name] = self._input(node, dataset_name, None)
 
     @hook_impl
     def before_node_run(self, node: Node, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Hands the node parameters that notice what is read of them, and an empty folder where code changed."""
+        """Hands out parameters that notice what is read of them; empties half-done work of other code."""
         handed: dict[str, Any] = {}
         for name, value in inputs.items():
             if not _is_parameter(name):
@@ -114,17 +116,18 @@ class ProvenanceRecorder:
         if not node.outputs:
             return ["it has no outputs"]
         reasons: list[str] = []
+        titles = self._titles
         for name in self.kept_outputs(node):
             dataset = self._catalog[name]
             path = local_path(dataset)
-            title = self._titles(node).get(name, name)
+            title = titles.get(name, name)
             if not dataset.exists():
                 reasons.append(f"{title} is missing")
             elif path is None:
                 continue  # a measure in MLflow: nothing that could be read again
             elif (record := read_record(path)) is None:
                 reasons.append(f"nothing tells what {title} was made from")
-            elif changes := differences(record.made, self.as_now(node, record.made), self._titles(node)):
+            elif changes := differences(record.made, self.as_now(node, record.made), titles):
                 reasons += changes
             elif record.output != content_of(dataset, self._files):
                 reasons.append(f"{title} is not what was written")
@@ -200,10 +203,11 @@ class ProvenanceRecorder:
                     found |= flat(said[key], f"{name}.{key}")
         return found
 
-    def _titles(self, node: Node) -> dict[str, str]:
+    @cached_property
+    def _titles(self) -> dict[str, str]:
         """Datasets by the names that people know: a file's, where it has one of its own."""
         titles = {}
-        for name in {*node.inputs, *node.outputs}:
+        for name in self._datasets:
             if not _is_parameter(name) and name in self._catalog:
                 path = local_path(self._catalog[name])
                 if path is not None and path.suffix:
@@ -219,7 +223,10 @@ class CodeStamp:
 
     def begin(self, version: CodeVersion) -> None:
         """Empties the folder where other code has worked in it; work of nobody knows which code is kept."""
-        stamp, now = record_path(self._folder), {"code": dict(version.modules), "packages": dict(version.packages)}
+        stamp, now = (
+            record_path(self._folder),
+            {"code": dict(version.modules), "packages": dict(version.packages)},
+        )
         try:
             before = json.loads(stamp.read_text(encoding="utf-8"))
         except (OSError, ValueError):
