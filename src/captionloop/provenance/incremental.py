@@ -51,8 +51,8 @@ class IncrementalRunner(SequentialRunner):
     """Runs those nodes of a pipeline that its recorder has a reason to run."""
 
     def __str__(self) -> str:
-        """What it is to those who ask whether nodes run one after the other: Kedro-Viz goes by the name."""
-        return SequentialRunner.__name__
+        """What it is to those who ask whether nodes run one after the other: Kedro-Viz goes by this."""
+        return f"<{SequentialRunner.__module__}.{SequentialRunner.__name__} object that decides by records>"
 
     def _filter_pipeline_for_missing_outputs(self, pipeline: Pipeline, catalog: Any) -> Pipeline:  # noqa: ARG002
         return pipeline

@@ -7,12 +7,13 @@ A field with `json_schema_extra={"affects_result": False}` never counts: it says
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-WHOLE = ""
+WHOLE: Final = ""
+_NOTHING: Final = object()
 Json = Any
 
 
@@ -43,8 +44,8 @@ def watched(parameters: BaseModel, read: Callable[[str], None], prefix: str = ""
             "__getattribute__": look,
             "__eq__": lambda self, other: _plain(self) == _plain(other),
             "__hash__": lambda self: hash(_plain(self)),
-            "__reduce_ex__": lambda self, protocol: _plain(self).__reduce_ex__(protocol),
-            "_watches": kind,
+            "__reduce_ex__": lambda self, _: (_itself, (_plain(self),)),
+            "__watched__": kind,
         },
     )
     new: Any = object.__new__(watching)
@@ -56,13 +57,18 @@ def watched(parameters: BaseModel, read: Callable[[str], None], prefix: str = ""
 
 def _plain(model: Any) -> Any:
     """The model as it was before it was watched."""
-    kind = getattr(type(model), "_watches", None)
+    kind = getattr(type(model), "__watched__", None)
     if kind is None:
         return model
     new = object.__new__(kind)
     for slot in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
         object.__setattr__(new, slot, getattr(model, slot))
     return new
+
+
+def _itself(model: BaseModel) -> BaseModel:
+    """What a pickled model comes back as: the one that is not watched."""
+    return model
 
 
 def counted(value: Any) -> Json:
@@ -83,16 +89,19 @@ def values_at(parameters: Any, paths: frozenset[str]) -> dict[str, Json]:
         return flat(counted(parameters))
     found: dict[str, Json] = {}
     for path in paths:
-        value, there = parameters, True
+        value = parameters
         for name in path.split("."):
-            there = there and (hasattr(value, name) if isinstance(value, BaseModel) else name in value)
-            there = there and (not isinstance(value, BaseModel) or _counts(value, name))
-            if not there:
-                break
-            value = getattr(value, name) if isinstance(value, BaseModel) else value[name]
-        if there:
+            value = _field(value, name)
+        if value is not _NOTHING:
             found |= flat(counted(value), path)
     return found
+
+
+def _field(value: Any, name: str) -> Any:
+    if isinstance(value, BaseModel):
+        there = name in type(value).model_fields and _counts(value, name)
+        return getattr(value, name) if there else _NOTHING
+    return value.get(name, _NOTHING) if isinstance(value, Mapping) else _NOTHING
 
 
 def flat(value: Json, path: str = "") -> dict[str, Json]:
@@ -104,5 +113,5 @@ def flat(value: Json, path: str = "") -> dict[str, Json]:
 
 
 def _counts(model: BaseModel, field: str) -> bool:
-    extra = type(model).model_fields[field].json_schema_extra if field in type(model).model_fields else None
+    extra = type(model).model_fields[field].json_schema_extra
     return not (isinstance(extra, dict) and extra.get("affects_result") is False)
