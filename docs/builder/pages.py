@@ -46,6 +46,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "Explanation": (
         "architecture.md",
+        "what-is-made-anew.md",
         "feature-store.md",
         "evaluation.md",
         "gate.md",

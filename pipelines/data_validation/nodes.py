@@ -22,7 +22,11 @@ class ValidationParameters(Expected):
     """The rules, and what to do with a corpus that breaks them."""
 
     on_failure: Literal["stop", "quarantine"] = "quarantine"
-    report: str = Field("validation_report.json", description="where the report lies, to tell people")
+    report: str = Field(
+        "validation_report.json",
+        description="where the report lies, to tell people",
+        json_schema_extra={"affects_result": False},
+    )
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,10 @@ def check_corpus(
 
 def release_tables(
     checked: CheckedTables, report: Mapping[str, Any], parameters: ValidationParameters
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Hands the sound rows on.
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Hands the sound rows on: all images and captions, and those of the splits that training sees.
+
+    The latter are tables of their own so that what changes in the test split alone teaches nothing anew.
 
     Raises:
         CorpusError: none is left; a whole split, or more images than `likeness.max_lost`, went for being like
@@ -85,7 +91,9 @@ def release_tables(
     ]
     if broken:
         raise CorpusError(f"The released tables break their contract ({'; '.join(broken)}): {where}")
-    return checked.images, checked.captions
+    seen = checked.images[checked.images["split"].isin(["train", "val"])]
+    said = checked.captions[checked.captions["image_id"].isin(seen["image_id"])]
+    return checked.images, checked.captions, seen, said
 
 
 def _too_alike(lost: Mapping[str, Any], parameters: ValidationParameters) -> str:

@@ -5,7 +5,7 @@ from kedro.pipeline import Node, Pipeline
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """raw_corpus, raw_photos -> images, captions; quarantine and reports on the way."""
+    """raw_corpus, raw_photos -> images and captions (and those of training), quarantine, reports."""
     return Pipeline(
         [
             Node(
@@ -23,7 +23,7 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(
                 release_tables,
                 inputs=["checked_corpus", "validation_report", "params:data_validation"],
-                outputs=["images", "captions"],
+                outputs=["images", "captions", "training_images", "training_captions"],
                 name="release_tables",
             ),
         ]

@@ -3,6 +3,8 @@
 from captionloop.pipelines.drift import nodes
 from kedro.pipeline import Node, Pipeline
 
+from captionloop.provenance.recording import READS_THE_CLOCK
+
 
 def create_pipeline(**_: object) -> Pipeline:
     """Registry, ratings and base corpus -> drift_report, drift_page, drift_figure."""
@@ -22,6 +24,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 ],
                 outputs=["drift_report", "drift_page", "drift_figure"],
                 name="watch_traffic",
+                tags=READS_THE_CLOCK,
             )
         ]
     )

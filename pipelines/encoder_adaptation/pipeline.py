@@ -5,12 +5,12 @@ from kedro.pipeline import Node, Pipeline
 
 
 def create_pipeline(**_: object) -> Pipeline:
-    """images, captions, raw_photos, pretrained_weights -> concepts, encoder, encoder_curves."""
+    """The tables of training, raw_photos, pretrained_weights -> concepts, encoder, encoder_curves."""
     return Pipeline(
         [
             Node(
                 nodes.find_concepts,
-                inputs=["images", "captions", "params:encoder_adaptation"],
+                inputs=["training_images", "training_captions", "params:encoder_adaptation"],
                 outputs="concepts",
                 name="find_concepts",
             ),
@@ -23,8 +23,8 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(
                 nodes.adapt_encoder,
                 inputs=[
-                    "images",
-                    "captions",
+                    "training_images",
+                    "training_captions",
                     "concepts",
                     "raw_photos",
                     "initial_encoder",

@@ -78,8 +78,8 @@ def score_captions(
     captions: pd.DataFrame,
     parameters: EvaluationParameters,
     *hypotheses: Json,
-) -> tuple[Json, Json, pd.DataFrame, Json]:
-    """The report (for its place and for the latest), the scores of every photo, and the metrics to track."""
+) -> tuple[Json, pd.DataFrame, Json]:
+    """The report, the scores of every photo, and the metrics to track."""
     chosen = EvaluationSet.model_validate(photos)
     models = [Hypotheses.model_validate(one) for one in hypotheses]
     scores = score_systems(all_systems(models), chosen.references)
@@ -88,15 +88,19 @@ def score_captions(
         chosen, models, scores, known, seed=parameters.seed, resamples=parameters.resamples
     )
     tables = [one.to_frame().assign(system=name) for name, one in scores.items()]
-    return report, report, pd.concat(tables, ignore_index=True), tracked(report)
+    return report, pd.concat(tables, ignore_index=True), tracked(report)
 
 
-def write_table(evaluation: Json, parameters: EvaluationParameters) -> tuple[str, str]:
-    """The report as the table that people read (for its place and for the latest)."""
-    table = evaluation_table(
+def write_table(evaluation: Json, parameters: EvaluationParameters) -> str:
+    """The report as the table that people read."""
+    return evaluation_table(
         evaluation, reference_points=parameters.reference_points, published=parameters.published
     )
-    return table, table
+
+
+def publish(evaluation: Json, table: str) -> tuple[Json, str]:
+    """The report and its table once more, for the place where people look whatever the corpus."""
+    return evaluation, table
 
 
 def calibrate_words(

@@ -91,14 +91,20 @@ def _of_all(models: Sequence[str], exhibited: str) -> Pipeline:
                     _PARAMETERS,
                     *(f"{model}.hypotheses" for model in models),
                 ],
-                outputs=["evaluation", "latest_evaluation", "caption_scores", "evaluation_metrics"],
+                outputs=["evaluation", "caption_scores", "evaluation_metrics"],
                 name="score_captions",
             ),
             Node(
                 nodes.write_table,
                 inputs=["evaluation", _PARAMETERS],
-                outputs=["evaluation_table", "latest_evaluation_table"],
+                outputs="evaluation_table",
                 name="write_evaluation_table",
+            ),
+            Node(
+                nodes.publish,
+                inputs=["evaluation", "evaluation_table"],
+                outputs=["latest_evaluation", "latest_evaluation_table"],
+                name="publish_evaluation",
             ),
             Node(
                 nodes.draw_reliability,

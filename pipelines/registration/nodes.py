@@ -75,8 +75,8 @@ def decide_promotion(
     caption_scores: pd.DataFrame,
     candidate_captions: Json,
     challenge: Json,
-) -> tuple[Json, str, Json, str]:
-    """The gate's decision and its report (each for its place and for the latest)."""
+) -> tuple[Json, str]:
+    """The gate's decision and its report."""
     kept, called = KeptCaptions.model_validate(candidate_captions), Challenge.model_validate(challenge)
     candidate = Evidence(
         name=parameters.model,
@@ -89,8 +89,12 @@ def decide_promotion(
     decision = decide(candidate, champion, parameters.gate)
     if called.rolled_back:
         decision = refuse_rolled_back(decision, called.rolled_back)
-    document, report = decision.model_dump(mode="json"), gate_report(decision)
-    return document, report, document, report
+    return decision.model_dump(mode="json"), gate_report(decision)
+
+
+def publish(gate: Json, gate_report: str) -> tuple[Json, str]:
+    """The decision and its report once more, for the place where people look whatever the corpus."""
+    return gate, gate_report
 
 
 def register_candidate(  # noqa: PLR0917 - a node's inputs

@@ -41,8 +41,14 @@ def create_pipeline(models: Sequence[str] = MODELS, **_: object) -> Pipeline:
                     "candidate_captions",
                     "challenge",
                 ],
-                outputs=["gate", "gate_report", "latest_gate", "latest_gate_report"],
+                outputs=["gate", "gate_report"],
                 name="decide_promotion",
+            ),
+            Node(
+                nodes.publish,
+                inputs=["gate", "gate_report"],
+                outputs=["latest_gate", "latest_gate_report"],
+                name="publish_gate",
             ),
             Node(
                 nodes.register_candidate,

@@ -180,8 +180,8 @@ def score(  # noqa: PLR0917 - a node's inputs
 ) -> tuple[Json, pd.DataFrame, Json, str, Json]:
     """The report, every photo's scores, the metrics to track, the table for people, what was learnt from."""
     taught = all_taught((corpus_images, corpus_captions), (images, captions))
-    report, _, scores, metrics = evaluating.score_captions(photos, *taught, parameters, candidate, champion)
-    table, _ = evaluating.write_table(report, parameters)
+    report, scores, metrics = evaluating.score_captions(photos, *taught, parameters, candidate, champion)
+    table = evaluating.write_table(report, parameters)
     data = evaluating.describe_training_data(*taught, parameters)
     return report, scores, metrics, table, data
 

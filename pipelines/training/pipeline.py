@@ -10,7 +10,8 @@ TAUGHT_BY_REWARD = {"show_and_tell": "show_and_tell_by_words", "self_critical": 
 TOGETHER = {"ensemble": "self_critical"}
 """Each with the captioner that joins the one it went on from, and whose siblings join them."""
 
-_MATERIAL = ("images", "captions", "features")
+_MATERIAL = {"images": "training_images", "captions": "training_captions", "features": "features"}
+"""The arguments that all have, by the datasets they come from."""
 _RESULTS = ("captioner", "curves", "training_metrics")
 
 
@@ -29,7 +30,7 @@ def _teaching_by_words(model: str) -> Pipeline:
         outputs=list(_RESULTS),
         name="teach_by_words",
     )
-    return Pipeline([node], namespace=model, inputs={*_MATERIAL, "encoder"})
+    return Pipeline([node], namespace=model, inputs={*_MATERIAL.values(), "encoder"})
 
 
 def _teaching_by_reward(model: str, *, start: str) -> Pipeline:
@@ -39,7 +40,7 @@ def _teaching_by_reward(model: str, *, start: str) -> Pipeline:
         outputs=list(_RESULTS),
         name="teach_by_reward",
     )
-    inputs = {name: name for name in _MATERIAL} | {"start": f"{start}.captioner"}
+    inputs = {name: name for name in _MATERIAL.values()} | {"start": f"{start}.captioner"}
     return Pipeline([node], namespace=model, inputs=inputs)
 
 
@@ -49,7 +50,8 @@ def _caption_together(model: str, *, by_reward: str) -> Pipeline:
     node = Node(
         nodes.caption_together,
         inputs={
-            **{name: name for name in (*_MATERIAL, "encoder")},
+            **_MATERIAL,
+            "encoder": "encoder",
             "by_words": f"{by_words}.captioner",
             "by_reward": f"{by_reward}.captioner",
             "words": f"params:{by_words}.training",
@@ -65,5 +67,5 @@ def _caption_together(model: str, *, by_reward: str) -> Pipeline:
 
 def _inputs(*further: str) -> dict[str, str]:
     """The arguments of a node by the datasets they come from."""
-    same = {name: name for name in (*_MATERIAL, *further, "workbench")}
-    return same | {"parameters": "params:training"}
+    same = {name: name for name in (*further, "workbench")}
+    return {**_MATERIAL, **same, "parameters": "params:training"}

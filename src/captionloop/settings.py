@@ -10,6 +10,8 @@ from captionloop.hooks import (
     OnePipelineRun,
     WholeMlflowStore,
 )
+from captionloop.provenance.incremental import IncrementalSession
+from captionloop.provenance.recording import ProvenanceRecorder
 
 # Of two that go first, the later one is called first: what is configured is checked before anything is made.
 HOOKS = (
@@ -19,6 +21,8 @@ HOOKS = (
     OneMlflowRun(),
     OneLineErrors(),
     OnePipelineRun(),
+    ProvenanceRecorder(),
 )
+SESSION_CLASS = IncrementalSession
 CONFIG_LOADER_CLASS = OneLineConfigLoader
 CONFIG_LOADER_ARGS = LOADER_ARGS

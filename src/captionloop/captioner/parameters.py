@@ -36,7 +36,9 @@ class ProcessParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = Field(
+        default="auto", json_schema_extra={"affects_result": False}
+    )
     devices: int = Field(default=1, ge=1)
     nodes: int = Field(default=1, ge=1)
 

@@ -95,6 +95,26 @@ class PhotoFolder:
             printable(uri) for uri in uris if not any(part.startswith(".") for part in uri.split("/"))
         )
 
+    def listing(self) -> list[tuple[str, ...]]:
+        """What a far file system says of every file without reading it: path, size, time or entity tag."""
+        filesystem, root = self._remote()
+        found = filesystem.find(root, detail=True)
+        told = (
+            "size",
+            "ETag",
+            "etag",
+            "md5Hash",
+            "content_md5",
+            "LastModified",
+            "last_modified",
+            "mtime",
+            "updated",
+        )
+        return [
+            (path[len(root) :], *(f"{key}={about[key]}" for key in told if key in about))
+            for path, about in sorted(found.items())
+        ]
+
     def write(self, name: str, data: bytes) -> None:
         """Puts one photo into the folder; a reader finds all of it or none of it."""
         key = self._key(name)

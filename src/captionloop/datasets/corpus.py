@@ -1,10 +1,12 @@
 """A caption corpus in the Kedro catalog, in any of the forms that `captionloop.corpus.readers` knows."""
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import fsspec
 from kedro.io import AbstractDataset, DatasetError
 
 from captionloop.corpus.readers import (
@@ -17,6 +19,7 @@ from captionloop.corpus.readers import (
 )
 from captionloop.corpus.tables import RawCorpus
 from captionloop.errors import ConfigurationError, CorpusError
+from captionloop.provenance.content_digests import FileDigests, digest_of
 
 
 class CorpusDataset(AbstractDataset[RawCorpus, RawCorpus]):
@@ -85,6 +88,11 @@ class CorpusDataset(AbstractDataset[RawCorpus, RawCorpus]):
             os.fsync(file.fileno())
         partial.replace(final)
 
+    def content_digest(self, files: FileDigests, beside: frozenset[str]) -> str | None:  # noqa: ARG002
+        """Of its files, and of how they are read."""
+        splits = [(split, [_content(path, files) for path in paths]) for split, paths in self._splits.items()]
+        return digest_of(self._format, _content(self._filepath, files), splits, sorted(self._folders.items()))
+
     def _exists(self) -> bool:
         paths = [self._filepath] if self._filepath else []
         paths += [path for several in self._splits.values() for path in several]
@@ -92,3 +100,11 @@ class CorpusDataset(AbstractDataset[RawCorpus, RawCorpus]):
 
     def _describe(self) -> dict[str, Any]:
         return {"format": self._format, "filepath": self._filepath, "splits": self._splits}
+
+
+def _content(path: str, files: FileDigests) -> str:
+    """A digest of one of its files, near or far; what is far is read for it."""
+    if "://" not in path:
+        return files.of_file(Path(path)) if path else ""
+    with fsspec.open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,6 +5,7 @@ from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
 
+from captionloop.provenance.content_digests import FileDigests
 from captionloop.vision.encoder import ENCODER_FILE, Encoder
 from captionloop.vision.weights import PretrainedWeights
 
@@ -45,6 +46,11 @@ class PretrainedWeightsDataset(AbstractDataset[PretrainedWeights, PretrainedWeig
     def save(self, data: PretrainedWeights) -> None:  # noqa: ARG002
         """Not possible: weights come from outside."""
         raise DatasetError("Pretrained weights are only read")
+
+    def content_digest(self, files: FileDigests, beside: frozenset[str]) -> str | None:  # noqa: ARG002
+        """Of the file; what torchvision has under a name never changes."""
+        path = PretrainedWeights(self._source).path
+        return self._source if path is None else files.of_file(path)
 
     def _exists(self) -> bool:
         return True

@@ -8,6 +8,7 @@ from kedro.io import AbstractDataset, DatasetError
 from pydantic import ValidationError
 
 from captionloop.errors import StoreError
+from captionloop.provenance.content_digests import FileDigests, digest_of
 from captionloop.vision.durable import write_and_rename
 from captionloop.vision.features import CachedFeatures, FeatureManifest
 from captionloop.vision.store import FeatureStore
@@ -27,6 +28,10 @@ class FeatureStoreDataset(AbstractDataset[FeatureStore, FeatureStore]):
     def save(self, data: FeatureStore) -> None:  # noqa: ARG002
         """Not possible: a store grows through its writers."""
         raise DatasetError("A feature store is written through its writers")
+
+    def content_digest(self, files: FileDigests, beside: frozenset[str]) -> str | None:  # noqa: ARG002
+        """Nothing counts: what is there is never another than what would be computed."""
+        return None
 
     def _exists(self) -> bool:
         return True
@@ -66,6 +71,15 @@ class FeaturesDataset(AbstractDataset[FeatureManifest, CachedFeatures]):
         if "://" in manifest.store:
             return manifest
         return manifest.model_copy(update={"store": os.path.normpath(self._path.parent / manifest.store)})
+
+    def content_digest(self, files: FileDigests, beside: frozenset[str]) -> str | None:
+        """Of how photos were looked at: on that alone features depend, and tables say of which photos."""
+        del files, beside
+        try:
+            manifest = self._manifest()
+        except StoreError:
+            return None
+        return digest_of(manifest.model_dump(mode="json", exclude={"photos", "store"}))
 
     def _exists(self) -> bool:
         try:

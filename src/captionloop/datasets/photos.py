@@ -8,9 +8,14 @@ from kedro.io import AbstractDataset, DatasetError
 
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.errors import CorpusError
+from captionloop.provenance.content_digests import FileDigests, digest_of
 from captionloop.vision.durable import begin_folder, replace_folder
 
 _MARK: Final = ".written-by-captionloop"
+LISTING: Final = frozenset(
+    {"images", "training_images", "evaluation_photos", "base_images", "base_evaluation_photos"}
+)
+"""Tables that name photos by the SHA-256 of their bytes: who reads one of them sees there what changed."""
 
 
 class PhotoFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PhotoFolder]):
@@ -49,6 +54,15 @@ class PhotoFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PhotoFolde
             folder.write(name, photo)
         (partial / _MARK).touch()
         replace_folder(partial, final)
+
+    def content_digest(self, files: FileDigests, beside: frozenset[str]) -> str | None:
+        """Of all photos; of none where the node reads a table that lists those it looks at."""
+        if beside & LISTING:
+            return None
+        folder = PhotoFolder(self._filepath)
+        if "://" not in self._filepath:
+            return files.of_folder(Path(self._filepath))
+        return digest_of(folder.listing())
 
     def _exists(self) -> bool:
         return PhotoFolder(self._filepath).exists()

@@ -1,21 +1,30 @@
 """The ratings database and the photos that people sent, in the Kedro catalog: only read here."""
 
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.feedback.reading import RatingsDatabase
+from captionloop.provenance.content_digests import FileDigests, digest_of
 
 
 class RatingsDataset(AbstractDataset[NoReturn, RatingsDatabase]):
     """`url`: of the database; empty: where the service on this machine keeps it (`CAPTIONLOOP_*`).
 
-    A URL that holds a password belongs into the environment, never into the catalog.
+    A URL that holds a password belongs into the environment, never into the catalog. `counts` is what of it
+    can change a result: every rating, or only which photos were erased (people go on rating during a run).
     """
 
-    def __init__(self, *, url: str | None = None, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        url: str | None = None,
+        counts: Literal["ratings", "erasures"] = "ratings",
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
         self._url = url or ""
+        self._counts = counts
         self.metadata = metadata
 
     def load(self) -> RatingsDatabase:
@@ -25,6 +34,14 @@ class RatingsDataset(AbstractDataset[NoReturn, RatingsDatabase]):
     def save(self, data: NoReturn) -> None:  # noqa: ARG002
         """Never: ratings are written by the service."""
         raise DatasetError("Ratings are only read here")
+
+    def content_digest(self, files: FileDigests, beside: frozenset[str]) -> str | None:  # noqa: ARG002
+        """Of the ratings and erasures, or of the latter alone."""
+        database = self.load()
+        erased = sorted(database.erased())
+        if self._counts == "erasures":
+            return digest_of(erased)
+        return digest_of(erased, database.ratings().to_csv(index=False))
 
     def _exists(self) -> bool:
         return True
@@ -47,6 +64,10 @@ class PhotoArchiveDataset(AbstractDataset[NoReturn, PhotoFolder]):
     def save(self, data: NoReturn) -> None:  # noqa: ARG002
         """Never: photos are kept by the service."""
         raise DatasetError("People's photos are only read here")
+
+    def content_digest(self, files: FileDigests, beside: frozenset[str]) -> str | None:  # noqa: ARG002
+        """Nothing counts: photos are named by the SHA-256 of their bytes, and ratings say which."""
+        return None
 
     def _exists(self) -> bool:
         return True

@@ -1,9 +1,10 @@
 """The model registry in the Kedro catalog."""
 
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
+from captionloop.provenance.content_digests import FileDigests, digest_of
 from captionloop.registry.model_registry import ModelRegistry
 
 
@@ -11,14 +12,21 @@ class ModelRegistryDataset(AbstractDataset[None, ModelRegistry]):
     """Loads as the `ModelRegistry` in the MLflow store that kedro-mlflow is configured with.
 
     What is registered during a run belongs to that run: its artifacts, its parameters and curves lie
-    together.
+    together. `counts` is what of it can change a result: the champion, for what begins with it; nothing, for
+    what is decided against it: that decision stands, whatever is promoted later.
     """
 
     def __init__(
-        self, *, name: str, corpus: str | None = None, metadata: dict[str, Any] | None = None
+        self,
+        *,
+        name: str,
+        corpus: str | None = None,
+        counts: Literal["champion", "nothing"] = "nothing",
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         self._name = name
         self._corpus = corpus
+        self._counts = counts
         self.metadata = metadata
 
     def load(self) -> ModelRegistry:
@@ -36,6 +44,15 @@ class ModelRegistryDataset(AbstractDataset[None, ModelRegistry]):
     def save(self, data: None) -> NoReturn:  # noqa: ARG002
         """Refused: models enter the registry one by one."""
         raise DatasetError("The model registry is not saved as a whole: register a version in a node")
+
+    def content_digest(self, files: FileDigests, beside: frozenset[str]) -> str | None:  # noqa: ARG002
+        """Of the champion, and until when ratings were learnt from; or nothing."""
+        if self._counts == "nothing":
+            return None
+        registry = self.load()
+        champion = registry.champion()
+        learnt = [version.lineage.get("feedback_until") for version in registry.versions()]
+        return digest_of(champion and (champion.version, champion.fingerprint), learnt)
 
     def _exists(self) -> bool:
         return True

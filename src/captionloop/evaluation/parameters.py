@@ -66,7 +66,7 @@ class EvaluationParameters(BaseModel):
 
     corpus: str = "corpus"
     split: str = "auto"
-    batch_size: int = Field(default=64, ge=1)
+    batch_size: int = Field(default=64, ge=1, json_schema_extra={"affects_result": False})
     seed: int = 0
     resamples: int = Field(default=RESAMPLES, ge=1)
     calibration: CalibrationParameters = CalibrationParameters()

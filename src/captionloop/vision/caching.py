@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.errors import ConfigurationError, CorpusError, EncoderError
@@ -36,8 +36,8 @@ class CachingParameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     views: tuple[str, ...] = ("whole",)
-    shard: str = "1/1"
-    device: str | None = None
+    shard: str = Field(default="1/1", json_schema_extra={"affects_result": False})
+    device: str | None = Field(default=None, json_schema_extra={"affects_result": False})
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,12 @@ class PretrainedWeights:
 
     source: str = NONE
 
+    @property
+    def path(self) -> Path | None:
+        """The file, where it is one."""
+        named = self.source != NONE and _looks_like_a_path(self.source)
+        return Path(self.source) if named else None
+
     def tensors(self, architecture: str) -> Mapping[str, Tensor] | None:
         """The state_dict for this architecture, or None for random weights. `Encoder.build` checks the names.
 
@@ -36,8 +42,8 @@ class PretrainedWeights:
         check_architecture(architecture)
         if self.source == NONE:
             return None
-        if _looks_like_a_path(self.source):
-            return _from_file(Path(self.source))
+        if self.path is not None:
+            return _from_file(self.path)
         return _from_torchvision(architecture, self.source)
 
 

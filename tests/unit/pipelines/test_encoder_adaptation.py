@@ -33,8 +33,8 @@ def catalog_for(folder: Path, weights: str = "none", epochs: int = 1, **encoder:
     )
     return DataCatalog(
         {
-            "images": MemoryDataset(raw.images.assign(sha256=raw.images["uri"].map(hashes))),
-            "captions": MemoryDataset(raw.captions.assign(weight=1.0)),
+            "training_images": MemoryDataset(raw.images.assign(sha256=raw.images["uri"].map(hashes))),
+            "training_captions": MemoryDataset(raw.captions.assign(weight=1.0)),
             "raw_photos": MemoryDataset(photos, copy_mode="assign"),
             "pretrained_weights": PretrainedWeightsDataset(source=weights),
             "params:encoder": MemoryDataset(EncoderParameters(**ENCODER, **encoder), copy_mode="assign"),

@@ -8,7 +8,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from neighbours import module_of
 
-from captionloop.datasets.atomic import AtomicFigureDataset, AtomicJSONDataset
+from captionloop.datasets.atomic import AtomicFigureDataset, AtomicJSONDataset, AtomicTextDataset
 from captionloop.evaluation.parameters import EvaluationParameters, LatencyParameters
 from captionloop.scoring import meteor
 
@@ -50,6 +50,7 @@ def run(paraphrases, images, captions, features, photo_folder, make_captioner):
             {name: MemoryDataset(value, copy_mode="assign") for name, value in given.items()}
             | {name: AtomicFigureDataset(filepath=str(folder / f"{name}.png")) for name in FIGURES}
             | {name: AtomicJSONDataset(filepath=str(folder / f"{name}.json")) for name in kept}
+            | {"evaluation_table": AtomicTextDataset(filepath=str(folder / "evaluation.md"))}
         )
         pipeline = create_pipeline(models=MODELS)
         pipeline = pipeline.to_outputs(*wanted) if wanted else pipeline
@@ -57,7 +58,8 @@ def run(paraphrases, images, captions, features, photo_folder, make_captioner):
             patch.setattr(meteor, "Meteor", partial(meteor.Meteor, paraphrases=paraphrases))
             SequentialRunner().run(pipeline, catalog)
         names = [name for name in pipeline.all_outputs() if name not in FIGURES]
-        return {name: catalog.load(name) for name in names if name in kept or name in pipeline.outputs()}
+        read = {*kept, "evaluation_table", *pipeline.outputs()}
+        return {name: catalog.load(name) for name in names if name in read}
 
     return run
 

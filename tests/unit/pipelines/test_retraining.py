@@ -140,6 +140,7 @@ def run(images, captions, photo_folder, service, registry, tmp_path):
         "base_model_registry": registry,
         "model_registry": registry,
         "ratings_database": RatingsDatabase(service.url),
+        "erased_ratings": RatingsDatabase(service.url),
         "photo_archive": PhotoFolder(str(service.photos)),
         "abuse_list": "idiot",
         "retraining_workbench": tmp_path / "work",

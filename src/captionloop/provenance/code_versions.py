@@ -1,0 +1,251 @@
+"""Which code a function's result depends on: a function in, a digest for each module it uses out.
+
+Python files are read, never run. From the function on, every name that its code mentions is followed to the
+statement that defines it, in the project's own modules; what is defined beside it and not mentioned does not
+count. Imports inside functions and names in annotations are followed as well: a node's hints say whose
+methods it calls. Of a class, those methods count whose names are mentioned somewhere on the way; all of them
+where it has a base from outside, which may call any. Comments, docstrings and layout never count.
+
+`parsed_code` knows what a single statement mentions; here the statements are put together.
+"""
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from typing import Any, Final
+
+from captionloop.provenance.parsed_code import Module, Name, Unit
+
+DO_NOT_COMPUTE: Final = frozenset(
+    {
+        "click",
+        "fsspec",
+        "kedro",
+        "kedro_datasets",
+        "kedro_mlflow",
+        "mlflow",
+        "pydantic",
+        "requests",
+        "rich",
+        "sqlalchemy",
+        "typing_extensions",
+    }
+)
+"""Packages from outside that carry data or show it: another version of them changes no result."""
+
+_DISTRIBUTIONS: Final = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+
+
+@dataclass(frozen=True)
+class CodeVersion:
+    """What code and which packages something depends on.
+
+    Attributes:
+        modules: a digest of the statements that count, by the module they stand in.
+        packages: exact versions by distribution, without what marks a build for some hardware (`+cpu`).
+    """
+
+    modules: Mapping[str, str]
+    packages: Mapping[str, str]
+
+
+class CodeVersions:
+    """Versions of functions and classes, as their files are when this is made."""
+
+    def __init__(self, own: Iterable[str] = ("captionloop",)) -> None:
+        """`own` are the top-level packages whose code is followed; all others count by their version."""
+        self._own = frozenset(own)
+        self._modules: dict[str, Module | None] = {}
+        self._of: dict[tuple[tuple[str, str], ...], CodeVersion] = {}
+
+    def of(self, *parts: Callable[..., Any]) -> CodeVersion:
+        """The version of all that these functions and classes depend on."""
+        starts = tuple(sorted({_origin(part) for part in parts}))
+        if starts not in self._of:
+            walk = _Walk(self._module, self._own | {module.split(".")[0] for module, _ in starts})
+            for module, name in starts:
+                walk.start(module, name)
+            self._of[starts] = walk.version()
+        return self._of[starts]
+
+    def _module(self, name: str) -> Module | None:
+        if name not in self._modules:
+            self._modules[name] = Module.find(name)
+        return self._modules[name]
+
+
+def _origin(part: Callable[..., Any]) -> tuple[str, str]:
+    """Module and name of a function or class; the name is empty where only the whole module will do."""
+    while isinstance(part, partial):
+        part = part.func
+    named = part if hasattr(part, "__qualname__") else type(part)
+    name = named.__qualname__
+    return named.__module__, "" if "<" in name else name.split(".")[0]
+
+
+class _Walk:
+    """From one statement to all that it needs."""
+
+    def __init__(self, module: Callable[[str], Module | None], own: frozenset[str]) -> None:
+        self._module, self._own = module, own
+        self._digests: dict[str, set[str]] = defaultdict(set)
+        self._packages: set[str] = set()
+        self._seen: set[object] = set()
+        self._todo: list[tuple[Module, Unit]] = []
+        self._mentioned: set[str] = set()
+        self._waiting: dict[str, list[tuple[Module, Unit]]] = defaultdict(list)
+
+    def start(self, module: str, name: str) -> None:
+        self._follow(module, name or None)
+
+    def version(self) -> CodeVersion:
+        while self._todo:
+            module, unit = self._todo.pop()
+            self._digests[module.name].add(unit.digest)
+            self._visit(module, unit)
+        modules = {
+            name: hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()[:16]
+            for name, digests in sorted(self._digests.items())
+        }
+        return CodeVersion(modules, _versions(self._packages))
+
+    def _visit(self, module: Module, unit: Unit) -> None:
+        for attribute in unit.attributes - self._mentioned:
+            self._mentioned.add(attribute)
+            self._todo += self._waiting.pop(attribute, [])
+        for name in unit.names:
+            self._resolve(module, unit, name)
+        if unit.methods:
+            self._choose_methods(module, unit, unit.methods)
+
+    def _choose_methods(self, module: Module, unit: Unit, methods: Mapping[str, Unit]) -> None:
+        everything = self._has_outside_base(module, unit)
+        for name, method in methods.items():
+            if everything or name in self._mentioned or (name.startswith("__") and name.endswith("__")):
+                self._add(module, method)
+            else:
+                self._waiting[name].append((module, method))
+
+    def _has_outside_base(self, module: Module, unit: Unit) -> bool:
+        for base in unit.bases:
+            found = self._find(module, unit, base)
+            if found is None:
+                if base[-1] not in _HARMLESS_BASES:
+                    return True
+            elif any(self._has_outside_base(found[0], each) for each in found[1]):
+                return True
+        return False
+
+    def _find(self, module: Module, unit: Unit, name: Name) -> tuple[Module, list[Unit]] | None:
+        """The own module and statements that a dotted name stands for; None where it is from outside."""
+        first, *rest = name
+        target = unit.imports.get(first) or module.imports.get(first)
+        if target is None:
+            return (module, module.units(first)) if first in module else None
+        place, attribute = target
+        path = [*([attribute] if attribute else []), *rest]
+        while path and (inner := f"{place}.{path[0]}") and self._is_own(place) and self._module(inner):
+            place, path = inner, path[1:]
+        found = self._module(place) if self._is_own(place) else None
+        if found is None or not path:
+            return None
+        if path[0] in found:
+            return found, found.units(path[0])
+        return self._find(found, Unit.none(), tuple(path[:1])) if path[0] in found.imports else None
+
+    def _resolve(self, module: Module, unit: Unit, name: Name) -> None:
+        first, *rest = name
+        target = unit.imports.get(first)
+        if target is None and first in module:
+            for defined in module.units(first):
+                self._add(module, defined)
+        target = target or module.imports.get(first)
+        if target is not None:
+            place, attribute = target
+            self._follow(place, *([attribute] if attribute else []), *rest)
+
+    def _follow(self, place: str, *path: str | None) -> None:
+        """Adds what `place.path` is: a name in an own module, a module, or a package from outside."""
+        if not self._is_own(place):
+            self._packages.add(place.split(".", maxsplit=1)[0])
+            return
+        names = [name for name in path if name]
+        while names and self._module(f"{place}.{names[0]}") is not None:
+            place = f"{place}.{names.pop(0)}"
+        module = self._module(place)
+        if module is None:
+            return
+        if not names:
+            self._whole(module)
+        elif names[0] in module:
+            for unit in module.units(names[0]):
+                self._add(module, unit)
+        elif names[0] in module.imports:
+            onward, attribute = module.imports[names[0]]
+            self._follow(onward, attribute, *names[1:])
+        else:  # made in some other way, perhaps by a module's __getattr__
+            self._whole(module)
+
+    def _whole(self, module: Module) -> None:
+        if ("whole", module.name) in self._seen:
+            return
+        self._seen.add(("whole", module.name))
+        for name in module:
+            for unit in module.units(name):
+                self._add(module, unit)
+        for place, attribute in module.imports.values():
+            self._follow(place, attribute)
+
+    def _add(self, module: Module, unit: Unit) -> None:
+        for each in (unit, *module.effects):
+            if (module.name, id(each)) not in self._seen:
+                self._seen.add((module.name, id(each)))
+                self._todo.append((module, each))
+
+    def _is_own(self, module: str) -> bool:
+        return module.split(".", maxsplit=1)[0] in self._own
+
+
+_HARMLESS_BASES: Final = frozenset(
+    {
+        "object",
+        "Protocol",
+        "ABC",
+        "Generic",
+        "NamedTuple",
+        "TypedDict",
+        "Enum",
+        "StrEnum",
+        "IntEnum",
+        "Exception",
+        "ValueError",
+        "RuntimeError",
+        "OSError",
+        "Mapping",
+        "Sequence",
+        "Iterator",
+    }
+)
+"""From outside, but calling none of a class's methods but those with underscores."""
+
+
+def _versions(packages: set[str]) -> dict[str, str]:
+    found = {}
+    for package in sorted(packages - DO_NOT_COMPUTE):
+        name = _DISTRIBUTIONS.get(package, package)
+        version = _version(name)
+        if version is not None:
+            found[name] = version
+    return found
+
+
+def _version(distribution: str) -> str | None:
+    """None for what belongs to Python itself."""
+    try:
+        return re.sub(r"\+.*", "", metadata.version(distribution))
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,248 @@
+"""Writes beside every output what it was made from, in every `kedro run`, and says what has changed since.
+
+That is all that plain `kedro run` notices of it; `incremental` decides with it which nodes are run.
+"""
+
+import json
+import logging
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from kedro.framework.hooks import hook_impl
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+from pydantic import BaseModel
+
+from captionloop.provenance.code_versions import CodeVersion, CodeVersions
+from captionloop.provenance.content_digests import FileDigests, content_of, local_path
+from captionloop.provenance.output_records import (
+    FOLDER,
+    Made,
+    Record,
+    differences,
+    read_record,
+    record_path,
+    write_record,
+)
+from captionloop.provenance.parameter_reads import WHOLE, flat, values_at, watched
+from captionloop.vision.durable import write_and_rename
+
+logger = logging.getLogger(__name__)
+
+READS_THE_CLOCK: Final = "reads_the_clock"
+"""The tag of a node whose result depends on when it is run: it is run each time."""
+
+
+class ProvenanceRecorder:
+    """Hooks that follow every node of a run. Hand it to `kedro` once: each run begins with a clean slate."""
+
+    def __init__(self, code: CodeVersions | None = None) -> None:
+        self._given_code = code
+        self._begin(Pipeline([]), {}, FileDigests())
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Any) -> None:
+        """A new run."""
+        place = Path(run_params["project_path"]) / "data" / FOLDER / "file_digests.sqlite"
+        self._begin(pipeline, catalog, FileDigests(place))
+
+    def _begin(self, pipeline: Pipeline, catalog: Any, files: FileDigests) -> None:
+        self._catalog = catalog
+        self._files = files
+        self._code = self._given_code or CodeVersions()
+        self.__dict__.pop("_titles", None)
+        self._datasets = pipeline.datasets()
+        self._producers = {name: node for node in pipeline.nodes for name in node.outputs}
+        self._made: dict[str, Made] = {}
+        self._inputs: dict[str, dict[str, Made | str | None]] = defaultdict(dict)
+        self._reads: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+
+    @hook_impl
+    def before_dataset_loaded(self, dataset_name: str, node: Node) -> None:
+        """Takes the digest of an input before it is read: the next run notices what changes meanwhile."""
+        if not _is_parameter(dataset_name):
+            self._inputs[node.name][dataset_name] = self._input(node, dataset_name, None)
+
+    @hook_impl
+    def before_node_run(self, node: Node, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Hands out parameters that notice what is read of them; empties half-done work of other code."""
+        handed: dict[str, Any] = {}
+        for name, value in inputs.items():
+            if not _is_parameter(name):
+                continue
+            reads = self._reads[node.name][_block(name)]
+            if isinstance(value, BaseModel):
+                handed[name] = watched(value, reads.add)
+            else:
+                reads.add(WHOLE)
+        for name in node.inputs:
+            begin = getattr(self._catalog[name], "begin", None) if not _is_parameter(name) else None
+            if begin is not None:
+                begin(self._code.of(node.func))
+        return handed
+
+    @hook_impl
+    def after_node_run(self, node: Node) -> None:
+        """Puts together what the node made its outputs from."""
+        reads = {block: frozenset(paths) for block, paths in self._reads[node.name].items()}
+        self._made[node.name] = self._put_together(node, reads, dict(self._inputs[node.name]))
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
+        """Writes the record of an output, once that is whole."""
+        path = local_path(self._catalog[dataset_name])
+        if path is not None and node.name in self._made:
+            content = content_of(self._catalog[dataset_name], self._files)
+            write_record(path, Record(made=self._made[node.name], output=content))
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        """Keeps the digests of files."""
+        self._files.keep()
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """The same."""
+        self._files.keep()
+
+    def why_anew(self, node: Node) -> list[str]:
+        """Why a node has to be run, for people; empty where all its outputs are what it would make."""
+        if READS_THE_CLOCK in node.tags:
+            return ["what it finds depends on the time"]
+        if not node.outputs:
+            return ["it has no outputs"]
+        reasons: list[str] = []
+        titles = self._titles
+        for name in self.kept_outputs(node):
+            dataset = self._catalog[name]
+            path = local_path(dataset)
+            title = titles.get(name, name)
+            if not dataset.exists():
+                reasons.append(f"{title} is missing")
+            elif path is None:
+                continue  # a measure in MLflow: nothing that could be read again
+            elif (record := read_record(path)) is None:
+                reasons.append(f"nothing tells what {title} was made from")
+            elif changes := differences(record.made, self.as_now(node, record.made), titles):
+                reasons += changes
+            elif record.output != content_of(dataset, self._files):
+                reasons.append(f"{title} is not what was written")
+        return list(dict.fromkeys(reasons))
+
+    def kept_outputs(self, node: Node) -> list[str]:
+        """The outputs that outlive the run."""
+        return [name for name in node.outputs if not self.is_in_memory(name)]
+
+    def is_in_memory(self, name: str) -> bool:
+        """Whether a dataset is only handed on."""
+        return name not in self._catalog or bool(getattr(self._catalog[name], "_EPHEMERAL", False))
+
+    def as_now(self, node: Node, before: Made | None) -> Made:
+        """What a node would make its outputs from now, as far as it then read its parameters."""
+        reads = {} if before is None else before.reads
+        known = {} if before is None else before.inputs
+        inputs = {
+            name: self._input(node, name, known.get(name)) for name in node.inputs if not _is_parameter(name)
+        }
+        return self._put_together(node, reads, inputs)
+
+    def _put_together(
+        self,
+        node: Node,
+        reads: Mapping[str, frozenset[str]],
+        inputs: dict[str, Made | str | None],
+    ) -> Made:
+        version = self._code.of(node.func, *self._own_datasets(node))
+        parameters = {
+            block: values
+            for name in node.inputs
+            if _is_parameter(name)
+            for block in (_block(name),)
+            if (values := values_at(self._catalog.load(name), reads.get(block, frozenset())))
+        }
+        return Made(
+            node=node.name,
+            code=dict(version.modules),
+            packages=dict(version.packages),
+            reads=dict(reads),
+            parameters=json.loads(json.dumps(parameters)),
+            settings=json.loads(json.dumps(self._settings(node), default=str)),
+            inputs=inputs,
+        )
+
+    def _input(self, node: Node, name: str, before: Made | str | None) -> Made | str | None:
+        producer = self._producers.get(name)
+        if not self.is_in_memory(name):
+            return content_of(self._catalog[name], self._files, frozenset(node.inputs) - {name})
+        if producer is None:
+            return None
+        if producer.name in self._made:
+            return self._made[producer.name]
+        return self.as_now(producer, before if isinstance(before, Made) else None)
+
+    def _own_datasets(self, node: Node) -> list[type]:
+        """The classes of the project that read its inputs and write its outputs."""
+        names = [name for name in (*node.inputs, *node.outputs) if not _is_parameter(name)]
+        kinds = {type(self._catalog[name]) for name in names if name in self._catalog}
+        return sorted((each for each in kinds if each.__module__.startswith("captionloop.")), key=repr)
+
+    def _settings(self, node: Node) -> dict[str, Any]:
+        """What the catalog says about how inputs are read and outputs written."""
+        found: dict[str, Any] = {}
+        for names, key in ((node.inputs, "load_args"), (node.outputs, "save_args")):
+            for name in names:
+                if _is_parameter(name) or name not in self._catalog:
+                    continue
+                said = getattr(self._catalog[name], "_init_args", None) or {}
+                said = {**said, **said.get("kwargs", {})}
+                if said.get(key):
+                    found |= flat(said[key], f"{name}.{key}")
+        return found
+
+    @cached_property
+    def _titles(self) -> dict[str, str]:
+        """Datasets by the names that people know: a file's, where it has one of its own."""
+        titles = {}
+        for name in self._datasets:
+            if not _is_parameter(name) and name in self._catalog:
+                path = local_path(self._catalog[name])
+                if path is not None and path.suffix:
+                    titles[name] = path.name if "." not in name else f"{name} ({path.name})"
+        return titles
+
+
+class CodeStamp:
+    """Keeps a folder of half-done work to the code that began it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def begin(self, version: CodeVersion) -> None:
+        """Empties the folder where other code has worked in it; work of nobody knows which code is kept."""
+        stamp, now = (
+            record_path(self._folder),
+            {"code": dict(version.modules), "packages": dict(version.packages)},
+        )
+        try:
+            before = json.loads(stamp.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            before = None
+        if before == now:
+            return
+        if before is not None and any(self._folder.glob("*")):
+            logger.info("%s was begun by other code: begun anew", self._folder.name)
+            shutil.rmtree(self._folder)
+            self._folder.mkdir(parents=True)
+        write_and_rename(stamp, lambda path: path.write_text(json.dumps(now), encoding="utf-8"))
+
+
+def _is_parameter(name: str) -> bool:
+    return name == "parameters" or name.startswith("params:")
+
+
+def _block(name: str) -> str:
+    return name.removeprefix("params:")

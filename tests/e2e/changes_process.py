@@ -1,0 +1,175 @@
+"""Runs a project again and again, each time after one change, and prints which nodes each run had to run.
+
+python changes_process.py <project>: a copy of the project, code included, which the changes are made in. One
+process for all: a second one would spend most of its time on imports. Prints JSON, `{change: [nodes]}`.
+"""
+
+import importlib.metadata
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from small_project import TINY
+
+SCENES = ("data/01_raw/sample_scenes/captions.json", "data/01_raw/sample_scenes/photos")
+
+
+class Project:
+    """The project, its settings of this moment, and how it is changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.env: str | None = None
+        self.parameters: dict[str, Any] = {
+            "tracking_uri": f"sqlite:///{folder}/mlflow.db",
+            "workspace": "data",
+        }
+        for name, value in TINY.items():
+            self.set(name, value)
+
+    def set(self, name: str, value: object) -> None:
+        """As `--params name=value`."""
+        *blocks, last = name.split(".")
+        place = self.parameters
+        for block in blocks:
+            place = place.setdefault(block, {})
+        place[last] = value
+
+    def run(self, *pipelines: str) -> list[str]:
+        """`kedro run --only-missing-outputs`; the nodes that ran."""
+        from captionloop.provenance.incremental import IncrementalSession
+
+        ran = Ran()
+        log = logging.getLogger("captionloop.provenance.incremental")
+        log.addHandler(ran)
+        with IncrementalSession.create(self.folder, env=self.env, runtime_params=self.parameters) as session:
+            session.run(pipeline_names=list(pipelines), only_missing_outputs=True)
+        log.removeHandler(ran)
+        return ran.nodes
+
+    def edit(self, module: str, old: str, new: str) -> None:
+        path = self.folder / "src/captionloop" / module
+        text = path.read_text()
+        assert old in text, (module, old)
+        path.write_text(text.replace(old, new, 1))
+
+    def add_caption(self, split: str) -> None:
+        path = self.folder / SCENES[0]
+        document = json.loads(path.read_text())
+        image = next(each for each in document["images"] if each["split"] == split)
+        image["sentences"].append(
+            {**image["sentences"][0], "raw": "a small thing stands there", "sentid": 99_999}
+        )
+        path.write_text(json.dumps(document))
+
+    def replace_photo(self, split: str) -> None:
+        from PIL import Image, ImageOps
+
+        images = json.loads((self.folder / SCENES[0]).read_text())["images"]
+        name = next(each["filename"] for each in images if each["split"] == split)
+        path = self.folder / SCENES[1] / name
+        with Image.open(path) as photo:
+            ImageOps.solarize(photo.convert("RGB")).save(path)
+
+    def give_weights(self, seed: int) -> None:
+        from captionloop.vision.encoder import Encoder, EncoderSpec
+
+        spec = EncoderSpec(architecture="resnet10", input_size=64, layer="layer3")
+        Encoder.build(spec, seed=seed).save(self.folder / "weights")
+        self.parameters["weights"] = str(self.folder / "weights/encoder.safetensors")
+
+    def other_version(self, package: str) -> None:
+        """As if another version of a package had been installed."""
+        real = importlib.metadata.version
+        importlib.metadata.version = lambda name: "99.0" if name == package else real(name)
+
+    def move(self) -> None:
+        (self.folder / "data").rename(self.folder / "elsewhere")
+        self.parameters["workspace"] = "elsewhere"
+
+
+class Ran(logging.Handler):
+    """The nodes that a run names as completed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nodes: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message.startswith("Completed node: "):
+            self.nodes.append(message.removeprefix("Completed node: "))
+
+
+CHANGES: dict[str, Callable[[Project], object]] = {
+    "nothing": lambda project: None,
+    "a caption of a test photo added to the captions file": lambda project: project.add_caption("test"),
+    "a test photo replaced by another of the same name": lambda project: project.replace_photo("test"),
+    "a caption of a training photo added": lambda project: project.add_caption("train"),
+    "a training photo replaced": lambda project: project.replace_photo("train"),
+    "the weights that the encoder starts from": lambda project: project.give_weights(1),
+    "another file of weights at the same path": lambda project: project.give_weights(2),
+    "`show_attend_tell.training.learning_rate`": lambda project: project.set(
+        "show_attend_tell.training.learning_rate", 0.001
+    ),
+    "`show_and_tell.training.epochs`": lambda project: project.set("show_and_tell.training.epochs", 2),
+    "`evaluation.resamples`": lambda project: project.set("evaluation.resamples", 500),
+    "`evaluation.batch_size`, `feature_caching.device`": lambda project: (
+        project.set("evaluation.batch_size", 16),
+        project.set("feature_caching.device", "cpu"),
+    ),
+    "`registration.gate.margin`": lambda project: project.set("registration.gate.margin", 0.5),
+    "the environment (`--env`; its gallery shows fewer photos)": lambda project: setattr(
+        project, "env", "short"
+    ),
+    "`save_args` of a picture in the catalog": lambda project: (
+        project.folder / "conf/short/catalog_evaluation.yml"
+    ).write_text(
+        "reliability:\n  type: captionloop.datasets.atomic.AtomicFigureDataset\n"
+        "  filepath: ${_data}/08_reporting/${_corpus}/reliability.png\n  save_args: {dpi: 90}\n"
+    ),
+    "code that scores captions (`scoring/cider.py`)": lambda project: project.edit(
+        "scoring/cider.py", "if not hypotheses:", "if not len(hypotheses):"
+    ),
+    "code of the gallery (`evaluation/gallery.py`)": lambda project: project.edit(
+        "evaluation/gallery.py", "fontsize=12.5", "fontsize=12"
+    ),
+    "a comment or a docstring of the code that trains": lambda project: project.edit(
+        "captioner/training.py", '"""Training a captioner:', '"""How a captioner is trained:'
+    ),
+    "another version of Matplotlib": lambda project: project.other_version("matplotlib"),
+    "another version of Lightning": lambda project: project.other_version("lightning"),
+    "an output deleted (`gallery.png`)": lambda project: (
+        project.folder / "data/08_reporting/sample_scenes/gallery.png"
+    ).unlink(),
+    "an output changed by hand (`evaluation.json`)": lambda project: (
+        project.folder / "data/08_reporting/sample_scenes/evaluation.json"
+    ).write_text("{}"),
+    "the folder of the data moved": lambda project: project.move(),
+}
+
+
+def main(folder: Path) -> None:
+    from kedro.framework.startup import bootstrap_project
+
+    bootstrap_project(folder)
+    project = Project(folder)
+    project.run("sample_scenes")
+    project.run("from_corpus")
+    ran = {}
+    for name, change in CHANGES.items():
+        change(project)
+        ran[name] = project.run("from_corpus")
+        print(name, len(ran[name]), file=sys.stderr, flush=True)
+        again = project.run("from_corpus")
+        assert not again, f"after {name!r} a second run still ran {again}"
+    (folder / "ran.json").write_text(json.dumps(ran))
+
+
+if __name__ == "__main__":
+    shutil.rmtree(Path(sys.argv[1]) / "data", ignore_errors=True)
+    main(Path(sys.argv[1]))

@@ -1,0 +1,104 @@
+"""What is made anew when: one change after the other, and the nodes that each of them makes run again.
+
+The page docs/what-is-made-anew.md shows the result. Where it differs, the test writes it anew and fails: look
+at the difference, and commit it.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from changes_process import CHANGES
+
+pytestmark = pytest.mark.e2e
+
+PAGE = "docs/what-is-made-anew.md"
+BEGIN, END = "<!-- what ran: written by tests/e2e/test_results_follow_inputs.py -->", "<!-- end -->"
+
+
+@pytest.fixture(scope="module")
+def ran(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """The nodes that each change made run, in a copy of the project."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "src").mkdir()
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy2(project_root / name, folder)
+    shutil.copytree(project_root / "conf", folder / "conf")
+    shutil.copytree(project_root / "src/captionloop", folder / "src/captionloop")
+    shutil.copytree(project_root / "pipelines", folder / "src/captionloop/pipelines")
+    evaluation = (folder / "conf/base/parameters_evaluation.yml").read_text()
+    (folder / "conf/short").mkdir()
+    (folder / "conf/short/parameters_evaluation.yml").write_text(evaluation.replace("each: 2", "each: 1"))
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(folder / "src"), str(Path(__file__).parent)]),
+        "KEDRO_DISABLE_TELEMETRY": "1",
+        "GX_ANALYTICS_ENABLED": "false",
+    }
+    process = Path(__file__).with_name("changes_process.py")
+    done = subprocess.run(
+        [sys.executable, str(process), str(folder)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=3600,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    found: dict[str, list[str]] = json.loads((folder / "ran.json").read_text())
+    return found
+
+
+def test_the_page_says_what_is_made_anew_when(ran: dict[str, list[str]], project_root: Path) -> None:
+    path = project_root / PAGE
+    page = path.read_text()
+    rows = [f"| {change} | {grouped(ran[change])} |" for change in CHANGES]
+    table = "\n".join([BEGIN, "", "| what changed | what ran |", "|---|---|", *rows, "", END])
+    now = re.sub(f"{re.escape(BEGIN)}.*{re.escape(END)}", lambda _: table, page, flags=re.DOTALL)
+    if now != page:
+        path.write_text(now)
+    assert now == page, f"{PAGE} was out of date and has been written anew"
+
+
+def test_what_is_far_from_a_change_is_left_alone(ran: dict[str, list[str]]) -> None:
+    def functions(change: str) -> set[str]:
+        return {name.rpartition(".")[2] for name in ran[next(each for each in CHANGES if change in each)]}
+
+    taught = {"teach_by_words", "teach_by_reward", "adapt_encoder", "join_ensemble"}
+    for change in ("test photo replaced", "caption of a test photo", "evaluation.resamples", "scoring/cider"):
+        assert not functions(change) & {"adapt_encoder", "find_concepts"}
+    for change in ("test photo replaced", "caption of a test photo", "resamples", "gallery", "Matplotlib"):
+        assert not functions(change) & taught
+    for change in (
+        "nothing",
+        "a comment or a docstring",
+        "folder of the data moved",
+        "evaluation.batch_size",
+    ):
+        assert not functions(change)
+    assert {"adapt_encoder", "teach_by_words"} <= functions("a training photo replaced")
+    assert {"build_encoder", "adapt_encoder", "cache_features"} <= functions("another file of weights")
+    lightning = functions("version of Lightning")
+    assert "teach_by_words" in lightning and "adapt_encoder" not in lightning
+    assert functions("an output deleted") == {"draw_gallery"}
+
+
+def grouped(nodes: list[str]) -> str:
+    """Nodes of several models as one: `caption_photos` (5)."""
+    if not nodes:
+        return "nothing"
+    if len(nodes) > 40:
+        return f"all {len(nodes)} nodes"
+    short = [re.sub(r"^write_card_of_.*", "write_card", name.rpartition(".")[2]) for name in nodes]
+    counts = Counter(short)
+    alone = dict(zip(short, nodes, strict=True))
+    return ", ".join(
+        f"`{name}` ({count})" if count > 1 else f"`{alone[name]}`" for name, count in counts.items()
+    )

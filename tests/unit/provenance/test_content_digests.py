@@ -1,0 +1,125 @@
+import os
+import shutil
+import time
+from pathlib import Path
+
+from captionloop.datasets.corpus import CorpusDataset
+from captionloop.datasets.encoder import PretrainedWeightsDataset
+from captionloop.datasets.photos import PhotoFolderDataset
+from captionloop.provenance import content_digests
+from captionloop.provenance.content_digests import FileDigests, content_of
+
+NOBODY = frozenset[str]()
+
+
+def settled(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    time.sleep(0.06)  # what has just been written is not remembered
+    return path
+
+
+def reading(files: FileDigests, monkeypatch) -> list[str]:
+    """The files that are read from now on."""
+    read: list[str] = []
+    real = content_digests.hashlib.file_digest
+    monkeypatch.setattr(
+        content_digests.hashlib, "file_digest", lambda file, name: read.append(file.name) or real(file, name)
+    )
+    return read
+
+
+def test_what_was_hashed_is_not_read_again_by_the_next_process_either(tmp_path, monkeypatch):
+    path, database = settled(tmp_path / "a.txt", "one"), tmp_path / "digests.sqlite"
+    first = FileDigests(database)
+    digest = first.of_file(path)
+    first.keep()
+    path.rename(tmp_path / "b.txt")
+    os.utime(tmp_path)
+    second = FileDigests(database)
+    read = reading(second, monkeypatch)
+    moved = tmp_path / "further"
+    moved.mkdir()
+    assert second.of_file(tmp_path / "b.txt") == digest
+    assert len(read) <= 1  # renaming a file itself touches its times, on some file systems
+    assert second.of_file(tmp_path / "none.txt") == "missing"
+
+
+def test_a_file_of_the_same_size_and_time_is_read_again(tmp_path):
+    path, files = settled(tmp_path / "a.txt", "one"), FileDigests()
+    before, digest = path.stat(), files.of_file(path)
+    path.write_text("two")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert files.of_file(path) != digest
+
+
+def test_a_file_that_was_written_a_moment_ago_is_not_trusted(tmp_path, monkeypatch):
+    files = FileDigests()
+    path = tmp_path / "a.txt"
+    path.write_text("one")
+    files.of_file(path)
+    read = reading(files, monkeypatch)
+    files.of_file(path)
+    assert read
+
+
+def test_a_place_that_cannot_be_written_costs_time_only(tmp_path):
+    (tmp_path / "file").touch()
+    files = FileDigests(tmp_path / "file" / "digests.sqlite")
+    assert files.of_file(settled(tmp_path / "a.txt", "one")) == files.of_file(tmp_path / "a.txt")
+
+
+def test_a_folder_is_its_files_by_name_without_hidden_ones(tmp_path):
+    files = FileDigests()
+    settled(tmp_path / "a/one.txt", "1")
+    settled(tmp_path / "a/.hidden", "x")
+    before = files.of_folder(tmp_path / "a")
+    settled(tmp_path / "a/.hidden", "y")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    assert files.of_folder(tmp_path / "a") == files.of_folder(tmp_path / "b") == before
+    (tmp_path / "b/one.txt").rename(tmp_path / "b/two.txt")
+    assert files.of_folder(tmp_path / "b") != before
+
+
+def test_photos_count_where_no_table_names_them(tmp_path):
+    files, photos = FileDigests(), PhotoFolderDataset(filepath=str(tmp_path / "photos"))
+    settled(tmp_path / "photos/a.jpg", "not looked at")
+    before = content_of(photos, files)
+    assert content_of(photos, files, frozenset({"images"})) is None
+    settled(tmp_path / "photos/a.jpg", "NOT looked at")
+    assert content_of(photos, files) != before
+    far = PhotoFolderDataset(filepath=(tmp_path / "photos").as_uri())
+    once = content_of(far, files)
+    assert content_of(far, files) == once
+    settled(tmp_path / "photos/a.jpg", "not looked at, ever")
+    assert content_of(far, files) != once
+
+
+def test_captions_count_with_how_they_are_read(tmp_path):
+    files = FileDigests()
+    first, second = settled(tmp_path / "a.json", "{}"), settled(tmp_path / "b.json", "{}")
+
+    def coco(path: Path, **folders: str) -> str | None:
+        return content_of(CorpusDataset(format="coco", splits={"train": str(path)}, folders=folders), files)
+
+    assert coco(first) == coco(second)
+    assert coco(first) != coco(first, train="train2014")
+    before = coco(first)
+    settled(first, "[]")
+    assert coco(first) != before
+
+
+def test_weights_count_by_what_is_in_the_file(tmp_path):
+    files, path = FileDigests(), settled(tmp_path / "weights.pth", "1")
+    before = content_of(PretrainedWeightsDataset(source=str(path)), files)
+    settled(path, "2")
+    assert content_of(PretrainedWeightsDataset(source=str(path)), files) != before
+    assert content_of(PretrainedWeightsDataset(source="none"), files) == "none"
+
+
+def test_what_nobody_can_tell_is_never_the_same():
+    class Elsewhere:
+        def _describe(self):
+            return {"filepath": "s3://bucket/table.parquet"}
+
+    assert content_of(Elsewhere(), FileDigests()) != content_of(Elsewhere(), FileDigests())
