@@ -13,10 +13,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from captionloop.errors import CaptionloopError
+from captionloop.errors import CaptionloopError, without_passwords
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_MS = 20_000
@@ -54,11 +54,12 @@ def open_engine(url: str, *, pool_size: int = 4) -> Engine:
     url = normalise_url(url)
     if not url.startswith("sqlite"):
         return create_engine(
-            url, pool_size=pool_size, max_overflow=0, pool_pre_ping=True, pool_timeout=10,
+            url, pool_size=pool_size, max_overflow=0, hide_parameters=True, pool_pre_ping=True,
+            pool_timeout=10,
             connect_args={"connect_timeout": 10, "options": "-c timezone=UTC"},
         )  # fmt: skip
     Path(str(make_url(url).database)).absolute().parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=30)
+    engine = create_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=30, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_immediate)
     return engine
@@ -98,8 +99,14 @@ def upgrade(url: str) -> None:
 
 
 def unreachable(error: DBAPIError) -> DatabaseError:
-    """The one-line error for a database that does not answer (without its URL, which may hold a password)."""
-    reason = str(error.orig).strip().splitlines()[0] if error.orig else type(error).__name__
+    """The one-line error for a database that does not answer.
+
+    Without its URL, which may hold a password, and without what was to be written: only of errors that speak
+    of the connection or the file is more told than their kind.
+    """
+    reason = type(error.orig or error).__name__
+    if isinstance(error, OperationalError) and str(error.orig).strip():
+        reason = without_passwords(str(error.orig).strip().splitlines()[0])
     return DatabaseError(
         f"the ratings database does not answer ({reason}); check CAPTIONLOOP_DATABASE and that it runs"
     )

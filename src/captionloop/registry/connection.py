@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from captionloop.errors import RegistryError
+from captionloop.errors import RegistryError, without_passwords
 from captionloop.registry.scratch import beside
 
 if TYPE_CHECKING:
@@ -135,12 +135,9 @@ def for_people(attempt: str) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, RequestException, OSError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RegistryError(f"Could not {attempt}: {first_line}") from error
+        raise RegistryError(f"Could not {attempt}: {without_passwords(first_line)}") from error
 
 
 def without_password(uri: str) -> str:
     """The address as it may be shown."""
-    address = urlsplit(uri)
-    if not address.password:
-        return uri
-    return uri.replace(f":{address.password}@", ":***@")
+    return without_passwords(uri)

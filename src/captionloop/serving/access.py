@@ -24,6 +24,7 @@ from limits.storage import storage_from_string
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from captionloop.errors import ConfigurationError, without_passwords
 from captionloop.serving.keys import KeyRing
 from captionloop.serving.problems import (
     KEY_INVALID,
@@ -73,7 +74,9 @@ class Access:
     def __init__(self, settings: Settings, keys: KeyRing) -> None:
         self._settings = settings
         self._keys = keys
-        self._limiter = SlidingWindowCounterRateLimiter(_storage(settings.rate_limit_storage))
+        self._limiter = SlidingWindowCounterRateLimiter(
+            _storage(settings.rate_limit_storage.get_secret_value())
+        )
         self._alone = SlidingWindowCounterRateLimiter(_storage("async+memory://"))
 
     async def caller(self, request: Request) -> Caller:
@@ -165,7 +168,13 @@ def _storage(uri: str) -> Storage:
 
         options = {"implementation": "redispy", "retry": Retry(NoBackoff(), 1)}
         options |= {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
-    return cast(Storage, storage_from_string(uri, wrap_exceptions=True, **options))
+    try:
+        return cast(Storage, storage_from_string(uri, wrap_exceptions=True, **options))
+    except Exception as error:  # each storage's driver has errors of its own kind, and they quote the address
+        raise ConfigurationError(
+            f"CAPTIONLOOP_RATE_LIMIT_STORAGE={without_passwords(uri)} cannot be used "
+            f"({type(error).__name__}): write async+memory:// or async+redis://host:6379"
+        ) from None
 
 
 async def _hit(

@@ -131,5 +131,4 @@ def _printable(text: str) -> str:
 
 
 async def _on_storage_error(request: Request, error: Exception) -> Response:
-    logger.error("storage failed", exc_info=error)
     return _answer(request, storage_unavailable(error))

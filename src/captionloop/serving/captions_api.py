@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
-import structlog
 from fastapi import APIRouter
 from opentelemetry import trace
 from starlette.concurrency import run_in_threadpool
@@ -34,7 +33,6 @@ from captionloop.serving.schemas import (
 from captionloop.serving.uploads import REQUEST_BODY, sent_photo
 from captionloop.serving.wire import Outcome
 
-logger = structlog.get_logger(__name__)
 tracer = trace.get_tracer("captionloop.gateway")
 router = APIRouter(prefix="/v1/captions", tags=["captions"])
 
@@ -117,7 +115,6 @@ async def erase_caption(caption_id: str, response: Response, parts: PartsDep, ca
             await run_in_threadpool(parts.archive.erase, sha256)
         except ArchiveError as error:
             # It is on the list of erasures: the hourly sweep tries again.
-            logger.exception("photo not erased yet")
             raise storage_unavailable(error) from error
     metrics.ERASURES.inc()
 
@@ -152,7 +149,6 @@ async def _keep(parts: Parts, photo: Photo, data: bytes, served: ServedCaption) 
     try:
         await run_in_threadpool(parts.archive.write, photo.facts.sha256, data)
     except ArchiveError as error:
-        logger.exception("photo not stored")
         raise storage_unavailable(error) from error
     await parts.written(lambda: parts.store.record(served))
 
@@ -160,8 +156,12 @@ async def _keep(parts: Parts, photo: Photo, data: bytes, served: ServedCaption) 
 @contextmanager
 def _stage(name: str) -> Iterator[None]:
     began = perf_counter()
-    with tracer.start_as_current_span(name):
-        yield
+    with tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False) as span:
+        try:
+            yield
+        except Exception:
+            span.set_status(trace.StatusCode.ERROR)  # without words: the error's may be the caller's
+            raise
     metrics.STAGE.labels(name).observe(perf_counter() - began)
 
 

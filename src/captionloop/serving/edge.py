@@ -83,7 +83,7 @@ class Edge:
         except ClientDisconnect:
             answer.status = CLIENT_GONE  # nobody is left to be answered, and it was no mistake of ours
         except Exception:
-            logger.exception("request failed", path=scope["path"])
+            logger.exception("request failed", route=_route(scope))
             if not answer.started:
                 detail = "The service made a mistake; it was logged under this request id."
                 await self._refuse(Problem(INTERNAL, detail), scope, body, answer)
@@ -102,7 +102,7 @@ class Edge:
 
     @staticmethod
     def _account(scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", None) or "other"
+        route = _route(scope)
         REQUESTS.labels(scope["method"] if route != "other" else "other", route, str(status)).inc()
         LATENCY.labels(route).observe(seconds)
         if route not in _QUIET:
@@ -113,6 +113,11 @@ class Edge:
                 status=status,
                 milliseconds=round(seconds * 1000, 1),
             )
+
+
+def _route(scope: Scope) -> str:
+    """The route's template, which holds nothing that a caller made up."""
+    return getattr(scope.get("route"), "path", None) or "other"
 
 
 class _Answer:

@@ -6,11 +6,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, cast
 
+import structlog
 from fastapi import Depends
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from captionloop.errors import CaptionloopError, reason_of
 from captionloop.feedback.archive import PhotoArchive
 from captionloop.feedback.database import DatabaseError
 from captionloop.feedback.store import RatingsStore
@@ -21,6 +23,8 @@ from captionloop.serving.photos import PhotoReader
 from captionloop.serving.problems import STORAGE_UNAVAILABLE, Problem
 from captionloop.serving.settings import Settings
 from captionloop.serving.upstream import ModelWatch
+
+logger = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -62,6 +66,8 @@ class Parts:
 
 def storage_unavailable(error: Exception) -> Problem:
     """503: what went wrong is in the log, for it may name hosts."""
+    told = str(error) if isinstance(error, CaptionloopError) else reason_of(error)
+    logger.warning("storage unavailable", reason=told)
     problem = Problem(
         STORAGE_UNAVAILABLE,
         "The service cannot store anything at the moment; try again shortly.",

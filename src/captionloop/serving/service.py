@@ -175,12 +175,12 @@ class Gateway:
     """The REST API and the web page."""
 
     # With an address, BentoML starts no model server beside the gateway.
-    model = bentoml.depends(ModelServer, url=settings.model_server or None)
+    model = bentoml.depends(ModelServer, url=settings.model_server.get_secret_value() or None)
 
     def __init__(self) -> None:
         configure_logs(settings.log_level, "gateway")
         trace_requests(app, "captionloop-gateway")
-        apart = settings.model_server
+        apart = settings.model_server.get_secret_value()
         parts = assemble(settings, RemoteModelServers(apart) if apart else ModelServerProxy(self.model))
         app.state.parts = parts
         regularly(lambda: show_drift(read_drift(settings)))

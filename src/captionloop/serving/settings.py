@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from captionloop.errors import ConfigurationError
 
@@ -18,6 +18,7 @@ PACKAGED_MODEL = Path(__file__).resolve().parents[2] / "model"
 """Where a Bento carries its model: beside the package."""
 PACKAGED_PAGE = Path(__file__).resolve().parents[2] / "page"
 
+NOT_SET = SecretStr("")
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -34,27 +35,35 @@ def default_state() -> Path:
 
 
 class Settings(BaseModel):
-    """The service's settings; `CAPTIONLOOP_MAX_PIXELS` sets `max_pixels`, and so on."""
+    """The service's settings; `CAPTIONLOOP_MAX_PIXELS` sets `max_pixels`, and so on.
+
+    Addresses are `SecretStr`, for each may hold a password: whatever prints the settings does not print them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     state: Path = Field(
         default_factory=default_state, description="folder of the embedded database and photos"
     )
-    database: str = Field("", description="ratings database URL; empty: SQLite in the state folder")
-    photos: str = Field("", description="photo archive, path or fsspec URI; empty: in the state folder")
+    database: SecretStr = Field(
+        NOT_SET, description="ratings database URL; empty: SQLite in the state folder"
+    )
+    photos: SecretStr = Field(
+        NOT_SET, description="photo archive, path or fsspec URI; empty: in the state folder"
+    )
     retention_unrated_days: Count = Field(90, description="how long captions that nobody rated are kept")
     retention_rated_days: Count = Field(730, description="how long rated captions are kept")
 
     model: str = Field(
         "", description="bundle folder (followed when it is replaced); empty: packaged, or registry"
     )
-    registry: str = Field(
-        "", description="MLflow tracking URI whose champion is followed; empty: the project's"
+    registry: SecretStr = Field(
+        NOT_SET, description="MLflow tracking URI whose champion is followed; empty: the project's"
     )
     registry_name: str = Field("captioner", description="name of the registered model")
-    model_server: str = Field(
-        "", description="URL of model servers that run apart; empty: one is started beside the gateway"
+    model_server: SecretStr = Field(
+        NOT_SET,
+        description="URL of model servers that run apart; empty: one is started beside the gateway",
     )
     follow_seconds: Seconds = Field(5.0, description="how often to look for a new champion")
     max_batch: Annotated[int, Field(ge=2, le=256)] = Field(16, description="photos captioned at once")
@@ -67,7 +76,9 @@ class Settings(BaseModel):
     anonymous: bool = Field(True, description="may people without a key caption and rate")
     anonymous_captions_per_minute: Count = Field(60, description="captions a minute for one address")
     key_captions_per_minute: Count = Field(600, description="captions a minute for one key")
-    rate_limit_storage: str = Field("async+memory://", description="where limits are counted (limits' URI)")
+    rate_limit_storage: SecretStr = Field(
+        SecretStr("async+memory://"), description="where limits are counted (limits' URI)"
+    )
     trusted_proxies: Annotated[int, Field(ge=0, le=10)] = Field(
         0, description="how many proxies stand before the gateway; their X-Forwarded-For is believed"
     )
@@ -88,8 +99,9 @@ class Settings(BaseModel):
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         0, description="where a model server that runs apart shows its metrics; 0: nowhere"
     )
-    drift_report: str = Field(
-        "", description="drift.json to show as metrics, path or fsspec URI; empty: the project's newest"
+    drift_report: SecretStr = Field(
+        NOT_SET,
+        description="drift.json to show as metrics, path or fsspec URI; empty: the project's newest",
     )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="of the JSON log")
 
@@ -105,21 +117,23 @@ class Settings(BaseModel):
         try:
             return cls.model_validate({name: value for name, value in known.items() if value != ""})
         except ValidationError as error:
-            first = error.errors()[0]
-            variable = PREFIX + str(first["loc"][0]).upper()
+            first = error.errors(include_input=False)[0]
+            name = str(first["loc"][0])
+            secret = cls.model_fields[name].annotation is SecretStr
+            given_as = "" if secret else f"={known[name]!r}"
             raise ConfigurationError(
-                f"{variable}={known[str(first['loc'][0])]!r} cannot be used: {first['msg']}"
+                f"{PREFIX}{name.upper()}{given_as} cannot be used: {first['msg']}"
             ) from None
 
     @property
     def database_url(self) -> str:
         """The ratings database."""
-        return self.database or f"sqlite:///{self.state.absolute()}/ratings.db"
+        return self.database.get_secret_value() or f"sqlite:///{self.state.absolute()}/ratings.db"
 
     @property
     def photo_root(self) -> str:
         """The photo archive."""
-        return self.photos or str(self.state.absolute() / "photos")
+        return self.photos.get_secret_value() or str(self.state.absolute() / "photos")
 
     @property
     def embedded_database(self) -> bool:
@@ -141,6 +155,9 @@ def describe_settings() -> str:
     """The settings as a Markdown table, for the documentation."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = "" if field.default_factory or field.default in {None, ""} else f"`{field.default}`"
+        plain = field.default
+        if isinstance(plain, SecretStr):
+            plain = plain.get_secret_value()
+        default = "" if field.default_factory or plain in {None, ""} else f"`{plain}`"
         rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows)

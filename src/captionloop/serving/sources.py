@@ -115,13 +115,14 @@ def choose_source(settings: Settings) -> ModelSource:
     """
     if settings.model:
         return FolderSource(Path(settings.model))
-    if PACKAGED_MODEL.is_dir() and not settings.registry:
+    registry = settings.registry.get_secret_value()
+    if PACKAGED_MODEL.is_dir() and not registry:
         return FolderSource(PACKAGED_MODEL)
     from captionloop.registry.connection import anchored, project_tracking_uri
     from captionloop.registry.model_registry import ModelRegistry
 
     here = Path.cwd()
-    uri = anchored(settings.registry, here) if settings.registry else project_tracking_uri(here)
+    uri = anchored(registry, here) if registry else project_tracking_uri(here)
     return RegistrySource(ModelRegistry(uri, settings.registry_name), settings.state.absolute() / "bundles")
 
 
