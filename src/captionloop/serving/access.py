@@ -21,7 +21,6 @@ from limits.aio.storage import Storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
 from limits.storage import storage_from_string
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from captionloop.errors import ConfigurationError, without_passwords
@@ -34,6 +33,7 @@ from captionloop.serving.problems import (
     Problem,
 )
 from captionloop.serving.settings import Settings
+from captionloop.serving.storage import ask
 
 logger = structlog.get_logger(__name__)
 
@@ -88,7 +88,7 @@ class Access:
         key = _sent_key(request.headers)
         address = client_address(request, self._settings.trusted_proxies)
         if key is not None:
-            record = await run_in_threadpool(self._keys.recognise, key)
+            record = await ask(self._keys.recognise, key)
             if record is None:
                 # Guessing keys is as dear as any other call.
                 await self._hit(RateLimitItemPerMinute(60), f"failed:{address}")

@@ -19,7 +19,7 @@ from captionloop.errors import CaptionloopError
 from captionloop.serving import captions_api, insight_api
 from captionloop.serving.edge import Edge, count_refusal
 from captionloop.serving.page import add_docs, add_page
-from captionloop.serving.parts import Parts, storage_unavailable
+from captionloop.serving.parts import Parts
 from captionloop.serving.problems import (
     MALFORMED,
     REQUEST_INVALID,
@@ -29,6 +29,7 @@ from captionloop.serving.problems import (
     from_status,
 )
 from captionloop.serving.settings import Settings
+from captionloop.serving.storage import storage_unavailable, with_archive
 
 logger = structlog.get_logger(__name__)
 
@@ -89,7 +90,7 @@ async def sweep(parts: Parts) -> None:
     while await parts.written(lambda: parts.store.expire(unrated=unrated, rated=rated)):
         await asyncio.sleep(0)
     for sha256 in await parts.read(parts.store.erased_since, REMEMBER_ERASURES):
-        await run_in_threadpool(parts.archive.erase, sha256)
+        await with_archive(parts.archive.erase, sha256)
 
 
 def _answer(request: Request, problem: Problem) -> Response:

@@ -3,20 +3,18 @@
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import perf_counter
 
 from fastapi import APIRouter
 from opentelemetry import trace
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from captionloop.feedback.archive import ArchiveError
 from captionloop.feedback.records import Opinion, ServedCaption, StoredRating
 from captionloop.serving import metrics
 from captionloop.serving.access import Caller
-from captionloop.serving.parts import CallerDep, Parts, PartsDep, storage_unavailable
+from captionloop.serving.parts import CallerDep, Parts, PartsDep
 from captionloop.serving.photos import Photo
 from captionloop.serving.problems import NOT_FOUND, Problem
 from captionloop.serving.schemas import (
@@ -30,6 +28,7 @@ from captionloop.serving.schemas import (
     RatingRequest,
     WordBody,
 )
+from captionloop.serving.storage import with_archive
 from captionloop.serving.uploads import REQUEST_BODY, sent_photo
 from captionloop.serving.wire import Outcome
 
@@ -111,11 +110,8 @@ async def erase_caption(caption_id: str, response: Response, parts: PartsDep, ca
     if photos is None:
         raise _unknown()
     for sha256 in photos:
-        try:
-            await run_in_threadpool(parts.archive.erase, sha256)
-        except ArchiveError as error:
-            # It is on the list of erasures: the hourly sweep tries again.
-            raise storage_unavailable(error) from error
+        # If that fails, it is on the list of erasures: the hourly sweep tries again.
+        await with_archive(parts.archive.erase, sha256)
     metrics.ERASURES.inc()
 
 
@@ -136,20 +132,25 @@ async def rate_caption(
     stored = await parts.written(lambda: parts.store.rate(name, caller.rater, opinion))
     if stored is None:
         raise _unknown()
-    served = await parts.read(parts.store.find, name)
-    version = served.model_version if served else "erased"
-    metrics.RATINGS.labels(version, str(stored.stars)).inc()
-    if stored.correction is not None:
-        metrics.CORRECTIONS.labels(version).inc()
+    if stored.is_new or stored.adds_correction:
+        await _count(parts, stored)
     return _rating_body(stored)
+
+
+async def _count(parts: Parts, stored: StoredRating) -> None:
+    """Ratings are counted, not requests: one that is sent again, or changed, is still one."""
+    with suppress(Problem):  # it is on the disk, whatever becomes of its count
+        served = await parts.read(parts.store.find, stored.caption_id)
+        version = served.model_version if served else "erased"
+        if stored.is_new:
+            metrics.RATINGS.labels(version, str(stored.stars)).inc()
+        if stored.adds_correction:
+            metrics.CORRECTIONS.labels(version).inc()
 
 
 async def _keep(parts: Parts, photo: Photo, data: bytes, served: ServedCaption) -> None:
     """First the photo, then the caption that names it; a caption that is answered is on the disk."""
-    try:
-        await run_in_threadpool(parts.archive.write, photo.facts.sha256, data)
-    except ArchiveError as error:
-        raise storage_unavailable(error) from error
+    await with_archive(parts.archive.write, photo.facts.sha256, data)
     await parts.written(lambda: parts.store.record(served))
 
 

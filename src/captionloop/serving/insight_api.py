@@ -1,20 +1,23 @@
 """What the service tells about itself: the model, the statistics, its health, its metrics."""
 
+import asyncio
 import contextlib
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Query
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from captionloop.errors import CaptionloopError
+from captionloop.feedback.database import SchemaError
 from captionloop.feedback.statistics import Statistics, Tally, statistics
 from captionloop.serving import metrics
 from captionloop.serving.captions_api import problems
-from captionloop.serving.parts import CallerDep, PartsDep
+from captionloop.serving.parts import CallerDep, Parts, PartsDep
+from captionloop.serving.problems import Problem
 from captionloop.serving.schemas import (
     DayBody,
     IntervalBody,
@@ -23,7 +26,9 @@ from captionloop.serving.schemas import (
     TallyBody,
     VersionBody,
 )
+from captionloop.serving.storage import HEALTH_SECONDS, ask
 
+logger = structlog.get_logger(__name__)
 router = APIRouter()
 
 _METRIC: TypeAdapter[IntervalBody | float] = TypeAdapter(IntervalBody | FiniteFloat)
@@ -84,12 +89,22 @@ async def readyz(parts: PartsDep) -> JSONResponse:
     elif not parts.model.latest.ready:
         reason = parts.model.latest.reason or "no model is loaded"
     else:
-        try:
-            await run_in_threadpool(parts.store.check)
-        except CaptionloopError:
-            reason = "the ratings database does not answer"
+        reason = await _database_trouble(parts)
     content = {"status": "not ready", "reason": reason} if reason else {"status": "ready"}
     return JSONResponse(content, 503 if reason else 200, {"Retry-After": "5"} if reason else None)
+
+
+async def _database_trouble(parts: Parts) -> str:
+    """Why the database cannot be used, or nothing; what to run is told to whoever reads the log as well."""
+    try:
+        async with asyncio.timeout(HEALTH_SECONDS):
+            await ask(parts.store.check)
+    except SchemaError as error:
+        logger.warning("not ready", reason=str(error))
+        return str(error)
+    except (Problem, TimeoutError):
+        return "the ratings database does not answer"
+    return ""
 
 
 @router.get("/metrics", tags=["health"], summary="Prometheus metrics", response_class=Response)

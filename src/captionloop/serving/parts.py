@@ -6,13 +6,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, cast
 
-import structlog
 from fastapi import Depends
-from starlette.concurrency import run_in_threadpool
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from captionloop.errors import CaptionloopError, reason_of
 from captionloop.feedback.archive import PhotoArchive
 from captionloop.feedback.database import DatabaseError
 from captionloop.feedback.store import RatingsStore
@@ -20,11 +18,9 @@ from captionloop.serving.access import COOKIE, COOKIE_SECONDS, Access, Caller
 from captionloop.serving.admission import Admission
 from captionloop.serving.metrics import WRITES_WAITING
 from captionloop.serving.photos import PhotoReader
-from captionloop.serving.problems import STORAGE_UNAVAILABLE, Problem
 from captionloop.serving.settings import Settings
+from captionloop.serving.storage import DATABASE_SECONDS, ask, storage_unavailable
 from captionloop.serving.upstream import ModelWatch
-
-logger = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -51,8 +47,9 @@ class Parts:
         try:
             pending = write()
             WRITES_WAITING.set(self.store.writer.waiting())
-            return await asyncio.wrap_future(pending)
-        except DatabaseError as error:
+            async with asyncio.timeout(DATABASE_SECONDS):
+                return await asyncio.wrap_future(pending)
+        except (DatabaseError, SQLAlchemyError, TimeoutError) as error:
             raise storage_unavailable(error) from error
 
     async def read(self, question: Callable[..., T], *arguments: Any) -> T:
@@ -61,20 +58,7 @@ class Parts:
         Raises:
             Problem: 503, if the database does not answer.
         """
-        return await run_in_threadpool(question, *arguments)
-
-
-def storage_unavailable(error: Exception) -> Problem:
-    """503: what went wrong is in the log, for it may name hosts."""
-    told = str(error) if isinstance(error, CaptionloopError) else reason_of(error)
-    logger.warning("storage unavailable", reason=told)
-    problem = Problem(
-        STORAGE_UNAVAILABLE,
-        "The service cannot store anything at the moment; try again shortly.",
-        retry_after=5,
-    )
-    problem.__cause__ = error
-    return problem
+        return await ask(question, *arguments)
 
 
 async def _parts(request: Request) -> Parts:  # async: FastAPI would call it in a thread
