@@ -118,6 +118,9 @@ def connect(uri: str) -> "MlflowClient":
             ) from error
     create(uri)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # A server that takes the connection and says nothing would be waited for over a quarter of an hour.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     with for_people(f"open the MLflow store {without_password(uri)}"):
         from mlflow import MlflowClient
 

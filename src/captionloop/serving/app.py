@@ -28,6 +28,7 @@ from captionloop.serving.problems import (
     document,
     from_status,
 )
+from captionloop.serving.proxies import TrustedProxies
 from captionloop.serving.settings import Settings
 from captionloop.serving.storage import storage_unavailable, with_archive
 
@@ -49,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=_lifespan,
     )
     app.include_router(captions_api.router)
+    app.include_router(insight_api.counted)
     app.include_router(insight_api.router)
     add_docs(app)
     add_page(app, settings.page_folder)
@@ -57,6 +59,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(CaptionloopError, _on_storage_error)
     app.add_exception_handler(SQLAlchemyError, _on_storage_error)
     app.add_middleware(Edge, settings=settings)
+    app.add_middleware(  # outermost: everybody else sees the caller, and not the proxy
+        TrustedProxies, trusted=settings.trusted_proxies, root_path=settings.root_path
+    )
     return app
 
 
@@ -95,6 +100,7 @@ async def sweep(parts: Parts) -> None:
 
 def _answer(request: Request, problem: Problem) -> Response:
     count_refusal(problem)
+    problem.headers = {**getattr(request.state, "limit_headers", {}), **(problem.headers or {})}
     return document(problem, path=request.url.path, request_id=request.state.request_id)
 
 

@@ -14,7 +14,9 @@ from starlette.responses import Response
 from captionloop.feedback.records import Opinion, ServedCaption, StoredRating
 from captionloop.serving import metrics
 from captionloop.serving.access import Caller
-from captionloop.serving.parts import CallerDep, Parts, PartsDep
+from captionloop.serving.disconnects import unless_gone
+from captionloop.serving.edge import Body
+from captionloop.serving.parts import CallerDep, CountedRoute, Parts, PartsDep
 from captionloop.serving.photos import Photo
 from captionloop.serving.problems import NOT_FOUND, Problem
 from captionloop.serving.schemas import (
@@ -33,7 +35,7 @@ from captionloop.serving.uploads import REQUEST_BODY, sent_photo
 from captionloop.serving.wire import Outcome
 
 tracer = trace.get_tracer("captionloop.gateway")
-router = APIRouter(prefix="/v1/captions", tags=["captions"])
+router = APIRouter(prefix="/v1/captions", tags=["captions"], route_class=CountedRoute)
 
 _CAPTION_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 
@@ -62,20 +64,19 @@ async def create_caption(
 ) -> CaptionBody:
     """Send a photo as `multipart/form-data` (field `image`), as its bytes, or as base64 in JSON."""
     parts.access.require(caller, "caption")
-    response.headers.update(await parts.access.count(caller, makes_caption=True))
     model = parts.model.require()
-    with parts.admission.enter(_announced(request, parts.settings.max_body_bytes)):
+    with parts.admission.upload(caller.counted_as) as upload:
+        body: Body = request.state.body
+        body.arrived = upload.arrived
         with _stage("upload"):
             data = await sent_photo(request)
-        with _stage("decode"):
-            photo = await parts.photos.read(data, model.input_size)
-        with _stage("model"):
-            outcome = await parts.model.caption(photo.prepared)
-        with _stage("store"):
-            served = _served(photo, outcome, caller)
-            await _keep(parts, photo, data, served)
+        with parts.admission.enter():
+            photo, outcome = await unless_gone(request, _captioned(parts, data, model.input_size))
+            with _stage("store"):
+                served = _served(photo, outcome, caller)
+                await _keep(parts, photo, data, served)
     _observe(served)
-    response.headers["Location"] = f"/v1/captions/{served.caption_id}"
+    response.headers["Location"] = f"{request.scope.get('root_path', '')}/v1/captions/{served.caption_id}"
     return _body(served)
 
 
@@ -85,11 +86,8 @@ async def create_caption(
     summary="Read a caption back",
     responses=problems(401, 404, 429, 503),
 )
-async def read_caption(
-    caption_id: str, response: Response, parts: PartsDep, caller: CallerDep
-) -> CaptionWithRating:
+async def read_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> CaptionWithRating:
     """For its owner (or an administrator); anybody else is told that it does not exist."""
-    response.headers.update(await parts.access.count(caller, makes_caption=False))
     served = await parts.read(parts.store.find, _checked(caption_id))
     if served is None or not (caller.is_admin or served.owner == caller.rater):
         raise _unknown()
@@ -101,9 +99,8 @@ async def read_caption(
 @router.delete(
     "/{caption_id}", status_code=204, summary="Erase a caption", responses=problems(401, 404, 429, 503)
 )
-async def erase_caption(caption_id: str, response: Response, parts: PartsDep, caller: CallerDep) -> None:
+async def erase_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> None:
     """Erases caption, ratings and photo, at once and for good. For its owner, or an administrator."""
-    response.headers.update(await parts.access.count(caller, makes_caption=False))
     owner = None if caller.is_admin else caller.rater
     name = _checked(caption_id)
     photos = await parts.written(lambda: parts.store.erase(name, owner=owner))
@@ -122,11 +119,10 @@ async def erase_caption(caption_id: str, response: Response, parts: PartsDep, ca
     responses=problems(400, 401, 403, 404, 413, 422, 429, 503),
 )
 async def rate_caption(
-    caption_id: str, rating: RatingRequest, response: Response, parts: PartsDep, caller: CallerDep
+    caption_id: str, rating: RatingRequest, parts: PartsDep, caller: CallerDep
 ) -> RatingBody:
     """One rating per rater and caption: sending another replaces it. Answered when it is on the disk."""
     parts.access.require(caller, "rate")
-    response.headers.update(await parts.access.count(caller, makes_caption=False))
     name = _checked(caption_id)
     opinion = Opinion(rating.stars, rating.correction, rating.comment)
     stored = await parts.written(lambda: parts.store.rate(name, caller.rater, opinion))
@@ -148,6 +144,13 @@ async def _count(parts: Parts, stored: StoredRating) -> None:
             metrics.CORRECTIONS.labels(version).inc()
 
 
+async def _captioned(parts: Parts, data: bytes, input_size: int) -> tuple[Photo, Outcome]:
+    with _stage("decode"):
+        photo = await parts.photos.read(data, input_size)
+    with _stage("model"):
+        return photo, await parts.model.caption(photo.prepared)
+
+
 async def _keep(parts: Parts, photo: Photo, data: bytes, served: ServedCaption) -> None:
     """First the photo, then the caption that names it; a caption that is answered is on the disk."""
     await with_archive(parts.archive.write, photo.facts.sha256, data)
@@ -164,12 +167,6 @@ def _stage(name: str) -> Iterator[None]:
             span.set_status(trace.StatusCode.ERROR)  # without words: the error's may be the caller's
             raise
     metrics.STAGE.labels(name).observe(perf_counter() - began)
-
-
-def _announced(request: Request, limit: int) -> int:
-    """How many bytes the body may come to hold; without a length, as many as it may."""
-    length = request.headers.get("content-length", "")
-    return int(length) if length.isdecimal() else limit
 
 
 def _served(photo: Photo, outcome: Outcome, caller: Caller) -> ServedCaption:

@@ -17,14 +17,17 @@ from typing import Any
 
 import bentoml
 from opentelemetry import context as telemetry
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from captionloop.serving import metrics
 from captionloop.serving.app import create_app
 from captionloop.serving.assembly import assemble
 from captionloop.serving.batching import Batcher, BatcherFullError
+from captionloop.serving.disconnects import unless_gone
 from captionloop.serving.draining import StopSignal
 from captionloop.serving.engine import Engine
+from captionloop.serving.http_protocol import use_patient_protocol
 from captionloop.serving.logs import configure_logs
 from captionloop.serving.loop_watch import read_drift, regularly, show_drift, show_retraining
 from captionloop.serving.remote import RemoteModelServers
@@ -39,6 +42,7 @@ from captionloop.vision.runtimes import cores
 # setting.
 os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
 
+use_patient_protocol()
 settings = Settings.from_environment()
 app = create_app(settings)
 
@@ -87,7 +91,9 @@ class ModelServer:
         """The image's outcome, captioned together with whatever else is waiting."""
         try:
             with metrics.QUEUE.track_inprogress():
-                outcome = await self._batcher.submit(image)
+                outcome = await unless_gone(ctx.request, self._batcher.submit(image))
+        except ClientDisconnect:
+            raise bentoml.exceptions.ServiceUnavailable("the caller has given up") from None
         except BatcherFullError as error:
             raise bentoml.exceptions.ServiceUnavailable(str(error)) from error
         if not outcome.model_name:

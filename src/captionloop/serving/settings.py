@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from captionloop.errors import ConfigurationError
+from captionloop.serving.proxies import PREFIX as PATH_PREFIX
+from captionloop.serving.proxies import parsed_trust
 
 PREFIX = "CAPTIONLOOP_"
 PACKAGED_MODEL = Path(__file__).resolve().parents[2] / "model"
@@ -79,15 +81,24 @@ class Settings(BaseModel):
     rate_limit_storage: SecretStr = Field(
         SecretStr("async+memory://"), description="where limits are counted (limits' URI)"
     )
-    trusted_proxies: Annotated[int, Field(ge=0, le=10)] = Field(
-        0, description="how many proxies stand before the gateway; their X-Forwarded-For is believed"
+    trusted_proxies: str = Field(
+        "0",
+        description="proxies whose X-Forwarded-For, -Proto, -Host and -Prefix are believed: "
+        "addresses and networks, or how many stand before the gateway",
+    )
+    root_path: str = Field(
+        "", pattern=rf"^({PATH_PREFIX.pattern})?$", description="path before ours, where no proxy says it"
     )
 
     max_body_bytes: Count = Field(10_000_000, description="largest photo in bytes")
     max_pixels: Count = Field(64_000_000, description="largest photo in pixels")
     upload_seconds: Seconds = Field(20.0, description="within which a body must have arrived")
+    upload_bytes_per_second: Count = Field(8192, description="a body that comes slower is refused after 5 s")
     upload_memory_bytes: Count = Field(256_000_000, description="memory for bodies under way, all together")
     captions_at_once: Count = Field(64, description="captions under way; more are told to come again")
+    captions_at_once_per_caller: Annotated[int, Field(ge=0)] = Field(
+        0, description="uploads and captions under way for one address or key; 0: half of all"
+    )
     caption_seconds: Seconds = Field(20.0, description="within which the model must have answered")
     decode_threads: Count = Field(2, description="photos decoded at once")
 
@@ -104,6 +115,12 @@ class Settings(BaseModel):
         description="drift.json to show as metrics, path or fsspec URI; empty: the project's newest",
     )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="of the JSON log")
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _known_proxies(cls, given: object) -> str:
+        parsed_trust(str(given))
+        return str(given)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:

@@ -6,8 +6,9 @@ counted apart, that everything else still finds one.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable
+from time import monotonic
+from typing import Any, Generic, TypeVar
 
 import structlog
 from anyio import CapacityLimiter, to_thread
@@ -83,6 +84,38 @@ async def with_archive(action: Callable[..., T], *arguments: Any) -> T:
         return await _archive.run(action, *arguments)
     except (CaptionloopError, TimeoutError) as error:
         raise storage_unavailable(error) from error
+
+
+class Remembered(Generic[T]):
+    """Answers of the database that may be a while old; it is asked for one at a time.
+
+    Args:
+        question: what to ask, given the arguments of `get`.
+        seconds: how old an answer may get.
+    """
+
+    def __init__(self, question: Callable[..., T], seconds: float) -> None:
+        self._question = question
+        self._seconds = seconds
+        self._answers: dict[tuple[Hashable, ...], tuple[float, T]] = {}
+        self._asking = asyncio.Lock()
+
+    async def get(self, *arguments: Hashable) -> T:
+        """The answer. Raises `Problem` (503), if there is none to be had."""
+        if (known := self._fresh(arguments)) is not None:
+            return known
+        async with self._asking:
+            if (known := self._fresh(arguments)) is not None:
+                return known
+            answer = await ask(self._question, *arguments)
+            now = monotonic()
+            self._answers = {key: value for key, value in self._answers.items() if value[0] > now}
+            self._answers[arguments] = (now + self._seconds, answer)
+            return answer
+
+    def _fresh(self, arguments: tuple[Hashable, ...]) -> T | None:
+        until, answer = self._answers.get(arguments, (0.0, None))
+        return answer if until > monotonic() else None
 
 
 def storage_unavailable(error: Exception) -> Problem:
