@@ -104,14 +104,20 @@ class Remembered(Generic[T]):
         """The answer. Raises `Problem` (503), if there is none to be had."""
         if (known := self._fresh(arguments)) is not None:
             return known
-        async with self._asking:
-            if (known := self._fresh(arguments)) is not None:
-                return known
-            answer = await ask(self._question, *arguments)
-            now = monotonic()
-            self._answers = {key: value for key, value in self._answers.items() if value[0] > now}
-            self._answers[arguments] = (now + self._seconds, answer)
-            return answer
+        try:
+            async with asyncio.timeout(DATABASE_SECONDS), self._asking:
+                return await self._ask(arguments)
+        except TimeoutError as error:  # others are asking, and are not answered
+            raise storage_unavailable(error) from error
+
+    async def _ask(self, arguments: tuple[Hashable, ...]) -> T:
+        if (known := self._fresh(arguments)) is not None:
+            return known
+        answer = await ask(self._question, *arguments)
+        now = monotonic()
+        self._answers = {key: value for key, value in self._answers.items() if value[0] > now}
+        self._answers[arguments] = (now + self._seconds, answer)
+        return answer
 
     def _fresh(self, arguments: tuple[Hashable, ...]) -> T | None:
         until, answer = self._answers.get(arguments, (0.0, None))
