@@ -8,6 +8,8 @@ Without a key it is one anonymous person for as long as it is open: the service'
 """
 
 import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,6 +18,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from captionloop.errors import CaptionloopError
+from captionloop.serving.retry_budget import RetryBudget
 from captionloop.serving.schemas import (
     CaptionBody,
     CaptionWithRating,
@@ -26,7 +29,8 @@ from captionloop.serving.schemas import (
 )
 
 Body = TypeVar("Body", bound=BaseModel)
-LONGEST_WAIT_SECONDS = 30.0
+LONGEST_WAIT_SECONDS = 60.0
+"""Told to come later than that, the caller is told so instead."""
 
 
 class ServiceError(CaptionloopError):
@@ -43,7 +47,8 @@ class CaptionClient:
     Args:
         url: where it is, `http://127.0.0.1:3000`.
         key: an API key; without one, an anonymous person.
-        attempts: how often a request is made that is told to come again later (429, 503).
+        attempts: how often a request is made that is told to come again later (429, 503), at most. All
+            requests share a budget for that (`RetryBudget`): a full service is not asked thrice as much.
         transport: for tests.
     """
 
@@ -61,6 +66,7 @@ class CaptionClient:
             base_url=url.rstrip("/"), headers=headers, timeout=timeout, transport=transport
         )
         self._attempts = attempts
+        self._budget = RetryBudget()
 
     def __enter__(self) -> Self:
         return self
@@ -121,6 +127,7 @@ class CaptionClient:
             ) from error
 
     def _answer(self, method: str, path: str, **request: Any) -> httpx.Response:
+        self._budget.earn()
         for attempt in range(1, self._attempts + 1):
             try:
                 answer = self._http.request(method, path, **request)
@@ -130,15 +137,25 @@ class CaptionClient:
                 ) from error
             if answer.status_code not in {429, 503} or attempt == self._attempts:
                 break
-            time.sleep(_seconds_to_wait(answer))
+            seconds = _seconds_to_wait(answer)
+            if seconds > LONGEST_WAIT_SECONDS or not self._budget.spend():
+                break
+            time.sleep(seconds)
         if answer.is_error:
             raise _error(answer)
         return answer
 
 
 def _seconds_to_wait(answer: httpx.Response) -> float:
-    told = answer.headers.get("Retry-After", "1")
-    return min(LONGEST_WAIT_SECONDS, float(told)) if told.isdecimal() else 1.0
+    """As long as the service says, in seconds or as a date; one is not sooner back than asked."""
+    told = answer.headers.get("Retry-After", "1").strip()
+    if told.isdecimal():
+        return float(told)
+    try:
+        moment = parsedate_to_datetime(told)
+    except ValueError:
+        return 1.0
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds()) if moment.tzinfo else 1.0
 
 
 def _error(answer: httpx.Response) -> ServiceError:

@@ -5,6 +5,30 @@ known and shown once, at the edge: by the command line, by the Kedro hook, or as
 gateway. Anything that is not a `CaptionloopError` is a defect of ours and keeps its traceback.
 """
 
+import os
+import re
+
+_PASSWORD_IN_ADDRESS = re.compile(r"(://[^\s:/@]*):\S+@")
+_PASSWORD_IN_OPTION = re.compile(r"(?i)\b((?:ssl)?password|passwd|pwd|secret|token|sig)=[^\s&;,'\"]+")
+
+
+def without_passwords(text: str) -> str:
+    """The text with `***` where an address in it (`scheme://user:password@host`, `?password=...`) has a
+    secret.
+    """
+    if "://" not in text and "=" not in text:
+        return text
+    return _PASSWORD_IN_OPTION.sub(r"\1=***", _PASSWORD_IN_ADDRESS.sub(r"\1:***@", text))
+
+
+def reason_of(error: BaseException) -> str:
+    """Why something failed, in words that hold nothing of what was being worked on: what the operating
+    system says, or else only the kind of error. The messages of libraries quote their arguments.
+    """
+    if isinstance(error, OSError) and error.errno:
+        return f"{type(error).__name__}: {os.strerror(error.errno)}"
+    return type(error).__name__
+
 
 class CaptionloopError(Exception):
     """Base of all errors whose cause lies in what captionloop was given."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import postgres, redis  # noqa: F401 - fixtures
+from servers import any_postgres, postgres, redis  # noqa: F401 - fixtures
 from service_process import ServiceProcess, make_bundle
 from span_collector import SpanCollector
 from web_page import built_page

@@ -1,9 +1,12 @@
-"""Real servers that a cluster stands on: PostgreSQL from a wheel, Redis from Debian's package."""
+"""Real servers that a cluster stands on: PostgreSQL 18 from a wheel, 15 and Redis from Debian's packages."""
 
+import os
+import pwd
 import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +36,82 @@ def postgres() -> Iterator[str]:
         server = server_package.get_server(folder, cleanup_mode="delete")
         yield server.get_uri()
         server.cleanup()
+
+
+DEBIAN_POSTGRES = Path("/usr/lib/postgresql/15/bin")
+
+
+class DebianPostgres:
+    """PostgreSQL 15 on a TCP port, in a folder of its own, as the user that Debian made for it.
+
+    Args:
+        host: the address it listens on.
+        prefix: what to put before the server's command, to run it in a network namespace.
+    """
+
+    def __init__(self, host: str = "127.0.0.1", prefix: tuple[str, ...] = ()) -> None:
+        self.host, self.port, self._prefix = host, free_port(), prefix
+        self.url = f"postgresql://postgres@{host}:{self.port}/postgres"
+        self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+        self._data = self._folder / "data"
+        shutil.chown(self._folder, "postgres")
+        initdb = [str(DEBIAN_POSTGRES / "initdb"), "-D", str(self._data), "--auth", "trust", "-U", "postgres"]
+        subprocess.run(
+            [*_as_postgres(), *initdb, "--no-sync"], check=True, capture_output=True, cwd=self._folder
+        )
+        if host != "127.0.0.1":
+            with (self._data / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all 0.0.0.0/0 trust\n")
+        self.start()
+
+    def start(self) -> None:
+        """Start it, for the first time or after it was stopped."""
+        server = [str(DEBIAN_POSTGRES / "postgres"), "-D", str(self._data), "-h", self.host]
+        server += ["-p", str(self.port), "-k", str(self._folder)]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._prefix, *_as_postgres(), *server], stdout=log, stderr=log, cwd=self._folder
+            )
+        ready = [str(DEBIAN_POSTGRES / "pg_isready"), "-h", str(self._folder), "-p", str(self.port), "-q"]
+        for _ in range(300):
+            if subprocess.run(ready, check=False).returncode == 0:
+                return
+            time.sleep(0.1)
+        raise AssertionError((self._folder / "log").read_text())
+
+    def stop(self) -> None:
+        """Stop it; its data stay until `remove`."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(20)
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _as_postgres() -> list[str]:
+    return ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"]
+
+
+def needs_debian_postgres() -> None:
+    """Skips a test where Debian's server cannot be run."""
+    if not (DEBIAN_POSTGRES / "postgres").is_file():
+        pytest.skip("needs the Debian package postgresql-15")
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to run PostgreSQL as its own user")
+    pwd.getpwnam("postgres")
+
+
+@pytest.fixture(scope="module", params=["15", "18"])
+def any_postgres(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of an empty database of Debian's PostgreSQL 15, and of 18."""
+    if request.param == "18":
+        yield request.getfixturevalue("postgres")
+        return
+    needs_debian_postgres()
+    server = DebianPostgres()
+    yield server.url
+    server.remove()
 
 
 @pytest.fixture(scope="module")

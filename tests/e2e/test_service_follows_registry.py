@@ -5,7 +5,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from service_process import SERVICE, ServiceProcess
+from servers import DebianPostgres, needs_debian_postgres
+from service_process import SERVICE, ServiceProcess, photo
 
 from captionloop.captioner.captioner import Captioner
 from captionloop.registry.model_registry import ModelRegistry
@@ -47,6 +48,40 @@ def test_a_registry_that_goes_away_leaves_the_model_in_place(
     source._registry = ModelRegistry("http://127.0.0.1:1")
     engine.refresh()
     assert engine.describe().ready
+
+
+def test_a_restart_with_mlflow_away_serves_the_last_model_and_says_so(
+    tmp_path: Path, bundles: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its database is stopped, and the model server killed; both come back, the model server first."""
+    needs_debian_postgres()
+    monkeypatch.chdir(tmp_path)
+    database = DebianPostgres()
+    registry = ModelRegistry(database.url.replace("postgresql:", "postgresql+psycopg:"))
+    registry.promote(registry.register(bundles[0]).version)
+    running = ServiceProcess(tmp_path / "service", CAPTIONLOOP_REGISTRY=registry.tracking_uri)
+    try:
+        running.wait_until_ready()
+        before = httpx.get(f"{running.url}/v1/model", timeout=10).json()
+        assert before["notice"] == ""
+        running.kill()
+        database.stop()
+        running.start()
+        running.wait_until_ready()
+        after = httpx.get(f"{running.url}/v1/model", timeout=10).json()
+        assert (after["version"], before["version"]) == ("1", "1")
+        assert "registry does not answer" in after["notice"]
+        assert '"event": "serving the last model"' in running.log.read_text()
+        made = httpx.post(f"{running.url}/v1/captions", files={"image": photo()}, timeout=60)
+        assert made.status_code == 201 and made.json()["model"]["version"] == "1"
+        database.start()
+        deadline = time.monotonic() + 60
+        while httpx.get(f"{running.url}/v1/model", timeout=10).json()["notice"]:
+            assert time.monotonic() < deadline, "the registry is back, and nobody noticed"
+            time.sleep(0.3)
+    finally:
+        running.kill()
+        database.remove()
 
 
 @pytest.mark.parametrize(

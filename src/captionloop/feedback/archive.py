@@ -14,7 +14,7 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from captionloop.errors import CaptionloopError
+from captionloop.errors import CaptionloopError, reason_of, without_passwords
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 
@@ -33,6 +33,7 @@ class PhotoArchive:
     def __init__(self, root: str) -> None:
         self._files, path = fsspec.core.url_to_fs(root)
         self._root = str(path).rstrip("/")
+        self._shown = without_passwords(self._root)
 
     def write(self, sha256: str, data: bytes) -> None:
         """Keep a photo; nothing happens if it is there already.
@@ -48,7 +49,8 @@ class PhotoArchive:
                 self._files.pipe_file(path, data)
         except Exception as error:  # each storage's driver has errors of its own kind
             raise ArchiveError(
-                f"photo storage {self._root} cannot be written ({error}); check CAPTIONLOOP_PHOTOS"
+                f"photo storage {self._shown} cannot be written ({reason_of(error)}); "
+                "check CAPTIONLOOP_PHOTOS"
             ) from error
 
     def read(self, sha256: str) -> bytes:
@@ -61,10 +63,10 @@ class PhotoArchive:
             data = bytes(self._files.cat_file(self._path(sha256)))
         except Exception as error:
             raise ArchiveError(
-                f"photo {sha256} is not in {self._root}: it was erased or its storage is gone"
+                f"photo {sha256} is not in {self._shown}: it was erased or its storage is gone"
             ) from error
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise ArchiveError(f"photo {sha256} in {self._root} is damaged: its bytes do not match its name")
+            raise ArchiveError(f"photo {sha256} in {self._shown} is damaged: its bytes do not match its name")
         return data
 
     def erase(self, sha256: str) -> None:
@@ -77,7 +79,9 @@ class PhotoArchive:
             with contextlib.suppress(FileNotFoundError):
                 self._files.rm_file(self._path(sha256))
         except Exception as error:
-            raise ArchiveError(f"photo {sha256} in {self._root} cannot be erased ({error})") from error
+            raise ArchiveError(
+                f"photo {sha256} in {self._shown} cannot be erased ({reason_of(error)})"
+            ) from error
 
     def _path(self, sha256: str) -> str:
         if _NAME.fullmatch(sha256) is None:

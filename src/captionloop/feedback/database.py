@@ -6,24 +6,40 @@ reads and then finds another writer in its way would fail at once instead of wai
 """
 
 import sqlite3
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from captionloop.errors import CaptionloopError
+from captionloop.errors import CaptionloopError, without_passwords
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_MS = 20_000
 
 
+CONNECT_SECONDS = 2
+SILENCE_SECONDS = 4
+"""After which a connection whose other end says nothing counts as lost."""
+STATEMENT_SECONDS = 4
+LOCK_SECONDS = 2
+NOT_OURS_ANY_MORE = {"25006", "57P01", "57P02", "57P03"}
+"""PostgreSQL's codes of a server that became read-only or is going down: others may have taken over."""
+
+
 class DatabaseError(CaptionloopError):
     """The ratings database cannot be reached, written, or is of another version."""
+
+
+class SchemaError(DatabaseError):
+    """The ratings database has no tables, or those of another version."""
 
 
 def normalise_url(url: str) -> str:
@@ -49,24 +65,39 @@ def normalise_url(url: str) -> str:
     )
 
 
-def open_engine(url: str, *, pool_size: int = 4) -> Engine:
-    """An engine whose transactions may write. The folder of a SQLite file is made."""
+def open_engine(url: str, *, pool_size: int = 4, deadlines: bool = False) -> Engine:
+    """An engine whose transactions may write. The folder of a SQLite file is made.
+
+    A PostgreSQL server that falls silent is noticed within seconds. With `deadlines` no statement takes
+    longer either: for the service, whose callers wait; a pipeline may read for minutes.
+    """
     url = normalise_url(url)
     if not url.startswith("sqlite"):
-        return create_engine(
-            url, pool_size=pool_size, max_overflow=0, pool_pre_ping=True, pool_timeout=10,
-            connect_args={"connect_timeout": 10, "options": "-c timezone=UTC"},
+        options = "-c timezone=UTC"
+        if deadlines:
+            options += f" -c statement_timeout={STATEMENT_SECONDS}s -c lock_timeout={LOCK_SECONDS}s"
+            options += f" -c idle_in_transaction_session_timeout={2 * STATEMENT_SECONDS}s"
+        engine = create_engine(
+            url, pool_size=pool_size, max_overflow=0, hide_parameters=True, pool_pre_ping=True,
+            pool_timeout=SILENCE_SECONDS if deadlines else 10,
+            connect_args={
+                "connect_timeout": CONNECT_SECONDS if deadlines else 10, "options": options, "keepalives": 1,
+                "keepalives_idle": 2, "keepalives_interval": 1, "keepalives_count": 2,
+                "tcp_user_timeout": 1000 * SILENCE_SECONDS,
+            },
         )  # fmt: skip
+        event.listen(engine, "handle_error", _leave_a_lost_server)
+        return engine
     Path(str(make_url(url).database)).absolute().parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=30)
+    engine = create_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=30, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_immediate)
     return engine
 
 
-def open_reader(url: str, *, pool_size: int = 4) -> Engine:
+def open_reader(url: str, *, pool_size: int = 4, deadlines: bool = False) -> Engine:
     """An engine for reading only: on SQLite it takes no lock, whatever is being written."""
-    engine = open_engine(url, pool_size=pool_size)
+    engine = open_engine(url, pool_size=pool_size, deadlines=deadlines)
     if engine.dialect.name == "sqlite":
         event.remove(engine, "begin", _begin_immediate)
         event.listen(engine, "begin", _begin_deferred)
@@ -97,9 +128,40 @@ def upgrade(url: str) -> None:
         engine.dispose()
 
 
+def check_schema(connection: Connection) -> None:
+    """See that the tables are there and at least as new as we are. Newer ones are taken: while a cluster is
+    upgraded, gateways of the version before still run.
+
+    Raises:
+        SchemaError: they are not; it says what to run.
+    """
+    found = MigrationContext.configure(connection).get_current_revision()
+    if found is None:
+        raise SchemaError("the ratings database has no tables: run captionloop database upgrade")
+    revisions = _revisions()
+    if found in revisions[1:]:
+        raise SchemaError(
+            f"the ratings database is of revision {found}, and {revisions[0]} is needed: "
+            "run captionloop database upgrade"
+        )
+
+
+@cache
+def _revisions() -> tuple[str, ...]:
+    """All that we know, the newest first."""
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    return tuple(script.revision for script in scripts.walk_revisions())
+
+
 def unreachable(error: DBAPIError) -> DatabaseError:
-    """The one-line error for a database that does not answer (without its URL, which may hold a password)."""
-    reason = str(error.orig).strip().splitlines()[0] if error.orig else type(error).__name__
+    """The one-line error for a database that does not answer.
+
+    Without its URL, which may hold a password, and without what was to be written: only of errors that speak
+    of the connection or the file is more told than their kind.
+    """
+    reason = type(error.orig or error).__name__
+    if isinstance(error, OperationalError) and str(error.orig).strip():
+        reason = without_passwords(str(error.orig).strip().splitlines()[0])
     return DatabaseError(
         f"the ratings database does not answer ({reason}); check CAPTIONLOOP_DATABASE and that it runs"
     )
@@ -110,6 +172,12 @@ def _alembic(connection: Connection) -> Any:
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config
+
+
+def _leave_a_lost_server(context: ExceptionContext) -> None:
+    """All connections to a server that another one replaces are given up, not only the one that noticed."""
+    if getattr(context.original_exception, "sqlstate", None) in NOT_OURS_ANY_MORE:
+        context.is_disconnect = True
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:

@@ -54,7 +54,10 @@ class Opinion:
 
 @dataclass(frozen=True, slots=True)
 class StoredRating:
-    """An opinion that is on the disk."""
+    """An opinion that is on the disk.
+
+    `is_new` and `adds_correction` say what the request that it answers has changed, for counting.
+    """
 
     caption_id: str
     stars: int
@@ -62,6 +65,8 @@ class StoredRating:
     comment: str | None
     created_at: datetime
     updated_at: datetime
+    is_new: bool = field(default=False, compare=False)
+    adds_correction: bool = field(default=False, compare=False)
 
 
 def clean_line(text: str) -> str | None:

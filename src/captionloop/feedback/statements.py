@@ -31,10 +31,10 @@ def statements_for(dialect: str) -> Statements:
     photo, rating, erasure = (_insert(dialect, table) for table in (Photo, Rating, Erasure))
     of_rating = (Rating.caption_id == bindparam("of_caption"), Rating.rater == bindparam("by_rater"))
     return Statements(
-        # The update changes nothing, but holds the row, so that nobody erases the photo in between.
-        keep_photo=photo.on_conflict_do_update(
-            index_elements=["sha256"], set_={"byte_count": photo.excluded.byte_count}
-        ),
+        # A row that is there is not touched: everybody who captions this photo would wait for its lock in
+        # turn. The caption's foreign key holds it, shared; if it was erased in between, the caption fails and
+        # is done again.
+        keep_photo=photo.on_conflict_do_nothing(index_elements=["sha256"]),
         forget_erasure=delete(Erasure).where(Erasure.sha256 == bindparam("photo")),
         keep_caption=insert(Caption),
         caption_exists=select(Caption.caption_id).where(Caption.caption_id == bindparam("of_caption")),

@@ -1,10 +1,11 @@
 """The ratings store: captions that were served, and what people think of them."""
 
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
-from sqlalchemy import Connection, Engine, delete, exists, select, text
+from sqlalchemy import Connection, Engine, delete, exists, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -26,8 +27,8 @@ class RatingsStore:
     """
 
     def __init__(self, url: str) -> None:
-        self._engine = database.open_engine(url, pool_size=1)
-        self._reader = database.open_reader(url)
+        self._engine = database.open_engine(url, pool_size=1, deadlines=True)
+        self._reader = database.open_reader(url, deadlines=True)
         self._writer = GroupWriter(self._engine)
 
     @property
@@ -47,14 +48,15 @@ class RatingsStore:
         self._reader.dispose()
 
     def check(self) -> None:
-        """Ask the database for a sign of life.
+        """Ask the database for a sign of life, and whether its tables are those that we write to.
 
         Raises:
+            SchemaError: it has no tables, or older ones.
             DatabaseError: it does not answer.
         """
         try:
             with self._reader.connect() as connection:
-                connection.execute(text("SELECT 1"))
+                database.check_schema(connection)
         except DBAPIError as error:
             raise database.unreachable(error) from error
 
@@ -89,7 +91,7 @@ class RatingsStore:
             connection.execute(statements.forget_erasure, {"photo": facts.sha256})
             connection.execute(statements.keep_caption, caption)
 
-        return self._writer.submit(operation)
+        return self._writer.submit(operation, locks=("1 photo", facts.sha256))
 
     def rate(self, caption_id: str, rater: str, opinion: Opinion) -> "Future[StoredRating | None]":
         """Keep an opinion, in place of the rater's earlier one; `None` if there is no such caption."""
@@ -109,11 +111,19 @@ class RatingsStore:
             key = {"of_caption": caption_id, "by_rater": rater}
             if connection.execute(statements.caption_exists, key).first() is None:
                 return None
+            before = connection.execute(statements.read_rating, key).first()
             connection.execute(statements.keep_rating, rating)
-            row = connection.execute(statements.read_rating, key).one()
-            return StoredRating(*row)
+            stored = StoredRating(*connection.execute(statements.read_rating, key).one())
+            ours = stored.updated_at == moment  # the same opinion again changes nothing
+            return replace(
+                stored,
+                is_new=stored.created_at == moment,
+                adds_correction=ours
+                and stored.correction is not None
+                and (before is None or before.correction is None),
+            )
 
-        return self._writer.submit(operation)
+        return self._writer.submit(operation, locks=("2 rating", caption_id, rater))
 
     def erase(self, caption_id: str, *, owner: str | None) -> "Future[list[str] | None]":
         """Erase a caption and its ratings.
@@ -134,7 +144,7 @@ class RatingsStore:
             found = connection.scalars(wanted).all()
             return _erase(connection, list(found)) if found else None
 
-        return self._writer.submit(operation)
+        return self._writer.submit(operation, locks=("3 erasure", caption_id))
 
     def expire(self, *, unrated: timedelta, rated: timedelta) -> "Future[list[str]]":
         """Erase up to `ERASED_PER_STEP` captions that are past their retention; the photos to erase with

@@ -4,10 +4,16 @@ A commit that survives a power cut costs a flush of the disk, whatever it holds.
 while a commit is under way are gathered and share the next one. If one of them fails, all of them are rolled
 back, and each is done again in a savepoint of its own: the one that fails is rolled back alone. The future of
 an operation is set only after the commit returned; what has been acknowledged is on the disk.
+
+Several processes write. All take their locks in the same order, so that two groups wait for each other in
+turn and not in a circle; where PostgreSQL still breaks a circle, or a lock or a serialisation fails, the
+whole group is done again.
 """
 
 import queue
+import random
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -20,6 +26,11 @@ from captionloop.feedback.database import DatabaseError, unreachable
 
 T = TypeVar("T")
 
+ATTEMPTS = 6
+PAUSE_SECONDS = 0.02
+_PASSING = {"40001", "40P01", "55P03"}
+"""PostgreSQL's codes for a serialisation failure, a deadlock, and a lock that was not to be had."""
+
 
 class WriterFullError(DatabaseError):
     """More writes are waiting than we are willing to hold."""
@@ -27,6 +38,7 @@ class WriterFullError(DatabaseError):
 
 @dataclass(frozen=True, slots=True)
 class _Pending:
+    locks: tuple[str, ...]
     operation: Callable[[Connection], Any]
     outcome: "Future[Any]"
 
@@ -44,13 +56,18 @@ class GroupWriter:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def submit(self, operation: Callable[[Connection], T]) -> "Future[T]":
+    def submit(self, operation: Callable[[Connection], T], locks: tuple[str, ...] = ()) -> "Future[T]":
         """Hand in an operation; its future is done once it is committed, or has failed and is rolled back.
+
+        Args:
+            operation: what to do.
+            locks: names the rows it locks. Within a group operations run in the order of these names; of
+                those with the same name, which came first runs first.
 
         Raises:
             WriterFullError: too many operations wait already.
         """
-        pending = _Pending(operation, Future())
+        pending = _Pending(locks, operation, Future())
         try:
             self._waiting.put_nowait(pending)
         except queue.Full:
@@ -97,9 +114,9 @@ class GroupWriter:
                 return
 
     def _write(self, group: list[_Pending]) -> None:
+        group = sorted(group, key=lambda pending: pending.locks)
         try:
-            with self._engine.begin() as connection:
-                outcomes = _together(connection, group) or _one_by_one(connection, group)
+            outcomes = self._committed(group)
         except Exception as error:
             shown = unreachable(error) if isinstance(error, DBAPIError) else error
             for pending in group:
@@ -111,8 +128,29 @@ class GroupWriter:
             else:
                 pending.outcome.set_exception(failure)
 
+    def _committed(self, group: list[_Pending]) -> "list[_Outcome]":
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with self._engine.begin() as connection:
+                    return _together(connection, group) or _one_by_one(connection, group)
+            except DBAPIError as error:
+                if attempt == ATTEMPTS or not _passes(error):
+                    raise
+            time.sleep(random.uniform(0, PAUSE_SECONDS * 2**attempt))  # noqa: S311 - not two at once again
+        raise AssertionError("unreachable")
+
 
 _Outcome = tuple[Any, Exception | None]
+
+
+def _passes(error: DBAPIError) -> bool:
+    """Whether the same may well succeed in another transaction."""
+    return getattr(error.orig, "sqlstate", None) in _PASSING
+
+
+def _ends_the_transaction(error: Exception) -> bool:
+    """Whether nothing can be saved by doing the operations one by one."""
+    return isinstance(error, DBAPIError) and (error.connection_invalidated or _passes(error))
 
 
 def _together(connection: Connection, group: list[_Pending]) -> list[_Outcome] | None:
@@ -121,7 +159,7 @@ def _together(connection: Connection, group: list[_Pending]) -> list[_Outcome] |
         with connection.begin_nested():
             return [(pending.operation(connection), None) for pending in group]
     except Exception as error:
-        if isinstance(error, DBAPIError) and error.connection_invalidated:
+        if _ends_the_transaction(error):
             raise
         return None
 
@@ -132,7 +170,7 @@ def _one_by_one(connection: Connection, group: list[_Pending]) -> list[_Outcome]
         try:
             outcomes.append((_attempt(connection, pending.operation), None))
         except DBAPIError as error:
-            if error.connection_invalidated:
+            if _ends_the_transaction(error):
                 raise
             outcomes.append((None, unreachable(error)))
         except Exception as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from captionloop.config import SQLITE
-from captionloop.errors import RegistryError
+from captionloop.errors import RegistryError, without_passwords
 from captionloop.registry.scratch import beside
 
 if TYPE_CHECKING:
@@ -66,6 +66,9 @@ def connect(uri: str) -> "MlflowClient":
             ) from error
     create(uri)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # A server that takes the connection and says nothing would be waited for over a quarter of an hour.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     with for_people(f"open the MLflow store {without_password(uri)}"):
         from mlflow import MlflowClient
 
@@ -83,12 +86,9 @@ def for_people(attempt: str) -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, RequestException, OSError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RegistryError(f"Could not {attempt}: {first_line}") from error
+        raise RegistryError(f"Could not {attempt}: {without_passwords(first_line)}") from error
 
 
 def without_password(uri: str) -> str:
     """The address as it may be shown."""
-    address = urlsplit(uri)
-    if not address.password:
-        return uri
-    return uri.replace(f":{address.password}@", ":***@")
+    return without_passwords(uri)

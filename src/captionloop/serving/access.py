@@ -21,10 +21,10 @@ from limits.aio.storage import Storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
 from limits.storage import storage_from_string
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
-from captionloop.serving.keys import KeyRing
+from captionloop.errors import ConfigurationError, without_passwords
+from captionloop.serving.keys import KeyRecord, KeyRing
 from captionloop.serving.problems import (
     KEY_INVALID,
     KEY_REQUIRED,
@@ -33,6 +33,7 @@ from captionloop.serving.problems import (
     Problem,
 )
 from captionloop.serving.settings import Settings
+from captionloop.serving.storage import ask
 
 logger = structlog.get_logger(__name__)
 
@@ -40,6 +41,8 @@ COOKIE = "captionloop_rater"
 COOKIE_SECONDS = 365 * 24 * 3600
 OTHER_CALLS_FACTOR = 10
 """Calls that make no caption are this many times cheaper."""
+_GUESSES = RateLimitItemPerMinute(60)
+"""Keys that are not valid, from one address: guessing them is as dear as any other call."""
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 _COOKIE = re.compile(r"[A-Za-z0-9_-]{43}")
 
@@ -62,6 +65,11 @@ class Caller:
     cookie: str | None = None
 
     @property
+    def has_key(self) -> bool:
+        """Did they show a valid key."""
+        return self.rater.startswith("key:")
+
+    @property
     def is_admin(self) -> bool:
         """May they read and erase what is not theirs."""
         return "admin" in self.scopes
@@ -73,7 +81,9 @@ class Access:
     def __init__(self, settings: Settings, keys: KeyRing) -> None:
         self._settings = settings
         self._keys = keys
-        self._limiter = SlidingWindowCounterRateLimiter(_storage(settings.rate_limit_storage))
+        self._limiter = SlidingWindowCounterRateLimiter(
+            _storage(settings.rate_limit_storage.get_secret_value())
+        )
         self._alone = SlidingWindowCounterRateLimiter(_storage("async+memory://"))
 
     async def caller(self, request: Request) -> Caller:
@@ -83,12 +93,10 @@ class Access:
             Problem: 401, if the key is unknown or one is needed.
         """
         key = _sent_key(request.headers)
-        address = client_address(request, self._settings.trusted_proxies)
+        address = client_address(request)
         if key is not None:
-            record = await run_in_threadpool(self._keys.recognise, key)
+            record = await self._recognised(key, f"failed:{address}")
             if record is None:
-                # Guessing keys is as dear as any other call.
-                await self._hit(RateLimitItemPerMinute(60), f"failed:{address}")
                 raise Problem(
                     KEY_INVALID,
                     "This API key is unknown or was revoked.",
@@ -114,6 +122,25 @@ class Access:
             self._settings.anonymous_captions_per_minute,
             None if known else token,
         )
+
+    async def _recognised(self, key: str, guesses: str) -> KeyRecord | None:
+        """The key's record. Whoever has guessed too often is told so before the database is asked, unless the
+        key was found valid a short while ago: others may share the guesser's address.
+        """
+        if not self._keys.was_valid(key):
+            await self._refuse_guesser(guesses)
+        record = await ask(self._keys.recognise, key)
+        if record is None:
+            await self._hit(_GUESSES, guesses)
+        return record
+
+    async def _refuse_guesser(self, guesses: str) -> None:
+        try:
+            allowed = await self._limiter.test(_GUESSES, guesses)
+        except StorageError:
+            allowed = await self._alone.test(_GUESSES, guesses)
+        if not allowed:
+            await self._hit(_GUESSES, guesses)
 
     @staticmethod
     def require(caller: Caller, scope: str) -> None:
@@ -165,7 +192,13 @@ def _storage(uri: str) -> Storage:
 
         options = {"implementation": "redispy", "retry": Retry(NoBackoff(), 1)}
         options |= {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
-    return cast(Storage, storage_from_string(uri, wrap_exceptions=True, **options))
+    try:
+        return cast(Storage, storage_from_string(uri, wrap_exceptions=True, **options))
+    except Exception as error:  # each storage's driver has errors of its own kind, and they quote the address
+        raise ConfigurationError(
+            f"CAPTIONLOOP_RATE_LIMIT_STORAGE={without_passwords(uri)} cannot be used "
+            f"({type(error).__name__}): write async+memory:// or async+redis://host:6379"
+        ) from None
 
 
 async def _hit(
@@ -174,16 +207,12 @@ async def _hit(
     return await limiter.hit(item, name), await limiter.get_window_stats(item, name)
 
 
-def client_address(request: Request, trusted_proxies: int) -> str:
-    """Whom a call is counted to: the address that reached the outermost proxy we trust.
+def client_address(request: Request) -> str:
+    """Whom a call is counted to: the address that reached the outermost proxy we trust (`proxies.py`).
 
     Of an IPv6 address the network part counts (/64), for that is what one customer has.
     """
     address = request.client.host if request.client else "unknown"
-    if trusted_proxies:
-        forwarded = [part.strip() for part in request.headers.get("x-forwarded-for", "").split(",")]
-        if len(forwarded) >= trusted_proxies and forwarded[-trusted_proxies]:
-            address = forwarded[-trusted_proxies]
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

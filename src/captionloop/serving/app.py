@@ -19,7 +19,7 @@ from captionloop.errors import CaptionloopError
 from captionloop.serving import captions_api, insight_api
 from captionloop.serving.edge import Edge, count_refusal
 from captionloop.serving.page import add_docs, add_page
-from captionloop.serving.parts import Parts, storage_unavailable
+from captionloop.serving.parts import Parts
 from captionloop.serving.problems import (
     MALFORMED,
     REQUEST_INVALID,
@@ -28,7 +28,9 @@ from captionloop.serving.problems import (
     document,
     from_status,
 )
+from captionloop.serving.proxies import TrustedProxies
 from captionloop.serving.settings import Settings
+from captionloop.serving.storage import storage_unavailable, with_archive
 
 logger = structlog.get_logger(__name__)
 
@@ -48,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=_lifespan,
     )
     app.include_router(captions_api.router)
+    app.include_router(insight_api.counted)
     app.include_router(insight_api.router)
     add_docs(app)
     add_page(app, settings.page_folder)
@@ -56,6 +59,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_exception_handler(CaptionloopError, _on_storage_error)
     app.add_exception_handler(SQLAlchemyError, _on_storage_error)
     app.add_middleware(Edge, settings=settings)
+    app.add_middleware(  # outermost: everybody else sees the caller, and not the proxy
+        TrustedProxies, trusted=settings.trusted_proxies, root_path=settings.root_path
+    )
     return app
 
 
@@ -89,11 +95,12 @@ async def sweep(parts: Parts) -> None:
     while await parts.written(lambda: parts.store.expire(unrated=unrated, rated=rated)):
         await asyncio.sleep(0)
     for sha256 in await parts.read(parts.store.erased_since, REMEMBER_ERASURES):
-        await run_in_threadpool(parts.archive.erase, sha256)
+        await with_archive(parts.archive.erase, sha256)
 
 
 def _answer(request: Request, problem: Problem) -> Response:
     count_refusal(problem)
+    problem.headers = {**getattr(request.state, "limit_headers", {}), **(problem.headers or {})}
     return document(problem, path=request.url.path, request_id=request.state.request_id)
 
 
@@ -131,5 +138,4 @@ def _printable(text: str) -> str:
 
 
 async def _on_storage_error(request: Request, error: Exception) -> Response:
-    logger.error("storage failed", exc_info=error)
     return _answer(request, storage_unavailable(error))

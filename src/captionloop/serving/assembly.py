@@ -1,7 +1,10 @@
 """Puts the gateway's parts together as the settings say."""
 
+from functools import partial
+
 from captionloop.feedback.archive import PhotoArchive
 from captionloop.feedback.database import upgrade
+from captionloop.feedback.statistics import statistics
 from captionloop.feedback.store import RatingsStore
 from captionloop.serving.access import Access
 from captionloop.serving.admission import Admission
@@ -9,7 +12,10 @@ from captionloop.serving.keys import KeyRing
 from captionloop.serving.parts import Parts
 from captionloop.serving.photos import PhotoReader
 from captionloop.serving.settings import Settings
+from captionloop.serving.storage import Remembered
 from captionloop.serving.upstream import CaptionModel, ModelWatch
+
+STATISTICS_SECONDS = 60.0
 
 
 def open_store(settings: Settings) -> RatingsStore:
@@ -31,7 +37,13 @@ def assemble(settings: Settings, model: CaptionModel) -> Parts:
         store=store,
         archive=PhotoArchive(settings.photo_root),
         access=Access(settings, KeyRing(store)),
-        admission=Admission(settings.captions_at_once, settings.upload_memory_bytes),
+        admission=Admission(
+            settings.captions_at_once,
+            settings.upload_memory_bytes,
+            largest_body=2 * settings.max_body_bytes,
+            per_caller=settings.captions_at_once_per_caller,
+        ),
         photos=PhotoReader(settings.decode_threads, settings.max_pixels),
         model=ModelWatch(model, settings.caption_seconds),
+        statistics=Remembered(partial(statistics, store.reader), STATISTICS_SECONDS),
     )

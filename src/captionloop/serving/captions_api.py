@@ -3,21 +3,20 @@
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import perf_counter
 
-import structlog
 from fastapi import APIRouter
 from opentelemetry import trace
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from captionloop.feedback.archive import ArchiveError
 from captionloop.feedback.records import Opinion, ServedCaption, StoredRating
 from captionloop.serving import metrics
 from captionloop.serving.access import Caller
-from captionloop.serving.parts import CallerDep, Parts, PartsDep, storage_unavailable
+from captionloop.serving.disconnects import unless_gone
+from captionloop.serving.edge import Body
+from captionloop.serving.parts import CallerDep, CountedRoute, Parts, PartsDep
 from captionloop.serving.photos import Photo
 from captionloop.serving.problems import NOT_FOUND, Problem
 from captionloop.serving.schemas import (
@@ -31,12 +30,12 @@ from captionloop.serving.schemas import (
     RatingRequest,
     WordBody,
 )
+from captionloop.serving.storage import with_archive
 from captionloop.serving.uploads import REQUEST_BODY, sent_photo
 from captionloop.serving.wire import Outcome
 
-logger = structlog.get_logger(__name__)
 tracer = trace.get_tracer("captionloop.gateway")
-router = APIRouter(prefix="/v1/captions", tags=["captions"])
+router = APIRouter(prefix="/v1/captions", tags=["captions"], route_class=CountedRoute)
 
 _CAPTION_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 
@@ -65,20 +64,19 @@ async def create_caption(
 ) -> CaptionBody:
     """Send a photo as `multipart/form-data` (field `image`), as its bytes, or as base64 in JSON."""
     parts.access.require(caller, "caption")
-    response.headers.update(await parts.access.count(caller, makes_caption=True))
     model = parts.model.require()
-    with parts.admission.enter(_announced(request, parts.settings.max_body_bytes)):
+    with parts.admission.upload(caller.counted_as) as upload:
+        body: Body = request.state.body
+        body.arrived = upload.arrived
         with _stage("upload"):
             data = await sent_photo(request)
-        with _stage("decode"):
-            photo = await parts.photos.read(data, model.input_size)
-        with _stage("model"):
-            outcome = await parts.model.caption(photo.prepared)
-        with _stage("store"):
-            served = _served(photo, outcome, caller)
-            await _keep(parts, photo, data, served)
+        with parts.admission.enter():
+            photo, outcome = await unless_gone(request, _captioned(parts, data, model.input_size))
+            with _stage("store"):
+                served = _served(photo, outcome, caller)
+                await _keep(parts, photo, data, served)
     _observe(served)
-    response.headers["Location"] = f"/v1/captions/{served.caption_id}"
+    response.headers["Location"] = f"{request.scope.get('root_path', '')}/v1/captions/{served.caption_id}"
     return _body(served)
 
 
@@ -88,11 +86,8 @@ async def create_caption(
     summary="Read a caption back",
     responses=problems(401, 404, 429, 503),
 )
-async def read_caption(
-    caption_id: str, response: Response, parts: PartsDep, caller: CallerDep
-) -> CaptionWithRating:
+async def read_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> CaptionWithRating:
     """For its owner (or an administrator); anybody else is told that it does not exist."""
-    response.headers.update(await parts.access.count(caller, makes_caption=False))
     served = await parts.read(parts.store.find, _checked(caption_id))
     if served is None or not (caller.is_admin or served.owner == caller.rater):
         raise _unknown()
@@ -104,21 +99,16 @@ async def read_caption(
 @router.delete(
     "/{caption_id}", status_code=204, summary="Erase a caption", responses=problems(401, 404, 429, 503)
 )
-async def erase_caption(caption_id: str, response: Response, parts: PartsDep, caller: CallerDep) -> None:
+async def erase_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> None:
     """Erases caption, ratings and photo, at once and for good. For its owner, or an administrator."""
-    response.headers.update(await parts.access.count(caller, makes_caption=False))
     owner = None if caller.is_admin else caller.rater
     name = _checked(caption_id)
     photos = await parts.written(lambda: parts.store.erase(name, owner=owner))
     if photos is None:
         raise _unknown()
     for sha256 in photos:
-        try:
-            await run_in_threadpool(parts.archive.erase, sha256)
-        except ArchiveError as error:
-            # It is on the list of erasures: the hourly sweep tries again.
-            logger.exception("photo not erased yet")
-            raise storage_unavailable(error) from error
+        # If that fails, it is on the list of erasures: the hourly sweep tries again.
+        await with_archive(parts.archive.erase, sha256)
     metrics.ERASURES.inc()
 
 
@@ -129,46 +119,54 @@ async def erase_caption(caption_id: str, response: Response, parts: PartsDep, ca
     responses=problems(400, 401, 403, 404, 413, 422, 429, 503),
 )
 async def rate_caption(
-    caption_id: str, rating: RatingRequest, response: Response, parts: PartsDep, caller: CallerDep
+    caption_id: str, rating: RatingRequest, parts: PartsDep, caller: CallerDep
 ) -> RatingBody:
     """One rating per rater and caption: sending another replaces it. Answered when it is on the disk."""
     parts.access.require(caller, "rate")
-    response.headers.update(await parts.access.count(caller, makes_caption=False))
     name = _checked(caption_id)
     opinion = Opinion(rating.stars, rating.correction, rating.comment)
     stored = await parts.written(lambda: parts.store.rate(name, caller.rater, opinion))
     if stored is None:
         raise _unknown()
-    served = await parts.read(parts.store.find, name)
-    version = served.model_version if served else "erased"
-    metrics.RATINGS.labels(version, str(stored.stars)).inc()
-    if stored.correction is not None:
-        metrics.CORRECTIONS.labels(version).inc()
+    if stored.is_new or stored.adds_correction:
+        await _count(parts, stored)
     return _rating_body(stored)
+
+
+async def _count(parts: Parts, stored: StoredRating) -> None:
+    """Ratings are counted, not requests: one that is sent again, or changed, is still one."""
+    with suppress(Problem):  # it is on the disk, whatever becomes of its count
+        served = await parts.read(parts.store.find, stored.caption_id)
+        version = served.model_version if served else "erased"
+        if stored.is_new:
+            metrics.RATINGS.labels(version, str(stored.stars)).inc()
+        if stored.adds_correction:
+            metrics.CORRECTIONS.labels(version).inc()
+
+
+async def _captioned(parts: Parts, data: bytes, input_size: int) -> tuple[Photo, Outcome]:
+    with _stage("decode"):
+        photo = await parts.photos.read(data, input_size)
+    with _stage("model"):
+        return photo, await parts.model.caption(photo.prepared)
 
 
 async def _keep(parts: Parts, photo: Photo, data: bytes, served: ServedCaption) -> None:
     """First the photo, then the caption that names it; a caption that is answered is on the disk."""
-    try:
-        await run_in_threadpool(parts.archive.write, photo.facts.sha256, data)
-    except ArchiveError as error:
-        logger.exception("photo not stored")
-        raise storage_unavailable(error) from error
+    await with_archive(parts.archive.write, photo.facts.sha256, data)
     await parts.written(lambda: parts.store.record(served))
 
 
 @contextmanager
 def _stage(name: str) -> Iterator[None]:
     began = perf_counter()
-    with tracer.start_as_current_span(name):
-        yield
+    with tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False) as span:
+        try:
+            yield
+        except Exception:
+            span.set_status(trace.StatusCode.ERROR)  # without words: the error's may be the caller's
+            raise
     metrics.STAGE.labels(name).observe(perf_counter() - began)
-
-
-def _announced(request: Request, limit: int) -> int:
-    """How many bytes the body may come to hold; without a length, as many as it may."""
-    length = request.headers.get("content-length", "")
-    return int(length) if length.isdecimal() else limit
 
 
 def _served(photo: Photo, outcome: Outcome, caller: Caller) -> ServedCaption:

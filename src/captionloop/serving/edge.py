@@ -8,6 +8,7 @@ buffered.
 import asyncio
 import re
 import uuid
+from collections.abc import Callable
 from time import perf_counter
 
 import structlog
@@ -25,6 +26,8 @@ SMALL_BODY_BYTES = 65_536
 """Bodies that are no photo."""
 CLIENT_GONE = 499
 """Counted for callers (or balancers) that hung up while they sent; nginx uses this number too."""
+GRACE_SECONDS = 5.0
+"""Before a body must come at the least rate: connections are slow to begin."""
 LINGER_SECONDS = 2.0
 """How long a refused body is still taken off the wire (and dropped),
 so that its sender gets to read the refusal.
@@ -61,19 +64,30 @@ class Edge:
         headers = Headers(scope=scope)
         sent_id = headers.get("x-request-id", "")
         request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
-        answer = _Answer(send, request_id, private=scope["path"].startswith("/v1/"))
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        answer = _Answer(send, request_id, private=_path(scope).startswith("/v1/"))
+        if scope["method"] == "HEAD":  # whatever can be got can be asked for without its body
+            answer.headers_only = True
+            scope = {**scope, "method": "GET"}
         began = perf_counter()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             await self._guarded(scope, headers, receive, answer)
         finally:
-            self._account(scope, answer.status, perf_counter() - began)
+            method = "HEAD" if answer.headers_only else scope["method"]
+            self._account(scope, method, answer.status, perf_counter() - began)
             structlog.contextvars.unbind_contextvars("request_id")
 
     async def _guarded(self, scope: Scope, headers: Headers, receive: Receive, answer: "_Answer") -> None:
-        body = _Body(receive, self._limit(scope, headers), self._settings.upload_seconds)
+        body = Body(
+            receive,
+            self._limit(scope, headers),
+            self._settings.upload_seconds,
+            self._settings.upload_bytes_per_second,
+        )
         answer.body = body
+        scope["state"]["body"] = body
         try:
             body.check_announced(headers.get("content-length"))
             await self._app(scope, body.receive, answer.send)
@@ -83,36 +97,46 @@ class Edge:
         except ClientDisconnect:
             answer.status = CLIENT_GONE  # nobody is left to be answered, and it was no mistake of ours
         except Exception:
-            logger.exception("request failed", path=scope["path"])
+            logger.exception("request failed", route=_route(scope))
             if not answer.started:
                 detail = "The service made a mistake; it was logged under this request id."
                 await self._refuse(Problem(INTERNAL, detail), scope, body, answer)
 
     @staticmethod
-    async def _refuse(problem: Problem, scope: Scope, body: "_Body", answer: "_Answer") -> None:
+    async def _refuse(problem: Problem, scope: Scope, body: "Body", answer: "_Answer") -> None:
         response = document(problem, path=scope["path"], request_id=answer.request_id)
         await response(scope, body.receive, answer.send)
 
     def _limit(self, scope: Scope, headers: Headers) -> int:
-        if scope["path"] != "/v1/captions":
+        if _path(scope) != "/v1/captions":
             return SMALL_BODY_BYTES
         if headers.get("content-type", "").startswith("application/json"):
             return self._settings.max_body_bytes * 4 // 3 + SMALL_BODY_BYTES
         return self._settings.max_body_bytes + SMALL_BODY_BYTES
 
     @staticmethod
-    def _account(scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", None) or "other"
-        REQUESTS.labels(scope["method"] if route != "other" else "other", route, str(status)).inc()
+    def _account(scope: Scope, method: str, status: int, seconds: float) -> None:
+        route = _route(scope)
+        REQUESTS.labels(method if route != "other" else "other", route, str(status)).inc()
         LATENCY.labels(route).observe(seconds)
         if route not in _QUIET:
             logger.info(
                 "request",
-                method=scope["method"],
+                method=method,
                 route=route,
                 status=status,
                 milliseconds=round(seconds * 1000, 1),
             )
+
+
+def _path(scope: Scope) -> str:
+    """The path as we know it, without what a proxy has before it."""
+    return str(scope["state"].get("path", scope["path"]))
+
+
+def _route(scope: Scope) -> str:
+    """The route's template, which holds nothing that a caller made up."""
+    return getattr(scope.get("route"), "path", None) or "other"
 
 
 class _Answer:
@@ -124,7 +148,8 @@ class _Answer:
         self.request_id = request_id
         self.status = 500
         self.started = False
-        self.body: _Body | None = None
+        self.headers_only = False
+        self.body: Body | None = None
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -134,6 +159,8 @@ class _Answer:
             assert self.body is not None
             await self.body.linger()
             message = {"type": "http.response.body", "body": b"", "more_body": False}
+        elif self.headers_only:
+            message = {**message, "body": b""}
         await self._send(message)
 
     @property
@@ -153,16 +180,21 @@ class _Answer:
             headers.setdefault(name, value)
 
 
-class _Body:
-    """A request's body, bounded in bytes and time while it is read."""
+class Body:
+    """A request's body, bounded in bytes and time while it is read, and from below in how fast it comes.
 
-    def __init__(self, receive: Receive, limit: int, seconds: float) -> None:
+    `arrived` is called with the number of bytes whenever some have come, and may refuse them.
+    """
+
+    def __init__(self, receive: Receive, limit: int, seconds: float, least_rate: int) -> None:
         self._receive = receive
         self._limit = limit
         self._seconds = seconds
-        self._deadline = asyncio.get_running_loop().time() + seconds
+        self._least_rate = least_rate
+        self._began = asyncio.get_running_loop().time()
         self._read = 0
         self.complete = False
+        self.arrived: Callable[[int], None] = _nothing
 
     def check_announced(self, content_length: str | None) -> None:
         """Refuse a body that is announced as too large before a byte of it is read."""
@@ -170,23 +202,31 @@ class _Body:
             raise self._too_large()
 
     async def receive(self) -> Message:
+        """The next piece, as ASGI has it. Raises `Problem`, if it is too much or too late."""
         if self.complete:
             return await self._receive()  # waits for the disconnect, however long that takes
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with asyncio.timeout_at(self._deadline()):
                 message = await self._receive()
         except TimeoutError:
             raise Problem(
-                UPLOAD_TOO_SLOW, f"The body did not arrive within {self._seconds:.0f} seconds; send it again."
+                UPLOAD_TOO_SLOW,
+                f"The body did not arrive within {self._seconds:.0f} seconds, or stood still; send it again.",
             ) from None
         if message["type"] == "http.request":
-            self._read += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            self._read += size
             self.complete = not message.get("more_body", False)
             if self._read > self._limit:
                 raise self._too_large()
+            self.arrived(size)
         else:
             self.complete = True
         return message
+
+    def _deadline(self) -> float:
+        """When the next bytes must be there: before all must, and before they fall behind the least rate."""
+        return self._began + min(self._seconds, GRACE_SECONDS + self._read / self._least_rate)
 
     async def linger(self) -> None:
         """Drop what still comes, for a moment."""
@@ -203,6 +243,11 @@ class _Body:
             BODY_TOO_LARGE,
             f"At most {self._limit / 1e6:.1f} MB are taken; make the photo smaller and send it again.",
         )
+
+
+def _nothing(size: int) -> None:
+    """Bytes that nobody counts."""
+    del size
 
 
 def count_refusal(problem: Problem) -> None:

@@ -19,7 +19,7 @@ import structlog
 from numpy.typing import NDArray
 from PIL import Image
 
-from captionloop.errors import CaptionloopError
+from captionloop.errors import CaptionloopError, RegistryError
 from captionloop.feedback.models import now
 from captionloop.serving import metrics
 from captionloop.serving.sources import ModelReference, ModelSource
@@ -67,6 +67,7 @@ class Engine:
         self._previous: ServedModel | None = None
         self._failed: tuple[str, float] | None = None
         self._reason = "no model is registered yet"
+        self._notice = ""
         self._stopped = threading.Event()
         metrics.MODEL_READY.set(0)
 
@@ -93,11 +94,18 @@ class Engine:
         """Serve what should be served. Whatever goes wrong with that, what is served now stays."""
         try:
             wanted = self._source.newest()
+            self._notice = ""
             if wanted is None or self._is_served(wanted) or self._failed_lately(wanted):
                 return
             self._reason = f"version {wanted.version} is being loaded"
-            self._switch(self._previous if _same(self._previous, wanted) else self._loaded(wanted))
+            same = _same(self._previous, wanted)
+            self._switch(self._previous if same else self._loaded(wanted, self._source.fetch))
+            self._source.remember(wanted)
             self._failed = None
+        except RegistryError as error:
+            self._not_loaded(str(error))
+            if self._served is None:
+                self._serve_the_last()
         except CaptionloopError as error:
             self._not_loaded(str(error))
         except Exception:
@@ -128,6 +136,7 @@ class Engine:
         captioner = model.captioner
         return ModelDescription(
             ready=True,
+            notice=self._notice,
             name=model.reference.name,
             version=model.reference.version,
             previous_version=self._previous.reference.version if self._previous else None,
@@ -151,9 +160,23 @@ class Engine:
         metrics.BATCH_FALLBACKS.inc()
         return [self._captioned(model, [square])[0] for square in squares]
 
-    def _loaded(self, wanted: ModelReference) -> ServedModel:
+    def _serve_the_last(self) -> None:
+        """Nobody says what should be served: what was served here before is better than nothing."""
+        last = self._source.last_served()
+        if last is None:
+            return
+        try:
+            self._switch(self._loaded(last, self._source.kept))
+        except Exception as error:
+            logger.exception("the model served last is not loaded")
+            self._reason += f"; the model served last cannot be loaded ({type(error).__name__})"
+            return
+        self._notice = f"the registry does not answer; version {last.version} was served here last"
+        logger.warning("serving the last model", version=last.version, reason=self._reason)
+
+    def _loaded(self, wanted: ModelReference, fetch: Callable[[ModelReference], Path]) -> ServedModel:
         began = perf_counter()
-        captioner = self._load(self._source.fetch(wanted))
+        captioner = self._load(fetch(wanted))
         size = int(captioner.encoder.spec.input_size)
         for batch in _sizes(self._max_batch):  # compile, allocate, fill caches: not while somebody waits
             captioner.caption_arrays(np.full((batch, size, size, 3), 127, np.uint8))

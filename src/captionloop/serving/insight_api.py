@@ -1,20 +1,23 @@
 """What the service tells about itself: the model, the statistics, its health, its metrics."""
 
+import asyncio
 import contextlib
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import structlog
 from fastapi import APIRouter, Query
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from captionloop.errors import CaptionloopError
+from captionloop.feedback.database import SchemaError
 from captionloop.feedback.statistics import Statistics, Tally, statistics
 from captionloop.serving import metrics
 from captionloop.serving.captions_api import problems
-from captionloop.serving.parts import CallerDep, PartsDep
+from captionloop.serving.parts import CallerDep, CountedRoute, Parts, PartsDep
+from captionloop.serving.problems import Problem
 from captionloop.serving.schemas import (
     DayBody,
     IntervalBody,
@@ -23,28 +26,30 @@ from captionloop.serving.schemas import (
     TallyBody,
     VersionBody,
 )
+from captionloop.serving.storage import HEALTH_SECONDS, ask
 
+logger = structlog.get_logger(__name__)
 router = APIRouter()
+counted = APIRouter(route_class=CountedRoute)
 
 _METRIC: TypeAdapter[IntervalBody | float] = TypeAdapter(IntervalBody | FiniteFloat)
 
 
-@router.get(
+@counted.get(
     "/v1/model",
     response_model=ModelBody,
     tags=["insight"],
     summary="What is being served",
     responses=problems(401, 429, 503),
 )
-async def read_model(response: Response, parts: PartsDep, caller: CallerDep) -> ModelBody:
+async def read_model(parts: PartsDep) -> ModelBody:
     """The version, its metrics and lineage, and its card."""
-    response.headers.update(await parts.access.count(caller, makes_caption=False))
     model = parts.model.require()
     told = model.model_dump(exclude={"ready", "reason", "metrics"})
     return ModelBody.model_validate({**told, "metrics": measured(model.metrics)})
 
 
-@router.get(
+@counted.get(
     "/v1/statistics",
     response_model=StatisticsBody,
     tags=["insight"],
@@ -52,14 +57,14 @@ async def read_model(response: Response, parts: PartsDep, caller: CallerDep) -> 
     responses=problems(401, 422, 429, 503),
 )
 async def read_statistics(
-    response: Response,
     parts: PartsDep,
     caller: CallerDep,
     days: Annotated[int, Query(ge=1, le=365, description="how far to look back, today included")] = 30,
 ) -> StatisticsBody:
-    """Sums only: nobody's rating can be told from another's."""
-    response.headers.update(await parts.access.count(caller, makes_caption=False))
-    return _statistics_body(days, await parts.read(statistics, parts.store.reader, days))
+    """Sums only: nobody's rating can be told from another's. Without a key they may be a minute old."""
+    if caller.has_key:
+        return _statistics_body(days, await parts.read(statistics, parts.store.reader, days))
+    return _statistics_body(days, await parts.statistics.get(days))
 
 
 @router.get("/livez", tags=["health"], summary="Does the process run")
@@ -84,12 +89,22 @@ async def readyz(parts: PartsDep) -> JSONResponse:
     elif not parts.model.latest.ready:
         reason = parts.model.latest.reason or "no model is loaded"
     else:
-        try:
-            await run_in_threadpool(parts.store.check)
-        except CaptionloopError:
-            reason = "the ratings database does not answer"
+        reason = await _database_trouble(parts)
     content = {"status": "not ready", "reason": reason} if reason else {"status": "ready"}
     return JSONResponse(content, 503 if reason else 200, {"Retry-After": "5"} if reason else None)
+
+
+async def _database_trouble(parts: Parts) -> str:
+    """Why the database cannot be used, or nothing; what to run is told to whoever reads the log as well."""
+    try:
+        async with asyncio.timeout(HEALTH_SECONDS):
+            await ask(parts.store.check)
+    except SchemaError as error:
+        logger.warning("not ready", reason=str(error))
+        return str(error)
+    except (Problem, TimeoutError):
+        return "the ratings database does not answer"
+    return ""
 
 
 @router.get("/metrics", tags=["health"], summary="Prometheus metrics", response_class=Response)

@@ -25,6 +25,7 @@ from captionloop.feedback.store import RatingsStore
 SCOPES = ("caption", "rate", "admin")
 CACHE_SECONDS = 2.0
 """A revoked key stops working within this time, in every process."""
+VALID_SECONDS = 600.0
 _CACHED_KEYS = 4096
 _KEY = re.compile(r"clk_(?P<id>[0-9a-f]{12})_(?P<secret>[A-Za-z0-9_-]{43})")
 
@@ -45,6 +46,7 @@ class KeyRing:
 
     def __init__(self, store: RatingsStore) -> None:
         self._store = store
+        self._valid: dict[str, float] = {}
         self._cache: dict[str, tuple[float, tuple[str, KeyRecord] | None]] = {}
 
     def create(self, name: str, scopes: Iterable[str]) -> tuple[KeyRecord, str]:
@@ -102,8 +104,16 @@ class KeyRing:
         given = _hash(parts["secret"])
         expected, record = found or (_hash(""), None)
         if not hmac.compare_digest(given, expected) or record is None or record.revoked_at is not None:
+            self._valid.pop(key, None)
             return None
+        if len(self._valid) >= _CACHED_KEYS:
+            self._valid.clear()
+        self._valid[key] = monotonic() + VALID_SECONDS
         return record
+
+    def was_valid(self, key: str) -> bool:
+        """Whether the key was recognised lately, as far as this process knows; it may be revoked since."""
+        return self._valid.get(key, 0.0) > monotonic()
 
     def _find(self, key_id: str) -> tuple[str, KeyRecord] | None:
         cached = self._cache.get(key_id)

@@ -1,12 +1,22 @@
 """One line of JSON per event, with the request's id,
-and never a byte of an image or a word of what people wrote.
+and never a byte of an image, a word of what people wrote, or a secret.
+
+An exception is logged as its kind and the lines of code it came through: no values of variables, and its
+message only where it is one of ours, for the messages of libraries quote what they were given.
 """
 
 import logging
 import sys
+import threading
+import traceback
+from collections.abc import Mapping, MutableMapping
+from types import TracebackType
 from typing import Any
 
 import structlog
+from sqlalchemy.exc import DBAPIError
+
+from captionloop.errors import CaptionloopError, reason_of, without_passwords
 
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
@@ -15,6 +25,9 @@ _SHARED: list[Any] = [
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.StackInfoRenderer(),
 ]
+_QUOTING = {"asyncio", "py.warnings"}
+"""Loggers whose first line says what happened, and whose further lines quote exceptions and values."""
+_MOST_CAUSES = 8
 
 
 def configure_logs(level: str, service: str) -> None:
@@ -24,7 +37,8 @@ def configure_logs(level: str, service: str) -> None:
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             _naming(service),
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(_described),
+            _discreet,
             structlog.processors.JSONRenderer(),
         ],
     )
@@ -32,12 +46,25 @@ def configure_logs(level: str, service: str) -> None:
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
+    # Libraries that are asked for details tell what they work on: rows, statements, parts of bodies.
+    root.setLevel(max(logging.INFO, logging.getLevelNamesMapping()[level]))
+    logging.getLogger("captionloop").setLevel(level)
+    logging.raiseExceptions = False  # it would print the line that could not be formatted, whole
     for name in ("bentoml", "uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)
         logger.handlers[:] = []
         logger.propagate = True
-    for noisy in ("httpx", "alembic", "uvicorn.access", "fsspec", "asyncio", "PIL"):
+    for noisy in (
+        "httpx",
+        "httpx2",
+        "alembic",
+        "uvicorn.access",
+        "fsspec",
+        "asyncio",
+        "PIL",
+        "sqlalchemy",
+        "python_multipart",
+    ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.configure(
         processors=[
@@ -49,6 +76,29 @@ def configure_logs(level: str, service: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+    _log_what_nobody_caught()
+
+
+def _log_what_nobody_caught() -> None:
+    """Python itself prints warnings, and exceptions that end a thread or the process, with their messages."""
+    logging.captureWarnings(True)
+    logger = logging.getLogger("captionloop.uncaught")
+
+    def in_thread(failure: threading.ExceptHookArgs) -> None:
+        if failure.exc_value is not None:
+            logger.error("a thread ended", exc_info=failure.exc_value)
+
+    def in_main(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, trace)
+        else:
+            logger.critical("the process ends", exc_info=error)
+
+    threading.excepthook = in_thread
+    sys.excepthook = in_main
+    sys.unraisablehook = lambda failure: (
+        logger.error("ignored", exc_info=failure.exc_value) if failure.exc_value else None
+    )
 
 
 def _naming(service: str) -> Any:
@@ -56,3 +106,44 @@ def _naming(service: str) -> Any:
         return {"service": service, **event}
 
     return add_service
+
+
+def _described(exc_info: Any) -> list[dict[str, Any]]:
+    """An exception and what caused it, the newest first."""
+    told: list[dict[str, Any]] = []
+    error: BaseException | None = exc_info[1]
+    while error is not None and len(told) < _MOST_CAUSES:
+        frames = traceback.extract_tb(error.__traceback__)
+        told.append(
+            {
+                "exc_type": type(error).__name__,
+                "exc_value": _message(error),
+                "frames": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+            }
+        )
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return told
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, CaptionloopError):
+        return str(error)
+    if isinstance(error, DBAPIError):
+        return type(error.orig).__name__  # psycopg has a class for each of PostgreSQL's error codes
+    return reason_of(error)
+
+
+def _discreet(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    if event.get("logger") in _QUOTING:
+        event["event"] = str(event.get("event", "")).partition("\n")[0]
+    return {name: _without_passwords(value) for name, value in event.items()}
+
+
+def _without_passwords(value: Any) -> Any:
+    if isinstance(value, str):
+        return without_passwords(value)
+    if isinstance(value, list):
+        return [_without_passwords(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _without_passwords(each) for name, each in value.items()}
+    return value

@@ -14,7 +14,7 @@ import fsspec
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from captionloop.errors import CaptionloopError
+from captionloop.errors import CaptionloopError, without_passwords
 from captionloop.serving import metrics
 from captionloop.serving.settings import Settings
 
@@ -41,7 +41,7 @@ class DriftReport(BaseModel):
 
 def read_drift(settings: Settings) -> DriftReport | None:
     """The newest drift report, or `None` where there is none yet, or it cannot be read."""
-    where = settings.drift_report or _newest_report(settings.state.absolute().parent)
+    where = settings.drift_report.get_secret_value() or _newest_report(settings.state.absolute().parent)
     if not where:
         return None
     try:
@@ -50,7 +50,7 @@ def read_drift(settings: Settings) -> DriftReport | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, ValidationError) as error:
-        logger.warning("drift report not read", where=where, reason=type(error).__name__)
+        logger.warning("drift report not read", where=without_passwords(where), reason=type(error).__name__)
         return None
 
 

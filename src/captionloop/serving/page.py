@@ -8,6 +8,7 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -19,7 +20,7 @@ _DOCS_POLICY = (
 )
 _NO_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>captionloop</title>
 <h1>captionloop</h1>
-<p>The service runs. Its web page is not built; its API is described at <a href="/docs">/docs</a>.</p>"""
+<p>The service runs. Its web page is not built; its API is described at <a href="docs">/docs</a>.</p>"""
 
 
 class WebPage(StaticFiles):
@@ -60,16 +61,17 @@ def add_docs(app: FastAPI) -> None:
         app.mount(_ASSETS, StaticFiles(directory=assets), name="docs-assets")
 
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
+    async def docs(request: Request) -> HTMLResponse:
         if assets is None:
             return HTMLResponse(
-                '<!doctype html><title>API</title><p><a href="/openapi.json">/openapi.json</a></p>'
+                '<!doctype html><title>API</title><p><a href="openapi.json">/openapi.json</a></p>'
             )
+        before = request.scope.get("root_path", "")
         page = get_swagger_ui_html(
-            openapi_url="/openapi.json",
+            openapi_url=f"{before}/openapi.json",
             title="captionloop API",
-            swagger_js_url=f"{_ASSETS}/swagger-ui-bundle.js",
-            swagger_css_url=f"{_ASSETS}/swagger-ui.css",
+            swagger_js_url=f"{before}{_ASSETS}/swagger-ui-bundle.js",
+            swagger_css_url=f"{before}{_ASSETS}/swagger-ui.css",
             swagger_favicon_url="data:,",
         )
         page.headers["Content-Security-Policy"] = _DOCS_POLICY

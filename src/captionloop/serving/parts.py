@@ -1,25 +1,27 @@
 """The parts that the gateway is put together from, and how a route gets at them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar, cast
 
 from fastapi import Depends
-from starlette.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from captionloop.feedback.archive import PhotoArchive
 from captionloop.feedback.database import DatabaseError
+from captionloop.feedback.statistics import Statistics
 from captionloop.feedback.store import RatingsStore
 from captionloop.serving.access import COOKIE, COOKIE_SECONDS, Access, Caller
 from captionloop.serving.admission import Admission
 from captionloop.serving.metrics import WRITES_WAITING
 from captionloop.serving.photos import PhotoReader
-from captionloop.serving.problems import STORAGE_UNAVAILABLE, Problem
 from captionloop.serving.settings import Settings
+from captionloop.serving.storage import DATABASE_SECONDS, Remembered, ask, storage_unavailable
 from captionloop.serving.upstream import ModelWatch
 
 T = TypeVar("T")
@@ -36,6 +38,7 @@ class Parts:
     admission: Admission
     photos: PhotoReader
     model: ModelWatch
+    statistics: Remembered[Statistics]
     draining: bool = field(default=False)
 
     async def written(self, write: Callable[[], "Future[T]"]) -> T:
@@ -47,8 +50,9 @@ class Parts:
         try:
             pending = write()
             WRITES_WAITING.set(self.store.writer.waiting())
-            return await asyncio.wrap_future(pending)
-        except DatabaseError as error:
+            async with asyncio.timeout(DATABASE_SECONDS):
+                return await asyncio.wrap_future(pending)
+        except (DatabaseError, SQLAlchemyError, TimeoutError) as error:
             raise storage_unavailable(error) from error
 
     async def read(self, question: Callable[..., T], *arguments: Any) -> T:
@@ -57,18 +61,7 @@ class Parts:
         Raises:
             Problem: 503, if the database does not answer.
         """
-        return await run_in_threadpool(question, *arguments)
-
-
-def storage_unavailable(error: Exception) -> Problem:
-    """503: what went wrong is in the log, for it may name hosts."""
-    problem = Problem(
-        STORAGE_UNAVAILABLE,
-        "The service cannot store anything at the moment; try again shortly.",
-        retry_after=5,
-    )
-    problem.__cause__ = error
-    return problem
+        return await ask(question, *arguments)
 
 
 async def _parts(request: Request) -> Parts:  # async: FastAPI would call it in a thread
@@ -78,11 +71,31 @@ async def _parts(request: Request) -> Parts:  # async: FastAPI would call it in 
 PartsDep = Annotated[Parts, Depends(_parts)]
 
 
-async def _caller(request: Request, response: Response, parts: PartsDep) -> AsyncIterator[Caller]:
-    caller = await parts.access.caller(request)
-    if caller.cookie is not None:
-        set_rater_cookie(request, response, caller.cookie)
-    yield caller
+class CountedRoute(APIRoute):
+    """A route whose every call is counted, before its body is looked at: one that is refused as well."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """What answers a request."""
+        answer = super().get_route_handler()
+        makes_caption = "POST" in self.methods
+
+        async def counted(request: Request) -> Response:
+            parts = await _parts(request)
+            caller = await parts.access.caller(request)
+            request.state.caller = caller
+            limits = await parts.access.count(caller, makes_caption=makes_caption)
+            request.state.limit_headers = limits  # for the answers that handlers of errors make
+            response = await answer(request)
+            response.headers.update(limits)
+            if caller.cookie is not None:
+                set_rater_cookie(request, response, caller.cookie)
+            return response
+
+        return counted
+
+
+async def _caller(request: Request) -> Caller:
+    return cast(Caller, request.state.caller)
 
 
 CallerDep = Annotated[Caller, Depends(_caller)]

@@ -152,6 +152,7 @@ class ModelBody(_Body):
     metrics: dict[str, IntervalBody | float] = Field(description="What was measured, as fractions")
     lineage: dict[str, Any]
     card: str = Field(description="Markdown")
+    notice: str = Field("", description="What is not as it should be: the registry is away, say")
 
 
 class DayBody(_Body):

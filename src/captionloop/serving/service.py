@@ -17,6 +17,7 @@ from typing import Any
 
 import bentoml
 from opentelemetry import context as telemetry
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from captionloop.paths import make_room_for_sockets
@@ -24,8 +25,10 @@ from captionloop.serving import metrics
 from captionloop.serving.app import create_app
 from captionloop.serving.assembly import assemble
 from captionloop.serving.batching import Batcher, BatcherFullError
+from captionloop.serving.disconnects import unless_gone
 from captionloop.serving.draining import StopSignal
 from captionloop.serving.engine import Engine
+from captionloop.serving.http_protocol import use_patient_protocol
 from captionloop.serving.logs import configure_logs
 from captionloop.serving.loop_watch import read_drift, regularly, show_drift, show_retraining
 from captionloop.serving.remote import RemoteModelServers
@@ -41,6 +44,7 @@ from captionloop.vision.runtimes import cores
 os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
 
 make_room_for_sockets()
+use_patient_protocol()
 settings = Settings.from_environment()
 app = create_app(settings)
 
@@ -89,7 +93,9 @@ class ModelServer:
         """The image's outcome, captioned together with whatever else is waiting."""
         try:
             with metrics.QUEUE.track_inprogress():
-                outcome = await self._batcher.submit(image)
+                outcome = await unless_gone(ctx.request, self._batcher.submit(image))
+        except ClientDisconnect:
+            raise bentoml.exceptions.ServiceUnavailable("the caller has given up") from None
         except BatcherFullError as error:
             raise bentoml.exceptions.ServiceUnavailable(str(error)) from error
         if not outcome.model_name:
@@ -177,12 +183,12 @@ class Gateway:
     """The REST API and the web page."""
 
     # With an address, BentoML starts no model server beside the gateway.
-    model = bentoml.depends(ModelServer, url=settings.model_server or None)
+    model = bentoml.depends(ModelServer, url=settings.model_server.get_secret_value() or None)
 
     def __init__(self) -> None:
         configure_logs(settings.log_level, "gateway")
         trace_requests(app, "captionloop-gateway")
-        apart = settings.model_server
+        apart = settings.model_server.get_secret_value()
         parts = assemble(settings, RemoteModelServers(apart) if apart else ModelServerProxy(self.model))
         app.state.parts = parts
         regularly(lambda: show_drift(read_drift(settings)))

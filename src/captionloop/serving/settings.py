@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from captionloop.config import is_project, nearest, project_folder
 from captionloop.errors import ConfigurationError
 from captionloop.paths import expanded, home_folder
+from captionloop.serving.proxies import PREFIX as PATH_PREFIX
+from captionloop.serving.proxies import parsed_trust
 
 PREFIX = "CAPTIONLOOP_"
 PACKAGED_MODEL = Path(__file__).resolve().parents[2] / "model"
@@ -25,6 +27,7 @@ ELSEWHERE = (
 )  # fmt: skip
 """What variables of this prefix other parts of the project read: commands, DAGs, images, tests."""
 
+NOT_SET = SecretStr("")
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -41,29 +44,37 @@ def default_state() -> Path:
 
 
 class Settings(BaseModel):
-    """The service's settings; `CAPTIONLOOP_MAX_PIXELS` sets `max_pixels`, and so on."""
+    """The service's settings; `CAPTIONLOOP_MAX_PIXELS` sets `max_pixels`, and so on.
+
+    Addresses are `SecretStr`, for each may hold a password: whatever prints the settings does not print them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     state: Path = Field(
         default_factory=default_state, description="folder of the embedded database and photos"
     )
-    database: str = Field("", description="ratings database URL; empty: SQLite in the state folder")
-    photos: str = Field("", description="photo archive, path or fsspec URI; empty: in the state folder")
+    database: SecretStr = Field(
+        NOT_SET, description="ratings database URL; empty: SQLite in the state folder"
+    )
+    photos: SecretStr = Field(
+        NOT_SET, description="photo archive, path or fsspec URI; empty: in the state folder"
+    )
     retention_unrated_days: Count = Field(90, description="how long captions that nobody rated are kept")
     retention_rated_days: Count = Field(730, description="how long rated captions are kept")
 
     model: str = Field(
         "", description="bundle folder (followed when it is replaced); empty: packaged, or registry"
     )
-    registry: str = Field(
-        "", description="MLflow tracking URI whose champion is followed; empty: the project's"
+    registry: SecretStr = Field(
+        NOT_SET, description="MLflow tracking URI whose champion is followed; empty: the project's"
     )
     registry_name: str = Field(
         "", description="name of the registered model; empty: the one of the project's corpus, see KEDRO_ENV"
     )
-    model_server: str = Field(
-        "", description="URL of model servers that run apart; empty: one is started beside the gateway"
+    model_server: SecretStr = Field(
+        NOT_SET,
+        description="URL of model servers that run apart; empty: one is started beside the gateway",
     )
     follow_seconds: Seconds = Field(5.0, description="how often to look for a new champion")
     max_batch: Annotated[int, Field(ge=2, le=256)] = Field(16, description="photos captioned at once")
@@ -76,16 +87,27 @@ class Settings(BaseModel):
     anonymous: bool = Field(True, description="may people without a key caption and rate")
     anonymous_captions_per_minute: Count = Field(60, description="captions a minute for one address")
     key_captions_per_minute: Count = Field(600, description="captions a minute for one key")
-    rate_limit_storage: str = Field("async+memory://", description="where limits are counted (limits' URI)")
-    trusted_proxies: Annotated[int, Field(ge=0, le=10)] = Field(
-        0, description="how many proxies stand before the gateway; their X-Forwarded-For is believed"
+    rate_limit_storage: SecretStr = Field(
+        SecretStr("async+memory://"), description="where limits are counted (limits' URI)"
+    )
+    trusted_proxies: str = Field(
+        "0",
+        description="proxies whose X-Forwarded-For, -Proto, -Host and -Prefix are believed: "
+        "addresses and networks, or how many stand before the gateway",
+    )
+    root_path: str = Field(
+        "", pattern=rf"^({PATH_PREFIX.pattern})?$", description="path before ours, where no proxy says it"
     )
 
     max_body_bytes: Count = Field(10_000_000, description="largest photo in bytes")
     max_pixels: Count = Field(64_000_000, description="largest photo in pixels")
     upload_seconds: Seconds = Field(20.0, description="within which a body must have arrived")
+    upload_bytes_per_second: Count = Field(8192, description="a body that comes slower is refused after 5 s")
     upload_memory_bytes: Count = Field(256_000_000, description="memory for bodies under way, all together")
     captions_at_once: Count = Field(64, description="captions under way; more are told to come again")
+    captions_at_once_per_caller: Annotated[int, Field(ge=0)] = Field(
+        0, description="uploads and captions under way for one address or key; 0: half of all"
+    )
     caption_seconds: Seconds = Field(20.0, description="within which the model must have answered")
     decode_threads: Count = Field(2, description="photos decoded at once")
 
@@ -97,10 +119,17 @@ class Settings(BaseModel):
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         0, description="where a model server that runs apart shows its metrics; 0: nowhere"
     )
-    drift_report: str = Field(
-        "", description="drift.json to show as metrics, path or fsspec URI; empty: the project's newest"
+    drift_report: SecretStr = Field(
+        NOT_SET,
+        description="drift.json to show as metrics, path or fsspec URI; empty: the project's newest",
     )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="of the JSON log")
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _known_proxies(cls, given: object) -> str:
+        parsed_trust(str(given))
+        return str(given)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
@@ -114,10 +143,12 @@ class Settings(BaseModel):
         try:
             return cls.model_validate({name: value for name, value in known.items() if value != ""})
         except ValidationError as error:
-            first = error.errors()[0]
-            variable = PREFIX + str(first["loc"][0]).upper()
+            first = error.errors(include_input=False)[0]
+            name = str(first["loc"][0])
+            secret = cls.model_fields[name].annotation is SecretStr
+            given_as = "" if secret else f"={known[name]!r}"
             raise ConfigurationError(
-                f"{variable}={known[str(first['loc'][0])]!r} cannot be used: {first['msg']}"
+                f"{PREFIX}{name.upper()}{given_as} cannot be used: {first['msg']}"
             ) from None
 
     @classmethod
@@ -131,12 +162,12 @@ class Settings(BaseModel):
     @property
     def database_url(self) -> str:
         """The ratings database."""
-        return self.database or f"sqlite:///{self.state.absolute()}/ratings.db"
+        return self.database.get_secret_value() or f"sqlite:///{self.state.absolute()}/ratings.db"
 
     @property
     def photo_root(self) -> str:
         """The photo archive."""
-        return self.photos or str(self.state.absolute() / "photos")
+        return self.photos.get_secret_value() or str(self.state.absolute() / "photos")
 
     @property
     def embedded_database(self) -> bool:
@@ -162,6 +193,9 @@ def describe_settings() -> str:
     """The settings as a Markdown table, for the documentation."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
-        default = "" if field.default_factory or field.default in {None, ""} else f"`{field.default}`"
+        plain = field.default
+        if isinstance(plain, SecretStr):
+            plain = plain.get_secret_value()
+        default = "" if field.default_factory or plain in {None, ""} else f"`{plain}`"
         rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows)

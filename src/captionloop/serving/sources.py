@@ -1,21 +1,29 @@
 """Where the model server finds the model it should be serving: a folder, or the registry's champion."""
 
 import json
+import os
 import shutil
-from dataclasses import dataclass
+import uuid
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import structlog
+
 from captionloop.config import anchored, project_folder, registered_model, tracking_uri
-from captionloop.errors import BundleError
+from captionloop.errors import BundleError, reason_of
 from captionloop.serving.settings import PACKAGED_MODEL, Settings
 
 if TYPE_CHECKING:
     from captionloop.registry.model_registry import ModelRegistry
 
+logger = structlog.get_logger(__name__)
+
 KEPT_BUNDLES = 3
 """The champion, the one before it, and one that is being fetched."""
+SERVED_FILE = "served.json"
+"""Among the fetched bundles: which of them was served last."""
 VERSION_FILE = "model.json"
 """Beside a packaged bundle: its name and version in the registry it came from."""
 
@@ -38,6 +46,20 @@ class ModelSource(Protocol):
 
     def fetch(self, reference: ModelReference) -> Path:
         """Its bundle, as a folder on this machine. Raises `CaptionloopError`."""
+        ...
+
+    def last_served(self) -> ModelReference | None:
+        """What was served here last and can be had though nobody says what should be; its bundle is
+        fetched by `kept`.
+        """
+        ...
+
+    def kept(self, reference: ModelReference) -> Path:
+        """The bundle of what was served last."""
+        ...
+
+    def remember(self, reference: ModelReference) -> None:
+        """Note what is being served."""
         ...
 
 
@@ -70,6 +92,15 @@ class FolderSource:
         del reference
         return self._folder.resolve()
 
+    def last_served(self) -> ModelReference | None:
+        """Nothing: the folder alone says what there is."""
+        return None
+
+    kept = fetch
+
+    def remember(self, reference: ModelReference) -> None:
+        """Nothing needs to be noted."""
+
 
 class RegistrySource:
     """The champion of a model registry; bundles are kept in a local folder,
@@ -95,8 +126,9 @@ class RegistrySource:
     def fetch(self, reference: ModelReference) -> Path:
         """The champion's bundle, checked file by file. Only the last few are kept."""
         self._cache.mkdir(parents=True, exist_ok=True)
-        place = self._cache / f"{reference.name}-{reference.version}-{reference.mark[:12]}"
+        place = self.kept(reference)
         folder = self._registry.fetch(reference.version, place)
+        os.utime(folder)  # the champion is young, however long ago it was fetched
         by_age = sorted(
             (entry for entry in self._cache.iterdir() if entry.is_dir() and entry != place),
             key=lambda entry: entry.stat().st_mtime,
@@ -105,6 +137,29 @@ class RegistrySource:
         for old in by_age[KEPT_BUNDLES - 1 :]:
             shutil.rmtree(old, ignore_errors=True)
         return folder
+
+    def last_served(self) -> ModelReference | None:
+        """What was served before this process started, if its bundle still lies in the cache."""
+        try:
+            told = json.loads((self._cache / SERVED_FILE).read_text(encoding="utf-8"))
+            reference = ModelReference(str(told["name"]), str(told["version"]), str(told["mark"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return reference if self.kept(reference).is_dir() else None
+
+    def kept(self, reference: ModelReference) -> Path:
+        """Where its bundle lies; whoever loads it checks it file by file."""
+        return self._cache / f"{reference.name}-{reference.version}-{reference.mark[:12]}"
+
+    def remember(self, reference: ModelReference) -> None:
+        """Note it beside the bundles."""
+        beside = self._cache / f".{SERVED_FILE}.{uuid.uuid4().hex}"
+        try:
+            beside.write_text(json.dumps(asdict(reference)), encoding="utf-8")
+            beside.replace(self._cache / SERVED_FILE)
+        except OSError as error:  # it is served all the same
+            logger.warning("not noted what is served", reason=reason_of(error))
+            beside.unlink(missing_ok=True)
 
 
 def choose_source(settings: Settings) -> ModelSource:
@@ -116,12 +171,13 @@ def choose_source(settings: Settings) -> ModelSource:
     """
     if settings.model:
         return FolderSource(Path(settings.model))
-    if PACKAGED_MODEL.is_dir() and not settings.registry:
+    registry = settings.registry.get_secret_value()
+    if PACKAGED_MODEL.is_dir() and not registry:
         return FolderSource(PACKAGED_MODEL)
     from captionloop.registry.model_registry import ModelRegistry
 
     project = project_folder()
-    uri = anchored(settings.registry, project) if settings.registry else tracking_uri(project)
+    uri = anchored(registry, project) if registry else tracking_uri(project)
     name = settings.registry_name or registered_model(project)
     return RegistrySource(ModelRegistry(uri, name), settings.state.absolute() / "bundles")
 

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
@@ -17,6 +18,8 @@ from captionloop.serving.problems import IMAGE_MISSING, MALFORMED, MEDIA_TYPE_UN
 from captionloop.serving.schemas import Base64Photo
 
 FIELD = "image"
+SMALL_JSON = 10_000
+MOST_MARKS = 64
 EXAMPLE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 """The smallest photo there is: one grey pixel as PNG."""
 REQUEST_BODY: dict[str, Any] = {
@@ -56,7 +59,8 @@ async def sent_photo(request: Request) -> bytes:
     if media_type == "multipart/form-data":
         data = await _from_form(request)
     elif media_type == "application/json":
-        data = _from_json(await request.body())
+        # In a thread: a body of megabytes takes its time even if it is nothing but one string.
+        data = await run_in_threadpool(_from_json, await request.body())
     elif media_type.startswith("image/") or media_type == "application/octet-stream":
         data = await request.body()
     else:
@@ -78,6 +82,11 @@ async def _from_form(request: Request) -> bytes:
 
 
 def _from_json(body: bytes) -> bytes:
+    """The photo in `{"image": "<base64>"}`, parsed only if it can be that: in base64 there are no brackets,
+    braces, quotes or commas, so a body with many of them would make a million objects for nothing.
+    """
+    if len(body) > SMALL_JSON and any(body.count(mark) > MOST_MARKS for mark in (b"[", b"{", b",", b'"')):
+        raise Problem(IMAGE_MISSING, f'The JSON must be {{"{FIELD}": "<base64>"}}.')
     try:
         text = Base64Photo.model_validate(json.loads(body)).image
     except (ValueError, RecursionError) as error:

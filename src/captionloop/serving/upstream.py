@@ -16,11 +16,14 @@ import structlog
 from aiohttp import ClientError
 
 from captionloop.serving.problems import IMAGE_UNREADABLE, MODEL_NOT_READY, Problem
+from captionloop.serving.retry_budget import RetryBudget
 from captionloop.serving.wire import ModelDescription, Outcome, PreparedImage
 
 logger = structlog.get_logger(__name__)
 T = TypeVar("T")
 
+_budget = RetryBudget(share=0.2, start=64.0, most=64.0)
+"""Saves enough for all captions under way when one of several model servers goes."""
 RETRY_AFTER_SECONDS = 5
 ATTEMPTS = 3
 LOOK_SECONDS = 1.0
@@ -65,12 +68,15 @@ def steady(proxy: Any) -> Any:
 
 
 async def persistently(call: Callable[[], Awaitable[T]]) -> T:
-    """The call's answer; made again where the connection to the model server was lost."""
+    """The call's answer; made again where the connection to the model server was lost, or the server turned
+    it away: another one may do. All calls share a budget for that, so that full servers are not asked thrice.
+    """
+    _budget.earn()
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return await call()
         except (OSError, ClientError) as error:
-            if attempt == ATTEMPTS:
+            if attempt == ATTEMPTS or not _budget.spend():
                 raise
             logger.warning("model server connection lost, trying again", reason=type(error).__name__)
             await asyncio.sleep(0.1 * attempt)

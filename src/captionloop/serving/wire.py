@@ -51,10 +51,14 @@ class Outcome(_Message):
 
 
 class ModelDescription(_Message):
-    """The model that is served right now, or why there is none."""
+    """The model that is served right now, or why there is none.
+
+    `notice` says what is not as it should be though one is served.
+    """
 
     ready: bool
     reason: str = ""
+    notice: str = ""
     name: str = ""
     version: str = ""
     previous_version: str | None = None

@@ -7,39 +7,63 @@ from typing import cast
 
 import pytest
 from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
 
 from captionloop.serving.access import Access, Caller, client_address
 from captionloop.serving.keys import KeyRing
 from captionloop.serving.problems import Problem
+from captionloop.serving.proxies import TrustedProxies
 from captionloop.serving.settings import Settings
 
 LIMIT = 5
 CALLER = Caller("person:1", frozenset({"caption"}), "address:192.0.2.1", LIMIT)
 
 
-def request(peer: str, forwarded: str = "") -> Request:
-    headers = [(b"x-forwarded-for", forwarded.encode())] if forwarded else []
-    return Request({"type": "http", "headers": headers, "client": (peer, 1)})
+def counted_to(peer: str, forwarded: tuple[str, ...] = (), trusted: str = "0") -> str:
+    """Whom a request counts to that comes from `peer` with these lines of X-Forwarded-For."""
+    found: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        found.append(client_address(Request(scope)))
+
+    headers = [(b"x-forwarded-for", line.encode()) for line in forwarded]
+    scope = {"type": "http", "path": "/", "headers": headers, "client": (peer, 1), "scheme": "http"}
+    asyncio.run(TrustedProxies(app, trusted)(scope, cast(Receive, None), cast(Send, None)))
+    return found[0]
 
 
 @pytest.mark.parametrize(
     ("forwarded", "trusted", "expected"),
     [
-        ("", 0, "10.0.0.9"),
-        ("1.1.1.1", 0, "10.0.0.9"),
-        ("1.1.1.1, 2.2.2.2", 1, "2.2.2.2"),
-        ("1.1.1.1, 2.2.2.2", 2, "1.1.1.1"),
-        ("1.1.1.1", 2, "10.0.0.9"),
-        ("nonsense", 1, "unknown"),
+        ((), "0", "10.0.0.9"),
+        (("1.1.1.1",), "0", "10.0.0.9"),
+        (("1.1.1.1, 2.2.2.2",), "1", "2.2.2.2"),
+        (("1.1.1.1, 2.2.2.2",), "2", "1.1.1.1"),
+        (("1.1.1.1",), "2", "10.0.0.9"),
+        (("nonsense",), "1", "unknown"),
+        # Two lines are one list: the caller's line first, the proxy's after it.
+        (("1.1.1.1", "2.2.2.2"), "1", "2.2.2.2"),
+        (("1.1.1.1", "2.2.2.2"), "2", "1.1.1.1"),
+        (("1.1.1.1, 3.3.3.3", "2.2.2.2"), "1", "2.2.2.2"),
+        (("2.2.2.2:4711",), "1", "2.2.2.2"),
+        (("[2001:db8::1]:4711",), "1", "2001:db8::/64"),
+        (("[2001:db8::1]",), "1", "2001:db8::/64"),
+        (("2001:db8::1",), "1", "2001:db8::/64"),
+        # Networks: the first from the right that is none of ours.
+        (("1.1.1.1, 2.2.2.2",), "10.0.0.0/8", "2.2.2.2"),
+        (("1.1.1.1, 2.2.2.2, 10.0.0.7",), "10.0.0.0/8", "2.2.2.2"),
+        (("1.1.1.1", "2.2.2.2:80", "10.0.0.7"), "10.0.0.9, 10.0.0.7", "2.2.2.2"),
+        (("1.1.1.1", "[2001:db8::1]:5"), "10.0.0.9", "2001:db8::/64"),
+        (("1.1.1.1, 2.2.2.2",), "192.0.2.0/24", "10.0.0.9"),
     ],
 )
-def test_only_trusted_proxies_are_believed(forwarded: str, trusted: int, expected: str) -> None:
-    assert client_address(request("10.0.0.9", forwarded), trusted) == expected
+def test_only_trusted_proxies_are_believed(forwarded: tuple[str, ...], trusted: str, expected: str) -> None:
+    assert counted_to("10.0.0.9", forwarded, trusted) == expected
 
 
 def test_an_ipv6_customer_is_one_network() -> None:
-    assert client_address(request("2001:db8::1"), 0) == client_address(request("2001:db8::ffff:1"), 0)
-    assert client_address(request("::ffff:9.9.9.9"), 0) == "9.9.9.9"
+    assert counted_to("2001:db8::1") == counted_to("2001:db8::ffff:1")
+    assert counted_to("::ffff:9.9.9.9") == "9.9.9.9"
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 
 from captionloop.captioner.captioner import Caption, Captioned, Word
 from captionloop.captioner.options import DecodingOptions
-from captionloop.errors import BundleError
+from captionloop.errors import BundleError, RegistryError
 from captionloop.serving.engine import Engine
 from captionloop.serving.sources import FolderSource, ModelReference
 from captionloop.serving.wire import PreparedImage
@@ -44,16 +44,29 @@ class FakeSource:
     def __init__(self) -> None:
         self.wanted: ModelReference | None = None
         self.fetched: list[str] = []
+        self.remembered: ModelReference | None = None
+        self.away = False
 
     def want(self, version: str) -> None:
         self.wanted = ModelReference("captioner", version, version)
 
     def newest(self) -> ModelReference | None:
+        if self.away:
+            raise RegistryError("the registry does not answer")
         return self.wanted
 
     def fetch(self, reference: ModelReference) -> Path:
         self.fetched.append(reference.version)
         return Path(reference.version)
+
+    def last_served(self) -> ModelReference | None:
+        return self.remembered
+
+    def kept(self, reference: ModelReference) -> Path:
+        return Path(reference.version)
+
+    def remember(self, reference: ModelReference) -> None:
+        self.remembered = reference
 
 
 def load(folder: Path) -> FakeCaptioner:
@@ -176,3 +189,35 @@ def test_a_folder_is_another_model_when_its_link_is_moved(tmp_path: Path) -> Non
     second = source.newest()
     assert first is not None and second is not None
     assert (first.version, second.version) == ("a" * 12, "b" * 12)
+
+
+def test_with_the_registry_away_a_restart_serves_what_was_served_last_and_says_so() -> None:
+    source = FakeSource()
+    source.want("3")
+    Engine(source, load).refresh()
+    source.away = True
+    restarted = Engine(source, load)
+    restarted.refresh()
+    assert (restarted.describe().version, restarted.describe().ready) == ("3", True)
+    assert "registry does not answer" in restarted.describe().notice
+    fetched = len(source.fetched)
+    source.away = False
+    restarted.refresh()
+    assert restarted.describe().notice == "" and len(source.fetched) == fetched, "it is the champion still"
+
+
+def test_with_the_registry_away_and_nothing_served_before_there_is_no_model() -> None:
+    source = FakeSource()
+    source.away = True
+    engine = Engine(source, load)
+    engine.refresh()
+    assert not engine.describe().ready and "registry does not answer" in engine.describe().reason
+
+
+def test_what_was_served_last_but_is_damaged_is_not_served() -> None:
+    source = FakeSource()
+    source.remember(ModelReference("captioner", "broken", "broken"))
+    source.away = True
+    engine = Engine(source, load)
+    engine.refresh()
+    assert not engine.describe().ready and "cannot be loaded" in engine.describe().reason
