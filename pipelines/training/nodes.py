@@ -41,7 +41,8 @@ def teach_by_words(
     if features.fingerprint != encoder.fingerprint:
         raise ConfigurationError(
             f"The cached features were seen by encoder {features.fingerprint[:12]}, the encoder is now "
-            f"{encoder.fingerprint[:12]}: run again with --from-nodes cache_features"
+            f"{encoder.fingerprint[:12]}: "
+            "kedro run --from-nodes cache_features, without --only-missing-outputs"
         )
     trained = train(images, captions, features, parameters, workbench=workbench)
     return _results(

@@ -3,11 +3,12 @@
 import csv
 import hashlib
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
-from small_project import SmallProject
+from small_project import BIN, SmallProject
 
 from captionloop.corpus.scenes import SceneParameters, draw_scenes
 from captionloop.feedback.archive import PhotoArchive
@@ -16,8 +17,18 @@ from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption
 from captionloop.feedback.store import RatingsStore
 from captionloop.registry.model_registry import ModelRegistry
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 RUN = "data/runs/one"
+TINY_BLOCKS = {
+    "encoder": {"input_size": 64},
+    "encoder_adaptation": {"epochs": 1, "concepts": {"minimum_images": 5}},
+    "show_and_tell_by_words": {"training": {"epochs": 1}},
+    "show_attend_tell": {"training": {"epochs": 1}},
+    "evaluation": {"resamples": 20},
+    "registration": {"gate": {"resamples": 100, "floors": {"cider": 0.0, "words": 1, "captions": 0.001}}},
+    "retraining": {"least_replay": 20, "decoders": 1},
+    "drift": {"reference_photos": 20},
+}
 CATALOG = """
 raw_photos:
   type: captionloop.datasets.photos.PhotoFolderDataset
@@ -37,7 +48,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> SmallProject:
     with (elsewhere / "captions.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["image", "caption", "split"])
-        for scene in draw_scenes(SceneParameters(train=160, val=24, test=24, seed=3)):
+        for scene in draw_scenes(SceneParameters(train=60, val=8, test=8, side=64, seed=3)):
             (elsewhere / "dogs").mkdir(exist_ok=True)
             (elsewhere / "dogs" / scene.name).write_bytes(scene.photo)
             table.writerows([f"dogs/{scene.name}", caption, scene.split] for caption in scene.captions)
@@ -46,20 +57,22 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> SmallProject:
     (mine / "globals.yml").write_text("corpus: mine\n")
     (mine / "catalog.yml").write_text(CATALOG.format(photos=elsewhere, table=elsewhere / "captions.csv"))
     # One own value in a block: all others stay as base says.
-    (mine / "parameters.yml").write_text(yaml.safe_dump({"encoder_adaptation": {"epochs": 1}}))
+    (mine / "parameters.yml").write_text(yaml.safe_dump(TINY_BLOCKS))
     return made
 
 
 def rate(project: SmallProject) -> dict[str, str]:
-    """People rate what version 1 says of photos that are not in the corpus; parameters that name the place."""
+    """People rate what version 1 says of photos that are not in the corpus; parameters that name where."""
     url = f"sqlite:///{project.folder / 'ratings.db'}"
     archive = project.folder / "people"
     upgrade(url)
     store, photos = RatingsStore(url), PhotoArchive(str(archive))
-    for number, scene in enumerate(draw_scenes(SceneParameters(domain="shifted", train=30, val=0, test=0))):
+    for number, scene in enumerate(
+        draw_scenes(SceneParameters(domain="shifted", train=30, val=0, test=0, side=64))
+    ):
         sha256 = hashlib.sha256(scene.photo).hexdigest()
         photos.write(sha256, scene.photo)
-        facts = PhotoFacts(sha256, "image/jpeg", len(scene.photo), 128, 128)
+        facts = PhotoFacts(sha256, "image/jpeg", len(scene.photo), 64, 64)
         served = ServedCaption(
             f"c{number}", f"p{number % 6}", facts, "a red box", 0.5, [], [], "captioner_mine", "1"
         )
@@ -109,10 +122,6 @@ def test_another_corpus_is_not_registered_under_the_same_name(project: SmallProj
 
 def reported(project: SmallProject, *arguments: str) -> str:
     """What `captionloop` prints."""
-    import subprocess
-
-    from small_project import BIN
-
     done = subprocess.run(
         [str(BIN / "captionloop"), *arguments],
         cwd=project.folder,

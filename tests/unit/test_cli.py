@@ -2,6 +2,7 @@ import http.server
 import io
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -26,6 +27,8 @@ from captionloop.language.tokenizer import CaptionTokenizer
 from captionloop.registry.model_registry import ModelRegistry
 from captionloop.vision.encoder import Encoder, EncoderSpec
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @pytest.fixture(scope="module")
 def make_captioner():
@@ -47,9 +50,12 @@ def project(tmp_path, mlflow_store, monkeypatch) -> Path:
     """An empty project with a registry of its own, as the current folder."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("KEDRO_ENV", raising=False)
+    monkeypatch.delenv("CAPTIONLOOP_REGISTRY", raising=False)
+    monkeypatch.setenv("CAPTIONLOOP_STATE", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "conf/base").mkdir(parents=True)
-    (tmp_path / "conf/local").mkdir()
+    for file in (*(ROOT / "conf/base").glob("catalog*.yml"), ROOT / "conf/base/globals.yml"):
+        shutil.copy(file, tmp_path / "conf/base")
     (tmp_path / "conf/base/mlflow.yml").write_text("server: {mlflow_tracking_uri: 'sqlite:///mlflow.db'}")
     shutil.copy(mlflow_store.removeprefix("sqlite:///"), tmp_path / "mlflow.db")
     return tmp_path
@@ -86,9 +92,10 @@ def test_every_command_of_the_table_is_there(name: str) -> None:
     assert call(name, "--help").exit_code == 0
 
 
-def test_kedro_finds_a_group_with_nothing_in_it() -> None:
+def test_kedro_finds_a_group_with_nothing_in_it_but_its_own_run() -> None:
     assert isinstance(cli.cli, click.Group)
     assert not cli.cli.commands
+    assert cli.cli.list_commands(click.Context(cli.cli)) == ["run"]
 
 
 def test_what_a_user_can_mend_is_one_line_and_exit_code_1(monkeypatch) -> None:
@@ -324,12 +331,19 @@ EVALUATION = {
 }
 
 
-def test_the_report_shows_the_table_the_version_and_what_to_do_next(project) -> None:
+def test_the_report_shows_the_table_the_version_and_what_to_do_next(
+    project, registry, make_captioner
+) -> None:
     folder = project / "data/08_reporting/sample_scenes"
     folder.mkdir(parents=True)
     (folder / "evaluation.json").write_text(json.dumps(EVALUATION))
     assert "Not registered yet" in call("report").stdout
-    registered = {"name": "captioner", "version": 3, "aliases": ["champion"], "reason": "Promoted: better."}
+    make_captioner().save(project / "bundle")
+    version = registry.register(project / "bundle")
+    registered = {
+        "name": "captioner", "version": 1, "aliases": ["champion"], "reason": "Promoted: better.",
+        "fingerprint": version.fingerprint,
+    }  # fmt: skip
     (folder / "registered_version.json").write_text(json.dumps(registered))
     (folder / "gate.md").write_text("# Promoted")
     shown = call("report").stdout
@@ -337,7 +351,9 @@ def test_the_report_shows_the_table_the_version_and_what_to_do_next(project) -> 
     assert shown.index("show_attend_tell") < shown.index("show_and_tell")
     assert "160.0" in shown
     assert "150.0 to 170.0" in shown
-    assert "captioner version 3, which is now served" in shown
+    assert "captioner version 1\n" in shown  # the file says champion, the registry does not
+    registry.promote(1)
+    assert "captioner version 1, which is now served" in call("report").stdout
     assert "data/08_reporting/sample_scenes/gate.md" in shown
     assert "gallery" not in shown.split("Reports")[1].split("Next")[0]
     assert "captionloop models list" in shown
@@ -387,3 +403,113 @@ def test_a_picture_goes_to_the_service_as_it_is(project, service, tmp_path) -> N
     (tmp_path / "red.jpg").write_bytes(out.getvalue())
     call("caption", tmp_path / "red.jpg", "--url", service[0])
     assert out.getvalue() in service[1][0]["body"]
+
+
+def test_the_report_says_nothing_of_a_version_that_its_store_does_not_have(project, monkeypatch) -> None:
+    folder = project / "data/08_reporting/sample_scenes"
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text(json.dumps(EVALUATION))
+    registered = {"name": "captioner", "version": 1, "reason": "Promoted.", "fingerprint": "0" * 64}
+    (folder / "registered_version.json").write_text(json.dumps(registered))
+    shown = call("report").stdout
+    assert "served" not in shown and "version 1 of another MLflow store" in shown
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    assert "whether it is served cannot be told" in call("report").stdout
+
+
+def test_the_report_of_a_retraining_is_shown_too(project) -> None:
+    folder = project / "data/runs/one/08_reporting/sample_scenes"
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text(json.dumps(EVALUATION))
+    registered = {"name": "captioner", "version": 2, "passed": True, "reason": "Passed.", "fingerprint": "1"}
+    (folder / "registered_version.json").write_text(json.dumps(registered))
+    result = call("report", "--workspace", "data/runs/one")
+    assert result.exit_code == 0 and "version 2" in result.stdout
+
+
+def damage(registry: ModelRegistry, version: int) -> None:
+    (weights,) = Path(registry.version(version).source.removeprefix("file://")).glob("model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+
+
+def test_the_doctor_looks_at_the_champions_files(project, registry, make_captioner, monkeypatch) -> None:
+    monkeypatch.setattr(doctor, "LOOKS", (doctor.registry,))
+    make_captioner().save(project / "bundle")
+    registry.register(project / "bundle")
+    registry.promote(1)
+    assert "its files are whole" in call("doctor").stdout
+    damage(registry, 1)
+    result = call("doctor")
+    assert result.exit_code == 1 and "MISSING champion" in " ".join(result.stdout.split())
+
+
+def test_a_damaged_version_is_neither_promoted_nor_rolled_back_to(project, registry, make_captioner) -> None:
+    for seed in (1, 2):
+        make_captioner(seed=seed).save(project / "bundle")
+        registry.register(project / "bundle")
+    registry.promote(1)
+    damage(registry, 2)
+    result = call("models", "promote", 2)
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert registry.champion().version == 1
+    registry.promote(2)
+    damage(registry, 1)
+    assert call("models", "rollback").exit_code == 1
+    assert registry.champion().version == 2
+
+
+def test_another_environment_has_another_model(project, registry, make_captioner) -> None:
+    (project / "conf/mine").mkdir()
+    (project / "conf/mine/globals.yml").write_text("corpus: mine")
+    make_captioner().save(project / "bundle")
+    ModelRegistry(registry.tracking_uri, "captioner_mine", corpus="mine").register(project / "bundle")
+    assert json.loads(call("models", "list", "--json").stdout) == []
+    assert len(json.loads(call("models", "list", "--json", "--env", "mine").stdout)) == 1
+    result = call("models", "list", "--env", "mines")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1) and "did you mean mine?" in result.stderr
+
+
+def test_a_start_that_fails_on_its_port_changes_nothing(project, registry, make_captioner) -> None:
+    from captionloop.commands.serve import fresh_key
+    from captionloop.serving.assembly import open_store
+    from captionloop.serving.keys import KeyRing
+    from captionloop.serving.settings import Settings
+
+    make_captioner().save(project / "bundle")
+    registry.register(project / "bundle")
+    registry.promote(1)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        store = open_store(Settings.from_environment())
+        key = fresh_key(store, f"captionloop serve 127.0.0.1:{port}")
+        result = call("serve", "--port", port)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert f"Nothing can listen on 127.0.0.1:{port}" in result.stderr.splitlines()[-1]
+        assert KeyRing(store).recognise(key) is not None
+        store.close()
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"CAPTIONLOOP_MODEL": "nowhere"}, "There is no model to serve yet"),
+        ({"CAPTIONLOOP_PAGE": "nowhere"}, "CAPTIONLOOP_PAGE='nowhere' holds no index.html"),
+        ({"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}, "does not answer"),
+        ({"CAPTIONLOOP_MAX_BATCH": "many"}, "CAPTIONLOOP_MAX_BATCH='many' cannot be used"),
+    ],
+)
+def test_what_cannot_be_served_makes_no_database(project, monkeypatch, variables, said) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    result = call("serve", "--port", port)
+    assert result.exit_code == 1 and said in result.stderr.splitlines()[-1]
+    assert not (project / "state/ratings.db").exists()
+
+
+def test_an_error_of_the_system_is_one_line_too(project, monkeypatch) -> None:
+    monkeypatch.setenv("CAPTIONLOOP_STATE", str(project / "conf/base/mlflow.yml"))
+    result = call("keys", "create", "somebody")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "mlflow.yml" in result.stderr

@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -173,7 +174,9 @@ def configuration(project: Path) -> Iterator[Finding]:
     from captionloop.conf_loader import check_configuration
     from captionloop.pipeline_registry import register_pipelines
 
-    pipelines = register_pipelines()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Kedro about names with a dot, which are ours
+        pipelines = register_pipelines()
     for env in (None, *environments(project)):
         try:
             check_configuration(read_configuration(project, env), pipelines)

@@ -46,13 +46,10 @@ class Catalog:
     """
 
     def __init__(self, project: Path, env: str | None = None, workspace: Path | None = None) -> None:
-        from kedro.framework.context.context import _convert_paths_to_absolute_posix
-
         parameters = {} if workspace is None else {"workspace": str(workspace)}
         self._where = project / "conf"
-        self._entries: dict[str, Any] = _convert_paths_to_absolute_posix(
-            project.resolve(), read_configuration(project, env, parameters)["catalog"]
-        )
+        entries = read_configuration(project, env, parameters)["catalog"]
+        self._entries = {name: _anchored(entry, project.resolve()) for name, entry in entries.items()}
 
     def location(self, name: str) -> Path:
         """Where the file or folder of a dataset lies."""
@@ -77,6 +74,12 @@ class Catalog:
             return dict(self._entries[name])
         except KeyError:
             raise ConfigurationError(f"There is no dataset {name} in {self._where}: add it there") from None
+
+
+def _anchored(entry: dict[str, Any], project: Path) -> dict[str, Any]:
+    """A dataset's path as Kedro takes it: relative to the project."""
+    place = str(entry.get("filepath", ""))
+    return entry if not place or "://" in place else {**entry, "filepath": str(project / place)}
 
 
 def bundle_folder(project: Path, model: str | None, env: str | None = None) -> tuple[Path, str]:
