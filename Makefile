@@ -46,7 +46,7 @@ demo: install  ## from nothing to a trained, evaluated, registered captioner on 
 .PHONY: flickr8k
 flickr8k: install  ## the same on 7,000 real photos: make flickr8k DATA=<folder> WEIGHTS=<file>
 	$(KEDRO) run --env flickr8k --pipelines from_corpus --only-missing-outputs --params "data=$(DATA),weights=$(WEIGHTS)"
-	@$(BIN)/captionloop report --corpus flickr8k
+	@$(BIN)/captionloop report --env flickr8k
 
 .PHONY: page
 page: frontend/dist/index.html  ## the web page, built into frontend/dist

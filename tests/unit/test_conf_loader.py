@@ -91,7 +91,8 @@ def test_a_parameter_that_cannot_be_meant_is_told(project, pipelines, given, mes
     "given",
     [
         "epochs=3", "mlflow_run=x", "tracking_uri=sqlite:///x.db", "ratings=sqlite:///r.db",
-        "encoder_epochs=1", "shard=2/4", "data=/photos", "show_attend_tell.training.epochs=2", "feedback.since=2026-01-01",
+        "encoder_epochs=1", "shard=2/4", "data=/photos", "show_attend_tell.training.epochs=2",
+        "feedback.since=2026-01-01",
         "show_attend_tell.training.decoder.kind=transformer",
     ],
 )  # fmt: skip
