@@ -5,6 +5,19 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 . deploy/airflow/environment.sh
 
+# Airflow itself finds a taken port only after it has started everything else, and says so at length.
+"$airflow_bin/python" - "$AIRFLOW__API__HOST" "$airflow_port" <<'PYTHON'
+import socket, sys
+host, port = sys.argv[1], sys.argv[2]
+try:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        tried.bind(address)
+except (OSError, ValueError, OverflowError) as error:
+    sys.exit(f"Nothing can listen on {host}:{port} ({error}): stop what does, or set AIRFLOW_PORT to another port")
+PYTHON
+
 printf '\n  Airflow        http://127.0.0.1:%s\n  login          admin, %s\n\nCtrl-C stops it.\n\n' "$airflow_port" "$(airflow_password admin)"
 # Asked for the log of a running step, Airflow looks on the disk, where it is, and then asks a log server, of which there is
 # none here (standalone.py): that is no error.
