@@ -5,8 +5,9 @@ from contextlib import contextmanager
 
 import click
 
+from captionloop.errors import ConfigurationError
 from captionloop.serving.assembly import open_store
-from captionloop.serving.keys import SCOPES, KeyRing
+from captionloop.serving.keys import SCOPES, KeyRing, check_key
 from captionloop.serving.settings import Settings
 
 
@@ -28,6 +29,7 @@ def keys() -> None:
 )
 def create(name: str, scopes: tuple[str, ...]) -> None:
     """Make a key and show it, this once."""
+    check_key(name, scopes)
     with _key_ring() as ring:
         record, key = ring.create(name, scopes)
     click.echo(key)
@@ -37,8 +39,10 @@ def create(name: str, scopes: tuple[str, ...]) -> None:
 @keys.command("list")
 def list_keys() -> None:
     """List all keys, the oldest first."""
-    with _key_ring() as ring:
-        records = ring.all()
+    records = []
+    if Settings.from_environment().has_database:
+        with _key_ring() as ring:
+            records = ring.all()
     if not records:
         click.echo("There are no keys: make one with captionloop keys create NAME.")
     for record in records:
@@ -51,6 +55,8 @@ def list_keys() -> None:
 @click.argument("key_id")
 def revoke(key_id: str) -> None:
     """End a key; it stops working within two seconds."""
+    if not Settings.from_environment().has_database:
+        raise ConfigurationError(f"there is no key {key_id!r}; see captionloop keys list")
     with _key_ring() as ring:
         record = ring.revoke(key_id)
     click.echo(f"Key {record.key_id} ({record.name}) is revoked.")

@@ -41,6 +41,16 @@ class KeyRecord:
     revoked_at: datetime | None
 
 
+def check_key(name: str, scopes: Iterable[str]) -> None:
+    """Raises `ConfigurationError` where a key cannot have this name or these scopes."""
+    if not name.strip() or len(name) > 80:
+        raise ConfigurationError(
+            "a key needs a name of 1 to 80 characters, so that it can be told from others"
+        )
+    if not scopes or not set(scopes) <= set(SCOPES):
+        raise ConfigurationError(f"a key needs one or more of the scopes {', '.join(SCOPES)}")
+
+
 class KeyRing:
     """The API keys in the ratings database."""
 
@@ -56,12 +66,7 @@ class KeyRing:
             ConfigurationError: no name, or a scope that does not exist.
         """
         wanted = frozenset(scopes)
-        if not name.strip() or len(name) > 80:
-            raise ConfigurationError(
-                "a key needs a name of 1 to 80 characters, so that it can be told from others"
-            )
-        if not wanted or not wanted <= set(SCOPES):
-            raise ConfigurationError(f"a key needs one or more of the scopes {', '.join(SCOPES)}")
+        check_key(name, wanted)
         key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         created_at = now()
         values = {

@@ -177,6 +177,12 @@ class Settings(BaseModel):
         return self.database_url.startswith("sqlite")
 
     @property
+    def has_database(self) -> bool:
+        """Whether there is a ratings database, told without asking it: looking makes none."""
+        path = self.database_url.removeprefix("sqlite:///")
+        return path == self.database_url or Path(path).is_file()
+
+    @property
     def page_folder(self) -> Path | None:
         """The built web page, where there is one. Raises `ConfigurationError` where what is set is none."""
         if self.page is not None and not (self.page / "index.html").is_file():

@@ -38,5 +38,8 @@ def test_an_unknown_key_is_one_line() -> None:
     assert "captionloop keys list" in str(done.exception)
 
 
-def test_there_are_no_keys_at_first() -> None:
+def test_there_are_no_keys_at_first_and_looking_makes_no_database(state: Path) -> None:
     assert "keys create" in run("list")
+    assert CliRunner().invoke(keys, ["revoke", "000000000000"]).exit_code == 1
+    assert CliRunner().invoke(keys, ["create", " "]).exit_code == 1
+    assert list(state.iterdir()) == []
