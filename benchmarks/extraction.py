@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks.photos import jpeg_files
-from benchmarks.timing import interleaved, table
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import get_model
 
+from benchmarks.photos import jpeg_files
+from benchmarks.timing import interleaved, table
 from captionloop.images import load_square
 from captionloop.views import WHOLE
 from captionloop.vision.encoder import IMAGENET_DEVIATION, IMAGENET_MEAN, Encoder, EncoderSpec

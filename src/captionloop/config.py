@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from captionloop.errors import ConfigurationError, RegistryError
 from captionloop.paths import expanded
@@ -98,10 +99,20 @@ def environment_registered_model() -> str | None:
 
 
 def anchored(uri: str, project: Path) -> str:
-    """The same store from wherever it is called: a relative SQLite file lies in the project's folder."""
+    """The same store from wherever it is called: a relative SQLite file lies in the project's folder.
+
+    Raises `ConfigurationError` where no address can name that file.
+    """
     if not uri.startswith(SQLITE):
         return uri
-    return SQLITE + str(project.resolve() / uri.removeprefix(SQLITE))
+    file = str(project.resolve() / uri.removeprefix(SQLITE))
+    # SQLAlchemy ends an address at its ?, and MLflow reads an escape where there may be none.
+    if "?" in file or unquote(file) != file:
+        raise ConfigurationError(
+            f"No MLflow store can lie at {file}: no folder on its way may have a ?, or a % before two"
+            " hexadecimal digits, in its name; rename it, or set MLFLOW_TRACKING_URI to another place"
+        )
+    return SQLITE + file
 
 
 def environments(project: Path) -> list[str]:

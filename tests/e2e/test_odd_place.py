@@ -24,6 +24,8 @@ from PIL import Image
 from service_process import free_port, photo
 from test_documented_commands import ROOT, SMALL, merged
 
+from captionloop import OPENMP
+
 NAME = "Jürgens Projekt (1) #2 100%"
 STARTS = {"kedro": "kedro.framework.cli:main", "captionloop": "captionloop.cli:main"}
 
@@ -83,7 +85,12 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     temporary.mkdir()
     assert len(os.fsencode(temporary)) > 115
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "OMP_NUM_THREADS") if name in os.environ}
-    return {**kept, "LC_ALL": "C", "TMPDIR": str(temporary), "CUDA_VISIBLE_DEVICES": ""}
+    told = {"OMP_DISPLAY_ENV": "verbose"}  # every process that loads OpenMP says how its threads wait
+    return {**kept, **told, "LC_ALL": "C", "TMPDIR": str(temporary), "CUDA_VISIBLE_DEVICES": ""}
+
+
+def ways_to_wait(said: str) -> set[str]:
+    return set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", said))
 
 
 def test_the_demo_runs_at_an_odd_place(project: Path, environment: dict[str, str]) -> None:
@@ -96,6 +103,7 @@ def test_the_demo_runs_at_an_odd_place(project: Path, environment: dict[str, str
     assert "METEOR" in said and "registered" in said.lower(), said[-3000:]
     assert (project / "mlflow.db").is_file()
     assert list((project / "mlruns").rglob("model.safetensors"))
+    assert ways_to_wait(said) == {OPENMP["GOMP_SPINCOUNT"]}
     strays = {path.name for path in project.parent.iterdir()} - {NAME}
     assert not strays  # a path that was cut at its # or its ? or escaped once too often
 
@@ -146,3 +154,4 @@ def test_the_service_captions_at_an_odd_place(served: tuple[str, str], project: 
     kept = [path for path in (project / "data/service/photos").rglob("*") if path.is_file()]
     assert kept and all(Image.open(io.BytesIO(path.read_bytes())).width for path in kept)
     assert (project / "data/service/ratings.db").is_file()
+    assert ways_to_wait((project / "serve.log").read_text(errors="replace")) == {OPENMP["GOMP_SPINCOUNT"]}

@@ -142,3 +142,27 @@ def test_without_any_short_folder_the_start_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setattr(paths.os, "access", lambda *_: False)
     with pytest.raises(ConfigurationError, match="set TMPDIR to a folder of at most 60 bytes"):
         make_room_for_sockets()
+
+
+@pytest.mark.parametrize("name", ["what?", "100%25 sure", "a%20b"])
+def test_a_place_that_no_address_can_name_is_told(tmp_path: Path, name: str) -> None:
+    """SQLAlchemy and MLflow would make, and look for, a file elsewhere."""
+    (tmp_path / name).mkdir()
+    with pytest.raises(ConfigurationError, match="rename it, or set MLFLOW_TRACKING_URI"):
+        config.anchored("sqlite:///mlflow.db", tmp_path / name)
+    assert config.anchored("postgresql://db/mlflow?sslmode=require", tmp_path).endswith("?sslmode=require")
+
+
+def test_other_odd_places_hold_both_databases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.store.db.utils import create_sqlalchemy_engine
+
+    from captionloop.serving.assembly import open_store
+
+    folder = tmp_path / "Jürgens Projekt (1) #2 100%"
+    folder.mkdir()
+    open_store(Settings(state=folder / "state")).close()
+    engine = create_sqlalchemy_engine(config.anchored("sqlite:///mlflow.db", folder))
+    engine.connect().close()
+    engine.dispose()
+    assert (folder / "state/ratings.db").is_file() and (folder / "mlflow.db").is_file()
+    assert [each.name for each in tmp_path.iterdir()] == [folder.name]

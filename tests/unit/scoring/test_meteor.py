@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from captionloop.errors import ScoringError
-from captionloop.scoring import meteor
+from captionloop.scoring import meteor, ptb
 from captionloop.scoring.java import JavaProgram, java_binary
 from captionloop.scoring.meteor import Meteor, corpus_meteor, package_folder, statistics
 
@@ -106,6 +106,14 @@ def test_java_that_is_not_there_is_one_line(tmp_path):
         JavaProgram("METEOR", [], tmp_path, tmp_path / "java")
     assert java_binary().is_file()
     assert (package_folder("meteor") / "meteor-1.5.jar").is_file()
+
+
+def test_the_tokenizer_is_found_wherever_the_project_lies(tmp_path, monkeypatch):
+    folder = tmp_path / "Jürgens Projekt (1) #2 100%" / "tokenizer"
+    shutil.copytree(package_folder("tokenizer"), folder)
+    monkeypatch.setattr(ptb, "package_folder", lambda _: folder)
+    monkeypatch.setenv("LC_ALL", "C")
+    assert ptb.tokenize(["Zwei Hunde, groß!"]) == ["zwei hunde groß"]
 
 
 def test_its_own_table_is_found_wherever_the_project_lies(tmp_path, monkeypatch, paraphrases):
