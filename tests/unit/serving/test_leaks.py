@@ -77,7 +77,7 @@ def _raising() -> Callable[..., object]:
 LAYERS: dict[str, tuple[object, str]] = {
     "model": (FakeModel, "caption"),
     "decoding": (photos, "load_square"),
-    "photo's header": (photos, "photo_facts"),
+    "photo's header": (photos, "open_photo"),
     "archive write": (PhotoArchive, "write"),
     "archive's file": (Path, "write_bytes"),
     "archive erase": (PhotoArchive, "erase"),
