@@ -50,6 +50,6 @@ def spoilt(data: bytes, lengths: int, places: int) -> Iterator[bytes]:
     for length in np.linspace(0, len(data) - 1, lengths).astype(int):
         yield data[:length]
     header = np.arange(min(len(data), places // 2))
-    beyond = np.linspace(len(header), len(data) - 1, places - len(header)).astype(int)
+    beyond = np.linspace(min(len(header), len(data) - 1), len(data) - 1, places - len(header)).astype(int)
     for place in (*header, *beyond):
         yield data[:place] + bytes([data[place] ^ (0xFF if place % 2 else 0x41)]) + data[place + 1 :]

@@ -37,7 +37,7 @@ class LikenessLimits(BaseModel):
 
     outline_bits: int = Field(12, ge=0, le=64)
     tone_difference: int = Field(32, ge=0, le=255)
-    contrast_share: float = Field(0.5, ge=0, le=1)
+    contrast_share: float = Field(0.6, ge=0, le=1)
     max_lost: float = Field(
         0.05, ge=0, le=1, description="share of images that may go for being like another; more ends the run"
     )

@@ -13,7 +13,7 @@ from PIL import Image
 
 from captionloop.corpus.expectations import Expected
 from captionloop.corpus.inspection import inspect_photos
-from captionloop.corpus.photos import PhotoFolder
+from captionloop.corpus.photos import PhotoFolder, found_names
 from captionloop.corpus.tables import RawCorpus
 from captionloop.corpus.validation import Validated, validate
 
@@ -63,8 +63,9 @@ def write_json(path: Path, document: object) -> str:
 
 def validated(corpus: RawCorpus, photos: PhotoFolder, expected: Expected | None = None) -> Validated:
     expected = expected or Expected()
-    facts = inspect_photos(photos, corpus.images["uri"].tolist(), expected.photo)
-    return validate(corpus, facts, photos.names(), expected)
+    names = photos.names()
+    facts = inspect_photos(photos, found_names(corpus.images["uri"], names), expected.photo)
+    return validate(corpus, facts, names, expected)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Each published form gives the same tables, and each broken file one clear line."""
 
 import json
+import os
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +16,7 @@ from captionloop.corpus.readers import read_coco, read_csv, read_flickr, read_ka
 from captionloop.corpus.tables import RawCorpus
 from captionloop.errors import CorpusError
 
-from .conftest import validated, write_json
+from .conftest import photo, validated, write_json
 
 KARPATHY = {
     "dataset": "tiny",
@@ -212,6 +214,180 @@ def test_a_token_line_of_another_shape_is_named_by_its_number(tmp_path: Path, li
     (tmp_path / "tokens.txt").write_text(f"a.jpg#0\tA dog .\n{line}\n")
     with pytest.raises(CorpusError, match="line 2, is not"):
         read_flickr(str(tmp_path / "tokens.txt"), {})
+
+
+def rows(corpus: RawCorpus) -> list[tuple[str, str, str]]:
+    return list(corpus.images[["image_id", "uri", "split"]].itertuples(index=False, name=None))
+
+
+def told(corpus: RawCorpus) -> dict[str, list[str]]:
+    """The captions of each photo, as they would be taught."""
+    uris = corpus.images.set_index("image_id")["uri"].to_dict()
+    found: dict[str, list[str]] = {}
+    for row in corpus.captions.itertuples():
+        found.setdefault(uris.get(row.image_id, f"none ({row.image_id})"), []).append(row.text)
+    return found
+
+
+def test_coco_files_that_both_number_their_images_from_1_keep_them_apart(tmp_path: Path) -> None:
+    train = coco_file(tmp_path / "train.json", [(1, "1.jpg"), (2, "2.jpg")], [(1, "A dog ."), (2, "Two .")])
+    val = coco_file(tmp_path / "val.json", [(1, "1.jpg"), (3, "3.jpg")], [(1, "A cat ."), (3, "Three .")])
+    corpus = read_coco({"train": [train], "val": [val]}, {"train": "train", "val": "val"})
+    assert rows(corpus) == [
+        ("train:1", "train/1.jpg", "train"), ("2", "train/2.jpg", "train"),
+        ("val:1", "val/1.jpg", "val"), ("3", "val/3.jpg", "val"),
+    ]  # fmt: skip
+    assert told(corpus)["train/1.jpg"] == ["A dog ."]
+    assert told(corpus)["val/1.jpg"] == ["A cat ."]
+    assert corpus.captions["caption_id"].is_unique
+
+
+def test_two_files_of_one_split_and_one_name_keep_their_images_apart(tmp_path: Path) -> None:
+    for folder, text in (("a", "A dog ."), ("b", "A cat .")):
+        (tmp_path / folder).mkdir()
+        coco_file(tmp_path / folder / "c.json", [(1, f"{folder}.jpg")], [(1, text)])
+    paths = [str(tmp_path / folder / "c.json") for folder in "ab"]
+    assert told(read_coco({"train": paths})) == {"a.jpg": ["A dog ."], "b.jpg": ["A cat ."]}
+
+
+def test_an_annotation_is_never_one_of_another_files_image(tmp_path: Path) -> None:
+    train = coco_file(tmp_path / "train.json", [(1, "1.jpg")], [(1, "A dog .")])
+    val = coco_file(tmp_path / "val.json", [(2, "2.jpg")], [(2, "A cat ."), (1, "Of no image here .")])
+    corpus = read_coco({"train": [train], "val": [val]})
+    assert told(corpus) == {
+        "1.jpg": ["A dog ."],
+        "2.jpg": ["A cat ."],
+        "none (val:1)": ["Of no image here ."],
+    }
+
+
+def test_captions_of_one_image_in_two_files_come_together(tmp_path: Path) -> None:
+    one = coco_file(tmp_path / "a.json", [(7, "x.jpg")], [(7, "A dog .")])
+    two = coco_file(tmp_path / "b.json", [(7, "x.jpg")], [(7, "One dog .")])
+    corpus = read_coco({"train": [one, two]})
+    assert texts(corpus) == [("7#0", "7", "A dog ."), ("7#1", "7", "One dog .")]
+
+
+def test_numbers_are_one_id_however_they_are_written_and_text_is_another(tmp_path: Path) -> None:
+    images = [{"id": 7, "file_name": "a.jpg"}, {"id": "007", "file_name": "b.jpg"}]
+    said = [{"image_id": 7.0, "caption": "A dog ."}, {"image_id": "7", "caption": "One ."},
+            {"image_id": "007", "caption": "A spy ."}]  # fmt: skip
+    path = write_json(tmp_path / "c.json", {"images": images, "annotations": said})
+    assert told(read_coco({"train": [path]})) == {"a.jpg": ["A dog .", "One ."], "b.jpg": ["A spy ."]}
+
+
+@pytest.mark.parametrize("wrong", [None, True, [1], {}, float("nan")])
+def test_an_id_that_is_none_is_one_line(tmp_path: Path, wrong: object) -> None:
+    path = write_json(
+        tmp_path / "c.json", {"images": [{"id": wrong, "file_name": "a.jpg"}], "annotations": []}
+    )
+    with pytest.raises(CorpusError, match=r"images\[0\]\.id is .* where a number or text is expected"):
+        read_coco({"train": [path]})
+
+
+def test_one_id_for_two_photos_in_one_file_is_quarantined_with_its_captions(tmp_path: Path) -> None:
+    folder = PhotoFolder(str(tmp_path / "photos"))
+    for seed, name in enumerate(("a.jpg", "b.jpg", "c.jpg")):
+        folder.write(name, photo(seed))
+    path = coco_file(
+        tmp_path / "c.json", [(1, "a.jpg"), (1, "b.jpg"), (2, "c.jpg")], [(1, "A dog ."), (2, "A cat .")]
+    )
+    result = validated(read_coco({"train": [path]}), folder)
+    assert result.images["uri"].tolist() == ["c.jpg"]
+    assert result.captions["text"].tolist() == ["A cat ."]
+    assert result.quarantine["reason"].tolist() == [Reason.AMBIGUOUS_IMAGE_ID] * 2 + [Reason.IMAGE_REJECTED]
+
+
+def test_karpathys_file_names_are_kept_apart_by_their_split(tmp_path: Path) -> None:
+    document = {
+        "images": [
+            {"filename": "1.jpg", "split": "train", "sentences": [{"raw": "A dog ."}]},
+            {"filename": "1.jpg", "filepath": None, "split": "val", "sentences": [{"raw": "A cat ."}]},
+        ]
+    }
+    corpus = read_karpathy(write_json(tmp_path / "k.json", document))
+    assert rows(corpus) == [("train:1.jpg", "1.jpg", "train"), ("val:1.jpg", "1.jpg", "val")]
+    assert texts(corpus)[1] == ("val:1.jpg#0", "val:1.jpg", "A cat .")
+
+
+def test_a_photo_that_a_csv_names_in_two_splits_is_measured_and_not_trained_on(tmp_path: Path) -> None:
+    folder = PhotoFolder(str(tmp_path / "photos"))
+    folder.write("train/1.jpg", photo(1))
+    folder.write("val/1.jpg", photo(2))
+    folder.write("both.jpg", photo(3))
+    (tmp_path / "c.csv").write_text(
+        "image,caption,split\ntrain/1.jpg,A dog,train\nval//1.jpg,A cat,val\n"
+        "both.jpg,One,train\n./both.jpg,Two,val\n"
+    )
+    result = validated(read_csv(str(tmp_path / "c.csv")), folder)
+    assert dict(zip(result.images["image_id"], result.images["split"], strict=True)) == {
+        "train/1.jpg": "train", "val/1.jpg": "val", "val:both.jpg": "val",
+    }  # fmt: skip
+    assert set(result.captions["text"]) == {"A dog", "A cat", "Two"}
+    assert set(result.quarantine["id"]) == {"train:both.jpg", "train:both.jpg#0"}
+
+
+def test_letters_may_be_composed_differently_in_captions_and_on_disk(tmp_path: Path) -> None:
+    composed, apart = (unicodedata.normalize(form, "Müller é.jpg") for form in ("NFC", "NFD"))
+    for on_disk, named in ((composed, apart), (apart, composed)):
+        folder = PhotoFolder(str(tmp_path / f"photos{len(on_disk)}"))
+        folder.write(on_disk, photo(1))
+        folder.write("sub/b.jpg", photo(2))
+        (tmp_path / "train").write_text(f"{named}\nsub\\b.jpg\n")
+        (tmp_path / "tokens").write_text(f"{composed}#0\tA dog\nsub\\b.jpg#0\tA cat\n")
+        corpus = read_flickr(str(tmp_path / "tokens"), {"train": [str(tmp_path / "train")]})
+        result = validated(corpus, folder)
+        assert set(result.images["uri"]) == {on_disk, "sub/b.jpg"}
+        assert result.quarantine.empty
+
+
+def test_names_in_another_encoding_are_counted_and_told(tmp_path: Path) -> None:
+    folder = PhotoFolder(str(tmp_path / "photos"))
+    folder.write("good.jpg", photo(1))
+    (tmp_path / "photos" / os.fsdecode(b"Stra\xdfe.jpg")).write_bytes(photo(2))
+    (tmp_path / "photos" / "two\nlines.jpg").write_bytes(photo(3))
+    (tmp_path / "c.json").write_text(
+        '{"images": [{"id": 1, "file_name": "good.jpg"}, {"id": 2, "file_name": "Stra\\udcdfe.jpg"},'
+        ' {"id": 3, "file_name": "two\\nlines.jpg"}, {"id": 4, "file_name": "nul\\u0000.jpg"},'
+        ' {"id": 5, "file_name": null}, {"id": "\\ud800", "file_name": "' + "x" * 5000 + '.jpg"}],'
+        ' "annotations": [{"image_id": 1, "caption": "A dog"}, {"image_id": 1, "caption": "A \\ud83d dog"},'
+        ' {"image_id": 1, "caption": "\\ud83d\\ude00"}, {"image_id": 2, "caption": "A street"},'
+        ' {"image_id": 3, "caption": "A cat"}]}'
+    )
+    result = validated(read_coco({"train": [str(tmp_path / "c.json")]}), folder)
+    assert result.images["uri"].tolist() == ["good.jpg", "two\nlines.jpg"]
+    assert result.captions["text"].tolist() == ["A dog", "A cat"]
+    reasons = result.quarantine["reason"].value_counts().to_dict()
+    assert reasons == {Reason.PHOTO_MISSING: 4, Reason.NOT_TEXT: 2, Reason.IMAGE_REJECTED: 1}
+    result.quarantine.to_parquet(tmp_path / "quarantine.parquet")
+    json.dumps(result.report).encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ("image,caption,split\na.jpg,Straße,train\n".encode("latin-1"), "not UTF-8 text .*Latin-1"),
+        ("image,caption,split\n".encode("utf-16"), "may be UTF-16"),
+        ("image,caption,split\n".encode("utf-16-le"), "may be UTF-16"),
+    ],
+)
+def test_a_file_in_another_encoding_is_one_line(tmp_path: Path, data: bytes, says: str) -> None:
+    (tmp_path / "c.csv").write_bytes(data)
+    with pytest.raises(CorpusError, match=says):
+        read_csv(str(tmp_path / "c.csv"))
+
+
+def test_a_number_of_too_many_digits_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text('{"images": [{"id": ' + "1" * 5000 + "}]}")
+    with pytest.raises(CorpusError, match="not readable JSON"):
+        read_coco({"train": [str(tmp_path / "c.json")]})
+
+
+def test_images_without_any_caption_are_quarantined(tmp_path: Path) -> None:
+    folder = PhotoFolder(str(tmp_path))
+    folder.write("a.jpg", photo(1))
+    result = validated(RawCorpus.from_rows([("a.jpg", "a.jpg", "train")], []), folder)
+    assert result.quarantine["reason"].tolist() == [Reason.TOO_FEW_CAPTIONS]
 
 
 @pytest.mark.e2e  # eight thousand photos are read

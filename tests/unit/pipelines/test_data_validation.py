@@ -1,6 +1,7 @@
 """Data validation as a pipeline: reports first, then the decision."""
 
 import hashlib
+import io
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ from captionloop.pipelines.data_validation import create_pipeline
 from captionloop.pipelines.data_validation.nodes import ValidationParameters
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
+from PIL import Image
 
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.corpus.scenes import Scene, SceneParameters, as_corpus, draw_scenes
@@ -87,3 +89,51 @@ def test_a_corpus_of_which_nothing_is_left_stops_the_run_in_any_case(photos: Pho
     captions = as_corpus([]).captions
     with pytest.raises(CorpusError, match="Nothing is left of the corpus"):
         run(RawCorpus(images, captions), photos, on_failure="quarantine")
+
+
+def copies(
+    scenes: list[Scene], photos: PhotoFolder, count: int, split: str, quality: int | None
+) -> RawCorpus:
+    """The scenes, and copies of the first `count` of them in another split."""
+    corpus = as_corpus(scenes)
+    rows = list(corpus.images[["image_id", "uri", "split"]].itertuples(index=False, name=None))
+    said = list(corpus.captions[["caption_id", "image_id", "text"]].itertuples(index=False, name=None))
+    for scene in scenes[:count]:
+        name = f"copy-{scene.name}"
+        data = scene.photo
+        if quality is not None:
+            out = io.BytesIO()
+            Image.open(io.BytesIO(data)).save(out, "JPEG", quality=quality)
+            data = out.getvalue()
+        photos.write(name, data)
+        rows.append((name, name, split))
+        said.append((f"{name}#0", name, "a copy"))
+    return RawCorpus.from_rows(rows, said)
+
+
+def test_a_run_that_would_lose_much_to_likeness_stops_and_says_what_to_do(
+    scenes: list[Scene], photos: PhotoFolder
+) -> None:
+    corpus = copies(scenes, photos, 2, "val", quality=92)
+    with pytest.raises(CorpusError) as error:
+        run(corpus, photos)
+    message = str(error.value)
+    assert "2 images (18.2%) would be lost as they are like others" in message
+    assert "\n" not in message
+    # Each advice that it gives works.
+    assert len(run(corpus, photos, likeness={"max_lost": 0.2})["images"].load()) == 9
+    assert len(run(corpus, photos, likeness={"tone_difference": 0})["images"].load()) == 11
+
+
+@pytest.mark.parametrize("quality", [None, 92])
+def test_a_run_that_would_lose_a_whole_split_stops(
+    scenes: list[Scene], photos: PhotoFolder, quality: int | None
+) -> None:
+    corpus = copies(scenes, photos, 5, "test", quality)  # all of train
+    with pytest.raises(CorpusError, match="All photos of train would be lost as copies of others") as error:
+        run(corpus, photos, likeness={"max_lost": 1.0})
+    assert ("tone_difference=0" in str(error.value)) == (quality is not None)
+
+
+def test_equal_copies_are_no_matter_of_likeness(scenes: list[Scene], photos: PhotoFolder) -> None:
+    assert len(run(copies(scenes, photos, 2, "val", quality=None), photos)["images"].load()) == 9

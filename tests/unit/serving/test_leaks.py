@@ -19,6 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from starlette.testclient import TestClient
 
+from captionloop import images
 from captionloop.feedback.archive import PhotoArchive
 from captionloop.feedback.store import RatingsStore
 from captionloop.serving import access, captions_api, insight_api, logs, metrics, photos
@@ -76,8 +77,8 @@ def _raising() -> Callable[..., object]:
 
 LAYERS: dict[str, tuple[object, str]] = {
     "model": (FakeModel, "caption"),
-    "decoding": (photos, "load_square"),
-    "photo's header": (photos, "photo_facts"),
+    "decoding": (images.Photo, "squares"),
+    "photo's header": (photos, "open_photo"),
     "archive write": (PhotoArchive, "write"),
     "archive's file": (Path, "write_bytes"),
     "archive erase": (PhotoArchive, "erase"),
