@@ -284,7 +284,7 @@ def _store() -> "Store":
         timeout=_LONG,
         wait_for_workers=False,
     )
-    return torch.distributed.PrefixStore("captionloop", store)  # type: ignore[attr-defined,no-any-return]
+    return torch.distributed.PrefixStore("captionloop", store)  # type: ignore[attr-defined]
 
 
 def _free_port() -> int:
