@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from captionloop.config import read_configuration
 from captionloop.errors import CorpusError, StoreError
-from captionloop.hooks import OneLineErrors, WholeMlflowStore
+from captionloop.hooks import OneLineErrors, OnePipelineRun, WholeMlflowStore
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -133,3 +133,28 @@ def test_a_project_that_does_not_say_where_its_mlflow_store_is_gets_none_from_us
     (tmp_path / "conf/base/mlflow.yml").write_text("tracking: {}")
     WholeMlflowStore().after_context_created(context)
     assert [each.name for each in tmp_path.iterdir()] == ["conf"]
+
+
+@pytest.mark.parametrize(("rank", "runs"), [("0", True), ("1", False)])
+def test_of_the_processes_that_torchrun_has_started_the_first_runs_the_pipeline(monkeypatch, rank, runs):
+    from captionloop.captioner import processes
+
+    did = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(processes, "follow", lambda: did.append("helped to train"))
+    monkeypatch.setattr(processes, "release_followers", lambda: did.append("will release the others"))
+    if runs:
+        OnePipelineRun().after_context_created()
+        assert did == ["will release the others"]
+    else:
+        with pytest.raises(SystemExit) as ended:
+            OnePipelineRun().after_context_created()
+        assert not ended.value.code
+        assert did == ["helped to train"]
+
+
+def test_a_process_by_itself_runs_the_pipeline(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")  # of something else
+    OnePipelineRun().after_context_created()

@@ -28,6 +28,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from itertools import count
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -120,11 +121,11 @@ def _read(path: Path, digest: str) -> Fit:
 # On one machine.
 
 
-def _on_this_machine(path: Path, digest: str, count: int, name: str) -> None:
+def _on_this_machine(path: Path, digest: str, devices: int, name: str) -> None:
     context = multiprocessing.get_context("spawn")
     records, faults = context.Queue(), context.SimpleQueue()
     port = _free_port()
-    members = [Member(rank, rank, count, 1, "127.0.0.1", port) for rank in range(count)]
+    members = [Member(rank, rank, devices, 1, "127.0.0.1", port) for rank in range(devices)]
     workers: list[BaseProcess] = [
         context.Process(target=_work, args=(path, digest, member, os.getpid(), records, faults))
         for member in members
@@ -148,7 +149,7 @@ def _on_this_machine(path: Path, digest: str, count: int, name: str) -> None:
     code = workers[failed].exitcode or 0
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     raise TrainingError(
-        f"Training '{name}': process {failed + 1} of {count} {how}. Run the same command again with"
+        f"Training '{name}': process {failed + 1} of {devices} {how}. Run the same command again with"
         " --only-missing-outputs: it goes on from the last whole epoch; if memory ran out, lower batch_size"
     )
 
@@ -208,7 +209,7 @@ def follow() -> None:
     Raises:
         TrainingError: the first process is gone.
     """
-    for number in range(10**6):
+    for number in count(1):
         try:
             told = json.loads(_store().get(f"fit/{number}"))
         except (RuntimeError, torch.distributed.DistStoreError) as error:
@@ -217,23 +218,17 @@ def follow() -> None:
         if told is None:
             return
         fit = _read(Path(told["path"]), told["digest"])
-        with _group_for_one_fit():
-            fit(_launched_member(told["devices"], told["nodes"], told["port"]))
+        member = _launched_member(told["devices"], told["nodes"])
+        with _group(member, number):
+            fit(member)
 
 
 def _with_followers(fit: Fit, path: Path, digest: str, processes: ProcessParameters) -> None:
     """Takes part in the fit as the first process, and has the others take part."""
-    port = _free_port()
-    _tell(
-        {
-            "path": str(path.absolute()),
-            "digest": digest,
-            "port": port,
-            **processes.model_dump(exclude={"accelerator"}),
-        }
-    )
-    with _group_for_one_fit():
-        fit(_launched_member(processes.devices, processes.nodes, port))
+    member = _launched_member(processes.devices, processes.nodes)
+    what = {"path": str(path.absolute()), "digest": digest, "devices": member.devices, "nodes": member.nodes}
+    with _group(member, _tell(what)):
+        fit(member)
 
 
 def release_followers() -> None:
@@ -245,25 +240,36 @@ def release_followers() -> None:
 _told = 0
 
 
-def _tell(what: dict[str, Any] | None) -> None:
+def _tell(what: dict[str, Any] | None) -> int:
+    """Tells the others what comes next; the number of what was told."""
     global _told  # noqa: PLW0603 - as many as this process has told the others
-    _store().set(f"fit/{_told}", json.dumps(what))
     _told += 1
+    _store().set(f"fit/{_told}", json.dumps(what))
+    return _told
 
 
 @contextmanager
-def _group_for_one_fit() -> Iterator[None]:
+def _group(member: Member, number: int) -> Iterator[None]:
+    """The process group of one fit. Lightning takes the one that is there.
+
+    It would meet at a port that it believes the first process to listen at, where torchrun does.
+    """
+    torch.distributed.init_process_group(
+        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+        store=torch.distributed.PrefixStore(f"group/{number}", _store()),  # type: ignore[attr-defined]
+        rank=member.rank,
+        world_size=member.devices * member.nodes,
+    )
     try:
         yield
     finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        torch.distributed.destroy_process_group()
 
 
-def _launched_member(devices: int, nodes: int, port: int) -> Member:
+def _launched_member(devices: int, nodes: int) -> Member:
     told = os.environ
-    address = told["MASTER_ADDR"]
-    return Member(int(told["RANK"]), int(told["LOCAL_RANK"]), devices, nodes, address, port)
+    place = told["MASTER_ADDR"], int(told["MASTER_PORT"])
+    return Member(int(told["RANK"]), int(told["LOCAL_RANK"]), devices, nodes, *place)
 
 
 @cache
@@ -278,7 +284,7 @@ def _store() -> "Store":
         timeout=_LONG,
         wait_for_workers=False,
     )
-    return torch.distributed.PrefixStore("captionloop", store)  # type: ignore[attr-defined,no-any-return]
+    return torch.distributed.PrefixStore("captionloop", store)  # type: ignore[attr-defined]
 
 
 def _free_port() -> int:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from captionloop.errors import RegistryError
 from captionloop.registry.evidence import Evidence, KeptCaptions, evaluation_set_hash
 from captionloop.registry.gate import (
+    Check,
     Floors,
     GateDecision,
     GateParameters,
@@ -264,3 +265,9 @@ def test_other_fresh_feedback_is_no_basis_for_a_comparison() -> None:
     decision = decide(evidence("candidate", noise=0), evidence("version 1", noise=0), PARAMETERS)
     with pytest.raises(RegistryError, match="evaluated on different sets"):
         decide_on_fresh(decision, evidence("candidate"), evidence("v", references=FRESH), PARAMETERS)
+
+
+def test_a_measure_that_is_no_number_passes_no_check() -> None:
+    for bound in (Check.at_least, Check.at_most):
+        assert not bound("CIDEr", float("nan"), 0.0).passed
+        assert not bound("CIDEr", 0.5, float("nan")).passed
