@@ -14,7 +14,7 @@ from captionloop.evaluation.drift import DriftParameters, compare
 from captionloop.evaluation.drift_reference import reference_traffic
 from captionloop.evaluation.drift_report import drift_figure, drift_page
 from captionloop.evaluation.split import EvaluationSet, training_captions
-from captionloop.evaluation.variety import words_of
+from captionloop.language.words import words_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,6 +47,7 @@ def watch(  # noqa: PLR0917 - a node's inputs
         raise RegistryError(f"{model_registry.name} has no champion whose traffic could be looked at")
     with tempfile.TemporaryDirectory() as scratch:
         captioner = Captioner.load(model_registry.fetch(champion.version, Path(scratch) / "champion"))
+    language = captioner.tokenizer.language
     alike = [
         str(version.version)
         for version in model_registry.versions()
@@ -57,7 +58,12 @@ def watch(  # noqa: PLR0917 - a node's inputs
     since = until - timedelta(days=parameters.days)
     engine = ratings_database.engine()
     read = partial(
-        read_traffic, engine, served=[str(champion.version)], comparable=alike, most=parameters.most
+        read_traffic,
+        engine,
+        served=[str(champion.version)],
+        comparable=alike,
+        most=parameters.most,
+        language=language,
     )
     try:
         served = read(since, until)
@@ -66,11 +72,15 @@ def watch(  # noqa: PLR0917 - a node's inputs
         engine.dispose()
     evaluated = EvaluationSet.model_validate(evaluation_photos)
     reference = reference_traffic(captioner, images, evaluated, photos, parameters)
-    known = Counter(word for text in training_captions(images, captions) for word in words_of(text))
+    known = Counter(word for text in training_captions(images, captions) for word in words_of(text, language))
     rare, seed = parameters.rare, parameters.seed
-    report = compare(served, before.stars, reference, known, parameters.limits, rare=rare, seed=seed)
+    report = compare(
+        served, before.stars, reference, known, parameters.limits, rare=rare, seed=seed, language=language
+    )
     window = f"in the {parameters.days:g} days before {until:%Y-%m-%d %H:%M} UTC"
     told = {**report.model_dump(mode="json"), "version": champion.version, "until": until.isoformat()}
     page = drift_page(report, window=window, version=str(champion.version))
-    drawn = drift_figure(report, served, before.stars, reference, known, rare=rare, seed=seed)
+    drawn = drift_figure(
+        report, served, before.stars, reference, known, rare=rare, seed=seed, language=language
+    )
     return told, page, drawn

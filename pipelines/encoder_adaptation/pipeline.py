@@ -10,7 +10,7 @@ def create_pipeline(**_: object) -> Pipeline:
         [
             Node(
                 nodes.find_concepts,
-                inputs=["images", "captions", "params:encoder_adaptation"],
+                inputs=["images", "captions", "params:encoder_adaptation", "params:language"],
                 outputs="concepts",
                 name="find_concepts",
             ),
@@ -30,6 +30,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "initial_encoder",
                     "params:encoder_adaptation",
                     "encoder_workbench",
+                    "params:language",
                 ],
                 outputs=["encoder", "encoder_curves", "encoder_metrics"],
                 name="adapt_encoder",

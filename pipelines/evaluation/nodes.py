@@ -15,6 +15,7 @@ from captionloop.evaluation.plots import curves_figure, pareto_figure, reliabili
 from captionloop.evaluation.report import evaluation_report, tracked
 from captionloop.evaluation.split import EvaluationSet, evaluation_set, training_captions
 from captionloop.evaluation.table import evaluation_table
+from captionloop.language.languages import language_of
 from captionloop.scoring import Scores, score_systems
 
 if TYPE_CHECKING:
@@ -30,11 +31,11 @@ Json = dict[str, Any]
 
 
 def choose_photos(
-    images: pd.DataFrame, captions: pd.DataFrame, parameters: EvaluationParameters
+    images: pd.DataFrame, captions: pd.DataFrame, parameters: EvaluationParameters, language: str
 ) -> tuple[Json, Json]:
     """The photos to score captions on, and those to calibrate confidences on, each with its references."""
     splits = (parameters.split, parameters.calibration.split)
-    scored, calibrated = (evaluation_set(images, captions, split) for split in splits)
+    scored, calibrated = (evaluation_set(images, captions, split, language_of(language)) for split in splits)
     return scored.model_dump(mode="json"), calibrated.model_dump(mode="json")
 
 
@@ -68,7 +69,7 @@ def score_captions(
     """The report (for its place and for the latest), the scores of every photo, and the metrics to track."""
     chosen = EvaluationSet.model_validate(photos)
     models = [Hypotheses.model_validate(one) for one in hypotheses]
-    scores = score_systems(all_systems(models), chosen.references)
+    scores = score_systems(all_systems(models), chosen.references, chosen.spoken)
     known = training_captions(images, captions)
     report = evaluation_report(
         chosen, models, scores, known, seed=parameters.seed, resamples=parameters.resamples
@@ -96,7 +97,14 @@ def calibrate_words(
     said, chosen = Hypotheses.model_validate(hypotheses), EvaluationSet.model_validate(photos)
     if said.split != chosen.split:
         said = caption_split(captioner, features, chosen, batch_size=parameters.batch_size)
-    report = calibrate(captioner.name, chosen.split, said.default, chosen.references, parameters.calibration)
+    report = calibrate(
+        captioner.name,
+        chosen.split,
+        said.default,
+        chosen.references,
+        parameters.calibration,
+        chosen.spoken,
+    )
     return report.model_dump(mode="json")
 
 

@@ -12,6 +12,7 @@ TOGETHER = {"ensemble": "self_critical"}
 
 _MATERIAL = ("images", "captions", "features")
 _RESULTS = ("captioner", "curves", "training_metrics")
+_LANGUAGE = "params:language"
 
 
 def create_pipeline(**_: object) -> Pipeline:
@@ -25,11 +26,11 @@ def create_pipeline(**_: object) -> Pipeline:
 def _teaching_by_words(model: str) -> Pipeline:
     node = Node(
         nodes.teach_by_words,
-        inputs=_inputs("encoder"),
+        inputs=_inputs("encoder") | {"language": _LANGUAGE},
         outputs=list(_RESULTS),
         name="teach_by_words",
     )
-    return Pipeline([node], namespace=model, inputs={*_MATERIAL, "encoder"})
+    return Pipeline([node], namespace=model, inputs={*_MATERIAL, "encoder"}, parameters={_LANGUAGE})
 
 
 def _teaching_by_reward(model: str, *, start: str) -> Pipeline:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from captionloop.evaluation.drift import DriftReport, Signal, Traffic, hardly_seen, separation
 from captionloop.evaluation.style import COLOURS, INK, MUTED, figure, tidy
+from captionloop.language.languages import ENGLISH, Language
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,6 +62,7 @@ def drift_figure(
     *,
     rare: int = 3,
     seed: int = 0,
+    language: Language = ENGLISH,
 ) -> "Figure":
     """What `compare` compared, a panel for each signal; one with too little to show stays empty."""
     drawn = figure(16, 3.6)
@@ -75,7 +77,7 @@ def drift_figure(
         longest = int(max(served.lengths.max(), reference.lengths.max()))
         _two(panels["length"], served.lengths, reference.lengths, np.arange(longest + 2) - 0.5)
     if "words" not in silent:
-        new, _ = hardly_seen(served.texts, known, rare)
+        new, _ = hardly_seen(served.texts, known, rare, language)
         words = new.most_common(8)[::-1]
         panels["words"].barh([word for word, _ in words], [count for _, count in words], color=NOW)
     if "ratings" not in silent:

@@ -2,7 +2,7 @@
 
 from captionloop.scoring.bootstrap import Difference, Interval, bootstrap, paired_bootstrap
 from captionloop.scoring.cider import CiderD
-from captionloop.scoring.scores import METRICS, Scores, score, score_systems
+from captionloop.scoring.scores import METRICS, Scores, left_out, score, score_systems, tokenized
 
 __all__ = [
     "METRICS",
@@ -11,7 +11,9 @@ __all__ = [
     "Interval",
     "Scores",
     "bootstrap",
+    "left_out",
     "paired_bootstrap",
     "score",
     "score_systems",
+    "tokenized",
 ]

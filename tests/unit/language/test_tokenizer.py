@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captionloop.errors import BundleError, CorpusError
-from captionloop.language.tokenizer import SPECIALS, CaptionTokenizer, sentence
+from captionloop.language.tokenizer import SPECIALS, CaptionTokenizer
+from captionloop.language.words import sentence
 
 TEXTS = [
     "A man's tri-colored T-shirt!",
