@@ -166,7 +166,8 @@ def draw_gallery(  # noqa: PLR0917 - a node's inputs
         for (rank, image_id), row, captioned in zip(shown, rows, said, strict=True)
     ]
     title = f"{captioner.name} on {chosen.split}: what it looked at for each word, and how sure it is"
-    return gallery_figure(exhibits, title=title, widest=parameters.gallery.widest)
+    widest = round(parameters.gallery.widest * captioner.tokenizer.language.tokens_per_word)
+    return gallery_figure(exhibits, title=title, widest=widest)
 
 
 def write_card(  # noqa: PLR0917 - a node's inputs

@@ -14,7 +14,7 @@ from captionloop.captioner.parameters import (
     in_tokens,
 )
 from captionloop.errors import ConfigurationError
-from captionloop.language.languages import language_of
+from captionloop.language.languages import ENGLISH, language_of
 
 if TYPE_CHECKING:
     from captionloop.captioner.grounding import Grounding
@@ -36,7 +36,7 @@ def teach_by_words(
     encoder: Encoder,
     parameters: TrainingParameters,
     workbench: Path,
-    language: str,
+    language: str = ENGLISH.code,
 ) -> Results:
     """Teacher forcing from fresh weights: the captioner that did best on validation, and its curves."""
     from captionloop.captioner.training import train

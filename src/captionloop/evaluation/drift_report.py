@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captionloop.evaluation.drift import DriftReport, Signal, Traffic, hardly_seen, separation
-from captionloop.evaluation.style import COLOURS, INK, MUTED, figure, tidy
+from captionloop.evaluation.style import COLOURS, INK, MUTED, figure, fonts_for, tidy
 from captionloop.language.languages import ENGLISH, Language
 
 if TYPE_CHECKING:
@@ -79,7 +79,10 @@ def drift_figure(
     if "words" not in silent:
         new, _ = hardly_seen(served.texts, known, rare, language)
         words = new.most_common(8)[::-1]
-        panels["words"].barh([word for word, _ in words], [count for _, count in words], color=NOW)
+        with fonts_for(word for word, _ in words) as drawable:
+            names = [drawable(word) for word, _ in words]
+            panels["words"].barh(range(len(names)), [count for _, count in words], color=NOW)
+            panels["words"].set_yticks(range(len(names)), names)
     if "ratings" not in silent:
         _two(panels["ratings"], served.stars, before, np.arange(1, 7) - 0.5)
     labels = {

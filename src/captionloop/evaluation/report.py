@@ -33,8 +33,8 @@ def evaluation_report(
     Returns:
         `{split, language, photos, models: {system: {metric: {value, low, high}}}, decodings, comparisons}`:
         values as fractions, beside the metrics also those of `variety`; `decodings[system]` in words;
-        `comparisons`: each model against the best by CIDEr, in their own decoding. A metric that does not know
-        the language is absent.
+        `comparisons`: each model against the best by CIDEr, in their own decoding. A metric that does not
+        know the language is absent.
     """
     systems = all_systems(hypotheses)
     vocabularies = {name: one.vocabulary for one in hypotheses for name in one.systems()}

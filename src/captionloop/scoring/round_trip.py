@@ -67,8 +67,8 @@ def try_round_trip(texts: Sequence[str], language: Language) -> RoundTrip:
         place = next(number for number, (one, other) in enumerate(pairs) if [one] != other)
         warning = (
             f"captions that are only written through our own vocabulary score BLEU-1 {100 * score:.1f}"
-            f" against themselves, {100 * FAITHFUL:.0f} is wanted ({some[place]!r} becomes {written[place]!r}):"
-            f" {_WHAT_TO_DO}"
+            f" against themselves, {100 * FAITHFUL:.0f} is wanted"
+            f" ({some[place]!r} becomes {written[place]!r}): {_WHAT_TO_DO}"
         )
     return RoundTrip(language.code, len(some), round(score, 4), warning)
 
