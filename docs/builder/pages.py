@@ -48,6 +48,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "architecture.md",
         "feature-store.md",
         "evaluation.md",
+        "languages.md",
         "gate.md",
         "learning.md",
         "learning-experiments.md",

@@ -176,7 +176,8 @@ def _picture(panel: "Axes", picture: NDArray[np.uint8]) -> None:
 
 def _wrapped(text: str, width: int) -> str:
     tidy = re.sub(r"\s+([.,;:!?])", r"\1", text)
-    if is_unspaced(tidy):  # no spaces to break lines at, and letters that are wider
+    longest = max(map(len, tidy.split()), default=0)
+    if is_unspaced(tidy) or longest > width:  # no spaces to break lines at, and letters that are wider
         most, line = int(0.9 * width), width // 2
         tidy = tidy if len(tidy) <= most else f"{tidy[:most]} ..."
         return "\n".join(tidy[start : start + line] for start in range(0, len(tidy), line))

@@ -1,4 +1,6 @@
 import io
+import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +11,11 @@ from captionloop.captioner.architectures import ShowAndTellConfig, ShowAttendTel
 from captionloop.captioner.bundle import CHECKSUMS, FILES, read_config
 from captionloop.captioner.captioner import Calibration, Captioner
 from captionloop.captioner.decoders import build_decoder
+from captionloop.captioner.hypotheses import Hypothesis
 from captionloop.captioner.options import DecodingOptions
 from captionloop.datasets.captioner import CaptionerDataset
 from captionloop.errors import BundleError, ImageError
+from captionloop.language.languages import language_of
 from captionloop.language.tokenizer import CaptionTokenizer
 from captionloop.vision.encoder import Encoder, EncoderSpec
 
@@ -210,3 +214,35 @@ def test_the_catalog_sees_a_captioner_only_when_it_is_whole(captioner, tmp_path)
     assert dataset.load().name == "little"
     dataset.save(captioner)  # in the place of the old one
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["little"]
+
+
+def french() -> Captioner:
+    texts = ["l'objet dans l'herbe", "un ballon d'enfant"]
+    captioner = captioner_of(ShowAttendTellConfig(embedding=8, hidden=8, attention_size=8))
+    tokenizer = CaptionTokenizer.train(texts, language=language_of("fr"))
+    decoder = build_decoder(
+        captioner.decoder.config,
+        vocabulary_size=tokenizer.vocabulary_size,
+        channels=captioner.encoder.channels,
+    )
+    return replace(captioner, tokenizer=tokenizer, decoder=decoder)
+
+
+def test_a_bundle_keeps_its_language_and_writes_it_as_people_do(tmp_path):
+    captioner = french()
+    captioner.save(tmp_path / "bundle")
+    loaded = Captioner.load(tmp_path / "bundle")
+    assert loaded.tokenizer.language.code == "fr"
+    ids = loaded.tokenizer.encode("L'objet dans l’herbe")
+    hypothesis = Hypothesis(tuple(ids), np.zeros(len(ids) + 1, np.float32), None, 0.0)
+    said = loaded._caption(hypothesis)
+    assert said.text == "l'objet dans l'herbe"
+    assert [word.text for word in said.words] == ["l'", "objet", "dans", "l'", "herbe"]
+    assert json.loads((tmp_path / "bundle/config.json").read_text())["format_version"] == 3
+
+
+def test_an_english_bundle_is_written_as_it_was_before_there_were_languages(bundle):
+    config = json.loads((bundle / "config.json").read_text())
+    assert "language" not in config
+    assert config["format_version"] == 2
+    assert Captioner.load(bundle).tokenizer.language.code == "en"
