@@ -41,7 +41,8 @@ def learnt(workspace: Path, language: str) -> dict[str, float]:
         check=False,
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    said = json.loads((workspace / "07_model_output/sample_scenes/show_attend_tell/hypotheses.json").read_text())
+    output = workspace / "07_model_output/sample_scenes/show_attend_tell"
+    said = json.loads((output / "hypotheses.json").read_text())
     photos = EvaluationSet.model_validate_json(
         (workspace / "05_model_input/sample_scenes/evaluation_photos.json").read_text()
     )

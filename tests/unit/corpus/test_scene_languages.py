@@ -1,11 +1,14 @@
 """The sample scenes in other languages: the same pictures, and everything that can be shown has its words."""
 
+import json
 import random
 
 import pytest
 
+from captionloop.corpus.readers.karpathy import write_karpathy
 from captionloop.corpus.scenes import DOMAINS, SceneParameters, draw_scenes
 from captionloop.corpus.scenes.phrases import PHRASES
+from captionloop.corpus.tables import RawCorpus
 from captionloop.errors import ConfigurationError
 from captionloop.language.languages import language_of
 
@@ -51,3 +54,11 @@ def test_french_agrees_and_elides():
 def test_a_language_without_phrases_is_one_line():
     with pytest.raises(ConfigurationError, match="only in en, fr, zh"):
         next(draw_scenes(LITTLE, language_of("de")))
+
+
+def test_tokens_of_a_written_corpus_keep_the_marks_of_their_letters():
+    corpus = RawCorpus.from_rows(
+        [("a", "a.jpg", "train")], [("a#0", "a", "कुत्ता दौड़ रहा है।"), ("a#1", "a", "A dog's!")]
+    )
+    images = json.loads(write_karpathy(corpus, "little"))["images"]
+    assert [one["tokens"] for one in images[0]["sentences"]] == [["कुत्ता", "दौड़", "रहा", "है"], ["a", "dogs"]]

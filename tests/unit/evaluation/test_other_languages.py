@@ -35,7 +35,7 @@ PHOTOS = EvaluationSet(
     language="zh",
 )
 GOOD = {image_id: texts[0] for image_id, texts in REFERENCES.items()}
-POOR = {image_id: "一辆红色的车在街上" for image_id in REFERENCES}
+POOR = dict.fromkeys(REFERENCES, "一辆红色的车在街上")
 
 
 def said(text: str) -> Said:
@@ -118,9 +118,8 @@ def test_the_card_names_the_language_and_what_is_not_computed(captioner, report)
         channels=captioner.encoder.channels,
     )
     chinese = replace(captioner, name="good", tokenizer=tokenizer, decoder=decoder)
-    calibration = calibrate(
-        "good", "val", {i: said(text) for i, text in GOOD.items()}, REFERENCES, CalibrationParameters(), CHINESE
-    )
+    spoken = {image_id: said(text) for image_id, text in GOOD.items()}
+    calibration = calibrate("good", "val", spoken, REFERENCES, CalibrationParameters(), CHINESE)
     card = model_card(
         chinese,
         report,
