@@ -11,7 +11,7 @@ from captionloop.corpus.photos import PhotoFolder
 from captionloop.errors import CorpusError, ImageError
 from captionloop.evaluation.drift import DriftParameters, Traffic
 from captionloop.evaluation.split import EvaluationSet
-from captionloop.evaluation.variety import words_of
+from captionloop.language.words import words_of
 from captionloop.vision.embedding import SIZE, embed
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def reference_traffic(
     return Traffic(
         embeddings=_embedded(captioner, photos, [str(uri) for uri in chosen]),
         confidences=np.array([caption.confidence for caption in said], np.float64),
-        lengths=np.array([len(words_of(caption.text)) for caption in said], np.float64),
+        lengths=np.array(
+            [len(words_of(caption.text, captioner.tokenizer.language)) for caption in said], np.float64
+        ),
         texts=tuple(text for image_id, _ in shown for text in evaluated.references[image_id]),
     )
 
