@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import re
 import secrets
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import psutil
 
 MARK = "CAPTIONLOOP_STARTED_BY_TEST"
 SECONDS_TO_END = 40.0
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Terminal:
@@ -33,20 +36,32 @@ class Terminal:
         self._output = log.open("wb")
         self._known: set[psutil.Process] = set()
         self._shell = pexpect.spawn(
-            command[0], list(command[1:]), cwd=str(folder), env=environment, logfile=self._output, timeout=1
-        )
+            command[0], list(command[1:]), cwd=str(folder), env=environment, logfile=self._output, timeout=1,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # not so in background
+        )  # fmt: skip
+        self._ended = threading.Event()
+        self._reader = threading.Thread(target=self._drain, daemon=True)
+        self._reader.start()
+
+    def _drain(self) -> None:
+        """Read on and on, as a terminal does: who prints to one that does not is held up when it is full."""
+        while True:
+            try:
+                self._shell.read_nonblocking(65536, timeout=1)
+            except pexpect.TIMEOUT:
+                continue
+            except (pexpect.EOF, OSError, ValueError):
+                self._ended.set()
+                return
 
     def read(self, seconds: float = 0.5) -> bool:
-        """Take what is printed for some time, as a terminal does; False when it was the end."""
-        try:
-            self._shell.expect(pexpect.TIMEOUT, timeout=seconds)
-        except pexpect.EOF:
-            return False
-        return True
+        """Let it print for some time; False when it has ended."""
+        return not self._ended.wait(seconds)
 
     def text(self) -> str:
+        """What was printed so far, without colours."""
         self._output.flush()
-        return self.log.read_text(errors="replace")
+        return COLOURS.sub("", self.log.read_text(errors="replace"))
 
     def wait_for_text(self, expected: str, seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds
@@ -55,7 +70,7 @@ class Terminal:
             assert goes_on or expected in self.text(), self._complaint("ended early")
             assert time.monotonic() < deadline, self._complaint(f"does not print {expected!r}")
 
-    def wait_until_it_answers(self, url: str, seconds: float = 400) -> None:
+    def wait_until_it_answers(self, url: str, seconds: float = 600) -> None:
         deadline = time.monotonic() + seconds
         while True:
             with contextlib.suppress(httpx.HTTPError):
@@ -64,7 +79,7 @@ class Terminal:
             assert self.read(), self._complaint("ended early")
             assert time.monotonic() < deadline, self._complaint(f"does not answer at {url}")
 
-    def finish(self, seconds: float = 900) -> str:
+    def finish(self, seconds: float = 1500) -> str:
         """Its output, when it has ended well."""
         deadline = time.monotonic() + seconds
         while self.read():
@@ -115,6 +130,7 @@ class Terminal:
         for process in self._processes():
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        self._reader.join(20)
         self._shell.close(force=True)
         self._output.close()
 
