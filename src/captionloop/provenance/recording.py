@@ -122,7 +122,8 @@ class ProvenanceRecorder:
             path = local_path(dataset)
             title = titles.get(name, name)
             if not dataset.exists():
-                reasons.append(f"{title} is missing")
+                whole = path is None or not path.exists()
+                reasons.append(f"{title} is missing" if whole else f"{title} is not complete any more")
             elif path is None:
                 continue  # a measure in MLflow: nothing that could be read again
             elif (record := read_record(path)) is None:
