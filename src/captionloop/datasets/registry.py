@@ -62,7 +62,7 @@ class ModelRegistryDataset(AbstractDataset[None, ModelRegistry]):
         return {"name": self._name, "corpus": self._corpus}
 
 
-class RegisteredVersionDataset(AtomicJSONDataset):  # type: ignore[misc]
+class RegisteredVersionDataset(AtomicJSONDataset):
     """What became of a candidate, as JSON; it exists as long as the registry in use has that version.
 
     Another MLflow store, or one that was deleted, has not: the candidate is registered there.
