@@ -158,14 +158,13 @@ def main(folder: Path) -> None:
 
     bootstrap_project(folder)
     project = Project(folder)
-    project.run("sample_scenes")
-    project.run("from_corpus")
+    project.run("__default__")
     ran = {}
     for name, change in CHANGES.items():
         change(project)
-        ran[name] = project.run("from_corpus")
+        ran[name] = project.run("__default__")
         print(name, len(ran[name]), file=sys.stderr, flush=True)
-        again = project.run("from_corpus")
+        again = project.run("__default__")
         assert not again, f"after {name!r} a second run still ran {again}"
     (folder / "ran.json").write_text(json.dumps(ran))
 
