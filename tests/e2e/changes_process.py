@@ -41,8 +41,11 @@ class Project:
 
     def run(self, *pipelines: str) -> list[str]:
         """`kedro run --only-missing-outputs`; the nodes that ran."""
+        import mlflow
+
         from captionloop.provenance.incremental import IncrementalSession
 
+        mlflow.end_run()  # each command has its own; here all are one process
         ran = Ran()
         log = logging.getLogger("captionloop.provenance.incremental")
         log.addHandler(ran)
