@@ -34,7 +34,7 @@ DEFAULTS = {
     "retries": 2,
     "retry_delay": timedelta(seconds=float(os.environ.get("CAPTIONLOOP_RETRY_SECONDS", "60"))),
 }
-"""A step that is tried again goes on where it stopped: Kedro makes only the outputs that are missing."""
+"""A step that is tried again goes on where it stopped: what is there, and still right, stays."""
 
 WORKSPACE = "data/runs/{{ folder(run_id) }}"
 LONGEST_NAME = 80

@@ -1,8 +1,8 @@
 """Kedro's own file datasets, made safe against being killed while they save.
 
-A file dataset of kedro-datasets writes in place: a process killed half-way leaves half a file, and
-`--only-missing-outputs` takes it for a finished one. Here the file is written beside its place and renamed
-onto it, which on one file system is atomic: the old content or the new one is there, never a part.
+A file dataset of kedro-datasets writes in place: a process killed half-way leaves half a file, which looks
+like a finished one to whoever asks only whether it is there. Here the file is written beside its place and
+renamed onto it, which on one file system is atomic: the old content or the new one is there, never a part.
 """
 
 import os

@@ -32,6 +32,8 @@ class CorpusDataset(AbstractDataset[RawCorpus, RawCorpus]):
       lie below the photo folder
     """
 
+    is_peoples_data = True  # what somebody changed in drawn captions is an input, not to be drawn over
+
     def __init__(
         self,
         *,

@@ -21,6 +21,8 @@ LISTING: Final = frozenset(
 class PhotoFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PhotoFolder]):
     """Loads as a `PhotoFolder`; saves (name, bytes) pairs as a new folder in the place of the old."""
 
+    is_peoples_data = True  # what somebody changed among drawn photos is an input, not to be drawn over
+
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = filepath
         self.metadata = metadata

@@ -4,6 +4,7 @@ from typing import Any, Literal, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
+from captionloop.datasets.atomic import AtomicJSONDataset
 from captionloop.provenance.content_digests import FileDigests, digest_of
 from captionloop.registry.model_registry import ModelRegistry
 
@@ -59,3 +60,17 @@ class ModelRegistryDataset(AbstractDataset[None, ModelRegistry]):
 
     def _describe(self) -> dict[str, Any]:
         return {"name": self._name, "corpus": self._corpus}
+
+
+class RegisteredVersionDataset(AtomicJSONDataset):
+    """What became of a candidate, as JSON; it exists as long as the registry in use has that version.
+
+    Another MLflow store, or one that was deleted, has not: the candidate is registered there.
+    """
+
+    def _exists(self) -> bool:
+        if not super()._exists():
+            return False
+        told = self.load()
+        found = ModelRegistryDataset(name=told["name"]).load().with_fingerprint(told["fingerprint"])
+        return found is not None and found.version == told["version"]

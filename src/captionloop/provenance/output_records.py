@@ -1,12 +1,11 @@
 """What an output was made from, written beside it, and what has changed since, in words."""
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-
-from captionloop.vision.durable import write_and_rename
 
 FOLDER: Final = ".provenance"
 _LONGEST_VALUE = 60
@@ -63,8 +62,18 @@ def read_record(output: Path) -> Record | None:
 
 def write_record(output: Path, record: Record) -> None:
     """Puts the record beside its output."""
-    text = record.model_dump_json(indent=1)
-    write_and_rename(record_path(output), lambda path: path.write_text(text, encoding="utf-8"))
+    write_beside(record_path(output), record.model_dump_json(indent=1))
+
+
+def write_beside(path: Path, text: str) -> None:
+    """Writes a text, then renames it into its place; several workers may write the same at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 def differences(before: Made, now: Made, names: Mapping[str, str]) -> list[str]:

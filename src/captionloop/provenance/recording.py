@@ -26,10 +26,10 @@ from captionloop.provenance.output_records import (
     differences,
     read_record,
     record_path,
+    write_beside,
     write_record,
 )
 from captionloop.provenance.parameter_reads import WHOLE, flat, values_at, watched
-from captionloop.vision.durable import write_and_rename
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +49,15 @@ class ProvenanceRecorder:
         """A new run."""
         place = Path(run_params["project_path"]) / "data" / FOLDER / "file_digests.sqlite"
         self._begin(pipeline, catalog, FileDigests(place))
+        for node in pipeline.nodes:  # as the code is now: it may be edited while a node is at work
+            self._version(node)
 
     def _begin(self, pipeline: Pipeline, catalog: Any, files: FileDigests) -> None:
         self._catalog = catalog
         self._files = files
         self._code = self._given_code or CodeVersions()
         self.__dict__.pop("_titles", None)
+        self._nodes = {node.name for node in pipeline.nodes}
         self._datasets = pipeline.datasets()
         self._producers = {name: node for node in pipeline.nodes for name in node.outputs}
         self._made: dict[str, Made] = {}
@@ -64,13 +67,15 @@ class ProvenanceRecorder:
     @hook_impl
     def before_dataset_loaded(self, dataset_name: str, node: Node) -> None:
         """Takes the digest of an input before it is read: the next run notices what changes meanwhile."""
-        if not _is_parameter(dataset_name):
+        if node.name in self._nodes and not _is_parameter(dataset_name):
             self._inputs[node.name][dataset_name] = self._input(node, dataset_name, None)
 
     @hook_impl
     def before_node_run(self, node: Node, inputs: dict[str, Any]) -> dict[str, Any]:
         """Hands out parameters that notice what is read of them; empties half-done work of other code."""
         handed: dict[str, Any] = {}
+        if node.name not in self._nodes:  # in a process that a runner has started anew
+            return handed
         for name, value in inputs.items():
             if not _is_parameter(name):
                 continue
@@ -88,14 +93,18 @@ class ProvenanceRecorder:
     @hook_impl
     def after_node_run(self, node: Node) -> None:
         """Puts together what the node made its outputs from."""
+        if node.name not in self._nodes:
+            return
         reads = {block: frozenset(paths) for block, paths in self._reads[node.name].items()}
         self._made[node.name] = self._put_together(node, reads, dict(self._inputs[node.name]))
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
         """Writes the record of an output, once that is whole."""
+        if node.name not in self._made:
+            return
         path = local_path(self._catalog[dataset_name])
-        if path is not None and node.name in self._made:
+        if path is not None:
             content = content_of(self._catalog[dataset_name], self._files)
             write_record(path, Record(made=self._made[node.name], output=content))
 
@@ -122,7 +131,8 @@ class ProvenanceRecorder:
             path = local_path(dataset)
             title = titles.get(name, name)
             if not dataset.exists():
-                reasons.append(f"{title} is missing")
+                whole = path is None or not path.exists()
+                reasons.append(f"{title} is missing" if whole else f"{title} is not complete any more")
             elif path is None:
                 continue  # a measure in MLflow: nothing that could be read again
             elif (record := read_record(path)) is None:
@@ -130,7 +140,10 @@ class ProvenanceRecorder:
             elif changes := differences(record.made, self.as_now(node, record.made), titles):
                 reasons += changes
             elif record.output != content_of(dataset, self._files):
-                reasons.append(f"{title} is not what was written")
+                if getattr(dataset, "is_peoples_data", False):
+                    logger.info("%s was changed since %s wrote it: taken as it is", title, node.name)
+                else:
+                    reasons.append(f"{title} is not what was written")
         return list(dict.fromkeys(reasons))
 
     def kept_outputs(self, node: Node) -> list[str]:
@@ -156,7 +169,7 @@ class ProvenanceRecorder:
         reads: Mapping[str, frozenset[str]],
         inputs: dict[str, Made | str | None],
     ) -> Made:
-        version = self._code.of(node.func, *self._own_datasets(node))
+        version = self._version(node)
         parameters = {
             block: values
             for name in node.inputs
@@ -183,6 +196,9 @@ class ProvenanceRecorder:
         if producer.name in self._made:
             return self._made[producer.name]
         return self.as_now(producer, before if isinstance(before, Made) else None)
+
+    def _version(self, node: Node) -> CodeVersion:
+        return self._code.of(node.func, *self._own_datasets(node))
 
     def _own_datasets(self, node: Node) -> list[type]:
         """The classes of the project that read its inputs and write its outputs."""
@@ -237,7 +253,7 @@ class CodeStamp:
             logger.info("%s was begun by other code: begun anew", self._folder.name)
             shutil.rmtree(self._folder)
             self._folder.mkdir(parents=True)
-        write_and_rename(stamp, lambda path: path.write_text(json.dumps(now), encoding="utf-8"))
+        write_beside(stamp, json.dumps(now))
 
 
 def _is_parameter(name: str) -> bool:

@@ -144,6 +144,24 @@ def test_a_run_without_the_flag_runs_all_and_leaves_records(project):
     assert (project.data / "page.txt").stat().st_mtime_ns > before
 
 
+def test_code_that_is_edited_while_a_node_is_at_work_is_made_anew_next_time(project):
+    change = f"open({str(project.package / 'pages.py')!r}, 'a').write('\\nMORE = 1\\n')"
+    project.edit(
+        "pages.py", "def page(counts: dict, settings) -> str:", "MORE = 0\ndef page(counts, settings):"
+    )
+    project.edit(
+        "pages.py", "return settings.title", f"_ = MORE == 0 and {change}\n    return settings.title"
+    )
+    project.run()
+    assert project.run() == ["report"]
+    assert project.reasons["report"] == "code of toy_project.pages changed"
+
+
+def test_plain_runs_with_threads_are_recorded_too(project):
+    project.run(ThreadRunner())
+    assert project.run() == []
+
+
 def test_a_folder_that_was_moved_has_nothing_to_do(project):
     project.run()
     moved = project.data.with_name("moved")
