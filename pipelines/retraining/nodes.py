@@ -80,8 +80,8 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
 ) -> Results:
     """The origin, taught on with what `encoder` sees: words that are new to it join its vocabulary.
 
-    Several decoders are, each with its share of the replayed captions, and their mean is kept; the curves are
-    means as well.
+    Several decoders are, each with its share of the replayed captions and all with one vocabulary, and their
+    mean is kept; the curves are means as well.
     """
     from captionloop.captioner.grounding import Grounding
     from captionloop.captioner.soup import mean_of_weights
@@ -91,6 +91,9 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
     neighbours = origin.neighbours if same_eyes else None
     start = replace(origin, encoder=encoder, neighbours=neighbours)
     grounding = Grounding(concept_weights, parameters.grounding)
+    feedback = feedback_once((images, captions))[1]
+    # Of the feedback alone, and so the same for all: each has other captions of the corpus.
+    tokenizer = origin.tokenizer.grown(feedback["text"], min_frequency=parameters.min_frequency)
     lessons = [tables_of((images, captions), number, parameters) for number in range(parameters.decoders)]
     taught = [
         teach_on_by_words(
@@ -102,13 +105,14 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
             workbench=workbench / f"decoder_{number}",
             keep_last=True,
             grounding=grounding,
+            tokenizer=tokenizer,
         )
         for number, (own_images, own_captions) in enumerate(lessons)
     ]
     captioner = taught[0][0]
     curves = pd.concat([each for _, each, _ in taught]).groupby("epoch", as_index=False).mean()
     last = curves.iloc[-1]
-    used = feedback_once((images, captions))[1]["source"].value_counts()
+    used = feedback["source"].value_counts()
     lineage = captioner.lineage | {
         "corpus_sha256": corpus_digest(images, captions),
         "parent": {"name": origin.name, "version": champion_version["origin"]},
@@ -131,7 +135,7 @@ def _teaching(origin: Captioner, parameters: RetrainingParameters, decoder: int)
         decoder=with_dropout(origin.decoder.config, parameters.dropout, parameters.feature_dropout),
         decoding=origin.decoding,
         max_length=origin.decoding.max_length,
-        vocabulary=VocabularyParameters(min_frequency=parameters.min_frequency * parameters.repeat),
+        vocabulary=VocabularyParameters(min_frequency=parameters.min_frequency),
         validation=ValidationParameters(photos=CURVE_PHOTOS, patience=parameters.epochs),
         **parameters.of_training(decoder),
     )

@@ -19,10 +19,11 @@ from captionloop.language.languages import ENGLISH, language_of
 if TYPE_CHECKING:
     from captionloop.captioner.grounding import Grounding
     from captionloop.captioner.training import Trained
+    from captionloop.language.tokenizer import CaptionTokenizer
     from captionloop.vision.encoder import Encoder
     from captionloop.vision.features import CachedFeatures
 else:  # Kedro resolves the hints of nodes for every command; torch is not worth importing for that.
-    CachedFeatures = Encoder = Grounding = Trained = Any
+    CachedFeatures = CaptionTokenizer = Encoder = Grounding = Trained = Any
 
 Results = tuple[Captioner, pd.DataFrame, pd.DataFrame]
 """A captioner and its curves, these twice: for the report, and for MLflow."""
@@ -72,8 +73,12 @@ def teach_on_by_words(
     workbench: Path,
     keep_last: bool = False,
     grounding: Grounding | None = None,
+    tokenizer: CaptionTokenizer | None = None,
 ) -> Results:
-    """Teacher forcing from the weights of another captioner (warm start), its vocabulary grown."""
+    """Teacher forcing from the weights of another captioner (warm start), its vocabulary grown.
+
+    `tokenizer`: the vocabulary, where it has grown already.
+    """
     from captionloop.captioner.training import train
 
     trained = train(
@@ -85,6 +90,7 @@ def teach_on_by_words(
         start=start,
         keep_last=keep_last,
         grounding=grounding,
+        tokenizer=tokenizer,
     )
     return _results(
         trained,

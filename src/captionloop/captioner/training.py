@@ -47,6 +47,7 @@ def train(
     start: Captioner | None = None,
     keep_last: bool = False,
     grounding: Grounding | None = None,
+    tokenizer: CaptionTokenizer | None = None,
     language: Language = ENGLISH,
 ) -> Trained:
     """Teach a decoder by words, from fresh weights or (warm start) from those of `start`.
@@ -57,6 +58,7 @@ def train(
     much is dropped while it is taught is up to `parameters.decoder`.
     `keep_last` takes the last epoch's weights instead of those that did best on `val`: where `val` does not
     hold what is to be learnt, it would choose what has learnt least.
+    `tokenizer` is that of `start`, grown already: decoders whose weights are averaged need one vocabulary.
     New words of a warm start begin as the average word, or where `grounding` sees them.
     Killed at any moment, the same call goes on from the last whole epoch to the same result; finished, it
     returns at once.
@@ -66,8 +68,11 @@ def train(
         architecture of `start` do not fit.
     """
     _check(features, parameters, start)
-    tokenizer = _tokenizer(images, captions, parameters, start, language)
     digest = digest_of(images, captions, features, parameters, start)
+    if tokenizer is None:
+        tokenizer = _tokenizer(images, captions, parameters, start, language)
+    else:
+        digest += f"-{hashlib.sha256(json.dumps(tokenizer.words).encode()).hexdigest()}"
     if keep_last:
         digest += "-last"
     if grounding is not None:

@@ -47,6 +47,7 @@ class Reason:
     PHOTO_TOO_SMALL: Final = "the photo's shorter side is too short"
     PHOTO_TOO_LONG: Final = "the photo's longer side is too long"
     DUPLICATE_CAPTION_ID: Final = "another caption has this id"
+    REPEATED_ROW: Final = "its row is a repeated row"
     NOT_TEXT: Final = "the caption is not text"
     EMPTY: Final = "the caption is empty"
     TOO_SHORT: Final = "the caption has too few words"
@@ -125,6 +126,7 @@ def _captions(expected: Expected) -> tuple[Any, ...]:
         _is("image_listed", True, Reason.NO_IMAGE),
         _is("image_good", True, Reason.IMAGE_REJECTED),
         _is("occurrence", 0, Reason.DUPLICATE_CAPTION_ID),
+        _is("repeated", False, Reason.REPEATED_ROW),
         _is("empty", False, Reason.EMPTY),
         _is("is_text", True, Reason.NOT_TEXT),
         _within("words", expected.min_words, None, Reason.TOO_SHORT),

@@ -149,5 +149,29 @@ def found_names(uris: Iterable[str], names: Collection[str]) -> list[str]:
     ]
 
 
+def similar_names(uris: Iterable[str], names: Collection[str]) -> dict[str, str]:
+    """For uris that no file has, the file that may be meant: one name in other case, or in another folder.
+
+    `Photos/IMG_1.JPG` may be `photos/img_1.jpg`, or else the only `img_1.jpg` anywhere. Where several may be
+    meant, none is given.
+    """
+    whole: dict[str, set[str]] = {}
+    last: dict[str, set[str]] = {}
+    for name in names:
+        folded = _spelling(name).casefold()
+        whole.setdefault(folded, set()).add(name)
+        last.setdefault(PurePosixPath(folded).name, set()).add(name)
+    found: dict[str, str] = {}
+    for uri in uris:
+        folded = _spelling(uri).casefold()
+        for meant in (whole.get(folded, set()), last.get(PurePosixPath(folded).name, set())):
+            if len(meant) == 1:
+                found[uri] = next(iter(meant))
+                break
+            if meant:
+                break
+    return found
+
+
 def _spelling(name: str) -> str:
     return unicodedata.normalize("NFC", name.replace("\\", "/"))

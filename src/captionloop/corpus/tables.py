@@ -50,8 +50,8 @@ class RawCorpus:
     understood.
 
     `images` has the columns image_id, uri, split, source; `captions` has caption_id, image_id, text, source,
-    weight. `text` may hold anything that the file held (null, a number), so that validation can find it and
-    say so.
+    weight, repeated (the same row stood there before). `text` may hold anything that the file held (null, a
+    number), so that validation can find it and say so.
     """
 
     images: pd.DataFrame
@@ -59,9 +59,14 @@ class RawCorpus:
 
     @classmethod
     def from_rows(
-        cls, images: Iterable[tuple[str, str, str]], captions: Iterable[tuple[str, str, Any]]
+        cls,
+        images: Iterable[tuple[str, str, str]],
+        captions: Iterable[tuple[str, str, Any]],
+        repeated: Iterable[int] = (),
     ) -> "RawCorpus":
-        """Builds the tables from (image_id, uri, split) and (caption_id, image_id, text)."""
+        """Builds the tables from (image_id, uri, split) and (caption_id, image_id, text); `repeated`: the
+        places of captions that say again what a row before them said.
+        """
         image_rows = [tuple(map(printable, row)) for row in images]
         caption_rows = [(printable(name), printable(image), text) for name, image, text in captions]
         image_table = pd.DataFrame(image_rows, columns=["image_id", "uri", "split"], dtype=object)
@@ -70,7 +75,7 @@ class RawCorpus:
         return cls(
             images=image_table.astype(strings).assign(source="corpus"),
             captions=caption_table.astype({"caption_id": "str", "image_id": "str"}).assign(
-                source="human", weight=1.0
+                source="human", weight=1.0, repeated=caption_table.index.isin(list(repeated))
             ),
         )
 

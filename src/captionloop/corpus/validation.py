@@ -13,7 +13,7 @@ from captionloop.corpus.examination import ROW, Examination, Finding
 from captionloop.corpus.expectations import TWIN_REASONS, Expected, Reason, suites
 from captionloop.corpus.inspection import PhotoFacts, PhotoState
 from captionloop.corpus.likeness import Twins, find_twins, lost_to_twins, mark_twins
-from captionloop.corpus.photos import found_names
+from captionloop.corpus.photos import found_names, similar_names
 from captionloop.corpus.tables import CAPTIONS, IMAGES, QUARANTINE, SPLITS, RawCorpus, printable, table
 from captionloop.language.languages import ENGLISH, Language
 from captionloop.language.words import length_in_words
@@ -55,7 +55,7 @@ def validate(
     )
     rules = suites(expected)
     with Examination() as examination:
-        photos = _photo_columns(corpus.images, facts)
+        photos = _photo_columns(corpus.images, facts, photo_names)
         images, bad_photos = _sort_out(photos, examination.examine(rules["photos"], photos))
         texts = _caption_columns(corpus, images, photo_names, language)
         captions, bad_captions = _sort_out(texts, examination.examine(rules["captions"], texts))
@@ -95,10 +95,13 @@ def validate(
     )
 
 
-def _photo_columns(images: pd.DataFrame, facts: Sequence[PhotoFacts]) -> pd.DataFrame:
+def _photo_columns(
+    images: pd.DataFrame, facts: Sequence[PhotoFacts], photo_names: Sequence[str]
+) -> pd.DataFrame:
     """One row per image as read, with what was found in its photo's place."""
     states = pd.Series([fact.state for fact in facts], index=images.index, dtype=object)
     good = states == PhotoState.GOOD
+    meant = similar_names(images.loc[states == PhotoState.MISSING, "uri"], photo_names)
     width = pd.Series([fact.width for fact in facts], index=images.index, dtype="int64")
     height = pd.Series([fact.height for fact in facts], index=images.index, dtype="int64")
     return images.assign(
@@ -115,7 +118,11 @@ def _photo_columns(images: pd.DataFrame, facts: Sequence[PhotoFacts]) -> pd.Data
         too_heavy=states == PhotoState.TOO_HEAVY,
         too_many_pixels=states == PhotoState.TOO_MANY_PIXELS,
         undecodable=states == PhotoState.UNDECODABLE,
-        detail=[fact.detail or f"{fact.width} x {fact.height} px" for fact in facts],
+        detail=[
+            (fact.detail or f"{fact.width} x {fact.height} px")
+            + (f" (did you mean {meant[uri]}?)" if uri in meant else "")
+            for uri, fact in zip(images["uri"], facts, strict=True)
+        ],
     )
 
 
@@ -135,6 +142,7 @@ def _caption_columns(
         image_listed=listed,
         image_good=captions["image_id"].isin(good_images["image_id"]),
         occurrence=captions.groupby("caption_id").cumcount(),
+        repeated=captions.get("repeated", False),
         empty=[not text for text in texts],
         is_text=[_is_text(text) for text in captions["text"]],
         words=[_length(text, language) for text in texts],

@@ -1,5 +1,6 @@
 """Each published form gives the same tables, and each broken file one clear line."""
 
+import csv
 import json
 import os
 import unicodedata
@@ -325,6 +326,79 @@ def test_a_photo_that_a_csv_names_in_two_splits_is_measured_and_not_trained_on(t
     }  # fmt: skip
     assert set(result.captions["text"]) == {"A dog", "A cat", "Two"}
     assert set(result.quarantine["id"]) == {"train:both.jpg", "train:both.jpg#0"}
+
+
+def test_a_photo_that_two_lists_of_flickrs_form_name_is_measured_and_not_trained_on(tmp_path: Path) -> None:
+    folder = PhotoFolder(str(tmp_path / "photos"))
+    for seed, name in enumerate(("train.jpg", "val.jpg", "both.jpg")):
+        folder.write(name, photo(seed))
+    (tmp_path / "train").write_text("train.jpg\nboth.jpg\n")
+    (tmp_path / "dev").write_text("both.jpg\nval.jpg\n")
+    lines = [
+        f"{name}#{place}\tPhoto {place} ."
+        for name in ("train.jpg", "both.jpg", "val.jpg")
+        for place in (0, 1)
+    ]
+    (tmp_path / "tokens").write_text("\n".join(lines))
+    splits = {"train": [str(tmp_path / "train")], "dev": [str(tmp_path / "dev")]}
+    result = validated(read_flickr(str(tmp_path / "tokens"), splits), folder)
+    assert dict(zip(result.images["image_id"], result.images["split"], strict=True)) == {
+        "train.jpg": "train", "val:both.jpg": "val", "val.jpg": "val",
+    }  # fmt: skip
+    assert len(result.captions) == 6
+    assert result.quarantine[["id", "reason"]].values.tolist() == [
+        ["train:both.jpg", Reason.TWIN_ELSEWHERE],
+        ["train:both.jpg#0", Reason.IMAGE_REJECTED],
+        ["train:both.jpg#1", Reason.IMAGE_REJECTED],
+    ]
+
+
+def test_a_row_that_stands_in_a_csv_twice_counts_once(tmp_path: Path) -> None:
+    folder = PhotoFolder(str(tmp_path / "photos"))
+    folder.write("a.jpg", photo(1))
+    folder.write("b.jpg", photo(2))
+    (tmp_path / "c.csv").write_text(
+        "image,caption,split,who\na.jpg,A dog,train,x\na.jpg,A dog,train,y\nb.jpg,A dog,train,x\n"
+        "a.jpg,A dog,train,x\nb.jpg,One,train,x\na.jpg,A dog,train,y\n"
+    )
+    result = validated(read_csv(str(tmp_path / "c.csv")), folder)
+    assert result.captions[["image_id", "text"]].values.tolist() == [
+        ["a.jpg", "A dog"], ["a.jpg", "A dog"], ["b.jpg", "A dog"], ["b.jpg", "One"],
+    ]  # fmt: skip
+    assert result.quarantine["id"].tolist() == ["a.jpg#2", "a.jpg#3"]
+    assert set(result.quarantine["reason"]) == {Reason.REPEATED_ROW}
+
+
+def test_one_field_without_end_costs_its_row_alone(tmp_path: Path) -> None:
+    folder = PhotoFolder(str(tmp_path / "photos"))
+    folder.write("a.jpg", photo(1))
+    endless = "dog " * 50_000
+    (tmp_path / "c.csv").write_text(
+        f'image,caption,split\na.jpg,"{endless}",train\n{endless},A cat,train\na.jpg,A dog,train\n'
+    )
+    before = csv.field_size_limit()
+    result = validated(read_csv(str(tmp_path / "c.csv")), folder)
+    assert csv.field_size_limit() == before
+    assert result.captions["text"].tolist() == ["A dog"]
+    assert result.quarantine["reason"].tolist() == [
+        Reason.PHOTO_MISSING, Reason.TOO_LONG, Reason.IMAGE_REJECTED,
+    ]  # fmt: skip
+
+
+def test_a_name_in_other_case_or_folder_is_missing_with_a_hint(tmp_path: Path) -> None:
+    folder = PhotoFolder(str(tmp_path / "photos"))
+    for seed, name in enumerate(("sub/Photo.jpg", "x/one.jpg", "y/one.jpg", "good.jpg")):
+        folder.write(name, photo(seed))
+    names = ["sub/photo.JPG", "PHOTO.jpg", "one.jpg", "X/one.jpg", "absent.jpg", "good.jpg"]
+    rows = "".join(f"{name},A dog,train\n" for name in names)
+    (tmp_path / "c.csv").write_text("image,caption,split\n" + rows)
+    result = validated(read_csv(str(tmp_path / "c.csv")), folder)
+    missing = result.quarantine[result.quarantine["reason"] == Reason.PHOTO_MISSING].set_index("id")["text"]
+    hints = {name: text.partition("did you mean ")[2].removesuffix("?)") for name, text in missing.items()}
+    assert hints == {
+        "sub/photo.JPG": "sub/Photo.jpg", "PHOTO.jpg": "sub/Photo.jpg",
+        "one.jpg": "", "X/one.jpg": "x/one.jpg", "absent.jpg": "",
+    }  # fmt: skip
 
 
 def test_letters_may_be_composed_differently_in_captions_and_on_disk(tmp_path: Path) -> None:

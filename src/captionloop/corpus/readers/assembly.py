@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,13 +13,17 @@ from captionloop.errors import CorpusError
 
 @dataclass(frozen=True)
 class ReadImage:
-    """An image as one file tells it; `group` is that within which its id is its own: a file, or a split."""
+    """An image as one file tells it; `group` is that within which its id is its own: a file, or a split.
+
+    `repeated`: which of its texts, counted from 0, stand in a row that stood there before.
+    """
 
     image_id: str
     uri: str
     split: str
     group: str
     texts: Sequence[Any] = field(default_factory=list)
+    repeated: Set[int] = frozenset()
 
 
 def assemble(images: Iterable[ReadImage], orphans: Iterable[tuple[str, str, Any]] = ()) -> RawCorpus:
@@ -40,6 +44,7 @@ def assemble(images: Iterable[ReadImage], orphans: Iterable[tuple[str, str, Any]
     }  # fmt: skip
     rows: list[tuple[str, str, str]] = []
     captions: list[tuple[str, str, Any]] = []
+    repeated: list[int] = []
     count: Counter[str] = Counter()
     seen: set[tuple[str, str]] = set()
     for image in read:
@@ -47,6 +52,7 @@ def assemble(images: Iterable[ReadImage], orphans: Iterable[tuple[str, str, Any]
         rows.append((name, image.uri, image.split))
         again = (name, image.group) in seen  # its captions get the ids that are taken: validation says so
         seen.add((name, image.group))
+        repeated += [len(captions) + place for place in image.repeated]
         for place, text in enumerate(image.texts, start=0 if again else count[name]):
             captions.append((f"{name}#{place}", name, text))
             count[name] = max(count[name], place + 1)
@@ -54,7 +60,7 @@ def assemble(images: Iterable[ReadImage], orphans: Iterable[tuple[str, str, Any]
         name = f"{group}:{image_id}" if image_id in places else image_id
         captions.append((f"{name}#{count[name]}", name, text))
         count[name] += 1
-    return RawCorpus.from_rows(rows, captions)
+    return RawCorpus.from_rows(rows, captions, repeated)
 
 
 def _told_apart(image: ReadImage, taken: Iterable[str]) -> str:

@@ -15,12 +15,36 @@ def read_csv(path: str) -> RawCorpus:
     """Reads the columns `image` (the photo's uri), `caption` and `split`; others are ignored.
 
     An image stands in as many rows as it has captions; where its rows name several splits, it is an image of
-    each, with the captions of those rows, and validation finds that the photos are the same. An empty caption
-    on an image's only row means that it has none yet. Raises `CorpusError` for a missing file or column, or a
-    row of another length.
+    each, with the captions of those rows, and validation finds that the photos are the same. Of rows that
+    are equal in all columns, ignored ones too, validation keeps the first. An empty caption on an image's
+    only row means that it has none yet. Raises `CorpusError` for a missing file or column, or a row of
+    another length.
     """
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    texts: dict[tuple[str, str], list[str]] = {}
+    text = read_text(path)
+    # A field longer than csv allows is a caption that is too long: validation rejects it, and not the file.
+    allowed = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    try:
+        texts = _rows(path, text)
+    finally:
+        csv.field_size_limit(allowed)
+    return assemble(
+        ReadImage(
+            read_id(uri, path),
+            uri,
+            split,
+            split,
+            [text for text, _ in said],
+            frozenset(place for place, (_, again) in enumerate(said) if again),
+        )
+        for (uri, split), said in texts.items()
+    )
+
+
+def _rows(path: str, text: str) -> dict[tuple[str, str], list[tuple[str, bool]]]:
+    """The captions of each (uri, split), each with whether its row was there before."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    texts: dict[tuple[str, str], list[tuple[str, bool]]] = {}
+    seen: set[tuple[str, ...]] = set()
     try:
         header = [name.strip().lower() for name in next(reader, [])]
         for column in _COLUMNS:
@@ -38,9 +62,8 @@ def read_csv(path: str) -> RawCorpus:
                     'put captions that hold a comma in "quotes"'
                 )
             place = read_uri(row[image_at].strip()), split_name(row[split_at])
-            texts.setdefault(place, []).append(row[caption_at])
+            texts.setdefault(place, []).append((row[caption_at], tuple(row) in seen))
+            seen.add(tuple(row))
     except csv.Error as error:
         raise CorpusError(f"{path}, line {reader.line_num} is not readable CSV ({error})") from error
-    return assemble(
-        ReadImage(read_id(uri, path), uri, split, split, said) for (uri, split), said in texts.items()
-    )
+    return texts
