@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 import signal
 import time
@@ -13,6 +14,7 @@ import psutil
 
 MARK = "CAPTIONLOOP_STARTED_BY_TEST"
 SECONDS_TO_END = 40.0
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Terminal:
@@ -33,8 +35,9 @@ class Terminal:
         self._output = log.open("wb")
         self._known: set[psutil.Process] = set()
         self._shell = pexpect.spawn(
-            command[0], list(command[1:]), cwd=str(folder), env=environment, logfile=self._output, timeout=1
-        )
+            command[0], list(command[1:]), cwd=str(folder), env=environment, logfile=self._output, timeout=1,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # not so in background
+        )  # fmt: skip
 
     def read(self, seconds: float = 0.5) -> bool:
         """Take what is printed for some time, as a terminal does; False when it was the end."""
@@ -45,8 +48,9 @@ class Terminal:
         return True
 
     def text(self) -> str:
+        """What was printed so far, without colours."""
         self._output.flush()
-        return self.log.read_text(errors="replace")
+        return COLOURS.sub("", self.log.read_text(errors="replace"))
 
     def wait_for_text(self, expected: str, seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds

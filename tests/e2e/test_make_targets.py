@@ -6,12 +6,13 @@ tests/unit/test_makefile.py compares them with the Makefile.
 """
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from airflow_process import AirflowProcess
-from copied_project import ROOT, copy_project
+from copied_project import ROOT, copy_project, merged
 from loop_traffic import rate
 from service_process import free_port, photo
 from small_project import SMALL as SMALL_FILES
@@ -19,6 +20,7 @@ from terminal import Terminal
 from test_documented_commands import SMALL as SMALL_TRAINING
 
 from captionloop.client import CaptionClient
+from captionloop.corpus.scenes import SceneParameters, draw_scenes
 from captionloop.registry.model_registry import ModelRegistry
 
 pytestmark = [pytest.mark.e2e, pytest.mark.named_use, pytest.mark.timeout(1800)]
@@ -26,9 +28,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.named_use, pytest.mark.timeout(1800)]
 TO_THE_END = ("help", "install", "install-airflow", "demo", "page", "docs", "format", "clean")
 SERVERS = {"serve": "/readyz", "viz": "/", "mlflow": "/health", "airflow": "/api/v2/version"}
 INTERRUPTED = {
-    "flickr8k": "Kedro project",
+    "flickr8k": "Running node",
     "loop-demo": "benchmarks.loop",
-    "bench": "benchmarks",
+    "bench": "## extraction",
     "lint": "mypy",
     "lock": "uv pip compile",
     "test": "RUN",
@@ -46,7 +48,9 @@ SMALL: dict[str, object] = {
     "feedback": SMALL_FILES["parameters_feedback.yml"]["feedback"],
     **SMALL_FILES["parameters_retraining.yml"],
     # What is tried is the way, not the gate: a model taught for seconds must get through.
-    **SMALL_FILES["parameters_registration.yml"],
+    "registration": merged(
+        SMALL_TRAINING["registration"], SMALL_FILES["parameters_registration.yml"]["registration"]
+    ),
 }
 
 
@@ -75,6 +79,18 @@ def make(project: Path, tmp_path: Path) -> Iterator:
 def is_made(project: Path) -> None:
     if not (project / "mlflow.db").exists():
         pytest.skip("make demo made no model")
+
+
+def karpathy_corpus(folder: Path) -> Path:
+    """Photos and captions in the form in which Flickr8k comes."""
+    (folder / "images").mkdir(parents=True)
+    images = []
+    for number, scene in enumerate(draw_scenes(SceneParameters(train=40, val=8, test=8))):
+        (folder / "images" / scene.name).write_bytes(scene.photo)
+        sentences = [{"raw": caption, "tokens": []} for caption in scene.captions]
+        images.append({"filename": scene.name, "split": scene.split, "sentences": sentences, "imgid": number})
+    (folder / "dataset_flickr8k.json").write_text(json.dumps({"dataset": "drawn", "images": images}))
+    return folder
 
 
 class AirflowInTerminal(AirflowProcess):
@@ -164,13 +180,17 @@ def test_airflow_with_a_step_under_way_ends_with_ctrl_c(make, project: Path) -> 
 
 
 @pytest.mark.parametrize("target", INTERRUPTED)
-def test_ctrl_c_ends_what_takes_minutes(make, project: Path, target: str) -> None:
+def test_ctrl_c_ends_what_takes_minutes(make, project: Path, tmp_path: Path, target: str) -> None:
+    variables: list[str] = []
     if target == "loop-demo":
         is_made(project)
-    variables = [f"DATA={project}", f"WEIGHTS={project}/weights"] if target == "flickr8k" else []
-    running = make(target, *variables)
+    if target == "flickr8k":
+        variables = [f"DATA={karpathy_corpus(tmp_path / 'photos')}", "WEIGHTS=none"]
+    packages = ("UV_", "PIP_", "SSL_CERT", "HTTP", "http", "NO_PROXY", "no_proxy")  # where they come from
+    settings = {name: value for name, value in os.environ.items() if name.startswith(packages)}
+    running = make(target, *variables, **(settings if target == "lock" else {}))
     running.wait_for_text(INTERRUPTED[target])
-    running.read(2.0)
+    assert running.read(2.0), running.text()[-4000:]
     running.interrupt()
 
 
