@@ -59,7 +59,7 @@ class Terminal:
             assert goes_on or expected in self.text(), self._complaint("ended early")
             assert time.monotonic() < deadline, self._complaint(f"does not print {expected!r}")
 
-    def wait_until_it_answers(self, url: str, seconds: float = 400) -> None:
+    def wait_until_it_answers(self, url: str, seconds: float = 600) -> None:
         deadline = time.monotonic() + seconds
         while True:
             with contextlib.suppress(httpx.HTTPError):
@@ -68,7 +68,7 @@ class Terminal:
             assert self.read(), self._complaint("ended early")
             assert time.monotonic() < deadline, self._complaint(f"does not answer at {url}")
 
-    def finish(self, seconds: float = 900) -> str:
+    def finish(self, seconds: float = 1500) -> str:
         """Its output, when it has ended well."""
         deadline = time.monotonic() + seconds
         while self.read():
