@@ -32,6 +32,8 @@ ENTRIES = (
     "feedback/migrations/env.py", "feedback/migrations/versions/*.py",
 )  # fmt: skip
 """What is begun with: the services, what the image's `start.sh` runs, and what Alembic reads by its path."""
+LEFT_OUT = ("conf_loader.py",)
+"""What reads a project's `conf/`, with Kedro: a Bento has a model, or is told `CAPTIONLOOP_REGISTRY`."""
 BESIDES = ("py.typed", "feedback/migrations/script.py.mako")
 FOR_GPUS = re.compile(r"(nvidia|cuda)-(?!ml-py$)|triton$")
 """What torch brings along for GPUs; the image's own torch decides about that. nvidia-ml-py is BentoML's."""
@@ -101,7 +103,7 @@ def imported_modules(package: Path) -> list[Path]:
     waiting = [module for entry in ENTRIES for module in package.glob(entry)]
     while waiting:
         module = waiting.pop()
-        if module in found:
+        if module in found or str(module.relative_to(package)) in LEFT_OUT:
             continue
         found.add(module)
         for name in sorted(imports_of(module)):

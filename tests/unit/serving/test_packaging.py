@@ -25,8 +25,6 @@ from captionloop.vision.encoder import Encoder, EncoderSpec
 
 INSTALLED = packages_distributions()
 PACKAGE = Path(captionloop.__file__).parent
-ONLY_IN_A_PROJECT = {("registry/connection.py", "kedro")}
-"""It tells where a project's MLflow store is; a Bento has a model, or is told `CAPTIONLOOP_REGISTRY`."""
 
 # Run with nothing but the staged folder and the packages that the Bento asks for.
 ALONE = """
@@ -126,7 +124,7 @@ def test_every_package_that_serving_imports_is_in_the_bentos_requirements(
         if name not in sys.stdlib_module_names and name != "captionloop"
         if not {canonicalize_name(each) for each in INSTALLED.get(name, [name])} & _named(asked)
     }
-    assert missing == ONLY_IN_A_PROJECT
+    assert missing == set()
     assert "kedro" not in provided, "the check can fail"
 
 
