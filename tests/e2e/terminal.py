@@ -5,6 +5,7 @@ import os
 import re
 import secrets
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -38,14 +39,24 @@ class Terminal:
             command[0], list(command[1:]), cwd=str(folder), env=environment, logfile=self._output, timeout=1,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # not so in background
         )  # fmt: skip
+        self._ended = threading.Event()
+        self._reader = threading.Thread(target=self._drain, daemon=True)
+        self._reader.start()
+
+    def _drain(self) -> None:
+        """Read on and on, as a terminal does: who prints to one that does not is held up when it is full."""
+        while True:
+            try:
+                self._shell.read_nonblocking(65536, timeout=1)
+            except pexpect.TIMEOUT:
+                continue
+            except (pexpect.EOF, OSError, ValueError):
+                self._ended.set()
+                return
 
     def read(self, seconds: float = 0.5) -> bool:
-        """Take what is printed for some time, as a terminal does; False when it was the end."""
-        try:
-            self._shell.expect(pexpect.TIMEOUT, timeout=seconds)
-        except pexpect.EOF:
-            return False
-        return True
+        """Let it print for some time; False when it has ended."""
+        return not self._ended.wait(seconds)
 
     def text(self) -> str:
         """What was printed so far, without colours."""
@@ -119,6 +130,7 @@ class Terminal:
         for process in self._processes():
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        self._reader.join(20)
         self._shell.close(force=True)
         self._output.close()
 
