@@ -46,7 +46,7 @@ class AirflowProcess:
     """
 
     def __init__(self, home: Path, project: Path, **settings: str) -> None:
-        home.mkdir(parents=True)
+        home.mkdir(parents=True, exist_ok=True)
         self.home = home
         self.url = f"http://127.0.0.1:{(port := free_port())}"
         self.log = home / "airflow.log"
