@@ -44,8 +44,8 @@ INTERRUPTED = {
 """Targets that take minutes, and what they print when their work has begun."""
 
 SMALL: dict[str, object] = dict(SMALL_TRAINING)
-# As the tests of retraining have them: what is served must say different things of different photos, and the gate
-# must let through what was taught for seconds.
+# As the tests of retraining have them: what is served must say different things of different photos, and the
+# gate must let through what was taught for seconds.
 for changes in SMALL_FILES.values():
     for name, change in changes.items():
         SMALL[name] = change if name == "show_attend_tell" else merged(SMALL.get(name, {}), change)
