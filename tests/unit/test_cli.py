@@ -513,3 +513,10 @@ def test_an_error_of_the_system_is_one_line_too(project, monkeypatch) -> None:
     result = call("keys", "create", "somebody")
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert "mlflow.yml" in result.stderr
+
+
+@pytest.mark.parametrize("wrong", [["--params", "epochs:3"], ["--params", "=3"], ["--no-such-option"]])
+def test_a_wrong_use_of_kedro_run_is_one_line(wrong) -> None:
+    result = CliRunner().invoke(cli.cli, ["run", *wrong])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1, result.stderr
