@@ -26,12 +26,14 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_version_that_is_served_is_found_at_once(service) -> None:
-    verify.wait_for(service, "1", 0)
+    verify.wait_for(service, "captioner", "1", 0)
 
 
 def test_a_version_that_does_not_come_is_named_with_what_answers(service) -> None:
-    with pytest.raises(VerificationError, match=r"Version 7 is not served after 0 s.*answers: version 1"):
-        verify.wait_for(service, "7", 0)
+    with pytest.raises(VerificationError, match=r"captioner version 7 is not .*answers: captioner version 1"):
+        verify.wait_for(service, "captioner", "7", 0)
+    with pytest.raises(VerificationError, match="tagger version 1 is not served after 0 s"):
+        verify.wait_for(service, "tagger", "1", 0)  # the same number of another registered model
 
 
 def test_a_canary_is_answered_by_the_served_version(service) -> None:
