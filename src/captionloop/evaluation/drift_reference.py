@@ -48,10 +48,32 @@ def reference_traffic(
     )
 
 
-def feedback_embeddings(
+def feedback_traffic(
+    captioner: "Captioner",
+    taught: Sequence[str],
+    held_out: Sequence[str],
+    archive: PhotoFolder,
+    parameters: DriftParameters,
+) -> Traffic:
+    """Embeddings of taught photos of the feedback; confidences and lengths of what is said of others.
+
+    Those others are the photos that were held out. Where they are too few to tell, it is the taught ones: the
+    captions are as long, and more confident, so that captions that are less so still stand out.
+    """
+    known = captioner.caption_arrays(_squares(captioner, taught, archive, parameters))
+    tried = captioner.caption_arrays(_squares(captioner, held_out, archive, parameters))
+    said = [one.best for one in (tried if len(tried) >= parameters.limits.fewest else known)]
+    return Traffic(
+        embeddings=np.stack([one.embedding for one in known]) if known else np.zeros((0, SIZE), np.float32),
+        confidences=np.array([caption.confidence for caption in said], np.float64),
+        lengths=np.array([len(words_of(caption.text)) for caption in said], np.float64),
+    )
+
+
+def _squares(
     captioner: "Captioner", uris: Sequence[str], archive: PhotoFolder, parameters: DriftParameters
-) -> NDArray[np.float32]:
-    """Embeddings `[n, 32]` of photos of the feedback, some of them where there are many.
+) -> NDArray[np.uint8]:
+    """Prepared photos `[n, S, S, 3]`, some of them where there are many.
 
     Those whose retention has ended are not in the archive any more, and left out.
     """
@@ -63,8 +85,7 @@ def feedback_embeddings(
             squares.append(captioner.prepare(archive.read(uri)))
         except (CorpusError, ImageError):
             continue
-    found = [_looks(captioner, squares[start : start + BATCH]) for start in range(0, len(squares), BATCH)]
-    return np.concatenate(found) if found else np.zeros((0, SIZE), np.float32)
+    return np.stack(squares) if squares else np.zeros((0, 1, 1, 3), np.uint8)
 
 
 def _embedded(captioner: "Captioner", photos: PhotoFolder, uris: Sequence[str]) -> NDArray[np.float32]:
