@@ -49,6 +49,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "what-is-made-anew.md",
         "feature-store.md",
         "evaluation.md",
+        "languages.md",
         "gate.md",
         "learning.md",
         "learning-experiments.md",

@@ -15,7 +15,10 @@ import { CAPTIONED, apiWith } from "./samples";
 describe("the words of a caption", () => {
   function words(): { view: ReturnType<typeof mount>; focus: WordFocus } {
     const focus = useWordFocus(() => CAPTIONED.words.length);
-    const view = mount(CaptionWords, { props: { words: CAPTIONED.words, focus }, attachTo: document.body });
+    const view = mount(CaptionWords, {
+      props: { words: CAPTIONED.words, caption: CAPTIONED.caption, focus },
+      attachTo: document.body,
+    });
     return { view, focus };
   }
 

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 
 import { Problem } from "@/api/problem";
 import { BAND_NAMES, band, confidenceSentence, percent } from "@/wording/confidence";
+import { gapsAfter } from "@/wording/gaps";
 import { renderCard } from "@/wording/markdown";
 import { quality, traits } from "@/wording/metrics";
 import { meanStars, plural, shortDay } from "@/wording/numbers";
@@ -143,5 +144,30 @@ describe("a model's numbers", () => {
       "Words a caption": "10.1",
       "Captions not in the training data": "93 %",
     });
+  });
+});
+
+describe("what stands between the words of a caption", () => {
+  const said = (texts: string[], caption: string): string =>
+    gapsAfter(
+      texts.map((text) => ({ text })),
+      caption,
+    )
+      .map((gap, index) => `${texts[index] ?? ""}${gap}`)
+      .join("");
+
+  it("is what stands there in the caption, in every language", () => {
+    for (const [texts, caption] of [
+      [["a", "dog", "'s", "ball"], "a dog's ball"],
+      [["l'", "objet", "dans", "l'", "herbe"], "l'objet dans l'herbe"],
+      [["一", "只", "狗"], "一只狗"],
+      [["كلب", "أحمر"], "كلب أحمر"],
+    ] as const) {
+      expect(said([...texts], caption)).toBe(caption);
+    }
+  });
+
+  it("is a space where a word is not in the caption", () => {
+    expect(gapsAfter([{ text: "x" }, { text: "dog" }], "a dog")).toEqual([" ", ""]);
   });
 });

@@ -14,6 +14,8 @@ from captionloop.corpus.photos import PhotoFolder, found_names
 from captionloop.corpus.tables import RawCorpus
 from captionloop.corpus.validation import validate
 from captionloop.errors import CorpusError
+from captionloop.language.languages import language_of
+from captionloop.scoring.round_trip import try_round_trip
 
 logger = logging.getLogger(__name__)
 
@@ -55,12 +57,17 @@ def inspect_corpus(
 
 
 def check_corpus(
-    corpus: RawCorpus, photos: InspectedPhotos, parameters: ValidationParameters
+    corpus: RawCorpus, photos: InspectedPhotos, parameters: ValidationParameters, language: str
 ) -> tuple[CheckedTables, pd.DataFrame, dict[str, Any], Mapping[str, bytes]]:
     """Sorts the rows by the expectations. Reports are written whatever they say; `release_tables` decides."""
-    result = validate(corpus, photos.facts, photos.names, parameters)
+    spoken = language_of(language)
+    result = validate(corpus, photos.facts, photos.names, parameters, spoken)
     logger.info("Validation: %s", _summary(result.report))
-    return CheckedTables(result.images, result.captions), result.quarantine, result.report, result.pages
+    trip = try_round_trip(result.captions["text"].tolist(), spoken)
+    if trip.warning:
+        logger.warning("Validation: %s", trip.warning)
+    report = result.report | {"round_trip": trip.told()}
+    return CheckedTables(result.images, result.captions), result.quarantine, report, result.pages
 
 
 def release_tables(

@@ -16,7 +16,7 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
             Node(
                 check_corpus,
-                inputs=["raw_corpus", "inspected_photos", "params:data_validation"],
+                inputs=["raw_corpus", "inspected_photos", "params:data_validation", "params:language"],
                 outputs=["checked_corpus", "quarantine", "validation_report", "data_docs"],
                 name="check_corpus",
             ),

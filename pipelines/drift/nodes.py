@@ -15,7 +15,7 @@ from captionloop.evaluation.drift import DriftParameters, compare
 from captionloop.evaluation.drift_reference import feedback_traffic, reference_traffic
 from captionloop.evaluation.drift_report import drift_figure, drift_page
 from captionloop.evaluation.split import EvaluationSet, training_captions
-from captionloop.evaluation.variety import words_of
+from captionloop.language.words import words_of
 from captionloop.registry.evidence import load_training_data
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def watch(  # noqa: PLR0917 - a node's inputs
         captioner = Captioner.load(model_registry.fetch(champion.version, Path(scratch) / "champion"))
         evidence = model_registry.fetch_evidence(champion.version, Path(scratch) / "evidence")
         taught = None if evidence is None else load_training_data(evidence)
+    language = captioner.tokenizer.language
     alike = [
         str(version.version)
         for version in model_registry.versions()
@@ -67,7 +68,12 @@ def watch(  # noqa: PLR0917 - a node's inputs
     since = until - timedelta(days=parameters.days)
     engine = ratings_database.engine()
     read = partial(
-        read_traffic, engine, served=[str(champion.version)], comparable=alike, most=parameters.most
+        read_traffic,
+        engine,
+        served=[str(champion.version)],
+        comparable=alike,
+        most=parameters.most,
+        language=language,
     )
     try:
         served = read(since, until)
@@ -77,7 +83,9 @@ def watch(  # noqa: PLR0917 - a node's inputs
     evaluated = EvaluationSet.model_validate(evaluation_photos)
     reference = reference_traffic(captioner, images, evaluated, photos, parameters)
     if taught is None:  # of a version from before this was kept
-        known = Counter(word for text in training_captions(images, captions) for word in words_of(text))
+        known = Counter(
+            word for text in training_captions(images, captions) for word in words_of(text, language)
+        )
     else:
         known = Counter(taught["words"])
         if photo_archive is not None:
@@ -89,11 +97,21 @@ def watch(  # noqa: PLR0917 - a node's inputs
             from_feedback = feedback_traffic(captioner, learnt, held_out, photo_archive, parameters)
             reference = replace(reference, from_feedback=from_feedback)
     rare, seed = parameters.rare, parameters.seed
-    report = compare(served, before.stars, reference, known, parameters.limits, rare=rare, seed=seed)
+    report = compare(
+        served, before.stars, reference, known, parameters.limits, rare=rare, seed=seed, language=language
+    )
     window = f"in the {parameters.days:g} days before {until:%Y-%m-%d %H:%M} UTC"
     told = {**report.model_dump(mode="json"), "version": champion.version, "until": until.isoformat()}
     page = drift_page(report, window=window, version=str(champion.version))
     drawn = drift_figure(
-        report, served, before.stars, reference, known, parameters.limits, rare=rare, seed=seed
+        report,
+        served,
+        before.stars,
+        reference,
+        known,
+        parameters.limits,
+        rare=rare,
+        seed=seed,
+        language=language,
     )
     return told, page, drawn

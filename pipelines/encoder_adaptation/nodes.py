@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from captionloop.corpus.photos import PhotoFolder
+from captionloop.language.languages import language_of
 from captionloop.vision.concepts import choose_concepts, rank_concepts
 from captionloop.vision.encoder import Encoder
 from captionloop.vision.parameters import AdaptationParameters, EncoderParameters
@@ -13,12 +14,13 @@ from captionloop.vision.weights import PretrainedWeights
 
 
 def find_concepts(
-    images: pd.DataFrame, captions: pd.DataFrame, parameters: AdaptationParameters
+    images: pd.DataFrame, captions: pd.DataFrame, parameters: AdaptationParameters, language: str
 ) -> pd.DataFrame:
     """The words of the training captions that say something about the picture."""
     train = images.loc[images["split"] == "train", "image_id"]
+    taught = captions[captions["image_id"].isin(train)]
     choose = rank_concepts if parameters.epochs == 0 else choose_concepts
-    return choose(captions[captions["image_id"].isin(train)], parameters.concepts)
+    return choose(taught, parameters.concepts, language_of(language))
 
 
 def build_encoder(weights: PretrainedWeights, parameters: EncoderParameters) -> Encoder:
@@ -34,6 +36,7 @@ def adapt_encoder(  # noqa: PLR0917 - the inputs of the node
     encoder: Encoder,
     parameters: AdaptationParameters,
     workbench: Path,
+    language: str,
 ) -> tuple[Encoder, pd.DataFrame, pd.DataFrame]:
     """Teaches the encoder to name the concepts; with no epochs to teach it in, it stays as it is.
 
@@ -44,7 +47,8 @@ def adapt_encoder(  # noqa: PLR0917 - the inputs of the node
     if parameters.epochs == 0:
         return encoder, no_curves(), no_curves()
     named, folders = concepts["concept"].tolist(), {"corpus": photos}
-    taught = teach(images, captions, named, folders, encoder, parameters, workbench)
+    spoken = language_of(language)
+    taught = teach(images, captions, named, folders, encoder, parameters, workbench, spoken)
     return taught.encoder, taught.curves, taught.curves
 
 

@@ -10,7 +10,12 @@ def create_pipeline(**_: object) -> Pipeline:
         [
             Node(
                 nodes.find_concepts,
-                inputs=["training_images", "training_captions", "params:encoder_adaptation"],
+                inputs=[
+                    "training_images",
+                    "training_captions",
+                    "params:encoder_adaptation",
+                    "params:language",
+                ],
                 outputs="concepts",
                 name="find_concepts",
             ),
@@ -30,6 +35,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "initial_encoder",
                     "params:encoder_adaptation",
                     "encoder_workbench",
+                    "params:language",
                 ],
                 outputs=["encoder", "encoder_curves", "encoder_metrics"],
                 name="adapt_encoder",

@@ -16,7 +16,8 @@ from captionloop.evaluation.plots import curves_figure, pareto_figure, reliabili
 from captionloop.evaluation.report import evaluation_report, tracked
 from captionloop.evaluation.split import EvaluationSet, evaluation_set, training_captions
 from captionloop.evaluation.table import evaluation_table
-from captionloop.evaluation.variety import words_of
+from captionloop.language.languages import language_of
+from captionloop.language.words import words_of
 from captionloop.scoring.scores import Scores, score_systems
 
 if TYPE_CHECKING:
@@ -32,24 +33,25 @@ Json = dict[str, Any]
 
 
 def choose_photos(
-    images: pd.DataFrame, captions: pd.DataFrame, parameters: EvaluationParameters
+    images: pd.DataFrame, captions: pd.DataFrame, parameters: EvaluationParameters, language: str
 ) -> tuple[Json, Json]:
     """The photos to score captions on, and those to calibrate confidences on, each with its references."""
     splits = (parameters.split, parameters.calibration.split)
-    scored, calibrated = (evaluation_set(images, captions, split) for split in splits)
+    scored, calibrated = (evaluation_set(images, captions, split, language_of(language)) for split in splits)
     return scored.model_dump(mode="json"), calibrated.model_dump(mode="json")
 
 
 def describe_training_data(
-    images: pd.DataFrame, captions: pd.DataFrame, parameters: EvaluationParameters
+    images: pd.DataFrame, captions: pd.DataFrame, parameters: EvaluationParameters, language: str
 ) -> Json:
     """What the captioners have learnt from, in numbers."""
     photos = images[images["split"] == "train"]
     learnt = captions[captions["image_id"].isin(photos["image_id"])]
     from_people = photos[photos["source"] == "feedback"]
     rated = learnt["image_id"].isin(from_people["image_id"])
-    words = Counter(word for text in learnt["text"] for word in words_of(text))
-    of_corpus = {word for text in learnt.loc[~rated, "text"] for word in words_of(text)}
+    spoken = language_of(language)
+    words = Counter(word for text in learnt["text"] for word in words_of(text, spoken))
+    of_corpus = {word for text in learnt.loc[~rated, "text"] for word in words_of(text, spoken)}
     data = TrainingData(
         corpus=parameters.corpus,
         photos=len(photos),
@@ -82,7 +84,7 @@ def score_captions(
     """The report, the scores of every photo, and the metrics to track."""
     chosen = EvaluationSet.model_validate(photos)
     models = [Hypotheses.model_validate(one) for one in hypotheses]
-    scores = score_systems(all_systems(models), chosen.references)
+    scores = score_systems(all_systems(models), chosen.references, chosen.spoken)
     known = training_captions(images, captions)
     report = evaluation_report(
         chosen, models, scores, known, seed=parameters.seed, resamples=parameters.resamples
@@ -114,7 +116,14 @@ def calibrate_words(
     said, chosen = Hypotheses.model_validate(hypotheses), EvaluationSet.model_validate(photos)
     if said.split != chosen.split:
         said = caption_split(captioner, features, chosen, batch_size=parameters.batch_size)
-    report = calibrate(captioner.name, chosen.split, said.default, chosen.references, parameters.calibration)
+    report = calibrate(
+        captioner.name,
+        chosen.split,
+        said.default,
+        chosen.references,
+        parameters.calibration,
+        chosen.spoken,
+    )
     return report.model_dump(mode="json")
 
 
@@ -176,7 +185,8 @@ def draw_gallery(  # noqa: PLR0917 - a node's inputs
         for (rank, image_id), row, captioned in zip(shown, rows, said, strict=True)
     ]
     title = f"{captioner.name} on {chosen.split}: what it looked at for each word, and how sure it is"
-    return gallery_figure(exhibits, title=title, widest=parameters.gallery.widest)
+    widest = round(parameters.gallery.widest * captioner.tokenizer.language.tokens_per_word)
+    return gallery_figure(exhibits, title=title, widest=widest)
 
 
 def write_card(  # noqa: PLR0917 - a node's inputs

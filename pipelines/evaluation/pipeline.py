@@ -73,13 +73,13 @@ def _of_all(models: Sequence[str], exhibited: str) -> Pipeline:
         [
             Node(
                 nodes.choose_photos,
-                inputs=[*_TABLES, _PARAMETERS],
+                inputs=[*_TABLES, _PARAMETERS, "params:language"],
                 outputs=["evaluation_photos", "calibration_photos"],
                 name="choose_evaluation_photos",
             ),
             Node(
                 nodes.describe_training_data,
-                inputs=[*_TABLES, _PARAMETERS],
+                inputs=[*_TABLES, _PARAMETERS, "params:language"],
                 outputs="training_data",
                 name="describe_training_data",
             ),

@@ -14,6 +14,7 @@ from captionloop.feedback.inspection import inspect_rated_photos
 from captionloop.feedback.parameters import FeedbackParameters
 from captionloop.feedback.summary import Window, summary
 from captionloop.feedback.wording import AbuseList
+from captionloop.language.languages import ENGLISH, language_of
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioner
@@ -44,7 +45,10 @@ def inspect_photos(
 
 
 def fetch_champion(model_registry: ModelRegistry) -> tuple[Captioner, Captioner, Json]:
-    """The champion that this whole run is about, its origin, and until when ratings were learnt from."""
+    """The champion that this whole run is about, its origin, and until when ratings were learnt from.
+
+    Its language is that of the captions that people rate, and so of their corrections.
+    """
     from captionloop.captioner.captioner import Captioner
     from captionloop.registry.descent import origin_of
 
@@ -65,6 +69,7 @@ def fetch_champion(model_registry: ModelRegistry) -> tuple[Captioner, Captioner,
     known = {
         "version": champion.version,
         "origin": origin.version,
+        "language": captioners[champion.version].tokenizer.language.code,
         "retrained_version": newest.version if newest else None,
         "feedback_until": newest.lineage["feedback_until"] if newest else None,
     }
@@ -82,7 +87,8 @@ def curate_ratings(  # noqa: PLR0917 - a node's inputs
     parameters: FeedbackParameters,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, Json, pd.DataFrame, pd.DataFrame, Json]:
     """Photos and references to learn from, evidence against captions, what is held out; and the rest."""
-    curated = curate(ratings, Photos(photos), images, captions, AbuseList.parse(abuse), parameters)
+    language = language_of(champion_version.get("language", ENGLISH.code))
+    curated = curate(ratings, Photos(photos), images, captions, AbuseList.parse(abuse), parameters, language)
     window = Window.parse(
         parameters.since, champion_version["feedback_until"], champion_version["retrained_version"]
     )
@@ -92,7 +98,7 @@ def curate_ratings(  # noqa: PLR0917 - a node's inputs
         curated.images,
         curated.references,
         curated.rejections,
-        held_out_set(curated.held_out, parameters.held_out_photos).model_dump(mode="json"),
+        held_out_set(curated.held_out, parameters.held_out_photos, language).model_dump(mode="json"),
         curated.judged.raters,
         curated.quarantine,
         report,

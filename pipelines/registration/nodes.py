@@ -78,14 +78,16 @@ def decide_promotion(
 ) -> tuple[Json, str]:
     """The gate's decision and its report."""
     kept, called = KeptCaptions.model_validate(candidate_captions), Challenge.model_validate(challenge)
+    chosen = EvaluationSet.model_validate(photos)
     candidate = Evidence(
         name=parameters.model,
         evaluation_set=kept.evaluation_set,
         captions=kept.captions,
         scores=Scores.from_frame(caption_scores[caption_scores["system"] == parameters.model]),
         seconds_per_photo=called.candidate_seconds,
+        language=chosen.spoken,
     )
-    champion = _champion(called, EvaluationSet.model_validate(photos))
+    champion = _champion(called, chosen)
     decision = decide(candidate, champion, parameters.gate)
     if called.rolled_back:
         decision = refuse_rolled_back(decision, called.rolled_back)
@@ -130,5 +132,9 @@ def _champion(called: Challenge, photos: EvaluationSet) -> Evidence | None:
     if called.version is None:
         return None
     return Evidence.gathered(
-        f"version {called.version}", called.captions, photos.references, called.champion_seconds
+        f"version {called.version}",
+        called.captions,
+        photos.references,
+        called.champion_seconds,
+        photos.spoken,
     )

@@ -44,10 +44,11 @@ def examine_references(  # noqa: PLR0917 - a node's inputs
     from captionloop.vision.teaching import teach
 
     rules, corpus = parameters.examination, (corpus_images, corpus_captions)
+    language = origin.tokenizer.language
     images, said = teachable((feedback_images, references), ratings_database.erased())
     if not parameters.epochs or not rules.rounds or len(images) < rules.least_photos:
         return references, _report(said.head(0).assign(rank=1.0), 0, Verdict(0.0, None))
-    named = named_concepts(concepts, corpus_captions, said, parameters)
+    named = named_concepts(concepts, corpus_captions, said, parameters, language)
     lessons = parameters.model_copy(update={"epochs": rules.epochs, "replay": rules.replay})
     folders = {"corpus": corpus_photos, "feedback": photo_archive}
     part = part_of(said["image_id"], rules.parts)
@@ -65,9 +66,9 @@ def examine_references(  # noqa: PLR0917 - a node's inputs
                 turn=champion_version["version"],
             )
             place = workbench / f"round_{turn}" / f"part_{number}"
-            taught = teach(*tables, named, folders, origin.encoder, lessons, place)
+            taught = teach(*tables, named, folders, origin.encoder, lessons, place, language)
             looked = tables[0].loc[tables[0]["split"] == "val", "image_id"]
-            rank[examined.index] = ranks(taught.said, looked, examined, named)
+            rank[examined.index] = ranks(taught.said, looked, examined, named, language)
         verdict = judge_ranks(np.asarray(rank, np.float64), rules.most_wrong)
         believed = rank >= verdict.bound
     shutil.rmtree(workbench, ignore_errors=True)

@@ -187,7 +187,9 @@ def score(  # noqa: PLR0917 - a node's inputs
     taught = all_taught((corpus_images, corpus_captions), (images, captions))
     report, scores, metrics = evaluating.score_captions(photos, *taught, parameters, candidate, champion)
     table = evaluating.write_table(report, parameters)
-    data = evaluating.describe_training_data(*taught, parameters)
+    data = evaluating.describe_training_data(
+        *taught, parameters, EvaluationSet.model_validate(photos).language
+    )
     data["held_out_photos"] = sorted(held_out["sha256s"])
     return report, scores, metrics, table, data
 
@@ -285,22 +287,24 @@ def decide_promotion(  # noqa: PLR0917 - a node's inputs
 ) -> tuple[Json, str]:
     """The gate's decision and its report, on the frozen set and on fresh feedback."""
     kept, called = KeptCaptions.model_validate(candidate_captions), Challenge.model_validate(challenge)
+    chosen = EvaluationSet.model_validate(photos)
     candidate = Evidence(
         name=CANDIDATE,
         evaluation_set=kept.evaluation_set,
         captions=kept.captions,
         scores=Scores.from_frame(caption_scores[caption_scores["system"] == CANDIDATE]),
         seconds_per_photo=called.candidate_seconds,
+        language=chosen.spoken,
     )
-    name, references = f"version {called.version}", EvaluationSet.model_validate(photos).references
-    champion = _champion(name, called, caption_scores, champion_hypotheses, references)
+    name = f"version {called.version}"
+    champion = _champion(name, called, caption_scores, champion_hypotheses, chosen)
     decision = decide(candidate, champion, parameters.gate)
     fresh = fresh_captions["references"]
     if len(fresh) > 1:  # CIDEr of a single photo is zero: every word is in all of the documents
         decision = decide_on_fresh(
             decision,
-            Evidence.by_cider(CANDIDATE, fresh_captions[CANDIDATE], fresh),
-            Evidence.by_cider(name, fresh_captions[CHAMPION], fresh),
+            Evidence.by_cider(CANDIDATE, fresh_captions[CANDIDATE], fresh, chosen.spoken),
+            Evidence.by_cider(name, fresh_captions[CHAMPION], fresh, chosen.spoken),
             parameters.gate,
         )
     if called.rolled_back:
@@ -309,13 +313,22 @@ def decide_promotion(  # noqa: PLR0917 - a node's inputs
 
 
 def _champion(
-    name: str, called: Challenge, caption_scores: pd.DataFrame, said: Json, references: dict[str, list[str]]
+    name: str, called: Challenge, caption_scores: pd.DataFrame, said: Json, photos: EvaluationSet
 ) -> Evidence:
     """The champion's evidence; it is scored already where it said the same in this run's evaluation."""
     if Hypotheses.model_validate(said).systems()[CHAMPION] != called.captions:
-        return Evidence.gathered(name, called.captions, references, called.champion_seconds)
+        return Evidence.gathered(
+            name, called.captions, photos.references, called.champion_seconds, photos.spoken
+        )
     scores = Scores.from_frame(caption_scores[caption_scores["system"] == CHAMPION])
-    return Evidence(name, evaluation_set_hash(references), called.captions, scores, called.champion_seconds)
+    return Evidence(
+        name,
+        evaluation_set_hash(photos.references),
+        called.captions,
+        scores,
+        called.champion_seconds,
+        photos.spoken,
+    )
 
 
 def register_challenger(  # noqa: PLR0917 - a node's inputs

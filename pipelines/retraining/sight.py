@@ -56,9 +56,10 @@ def teach_encoder_on(  # noqa: PLR0917 - a node's inputs
     images, captions = encoder_tables(
         (corpus_images, corpus_captions), feedback, parameters, turn=champion_version["version"]
     )
-    named = named_concepts(concepts, corpus_captions, feedback[1], parameters)
+    language = origin.tokenizer.language
+    named = named_concepts(concepts, corpus_captions, feedback[1], parameters, language)
     folders = {"corpus": corpus_photos, "feedback": photo_archive}
-    taught = teach(images, captions, named, folders, origin.encoder, parameters, workbench)
+    taught = teach(images, captions, named, folders, origin.encoder, parameters, workbench, language)
     weights = pd.DataFrame({"concept": named, "weights": list(taught.weights)})
     return taught.encoder, weights, taught.curves, taught.curves
 

@@ -10,7 +10,7 @@ def create_pipeline(**_: object) -> Pipeline:
         [
             Node(
                 draw_corpus,
-                inputs="params:sample_scenes",
+                inputs=["params:sample_scenes", "params:language"],
                 outputs=["raw_photos", "raw_corpus", "scene_facts"],
                 name="draw_sample_scenes",
             )
@@ -24,7 +24,7 @@ def create_shifted_pipeline(**_: object) -> Pipeline:
         [
             Node(
                 draw_corpus,
-                inputs="params:shifted_scenes",
+                inputs=["params:shifted_scenes", "params:language"],
                 outputs=["shifted_photos", "shifted_corpus", "shifted_facts"],
                 name="draw_shifted_scenes",
             )

@@ -11,8 +11,10 @@ from captionloop.captioner.parameters import (
     EnsembleParameters,
     SelfCriticalParameters,
     TrainingParameters,
+    in_tokens,
 )
 from captionloop.errors import ConfigurationError
+from captionloop.language.languages import ENGLISH, language_of
 
 if TYPE_CHECKING:
     from captionloop.captioner.grounding import Grounding
@@ -35,6 +37,7 @@ def teach_by_words(
     encoder: Encoder,
     parameters: TrainingParameters,
     workbench: Path,
+    language: str = ENGLISH.code,
 ) -> Results:
     """Teacher forcing from fresh weights: the captioner that did best on validation, and its curves."""
     from captionloop.captioner.training import train
@@ -45,7 +48,9 @@ def teach_by_words(
             f"{encoder.fingerprint[:12]}: "
             "kedro run --from-nodes cache_features, without --only-missing-outputs"
         )
-    trained = train(images, captions, features, parameters, workbench=workbench)
+    spoken = language_of(language)
+    parameters = in_tokens(parameters, spoken)
+    trained = train(images, captions, features, parameters, workbench=workbench, language=spoken)
     return _results(
         trained,
         images,
@@ -111,6 +116,7 @@ def teach_by_reward(
     """Self-critical sequence training of a captioner that was taught by words."""
     from captionloop.captioner.training import train_self_critically
 
+    parameters = in_tokens(parameters, start.tokenizer.language)
     trained = train_self_critically(images, captions, features, parameters, workbench=workbench, start=start)
     decoding = parameters.decoding or start.decoding
     return _results(
@@ -158,6 +164,7 @@ def caption_together(
             encoder=encoder,
             parameters=words.model_copy(update={"seed": seed, **alone}),
             workbench=place / "by_words",
+            language=by_words.tokenizer.language.code,
         )
         sibling, _, _ = teach_by_reward(
             images=images,

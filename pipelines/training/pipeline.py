@@ -13,6 +13,7 @@ TOGETHER = {"ensemble": "self_critical"}
 _MATERIAL = {"images": "training_images", "captions": "training_captions", "features": "features"}
 """The arguments that all have, by the datasets they come from."""
 _RESULTS = ("captioner", "curves", "training_metrics")
+_LANGUAGE = "params:language"
 
 
 def create_pipeline(**_: object) -> Pipeline:
@@ -26,11 +27,11 @@ def create_pipeline(**_: object) -> Pipeline:
 def _teaching_by_words(model: str) -> Pipeline:
     node = Node(
         nodes.teach_by_words,
-        inputs=_inputs("encoder"),
+        inputs=_inputs("encoder") | {"language": _LANGUAGE},
         outputs=list(_RESULTS),
         name="teach_by_words",
     )
-    return Pipeline([node], namespace=model, inputs={*_MATERIAL.values(), "encoder"})
+    return Pipeline([node], namespace=model, inputs={*_MATERIAL.values(), "encoder"}, parameters={_LANGUAGE})
 
 
 def _teaching_by_reward(model: str, *, start: str) -> Pipeline:

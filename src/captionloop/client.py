@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from captionloop.errors import CaptionloopError
+from captionloop.errors import CaptionloopError, without_passwords
 from captionloop.serving.retry_budget import RetryBudget
 from captionloop.serving.schemas import (
     CaptionBody,
@@ -65,6 +65,7 @@ class CaptionClient:
         self._http = httpx.Client(
             base_url=url.rstrip("/"), headers=headers, timeout=timeout, transport=transport
         )
+        self._address = without_passwords(url.rstrip("/"))
         self._attempts = attempts
         self._budget = RetryBudget()
 
@@ -123,7 +124,7 @@ class CaptionClient:
             return kind.model_validate_json(answer.content)
         except ValidationError as error:
             raise ServiceError(
-                f"{answer.url} does not answer like a captioning service: check its address"
+                f"{self._address} does not answer like a captioning service: check its address"
             ) from error
 
     def _answer(self, method: str, path: str, **request: Any) -> httpx.Response:
@@ -133,7 +134,7 @@ class CaptionClient:
                 answer = self._http.request(method, path, **request)
             except httpx.HTTPError as error:
                 raise ServiceError(
-                    f"no captioning service answers at {self._http.base_url} ({error}); check its address"
+                    f"no captioning service answers at {self._address} ({error}); check its address"
                 ) from error
             if answer.status_code not in {429, 503} or attempt == self._attempts:
                 break
@@ -162,5 +163,7 @@ def _error(answer: httpx.Response) -> ServiceError:
     try:
         problem = ProblemBody.model_validate_json(answer.content)
     except ValidationError:
-        return ServiceError(f"{answer.url} answered {answer.status_code}; check its address")
+        return ServiceError(
+            f"{without_passwords(str(answer.url))} answered {answer.status_code}; check its address"
+        )
     return ServiceError(f"{problem.title}: {problem.detail} (request {problem.request_id})", problem)

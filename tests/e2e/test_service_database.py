@@ -56,12 +56,14 @@ def crowd(
     """Captions a second, statuses, and the 95th percentile of the latency, of `CLIENTS` at each gateway."""
     statuses: Counter[int] = Counter()
     latencies: list[float] = []
-    until = time.monotonic() + seconds
+    ready = threading.Barrier(CLIENTS * len(running) + 1)
 
     def person(number: int) -> None:
         url = running[number % len(running)].url
         with httpx.Client(base_url=url, timeout=60, headers={"Content-Type": "image/jpeg"}) as client:
             turn = 0
+            ready.wait()
+            until = time.monotonic() + seconds
             while time.monotonic() < until:
                 began = time.monotonic()
                 answer = client.post("/v1/captions", content=next_photo(number, turn))
@@ -72,6 +74,7 @@ def crowd(
     threads = [threading.Thread(target=person, args=(number,)) for number in range(CLIENTS * len(running))]
     for thread in threads:
         thread.start()
+    ready.wait()
     for thread in threads:
         thread.join()
     return statuses[201] / seconds, statuses, statistics.quantiles(latencies, n=20)[-1]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 FLOORS = (
-    "corpus",
     "language",
+    "corpus",
     "scoring",
     "vision",
     "captioner",

@@ -513,3 +513,10 @@ def test_an_error_of_the_system_is_one_line_too(project, monkeypatch) -> None:
     result = call("keys", "create", "somebody")
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert "mlflow.yml" in result.stderr
+
+
+def test_the_doctor_names_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:hunter2@127.0.0.1:1")
+    monkeypatch.setenv("CAPTIONLOOP_DATABASE", "postgresql://ratings:hunter2@127.0.0.1:1/ratings")
+    told = [str(finding) for finding in doctor.registry(tmp_path)]
+    assert told and "hunter2" not in "".join(told)

@@ -59,3 +59,37 @@ def test_nobody_there_is_one_line() -> None:
         pytest.raises(ServiceError, match="no captioning service"),
     ):
         service.statistics()
+
+
+def test_a_full_service_is_not_asked_thrice_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    seen = []
+
+    def full(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(503, headers={"Retry-After": "1"})
+
+    service = CaptionClient("http://service", transport=httpx.MockTransport(full))
+    for _ in range(200):
+        with pytest.raises(ServiceError):
+            service.caption(b"bytes")
+    assert 200 < len(seen) <= 225
+
+
+@pytest.mark.parametrize("told", ["3600", "Wed, 21 Oct 2099 07:28:00 GMT"])
+def test_told_to_come_much_later_it_does_not_come_sooner(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    service, seen = client(httpx.Response(503, headers={"Retry-After": told}))
+    with pytest.raises(ServiceError):
+        service.caption(b"bytes")
+    assert waits == [] and len(seen) == 1
+
+
+@pytest.mark.parametrize("told", ["soon", "", "Wed, 21 Oct 2015 07:28:00 GMT", "-5"])
+def test_a_time_that_cannot_be_read_or_is_past_is_short(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    service, _ = client(httpx.Response(503, headers={"Retry-After": told}), httpx.Response(201, json=MADE))
+    assert service.caption(b"bytes").caption == "a dog"
+    assert all(0 <= seconds <= 1 for seconds in waits)

@@ -22,7 +22,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from captionloop.captioner.architectures import DecoderConfig
 from captionloop.captioner.options import DecodingOptions
-from captionloop.errors import BundleError, EncoderError
+from captionloop.errors import BundleError, ConfigurationError, EncoderError
+from captionloop.language.languages import ENGLISH, language_of
 from captionloop.vision.durable import begin_folder, flush_folder, replace_folder
 from captionloop.vision.weights import not_finite
 
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioner
     from captionloop.captioner.neighbours import Neighbours
 
-FORMAT_VERSION: Final = 2
-"""2 may rank by a consensus, and then has `neighbours.safetensors`; 1 is read as well."""
+FORMAT_VERSION: Final = 3
+"""2 may rank by a consensus, and then has `neighbours.safetensors`; 3 says a `language`, which before was
+always English. All are read, and a bundle is written in the lowest that says all of it."""
+_ENGLISH_FORMAT: Final = 2
 CONFIG, MODEL, ENCODER, TOKENIZER = (
     "config.json",
     "model.safetensors",
@@ -73,6 +76,7 @@ class BundleConfig(BaseModel):
     encoder: EncoderSummary
     decoding: DecodingOptions
     calibration: dict[str, list[float]] | None = None
+    language: str = ENGLISH.code
 
 
 def save_bundle(captioner: "Captioner", folder: Path) -> None:
@@ -128,7 +132,11 @@ def _read(folder: Path) -> dict[str, Any]:
     decoder = build_decoder(
         config.decoder, vocabulary_size=config.vocabulary_size, channels=config.encoder.channels
     )
-    tokenizer = CaptionTokenizer.load(folder / TOKENIZER)
+    try:
+        language = language_of(config.language)
+    except ConfigurationError as error:
+        raise BundleError(f"{folder / CONFIG}: {error}") from error
+    tokenizer = CaptionTokenizer.load(folder / TOKENIZER, language)
     if tokenizer.vocabulary_size != config.vocabulary_size:
         raise BundleError(
             f"{folder}: {TOKENIZER} has {tokenizer.vocabulary_size} entries, {CONFIG} says"
@@ -211,7 +219,10 @@ def _write(captioner: "Captioner", folder: Path) -> None:
     from safetensors.torch import save_file
 
     encoder, decoder, calibration = captioner.encoder, captioner.decoder, captioner.calibration
+    language = captioner.tokenizer.language
     config = BundleConfig(
+        format_version=_ENGLISH_FORMAT if language == ENGLISH else FORMAT_VERSION,
+        language=language.code,
         name=captioner.name,
         vocabulary_size=decoder.vocabulary_size,
         decoder=decoder.config,
@@ -229,7 +240,9 @@ def _write(captioner: "Captioner", folder: Path) -> None:
     )
     weights = {name: value.detach().cpu().contiguous() for name, value in decoder.state_dict().items()}
     _refuse_not_finite(weights, folder / MODEL)
-    (folder / CONFIG).write_bytes(_document(config.model_dump(mode="json")))
+    (folder / CONFIG).write_bytes(
+        _document(config.model_dump(mode="json", exclude={"language"} if language == ENGLISH else None))
+    )
     save_file(weights, folder / MODEL)
     encoder.save(folder)
     captioner.tokenizer.save(folder / TOKENIZER)

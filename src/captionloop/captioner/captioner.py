@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from captionloop.captioner.options import DecodingOptions
 from captionloop.errors import ConfigurationError
-from captionloop.language.tokenizer import CaptionTokenizer, Span, sentence
+from captionloop.language.tokenizer import CaptionTokenizer, Span
+from captionloop.language.words import sentence
 from captionloop.vision.embedding import embed
 
 if TYPE_CHECKING:  # whoever only names a captioner need not wait for torch
@@ -227,7 +228,7 @@ class Captioner:
         words = tuple(self._word(span, hypothesis) for span in self.tokenizer.spans(hypothesis.tokens))
         logs = [np.log(max(word.confidence, 1e-12)) for word in words]
         return Caption(
-            text=sentence([word.text for word in words]),
+            text=sentence([word.text for word in words], self.tokenizer.language),
             words=words,
             log_probability=hypothesis.log_probability,
             confidence=float(np.exp(np.mean(logs))) if logs else 0.0,

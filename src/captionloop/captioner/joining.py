@@ -26,7 +26,10 @@ def join(members: Sequence[Captioner], name: str, decoding: DecodingOptions) -> 
                 f"'{first.name}' and '{other.name}' see through different encoders: an ensemble has one, so"
                 " train its members on the same cached features."
             )
-        if other.tokenizer.words != first.tokenizer.words:
+        if (other.tokenizer.language, other.tokenizer.words) != (
+            first.tokenizer.language,
+            first.tokenizer.words,
+        ):
             raise ConfigurationError(
                 f"'{first.name}' and '{other.name}' know different words: an ensemble has one vocabulary, so"
                 " train its members on the same captions with the same `vocabulary`."

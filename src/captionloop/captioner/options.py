@@ -28,7 +28,8 @@ class DecodingOptions(BaseModel):
         method: `beam` (of width 1: greedy) or `sample`.
         beam_width: hypotheses kept about each image.
         alternatives: captions returned for each image, best first; at most `beam_width` when searching.
-        min_length, max_length: in tokens, the end token not counted.
+        min_length, max_length: in tokens, the end token not counted. (Configurations of a training say
+            `max_length` and `no_repeat_ngram` in words, also where text is cut into characters.)
         length_penalty: a hypothesis is worth log P / (tokens + 1) ** length_penalty (Wu et al. 2016, without
             the constant); 0 prefers the likeliest caption, 1 the likeliest word on average.
         no_repeat_ngram: no n-gram of this many tokens occurs twice in a caption; 0 allows all.

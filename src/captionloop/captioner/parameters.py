@@ -1,11 +1,13 @@
 """How a captioner is trained: parameters readable without importing torch."""
 
-from typing import Literal
+import math
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from captionloop.captioner.architectures import DecoderConfig
 from captionloop.captioner.options import DecodingOptions
+from captionloop.language.languages import Language
 
 
 class ValidationParameters(BaseModel):
@@ -129,6 +131,33 @@ class SelfCriticalParameters(FitParameters):
     cross_entropy: float = Field(default=0.0, ge=0)
     max_length: int = Field(default=24, ge=1)
     decoding: DecodingOptions | None = None
+
+
+_Taught = TypeVar("_Taught", TrainingParameters, SelfCriticalParameters)
+_LONGEST = 200
+
+
+def in_tokens(parameters: _Taught, language: Language) -> _Taught:
+    """The same with lengths in tokens, where configurations say them in words.
+
+    A language that is cut into characters has several tokens to a word; elsewhere nothing changes.
+    """
+    if language.is_spaced:
+        return parameters
+    decoding = parameters.decoding
+    if decoding is not None:
+        decoding = decoding.model_copy(
+            update={
+                "max_length": min(_LONGEST, _times(decoding.max_length, language)),
+                "no_repeat_ngram": _times(decoding.no_repeat_ngram, language),
+            }
+        )
+    longest = _times(parameters.max_length, language)
+    return parameters.model_copy(update={"max_length": longest, "decoding": decoding})
+
+
+def _times(words: int, language: Language) -> int:
+    return math.ceil(words * language.tokens_per_word)
 
 
 class EnsembleParameters(BaseModel):

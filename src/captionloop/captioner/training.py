@@ -22,6 +22,7 @@ from captionloop.captioner.self_critical import TeachingByReward
 from captionloop.captioner.teaching import Material, TeachingByWords
 from captionloop.captioner.workbench import Workbench
 from captionloop.errors import ConfigurationError
+from captionloop.language.languages import ENGLISH, Language
 from captionloop.language.tokenizer import CaptionTokenizer
 
 _RECIPE = 3  # raise it when the same inputs give another result
@@ -47,8 +48,11 @@ def train(
     keep_last: bool = False,
     grounding: Grounding | None = None,
     tokenizer: CaptionTokenizer | None = None,
+    language: Language = ENGLISH,
 ) -> Trained:
     """Teach a decoder by words, from fresh weights or (warm start) from those of `start`.
+
+    The captions are in `language`; a warm start goes on in that of `start`.
 
     A warm start keeps the decoder's architecture and vocabulary, which grows by the words that are new; how
     much is dropped while it is taught is up to `parameters.decoder`.
@@ -66,13 +70,15 @@ def train(
     _check(features, parameters, start)
     digest = digest_of(images, captions, features, parameters, start)
     if tokenizer is None:
-        tokenizer = _tokenizer(images, captions, parameters, start)
+        tokenizer = _tokenizer(images, captions, parameters, start, language)
     else:
         digest += f"-{hashlib.sha256(json.dumps(tokenizer.words).encode()).hexdigest()}"
     if keep_last:
         digest += "-last"
     if grounding is not None:
         digest += f"-{grounding.digest()}"
+    if tokenizer.language != ENGLISH:
+        digest += f"-{tokenizer.language.code}"
     material = _material(images, captions, features, tokenizer, parameters)
     torch.manual_seed(parameters.seed)
     decoder = _decoder(tokenizer, features, parameters, start, grounding)
@@ -158,14 +164,20 @@ def _check(features: Features, parameters: FitParameters, start: Captioner | Non
 
 
 def _tokenizer(
-    images: pd.DataFrame, captions: pd.DataFrame, parameters: TrainingParameters, start: Captioner | None
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    parameters: TrainingParameters,
+    start: Captioner | None,
+    language: Language,
 ) -> CaptionTokenizer:
     taught = images.loc[images["split"] == "train", "image_id"]
     texts = captions.loc[captions["image_id"].isin(taught), "text"].tolist()
     vocabulary = parameters.vocabulary
     if start is not None:
         return start.tokenizer.grown(texts, min_frequency=vocabulary.min_frequency)
-    return CaptionTokenizer.train(texts, min_frequency=vocabulary.min_frequency, subwords=vocabulary.subwords)
+    return CaptionTokenizer.train(
+        texts, min_frequency=vocabulary.min_frequency, subwords=vocabulary.subwords, language=language
+    )
 
 
 def _decoder(

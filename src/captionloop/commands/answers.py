@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captionloop.errors import CaptionloopError, ConfigurationError, ImageError
+from captionloop.errors import CaptionloopError, ConfigurationError, ImageError, without_passwords
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Caption, Captioner
@@ -90,7 +90,9 @@ def ask_service(url: str, key: str | None, paths: Sequence[Path]) -> Iterator[An
                 except ImageError as error:
                     yield Failure(str(path), str(error))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ConfigurationError(f"No captioning service answers at {url} ({error}): check --url") from error
+        raise ConfigurationError(
+            f"No captioning service answers at {without_passwords(url)} ({error}): check --url"
+        ) from error
 
 
 def read_photo(path: Path) -> bytes:
@@ -139,5 +141,6 @@ def _service_answer(path: Path, response: Any) -> Answer | Failure:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise CaptionloopError(
-            f"{response.url} answered {response.status_code}, but not as a captioning service: check --url"
+            f"{without_passwords(str(response.url))} answered {response.status_code}, "
+            "but not as a captioning service: check --url"
         ) from error

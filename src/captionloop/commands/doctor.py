@@ -24,6 +24,8 @@ ENOUGH_DISK = 5
 
 # Commands of the Debian packages in requirements/debian.txt that are not called as their package is.
 PROGRAMS = {
+    "iproute2": "ip",
+    "postgresql": "pg_ctlcluster",
     "postgresql-client": "psql",
     "prometheus-alertmanager": "amtool",
     "redis-server": "redis-server",

@@ -15,6 +15,8 @@ from captionloop.corpus.inspection import PhotoFacts, PhotoState
 from captionloop.corpus.likeness import Twins, find_twins, lost_to_twins, mark_twins
 from captionloop.corpus.photos import found_names, similar_names
 from captionloop.corpus.tables import CAPTIONS, IMAGES, QUARANTINE, SPLITS, RawCorpus, printable, table
+from captionloop.language.languages import ENGLISH, Language
+from captionloop.language.words import length_in_words
 
 _LETTER: Final = re.compile(r"[^\W\d_]")
 _PAIRS_SHOWN: Final = 100
@@ -32,7 +34,11 @@ class Validated:
 
 
 def validate(
-    corpus: RawCorpus, facts: Sequence[PhotoFacts], photo_names: Sequence[str], expected: Expected
+    corpus: RawCorpus,
+    facts: Sequence[PhotoFacts],
+    photo_names: Sequence[str],
+    expected: Expected,
+    language: Language = ENGLISH,
 ) -> Validated:
     """Checks a corpus by the suites of `expectations` and sorts its rows.
 
@@ -40,7 +46,8 @@ def validate(
     one reason, the first that it gives. Nothing that was read is lost: it is released or in quarantine.
 
     `facts` are those of the photo of each row of `corpus.images`, in their order. `photo_names` are all files
-    in the photo folder: they tell a photo that does not exist from one that is in no split.
+    in the photo folder: they tell a photo that does not exist from one that is in no split. `language` is
+    that of the captions.
     """
     spelt = found_names(corpus.images["uri"], photo_names)
     corpus = RawCorpus(
@@ -50,7 +57,7 @@ def validate(
     with Examination() as examination:
         photos = _photo_columns(corpus.images, facts, photo_names)
         images, bad_photos = _sort_out(photos, examination.examine(rules["photos"], photos))
-        texts = _caption_columns(corpus, images, photo_names)
+        texts = _caption_columns(corpus, images, photo_names, language)
         captions, bad_captions = _sort_out(texts, examination.examine(rules["captions"], texts))
         twins = find_twins([facts[row] for row in images[ROW]], expected.likeness)
         together = _corpus_columns(images, captions, twins)
@@ -120,7 +127,7 @@ def _photo_columns(
 
 
 def _caption_columns(
-    corpus: RawCorpus, good_images: pd.DataFrame, photo_names: Sequence[str]
+    corpus: RawCorpus, good_images: pd.DataFrame, photo_names: Sequence[str], language: Language
 ) -> pd.DataFrame:
     """One row per caption as read, with what its text is like and what became of its image."""
     captions = corpus.captions
@@ -138,10 +145,15 @@ def _caption_columns(
         repeated=captions.get("repeated", False),
         empty=[not text for text in texts],
         is_text=[_is_text(text) for text in captions["text"]],
-        words=[len(text.split()) for text in texts],
+        words=[_length(text, language) for text in texts],
         characters=[len(text) for text in texts],
         detail=texts,
     )
+
+
+def _length(text: str, language: Language) -> int:
+    """How many words a caption has; about how many, where people put no spaces between them."""
+    return len(text.split()) if language.is_spaced else length_in_words(text, language)
 
 
 def _tidy(text: object) -> str:

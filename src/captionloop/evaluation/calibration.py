@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict
 
 from captionloop.evaluation.hypotheses import Said
 from captionloop.evaluation.parameters import CalibrationParameters
-from captionloop.evaluation.variety import words_of
+from captionloop.language.languages import ENGLISH, Language
+from captionloop.language.words import words_of
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Calibration
@@ -79,13 +80,16 @@ class CalibrationReport(BaseModel):
     bins_after: tuple[Bin, ...]
 
 
-def outcomes(said: Mapping[str, Said], references: Mapping[str, Sequence[str]]) -> Outcomes:
+def outcomes(
+    said: Mapping[str, Said], references: Mapping[str, Sequence[str]], language: Language = ENGLISH
+) -> Outcomes:
     """Every word that was said, and whether a reference of the photo has it."""
     rows: list[tuple[float, bool, int]] = []
     for number, (image_id, caption) in enumerate(said.items()):
-        known = {word for reference in references[image_id] for word in words_of(reference)}
+        known = {word for reference in references[image_id] for word in words_of(reference, language)}
         rows += [
-            (word.confidence, bool(known.intersection(words_of(word.text))), number) for word in caption.words
+            (word.confidence, bool(known.intersection(words_of(word.text, language))), number)
+            for word in caption.words
         ]
     table = np.array(rows, np.float64)
     return Outcomes(table[:, 0], table[:, 1], table[:, 2].astype(np.int64))
@@ -111,15 +115,16 @@ def expected_error(binned: Sequence[Bin]) -> float:
     return sum(one.words * abs(one.confidence - one.right) for one in binned) / total
 
 
-def calibrate(
+def calibrate(  # noqa: PLR0917
     model: str,
     split: str,
     said: Mapping[str, Said],
     references: Mapping[str, Sequence[str]],
     parameters: CalibrationParameters,
+    language: Language = ENGLISH,
 ) -> CalibrationReport:
     """Fits a curve to the words of a split, and tells how well it does on photos it has not seen."""
-    words = outcomes(said, references)
+    words = outcomes(said, references, language)
     after = _cross_validated(words, parameters)
     bins_before = bins(words.probability, words.right, parameters.bins)
     bins_after = bins(after, words.right, parameters.bins)

@@ -10,8 +10,8 @@ from captionloop.captioner.options import DecodingOptions
 from captionloop.evaluation.calibration import CalibrationReport
 from captionloop.evaluation.latency import Latency
 from captionloop.evaluation.split import EvaluationSet
-from captionloop.evaluation.variety import words_of
-from captionloop.scoring.scores import METRICS
+from captionloop.language.words import words_of
+from captionloop.scoring.scores import METRICS, left_out
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioner
@@ -66,7 +66,7 @@ def model_card(
         "## Training data",
         _data(data),
         f"## Quality on `{evaluation['split']}` ({evaluation['photos']:,} photos)",
-        _quality(metrics),
+        _quality(metrics, left_out(captioner.tokenizer.language)),
         "## Confidence",
         _confidence(calibration),
         "## Speed",
@@ -82,10 +82,10 @@ def model_card(
 
 def unsaid_words(captions: Mapping[str, str], photos: EvaluationSet, most: int = 12) -> list[tuple[str, int]]:
     """The words most often in references, by photo, that no caption has at all."""
-    said = {word for caption in captions.values() for word in words_of(caption)}
+    said = {word for caption in captions.values() for word in words_of(caption, photos.spoken)}
     counts: dict[str, int] = {}
     for references in photos.references.values():
-        for word in {word for reference in references for word in words_of(reference)} - said:
+        for word in {word for reference in references for word in words_of(reference, photos.spoken)} - said:
             counts[word] = counts.get(word, 0) + 1
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most]
 
@@ -93,12 +93,16 @@ def unsaid_words(captions: Mapping[str, str], photos: EvaluationSet, most: int =
 def _what(captioner: "Captioner") -> str:
     encoder, config, decoding = captioner.encoder, captioner.decoder.config, captioner.decoding
     weights = sum(parameter.numel() for parameter in captioner.decoder.parameters())
+    language = captioner.tokenizer.language
     return (
-        f"Captions photos in English. Encoder `{encoder.spec.architecture}` at {encoder.spec.input_size} px"
+        f"Captions photos in {language.name}."
+        f" Encoder `{encoder.spec.architecture}` at {encoder.spec.input_size} px"
         f" ({encoder.rows} x {encoder.columns} regions of {encoder.channels} channels);"
         f" decoder `{config.kind}` ({weights / 1e6:.1f} million weights: {_sizes(config)});"
-        f" {captioner.tokenizer.vocabulary_size:,} words."
-        f" Searches with {decoding.method} {decoding.beam_width}, at most {decoding.max_length} words"
+        f" {captioner.tokenizer.vocabulary_size:,}"
+        f" {'words' if language.is_spaced else 'characters and words'}."
+        f" Searches with {decoding.method} {decoding.beam_width}, at most {decoding.max_length}"
+        f" {'words' if language.is_spaced else 'characters'}"
         f"{_ranking(decoding)}."
     )
 
@@ -125,13 +129,14 @@ def _data(data: TrainingData) -> str:
     return f"{data.photos:,} photos of `{data.corpus}` with {data.captions:,} captions{corrections}."
 
 
-def _quality(metrics: Mapping[str, Mapping[str, float]]) -> str:
+def _quality(metrics: Mapping[str, Mapping[str, float]], absent: Sequence[str]) -> str:
     rows = [
         f"| {metric} | {100 * found['value']:.1f} | {100 * found['low']:.1f} to {100 * found['high']:.1f} |"
         for metric, found in metrics.items()
         if metric in METRICS
     ]
-    return "\n".join(["| x100 | value | 95 % interval |", "|---|---:|---:|", *rows])
+    note = [f"\nNot computed: {', '.join(absent)}, which is of English only."] if absent else []
+    return "\n".join(["| x100 | value | 95 % interval |", "|---|---:|---:|", *rows, *note])
 
 
 def _confidence(report: CalibrationReport) -> str:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from captionloop.evaluation.variety import words_of
+from captionloop.language.languages import ENGLISH, Language
+from captionloop.language.words import words_of
 from captionloop.vision.embedding import SIZE
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -109,6 +110,7 @@ def compare(
     *,
     rare: int = 3,
     seed: int = 0,
+    language: Language = ENGLISH,
 ) -> DriftReport:
     """Served traffic against the reference.
 
@@ -119,7 +121,7 @@ def compare(
         _photos(served.embeddings, nearest_photos(served, reference, limits, seed), limits, seed),
         _confidence(served.confidences, nearest_confidences(served, reference, limits), limits),
         _length(served.lengths, nearest_lengths(served, reference, limits), limits),
-        _words(served.texts, reference.texts, known, limits, rare),
+        _words(served.texts, reference.texts, known, limits, rare, language),
         _ratings(served.stars, before, limits),
     )
     found = [signal.name for signal in signals if signal.drifted]
@@ -206,9 +208,11 @@ def auc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
     return float(mannwhitneyu(positive, negative).statistic / (len(positive) * len(negative)))
 
 
-def hardly_seen(texts: Sequence[str], known: Counter[str], rare: int) -> tuple[Counter[str], int]:
+def hardly_seen(
+    texts: Sequence[str], known: Counter[str], rare: int, language: Language = ENGLISH
+) -> tuple[Counter[str], int]:
     """Words of the texts that occur less than `rare` times in training, and the number of all words."""
-    words = [word for text in texts for word in words_of(text)]
+    words = [word for text in texts for word in words_of(text, language)]
     return Counter(word for word in words if known[word] < rare), len(words)
 
 
@@ -253,13 +257,18 @@ def _length(ours: NDArray[np.float64], theirs: NDArray[np.float64], limits: Drif
     )  # fmt: skip
 
 
-def _words(
-    ours: Sequence[str], theirs: Sequence[str], known: Counter[str], limits: DriftLimits, rare: int
+def _words(  # noqa: PLR0917
+    ours: Sequence[str],
+    theirs: Sequence[str],
+    known: Counter[str],
+    limits: DriftLimits,
+    rare: int,
+    language: Language,
 ) -> Signal:
     from scipy.stats import fisher_exact
 
-    new, said = hardly_seen(ours, known, rare)
-    usual, compared = hardly_seen(theirs, known, rare)
+    new, said = hardly_seen(ours, known, rare, language)
+    usual, compared = hardly_seen(theirs, known, rare, language)
     if min(said, compared) < limits.fewest:
         return _silent("words", limits.words, said, "words in corrections", limits)
     count, expected = new.total(), usual.total() / compared

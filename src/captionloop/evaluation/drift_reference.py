@@ -11,11 +11,11 @@ from captionloop.corpus.photos import PhotoFolder
 from captionloop.errors import CorpusError, ImageError
 from captionloop.evaluation.drift import DriftParameters, Traffic
 from captionloop.evaluation.split import EvaluationSet
-from captionloop.evaluation.variety import words_of
+from captionloop.language.words import words_of
 from captionloop.vision.embedding import SIZE, embed
 
 if TYPE_CHECKING:
-    from captionloop.captioner.captioner import Captioner
+    from captionloop.captioner.captioner import Caption, Captioner
 
 BATCH = 32
 
@@ -43,7 +43,7 @@ def reference_traffic(
     return Traffic(
         embeddings=_embedded(captioner, photos, [str(uri) for uri in chosen]),
         confidences=np.array([caption.confidence for caption in said], np.float64),
-        lengths=np.array([len(words_of(caption.text)) for caption in said], np.float64),
+        lengths=_lengths(captioner, said),
         texts=tuple(text for image_id, _ in shown for text in evaluated.references[image_id]),
     )
 
@@ -66,8 +66,13 @@ def feedback_traffic(
     return Traffic(
         embeddings=np.stack([one.embedding for one in known]) if known else np.zeros((0, SIZE), np.float32),
         confidences=np.array([caption.confidence for caption in said], np.float64),
-        lengths=np.array([len(words_of(caption.text)) for caption in said], np.float64),
+        lengths=_lengths(captioner, said),
     )
+
+
+def _lengths(captioner: "Captioner", said: "Sequence[Caption]") -> NDArray[np.float64]:
+    language = captioner.tokenizer.language
+    return np.array([len(words_of(caption.text, language)) for caption in said], np.float64)
 
 
 def _squares(

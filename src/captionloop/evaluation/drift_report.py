@@ -17,7 +17,8 @@ from captionloop.evaluation.drift import (
     nearest_photos,
     separation,
 )
-from captionloop.evaluation.style import COLOURS, INK, MUTED, figure, tidy
+from captionloop.evaluation.style import COLOURS, INK, MUTED, figure, fonts_for, tidy
+from captionloop.language.languages import ENGLISH, Language
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,6 +73,7 @@ def drift_figure(  # noqa: PLR0917 - what `compare` was given
     *,
     rare: int = 3,
     seed: int = 0,
+    language: Language = ENGLISH,
 ) -> "Figure":
     """What `compare` compared, a panel for each signal; one with too little to show stays empty."""
     drawn = figure(16, 3.6)
@@ -89,9 +91,12 @@ def drift_figure(  # noqa: PLR0917 - what `compare` was given
         longest = int(max(served.lengths.max(), usual.max()))
         _two(panels["length"], served.lengths, usual, np.arange(longest + 2) - 0.5)
     if "words" not in silent:
-        new, _ = hardly_seen(served.texts, known, rare)
+        new, _ = hardly_seen(served.texts, known, rare, language)
         words = new.most_common(8)[::-1]
-        panels["words"].barh([word for word, _ in words], [count for _, count in words], color=NOW)
+        with fonts_for(word for word, _ in words) as drawable:
+            names = [drawable(word) for word, _ in words]
+            panels["words"].barh(range(len(names)), [count for _, count in words], color=NOW)
+            panels["words"].set_yticks(range(len(names)), names)
     if "ratings" not in silent:
         _two(panels["ratings"], served.stars, before, np.arange(1, 7) - 0.5)
     labels = {

@@ -3,15 +3,17 @@
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from textwrap import shorten, wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from captionloop.evaluation.style import COLOURS, INK, MUTED, RULE, figure
+from captionloop.evaluation.style import COLOURS, INK, MUTED, RULE, figure, fonts_for
+from captionloop.language.words import is_unspaced
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,8 +71,21 @@ def gallery_figure(exhibits: Sequence[Exhibit], *, title: str, widest: int) -> "
     """Rows of photos; beside each photo its words, each over what the decoder looked at, with its confidence.
 
     A decoder that does not attend shows the plain photo under every word. A caption of more than `widest`
-    words is cut.
+    words is cut. Scripts that are read leftwards are.
     """
+    texts = [text for exhibit in exhibits for text in (exhibit.caption.text, exhibit.reference)]
+    with fonts_for([title, *texts]) as drawable:
+        return _drawn([_written(exhibit, drawable) for exhibit in exhibits], title, widest)
+
+
+def _written(exhibit: Exhibit, drawable: Callable[[str], str]) -> Exhibit:
+    """The exhibit in letters that there are."""
+    words = tuple(replace(word, text=drawable(word.text)) for word in exhibit.caption.words)
+    caption = replace(exhibit.caption, words=words)
+    return replace(exhibit, caption=caption, reference=drawable(exhibit.reference))
+
+
+def _drawn(exhibits: Sequence[Exhibit], title: str, widest: int) -> "Figure":
     columns = min(widest, max(len(exhibit.caption.words) for exhibit in exhibits))
     width = 2 * _MARGIN + _PHOTO + columns * (_TILE + _GAP) + _GAP
     height = _TITLE + len(exhibits) * (_HEAD + _PHOTO + _FOOT)
@@ -82,7 +97,8 @@ def gallery_figure(exhibits: Sequence[Exhibit], *, title: str, widest: int) -> "
     for row, exhibit in enumerate(exhibits):
         top = _TITLE + row * (_HEAD + _PHOTO + _FOOT) + _HEAD
         _photo(_axes(drawn, _MARGIN, top, _PHOTO), exhibit)
-        for place, word in enumerate(exhibit.caption.words[:columns]):
+        words = exhibit.caption.words[:columns]
+        for place, word in enumerate(words[::-1] if _is_read_leftwards(exhibit.caption.text) else words):
             left = _MARGIN + _PHOTO + 2 * _GAP + place * (_TILE + _GAP)
             _word(_axes(drawn, left, top + (_PHOTO - _TILE) / 2, _TILE), exhibit.photo, word)
     return drawn
@@ -160,4 +176,15 @@ def _picture(panel: "Axes", picture: NDArray[np.uint8]) -> None:
 
 def _wrapped(text: str, width: int) -> str:
     tidy = re.sub(r"\s+([.,;:!?])", r"\1", text)
+    longest = max(map(len, tidy.split()), default=0)
+    if is_unspaced(tidy) or longest > width:  # no spaces to break lines at, and letters that are wider
+        most, line = int(0.9 * width), width // 2
+        tidy = tidy if len(tidy) <= most else f"{tidy[:most]} ..."
+        return "\n".join(tidy[start : start + line] for start in range(0, len(tidy), line))
     return "\n".join(wrap(shorten(tidy, int(1.9 * width), placeholder=" ..."), width))
+
+
+def _is_read_leftwards(text: str) -> bool:
+    """Whether the first letter is Arabic, Hebrew or the like."""
+    first = next((character for character in text if character.isalpha()), "")
+    return bool(first) and unicodedata.bidirectional(first) in {"R", "AL"}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from captionloop.errors import StoreError
+from captionloop.errors import ConfigurationError, StoreError
 from captionloop.evaluation.split import EvaluationSet
 
 if TYPE_CHECKING:
@@ -74,7 +74,14 @@ def caption_split(
 
     Raises:
         StoreError: the features were made by another encoder, or some are missing.
+        ConfigurationError: the references are in another language than the captions will be.
     """
+    if captioner.tokenizer.language != photos.spoken:
+        raise ConfigurationError(
+            f"{captioner.name!r} captions in {captioner.tokenizer.language}, but the references of"
+            f" {photos.split!r} are in {photos.spoken}: set `language` to what the corpus is in, and run"
+            " training and evaluation again."
+        )
     if features.fingerprint != captioner.encoder.fingerprint:
         raise StoreError(
             f"The cached features ({features.fingerprint[:12]}) are not of the encoder of {captioner.name!r}"

@@ -32,19 +32,23 @@ def evaluation_report(
         resamples: of all intervals.
 
     Returns:
-        `{split, photos, models: {system: {metric: {value, low, high}}}, decodings, comparisons}`: values as
-        fractions, beside the metrics also those of `variety`; `decodings[system]` in words; `comparisons`:
-        each model against the best by CIDEr, in their own decoding.
+        `{split, language, photos, models: {system: {metric: {value, low, high}}}, decodings, comparisons}`:
+        values as fractions, beside the metrics also those of `variety`; `decodings[system]` in words;
+        `comparisons`: each model against the best by CIDEr, in their own decoding. A metric that does not
+        know the language is absent.
     """
     systems = all_systems(hypotheses)
     vocabularies = {name: one.vocabulary for one in hypotheses for name in one.systems()}
     models = {}
     for name, captions in systems.items():
         intervals = bootstrap(scores[name], seed=seed, resamples=resamples)
-        intervals |= variety(captions, known, vocabularies[name], seed=seed, resamples=resamples)
+        intervals |= variety(
+            captions, known, vocabularies[name], seed=seed, resamples=resamples, language=photos.spoken
+        )
         models[name] = {metric: interval.to_dict() for metric, interval in intervals.items()}
     return {
         "split": photos.split,
+        "language": photos.language,
         "photos": len(photos.image_ids),
         "models": models,
         "decodings": {
@@ -64,7 +68,7 @@ def _comparisons(
     for name in models:
         if name == best:
             continue
-        for metric in METRICS:
+        for metric in (known for known in METRICS if known in scores[best].metrics):
             difference = paired_bootstrap(scores[name], scores[best], metric, seed=seed, resamples=resamples)
             found.append(
                 {

@@ -6,12 +6,16 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from captionloop.errors import CorpusError
+from captionloop.language.languages import ENGLISH, Language, language_of
 
 AUTO = "auto"
 
 
 class EvaluationSet(BaseModel):
-    """One split of a corpus, ordered by image id. `uris` and `sha256s` go with `image_ids`."""
+    """One split of a corpus, ordered by image id. `uris` and `sha256s` go with `image_ids`.
+
+    `language` is the code of the language that the references are in.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -20,6 +24,12 @@ class EvaluationSet(BaseModel):
     uris: tuple[str, ...]
     sha256s: tuple[str, ...]
     references: dict[str, list[str]]
+    language: str = ENGLISH.code
+
+    @property
+    def spoken(self) -> Language:
+        """The language that the references are in."""
+        return language_of(self.language)
 
     def without(self, sha256s: frozenset[str]) -> Self:
         """The set without photos of these contents."""
@@ -56,7 +66,9 @@ def choose_split(images: pd.DataFrame, split: str) -> str:
     return chosen
 
 
-def evaluation_set(images: pd.DataFrame, captions: pd.DataFrame, split: str) -> EvaluationSet:
+def evaluation_set(
+    images: pd.DataFrame, captions: pd.DataFrame, split: str, language: Language = ENGLISH
+) -> EvaluationSet:
     """The photos of a split and their references, as they came with the corpus.
 
     Photos that came in as feedback stay out, so that the set is the same before and after retraining; so do
@@ -82,6 +94,7 @@ def evaluation_set(images: pd.DataFrame, captions: pd.DataFrame, split: str) -> 
         uris=tuple(rows["uri"]),
         sha256s=tuple(rows["sha256"]),
         references=references,
+        language=language.code,
     )
 
 

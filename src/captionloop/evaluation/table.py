@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from captionloop.evaluation.parameters import PublishedRow
-from captionloop.scoring.scores import METRICS
+from captionloop.language.languages import ENGLISH, language_of
+from captionloop.scoring.scores import METRICS, left_out
 
 _SHORT = {"BLEU-1": "B-1", "BLEU-2": "B-2", "BLEU-3": "B-3", "BLEU-4": "B-4"}
 _VARIETY = {
@@ -26,7 +27,7 @@ def evaluation_table(
     photos, split = evaluation["photos"], evaluation["split"]
     parts = [
         f"# Evaluation on `{split}` ({photos:,} photos)",
-        "x100, with 95 % bootstrap intervals over the photos; pycocoevalcap, Penn Treebank tokenizer.",
+        _how(evaluation),
         _metrics_table(evaluation),
     ]
     if reference_points:
@@ -39,6 +40,18 @@ def evaluation_table(
     if evaluation["comparisons"]:
         parts += ["## Which is better", _comparisons(evaluation["comparisons"])]
     return "\n\n".join(parts) + "\n"
+
+
+def _how(evaluation: Mapping[str, Any]) -> str:
+    how = "x100, with 95 % bootstrap intervals over the photos; pycocoevalcap"
+    language = language_of(evaluation.get("language", ENGLISH.code))
+    if language == ENGLISH:
+        return f"{how}, Penn Treebank tokenizer."
+    cut = "words" if language.is_spaced else "characters"
+    return (
+        f"{how}, {language.name} in {cut} (docs/languages.md). Without"
+        f" {', '.join(left_out(language))}, which is of English only."
+    )
 
 
 def label(system: str, evaluation: Mapping[str, Any]) -> str:

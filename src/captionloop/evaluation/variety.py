@@ -1,18 +1,14 @@
 """What metrics do not tell: how long captions are, and how much of the language they use."""
 
-import re
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from captionloop.language.languages import ENGLISH, Language
+from captionloop.language.words import words_of
 from captionloop.scoring.bootstrap import RESAMPLES, Interval, mean_interval
 
-_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
-
-
-def words_of(caption: str) -> list[str]:
-    """The words of a caption in lower case, without punctuation."""
-    return _WORD.findall(caption.lower())
+__all__ = ["variety", "words_of"]
 
 
 def variety(
@@ -22,6 +18,7 @@ def variety(
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    language: Language = ENGLISH,
 ) -> dict[str, Interval]:
     """How varied captions are.
 
@@ -31,6 +28,7 @@ def variety(
         vocabulary: how many words the model could say.
         seed: of the intervals.
         resamples: of the intervals.
+        language: of the captions.
 
     Returns:
         `length`: words in a caption. `unseen`: the share of captions that are in no training caption word for
@@ -39,8 +37,8 @@ def variety(
         `vocabulary_used`: their share of the vocabulary. The last three belong to these photos as a whole,
         not to a sample of them, so their `low` and `high` are the value.
     """
-    said = [words_of(caption) for caption in captions.values()]
-    seen = {tuple(words_of(caption)) for caption in known}
+    said = [words_of(caption, language) for caption in captions.values()]
+    seen = {tuple(words_of(caption, language)) for caption in known}
     words = {word for caption in said for word in caption}
     lengths = np.array([len(caption) for caption in said], float)
     unseen = np.array([tuple(caption) not in seen for caption in said], float)

@@ -10,22 +10,26 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from captionloop.evaluation.variety import words_of
 from captionloop.feedback.parameters import Contradiction
+from captionloop.language.languages import ENGLISH, Language
+from captionloop.language.words import words_of
 
 
-def contradicting(ratings: pd.DataFrame, corpus: pd.DataFrame, rules: Contradiction) -> "pd.Series[bool]":
+def contradicting(
+    ratings: pd.DataFrame, corpus: pd.DataFrame, rules: Contradiction, language: Language = ENGLISH
+) -> "pd.Series[bool]":
     """Which ratings contradict themselves. Rows without a correction do not.
 
     Args:
         ratings: `stars`, `text` (the caption) and `correction`.
         corpus: captions, `image_id` and `text`; they tell how rare words are.
         rules: see `Contradiction`.
+        language: of all these texts.
     """
     praised = ratings[(ratings["stars"] >= rules.stars) & ratings["correction"].notna()]
     if praised.empty:
         return pd.Series(False, index=ratings.index)
-    rarity = Rarity(corpus)
+    rarity = Rarity(corpus, language)
     found = [
         rarity.likeness(text, correction) <= rules.likeness
         for text, correction in zip(praised["text"], praised["correction"], strict=True)
@@ -39,23 +43,23 @@ class Rarity:
     So `a` and `the` count nothing, without a list of them, in any language (Spärck Jones 1972).
     """
 
-    def __init__(self, corpus: pd.DataFrame) -> None:
+    def __init__(self, corpus: pd.DataFrame, language: Language = ENGLISH) -> None:
+        self._language = language
         photos = corpus.groupby("image_id")["text"]
         self._photos = photos.ngroups
-        self._said = Counter(word for _, texts in photos for word in _words(texts))
+        self._said = Counter(word for _, texts in photos for word in self._words(texts))
 
     def likeness(self, one: str, other: str) -> float:
         """Jaccard similarity of the words of two texts, 0 to 1, in which a word counts as it is rare.
 
         1 where no word counts.
         """
-        left, right = _words([one]), _words([other])
+        left, right = self._words([one]), self._words([other])
         whole = self._weight(left | right)
         return self._weight(left & right) / whole if whole else 1.0
 
     def _weight(self, words: Iterable[str]) -> float:
         return sum(math.log((self._photos + 1) / (self._said[word] + 1)) for word in sorted(words))
 
-
-def _words(texts: Iterable[str]) -> set[str]:
-    return {word for text in texts for word in words_of(text)}
+    def _words(self, texts: Iterable[str]) -> set[str]:
+        return {word for text in texts for word in words_of(text, self._language)}

@@ -7,20 +7,21 @@ from itertools import pairwise
 
 import pandas as pd
 
-from captionloop.evaluation.variety import words_of
 from captionloop.feedback.parameters import Copies
+from captionloop.language.languages import ENGLISH, Language
+from captionloop.language.words import words_of
 
 Pairs = frozenset[tuple[str, str]]
 
 
-def copied(ratings: pd.DataFrame, copies: Copies) -> pd.Series:
+def copied(ratings: pd.DataFrame, copies: Copies, language: Language = ENGLISH) -> pd.Series:
     """Which corrections are copies. Rows without a correction are not.
 
     Every text is compared with every other that may be like it, so the order of the rows does not matter.
     """
     given = ratings[ratings["correction"].notna()]
     photos: dict[Pairs, set[str]] = {}
-    pairs = given["correction"].map(word_pairs)
+    pairs = given["correction"].map(lambda text: word_pairs(text, language))
     for said, photo in zip(pairs, given["image_id"], strict=True):
         photos.setdefault(said, set()).add(photo)
     most = max(copies.photos, copies.share * given["image_id"].nunique())
@@ -30,9 +31,9 @@ def copied(ratings: pd.DataFrame, copies: Copies) -> pd.Series:
     return found.reindex(ratings.index, fill_value=False).astype(bool)
 
 
-def word_pairs(text: str) -> Pairs:
+def word_pairs(text: str, language: Language = ENGLISH) -> Pairs:
     """The pairs of neighbouring words, the beginning and the end counted."""
-    words = ["", *words_of(text), ""]
+    words = ["", *words_of(text, language), ""]
     return frozenset(pairwise(words))
 
 

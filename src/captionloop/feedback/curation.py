@@ -26,6 +26,7 @@ from captionloop.feedback.parameters import FeedbackParameters, Weights
 from captionloop.feedback.reasons import STRIKES, Reason
 from captionloop.feedback.reliability import Judged, believed, judge
 from captionloop.feedback.wording import AbuseList, wording_fault
+from captionloop.language.languages import ENGLISH, Language
 
 REFERENCES: Final = CAPTIONS | {"ratings": "str", "rater": "str"}
 """Captions with their provenance: the ratings that they come from, and the rater (of a correction)."""
@@ -77,10 +78,14 @@ def curate(  # noqa: PLR0917
     corpus_captions: pd.DataFrame,
     abuse: AbuseList,
     parameters: FeedbackParameters,
+    language: Language = ENGLISH,
 ) -> Curated:
-    """Sorts ratings (columns of `RATINGS`, each sound by itself) into what `Curated` holds."""
+    """Sorts ratings (columns of `RATINGS`, each sound by itself) into what `Curated` holds.
+
+    `language` is what captions and corrections are in.
+    """
     rows = ratings.sort_values(["created_at", "rating_id"]).reset_index(drop=True)
-    reason = _reasons(rows, photos, corpus_captions, abuse, parameters)
+    reason = _reasons(rows, photos, corpus_captions, abuse, parameters, language)
     good = rows[reason == ""]
     if parameters.defences:
         gold = gold_items(
@@ -89,6 +94,7 @@ def curate(  # noqa: PLR0917
             corpus_captions,
             good=parameters.known_good,
             bad=parameters.known_bad,
+            language=language,
         )
         struck = rows.loc[reason.isin(STRIKES), "rater"].value_counts()
         judged = judge(good, gold, {str(k): int(n) for k, n in struck.items()}, parameters.reliability)
@@ -127,12 +133,13 @@ def archive_uri(sha256: str) -> str:
     return f"{sha256[:2]}/{sha256}"
 
 
-def _reasons(
+def _reasons(  # noqa: PLR0917
     rows: pd.DataFrame,
     photos: Photos,
     corpus_captions: pd.DataFrame,
     abuse: AbuseList,
     parameters: FeedbackParameters,
+    language: Language,
 ) -> pd.Series:
     """Why each row is in quarantine, so far; empty where it is not."""
     reason = pd.Series("", index=rows.index, dtype=object)
@@ -145,13 +152,13 @@ def _reasons(
     if not parameters.defences:
         return reason
     faults = rows["correction"].map(
-        lambda text: wording_fault(text, abuse, parameters.wording) or "", na_action="ignore"
+        lambda text: wording_fault(text, abuse, parameters.wording, language) or "", na_action="ignore"
     )
     for fault in (Reason.ABUSE, Reason.NOT_A_CAPTION):
         reject(faults == fault, fault)
     reject(in_burst(rows, parameters.caps), Reason.BURST)
-    reject(copied(rows, parameters.copies), Reason.COPY)
-    reject(contradicting(rows, corpus_captions, parameters.contradiction), Reason.CONTRADICTION)
+    reject(copied(rows, parameters.copies, language), Reason.COPY)
+    reject(contradicting(rows, corpus_captions, parameters.contradiction, language), Reason.CONTRADICTION)
     left = rows[reason == ""]
     reject(beyond_cap(left, parameters.caps).reindex(rows.index, fill_value=False), Reason.CAP)
     return reason

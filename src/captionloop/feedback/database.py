@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from captionloop.errors import CaptionloopError, without_passwords
@@ -162,6 +162,8 @@ def unreachable(error: DBAPIError) -> DatabaseError:
     reason = type(error.orig or error).__name__
     if isinstance(error, OperationalError) and str(error.orig).strip():
         reason = without_passwords(str(error.orig).strip().splitlines()[0])
+    if isinstance(error, ProgrammingError):
+        return DatabaseError(f"the ratings database refuses ({reason}): run captionloop database upgrade")
     return DatabaseError(
         f"the ratings database does not answer ({reason}); check CAPTIONLOOP_DATABASE and that it runs"
     )

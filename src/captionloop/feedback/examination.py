@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from captionloop.language.languages import ENGLISH, Language
 from captionloop.vision.concepts import concept_targets
 
 _LOW = 0.8
@@ -34,6 +35,7 @@ def ranks(
     image_ids: "pd.Series[str]",
     references: pd.DataFrame,
     concepts: Sequence[str],
+    language: Language = ENGLISH,
 ) -> "pd.Series[float]":
     """For each reference, the share of the other photos that it fits worse; 1 where there is no other.
 
@@ -42,11 +44,13 @@ def ranks(
         image_ids: of these photos.
         references: of these photos, with `caption_id`, `image_id` and `text`.
         concepts: of the columns.
+        language: of the references.
     """
     if len(image_ids) < 2:
         return pd.Series(1.0, index=references.index)
     spoken = references.assign(image_id=references["caption_id"], weight=1.0)
-    mentions = np.ceil(concept_targets(spoken, concepts, references["caption_id"].tolist()))
+    said_of = references["caption_id"].tolist()
+    mentions = np.ceil(concept_targets(spoken, concepts, said_of, language))
     wide = said.astype(np.float64)
     likely, unlikely = -np.logaddexp(0, -wide), -np.logaddexp(0, wide)
     # log P(what the reference mentions, and nothing else | photo), [references, photos]

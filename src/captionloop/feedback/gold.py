@@ -3,12 +3,19 @@
 import numpy as np
 import pandas as pd
 
-from captionloop.evaluation.variety import words_of
+from captionloop.language.languages import ENGLISH, Language
+from captionloop.language.words import words_of
 from captionloop.scoring.cider import CiderD
 
 
 def gold_items(
-    ratings: pd.DataFrame, images: pd.DataFrame, captions: pd.DataFrame, *, good: float, bad: float
+    ratings: pd.DataFrame,
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    *,
+    good: float,
+    bad: float,
+    language: Language = ENGLISH,
 ) -> dict[str, bool]:
     """Whether a rated caption is good or bad, by caption id, where that is known beyond doubt.
 
@@ -21,13 +28,17 @@ def gold_items(
         captions: of the corpus.
         good: see above.
         bad: see above.
+        language: of the captions.
     """
     shown = ratings.drop_duplicates("caption_id")
     known = images[images["sha256"].isin(shown["image_id"]) & (images["source"] == "corpus")]
     if known.empty:
         return {}
     human = captions[captions["source"] == "human"]
-    said = {str(key): [words_of(text) for text in texts] for key, texts in human.groupby("image_id")["text"]}
+    said = {
+        str(key): [words_of(text, language) for text in texts]
+        for key, texts in human.groupby("image_id")["text"]
+    }
     photos = {
         sha256: image_id
         for sha256, image_id in zip(known["sha256"], known["image_id"], strict=True)
@@ -39,7 +50,7 @@ def gold_items(
     judged = shown[shown["image_id"].isin(photos)]
     ids = [photos[sha256] for sha256 in judged["image_id"]]
     cider = CiderD({image_id: said[image_id] for image_id in photos.values()}, corpus=said)
-    values = cider.rewards(ids, [words_of(text) for text in judged["text"]])
+    values = cider.rewards(ids, [words_of(text, language) for text in judged["text"]])
     found = {}
     for caption_id, image_id, value in zip(judged["caption_id"], ids, values, strict=True):
         share = float(value) / max(people[image_id], 1e-9)

@@ -4,11 +4,12 @@ import pandas as pd
 
 from captionloop.evaluation.split import EvaluationSet
 from captionloop.feedback.curation import archive_uri
+from captionloop.language.languages import ENGLISH, Language
 
 SPLIT = "feedback"
 
 
-def held_out_set(corrections: pd.DataFrame, photos: int) -> EvaluationSet:
+def held_out_set(corrections: pd.DataFrame, photos: int, language: Language = ENGLISH) -> EvaluationSet:
     """The newest `photos` photos that were corrected (columns of `REFERENCES`), ordered by their ids."""
     number = corrections["ratings"].astype("int64")
     newest = number.groupby(corrections["image_id"]).max().sort_values(ascending=False).index[:photos]
@@ -24,4 +25,5 @@ def held_out_set(corrections: pd.DataFrame, photos: int) -> EvaluationSet:
         uris=tuple(map(archive_uri, sha256s)),
         sha256s=tuple(sha256s),
         references=references,
+        language=language.code,
     )

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from captionloop.corpus.tables import CAPTIONS, IMAGES, table
 from captionloop.errors import CorpusError
+from captionloop.language.languages import ENGLISH, Language
 from captionloop.vision.concepts import grow_concepts
 from captionloop.vision.parameters import AdaptationParameters
 
@@ -206,6 +207,7 @@ def named_concepts(
     corpus_captions: pd.DataFrame,
     references: pd.DataFrame,
     parameters: EncoderRetrainingParameters,
+    language: Language = ENGLISH,
 ) -> list[str]:
     """The concepts of the corpus (column `concept`), and the new words that the references bring."""
     return grow_concepts(
@@ -214,6 +216,7 @@ def named_concepts(
         references,
         minimum_images=parameters.least_photos,
         judged=parameters.concepts.minimum_images,
+        language=language,
     )
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from captionloop.evaluation.variety import words_of
 from captionloop.feedback.records import Opinion
+from captionloop.language.languages import ENGLISH, Language
+from captionloop.language.words import words_of
 from captionloop.scoring.cider import CiderD
 
 ABUSE = (
@@ -39,8 +40,9 @@ class Shown:
 class Taste:
     """How good a caption is in the eyes of people: its CIDEr, as a share of what people themselves reach."""
 
-    def __init__(self, corpus: Mapping[str, Sequence[str]]) -> None:
-        self._corpus = {photo: [words_of(text) for text in texts] for photo, texts in corpus.items()}
+    def __init__(self, corpus: Mapping[str, Sequence[str]], language: Language = ENGLISH) -> None:
+        self._language = language
+        self._corpus = {photo: self._words(texts) for photo, texts in corpus.items()}
 
     def share(self, shown: Sequence[Shown]) -> list[float]:
         """0 for a caption that has nothing to do with the photo, about 1 for one as a person says it.
@@ -49,11 +51,14 @@ class Taste:
         """
         if not shown:
             return []
-        judges = {str(n): [words_of(text) for text in one.references[1:]] for n, one in enumerate(shown)}
+        judges = {str(n): self._words(one.references[1:]) for n, one in enumerate(shown)}
         cider = CiderD(judges, corpus=self._corpus | judges)
-        said = cider.rewards(list(judges), [words_of(one.text) for one in shown])
-        person = cider.rewards(list(judges), [words_of(one.references[0]) for one in shown])
+        said = cider.rewards(list(judges), self._words([one.text for one in shown]))
+        person = cider.rewards(list(judges), self._words([one.references[0] for one in shown]))
         return [float(share) for share in said / np.maximum(person.mean(), 1e-9)]
+
+    def _words(self, texts: Sequence[str]) -> list[list[str]]:
+        return [words_of(text, self._language) for text in texts]
 
 
 def stars_for(share: float) -> int:

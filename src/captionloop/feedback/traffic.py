@@ -9,9 +9,10 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import DBAPIError
 
 from captionloop.evaluation.drift import Traffic
-from captionloop.evaluation.variety import words_of
 from captionloop.feedback.database import unreachable
 from captionloop.feedback.models import Caption, Rating
+from captionloop.language.languages import ENGLISH, Language
+from captionloop.language.words import words_of
 from captionloop.vision.embedding import SIZE, from_bytes
 
 
@@ -23,6 +24,7 @@ def read_traffic(
     served: Collection[str],
     comparable: Collection[str],
     most: int,
+    language: Language = ENGLISH,
 ) -> Traffic:
     """Captions and ratings of a window, the newest `most` of each.
 
@@ -33,6 +35,7 @@ def read_traffic(
         served: versions whose confidences and caption lengths count: those of one model.
         comparable: versions whose embeddings count: those with one encoder.
         most: captions and ratings to read.
+        language: of the captions.
 
     Raises:
         DatabaseError: the database does not answer.
@@ -68,7 +71,7 @@ def read_traffic(
     return Traffic(
         embeddings=_stacked(embeddings),
         confidences=np.array([row.confidence for row in captions], np.float64),
-        lengths=np.array([len(words_of(row.text)) for row in captions], np.float64),
+        lengths=np.array([len(words_of(row.text, language)) for row in captions], np.float64),
         texts=tuple(row.correction for row in ratings if row.correction),
         stars=np.array([row.stars for row in ratings], np.float64),
     )

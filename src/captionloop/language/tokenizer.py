@@ -1,9 +1,9 @@
 """Captions as numbers: the tokenizer that a captioner is trained with and carries in its bundle.
 
-Words by default: lower case, punctuation removed, and what occurs too seldom becomes one unknown word.
-Hyphens inside a word (`t-shirt`) and the possessive `'s` stay, as the Penn Treebank tokenizer of the metrics
-keeps them too. With `subwords` the vocabulary is learnt by byte-pair encoding (Sennrich et al. 2016), and
-nothing is unknown.
+Words by default: lower case, punctuation removed, and what occurs too seldom becomes one unknown word. In
+English hyphens inside a word (`t-shirt`) and the possessive `'s` stay, as the Penn Treebank tokenizer of the
+metrics keeps them too; other languages are cut as `words.py` says. With `subwords` the vocabulary is learnt
+by byte-pair encoding (Sennrich et al. 2016), and nothing is unknown.
 """
 
 from collections import Counter
@@ -15,6 +15,8 @@ from typing import Final, Self
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from captionloop.errors import BundleError, CorpusError
+from captionloop.language import words as cutting
+from captionloop.language.languages import ENGLISH, Language
 
 SPECIALS: Final = ("<pad>", "<bos>", "<eos>", "<unk>")
 CONTINUATION: Final = "##"
@@ -32,15 +34,16 @@ class Span:
 
 
 class CaptionTokenizer:
-    """Text to token ids and back, around a tokenizer of Hugging Face's `tokenizers`."""
+    """Text in a language to token ids and back, around a tokenizer of Hugging Face's `tokenizers`."""
 
     PAD: Final = 0
     BOS: Final = 1
     EOS: Final = 2
     UNK: Final = 3
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, language: Language = ENGLISH) -> None:
         self._tokenizer = tokenizer
+        self.language = language
         vocabulary = tokenizer.get_vocab()
         self._words = sorted(vocabulary, key=lambda word: vocabulary[word])
         if tuple(self._words[: len(SPECIALS)]) != SPECIALS:
@@ -49,7 +52,14 @@ class CaptionTokenizer:
             )
 
     @classmethod
-    def train(cls, texts: Iterable[str], *, min_frequency: int = 1, subwords: int | None = None) -> Self:
+    def train(
+        cls,
+        texts: Iterable[str],
+        *,
+        min_frequency: int = 1,
+        subwords: int | None = None,
+        language: Language = ENGLISH,
+    ) -> Self:
         """A vocabulary of the words that `texts` hold at least `min_frequency` times, or of `subwords`
         entries.
 
@@ -57,21 +67,21 @@ class CaptionTokenizer:
             CorpusError: when not a single word is left.
         """
         if subwords is not None:
-            return cls(_byte_pairs(texts, subwords, min_frequency))
-        counts = _count_words(texts)
+            return cls(_byte_pairs(texts, subwords, min_frequency, language), language)
+        counts = _count_words(texts, language)
         words = sorted((w for w, n in counts.items() if n >= min_frequency), key=lambda w: (-counts[w], w))
         if not words:
             raise CorpusError(
                 f"Captions: no word occurs {min_frequency} times, so there is nothing to learn;"
                 " lower `min_frequency`."
             )
-        return cls(_word_level([*SPECIALS, *words]))
+        return cls(_word_level([*SPECIALS, *words], language), language)
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read `tokenizer.json` (BundleError when it is missing or is not one)."""
+    def load(cls, path: Path, language: Language = ENGLISH) -> Self:
+        """Read `tokenizer.json`, of that language (BundleError when it is missing or is not one)."""
         try:
-            return cls(Tokenizer.from_str(Path(path).read_text(encoding="utf-8")))
+            return cls(Tokenizer.from_str(Path(path).read_text(encoding="utf-8")), language)
         except BundleError:
             raise
         except Exception as error:  # tokenizers raises bare Exception
@@ -89,10 +99,12 @@ class CaptionTokenizer:
         if not self.is_word_level:
             return self
         known = set(self._words)
-        counts = _count_words(texts)
+        counts = _count_words(texts, self.language)
         new = sorted((w for w, n in counts.items() if n >= min_frequency and w not in known),
                      key=lambda w: (-counts[w], w))  # fmt: skip
-        return type(self)(_word_level([*self._words, *new])) if new else self
+        if not new:
+            return self
+        return type(self)(_word_level([*self._words, *new], self.language), self.language)
 
     @property
     def is_word_level(self) -> bool:
@@ -120,7 +132,7 @@ class CaptionTokenizer:
     def split(self, text: str) -> list[str]:
         """The words of a caption as metrics compare them, those outside the vocabulary too."""
         normalised: str = self._tokenizer.normalizer.normalize_str(text)
-        return normalised.split()
+        return _cut(normalised, self.language)
 
     def spans(self, ids: Sequence[int]) -> list[Span]:
         """The words that token ids stand for, special tokens left out, and which tokens each came from."""
@@ -143,12 +155,9 @@ class CaptionTokenizer:
         return [span.word for span in self.spans(ids)]
 
 
-def sentence(words: Sequence[str]) -> str:
-    """Words as a line of text, the possessive back on its noun: `a dog's ball`."""
-    return " ".join(words).replace(" 's", "'s")
-
-
-def _normalizer() -> normalizers.Normalizer:
+def _normalizer(language: Language) -> normalizers.Normalizer:
+    if language != ENGLISH:
+        return cutting.normalizer(language)
     return normalizers.Sequence(
         [
             normalizers.NFKC(),
@@ -160,29 +169,39 @@ def _normalizer() -> normalizers.Normalizer:
     )
 
 
-def _count_words(texts: Iterable[str]) -> Counter[str]:
-    normalizer = _normalizer()
+def _pre_tokenizer(language: Language) -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.WhitespaceSplit() if language == ENGLISH else cutting.pre_tokenizer()
+
+
+def _cut(normalised: str, language: Language) -> list[str]:
+    if language == ENGLISH:
+        return normalised.split()
+    return [word for word, _ in cutting.pre_tokenizer().pre_tokenize_str(normalised)]
+
+
+def _count_words(texts: Iterable[str], language: Language) -> Counter[str]:
+    normalizer = _normalizer(language)
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(normalizer.normalize_str(text).split())
+        counts.update(_cut(normalizer.normalize_str(text), language))
     for special in SPECIALS:
         counts.pop(special, None)
     return counts
 
 
-def _word_level(entries: Sequence[str]) -> Tokenizer:
+def _word_level(entries: Sequence[str], language: Language) -> Tokenizer:
     tokenizer = Tokenizer(
         models.WordLevel({word: i for i, word in enumerate(entries)}, unk_token=SPECIALS[3])
     )
-    tokenizer.normalizer = _normalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.normalizer = _normalizer(language)
+    tokenizer.pre_tokenizer = _pre_tokenizer(language)
     return tokenizer
 
 
-def _byte_pairs(texts: Iterable[str], entries: int, min_frequency: int) -> Tokenizer:
+def _byte_pairs(texts: Iterable[str], entries: int, min_frequency: int, language: Language) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(unk_token=SPECIALS[3], continuing_subword_prefix=CONTINUATION))
-    tokenizer.normalizer = _normalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.normalizer = _normalizer(language)
+    tokenizer.pre_tokenizer = _pre_tokenizer(language)
     trainer = trainers.BpeTrainer(
         vocab_size=entries,
         min_frequency=min_frequency,

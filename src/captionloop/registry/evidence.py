@@ -12,10 +12,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from captionloop.errors import RegistryError
-from captionloop.evaluation.variety import words_of
+from captionloop.language.languages import ENGLISH, Language
+from captionloop.language.words import words_of
 from captionloop.scoring.cider import CiderD
-from captionloop.scoring.ptb import tokenize
-from captionloop.scoring.scores import Scores, score
+from captionloop.scoring.scores import Scores, score, tokenized
 
 KEPT = "captions.json"
 TRAINING_DATA = "training_data.json"
@@ -83,6 +83,7 @@ class Evidence:
     captions: Mapping[str, str]
     scores: Scores
     seconds_per_photo: float | None = None
+    language: Language = ENGLISH
 
     @classmethod
     def gathered(
@@ -91,6 +92,7 @@ class Evidence:
         captions: Mapping[str, str],
         references: Mapping[str, Sequence[str]],
         seconds_per_photo: float | None = None,
+        language: Language = ENGLISH,
     ) -> "Evidence":
         """Scores the captions. Raises `ScoringError` where they do not go with the references.
 
@@ -101,32 +103,39 @@ class Evidence:
             name=name,
             evaluation_set=evaluation_set_hash(references),
             captions=captions,
-            scores=score(spoken, references),
+            scores=score(spoken, references, language),
             seconds_per_photo=seconds_per_photo,
+            language=language,
         )
 
     @classmethod
     def by_cider(
-        cls, name: str, captions: Mapping[str, str], references: Mapping[str, Sequence[str]]
+        cls,
+        name: str,
+        captions: Mapping[str, str],
+        references: Mapping[str, Sequence[str]],
+        language: Language = ENGLISH,
     ) -> "Evidence":
         """As `gathered`, by CIDEr alone: for a comparison that asks nothing else."""
         texts = [*captions.values(), *(text for image_id in captions for text in references[image_id])]
-        tokens = iter(tokenize(texts))
+        tokens = iter(tokenized(texts, language))
         spoken = {image_id: next(tokens).split() for image_id in captions}
         judge = CiderD({i: [next(tokens).split() for _ in references[i]] for i in captions})
         _, values = judge.score(spoken)
         columns = np.column_stack([values, np.ones(len(values))])
-        return cls(name, evaluation_set_hash(references), captions, Scores(tuple(spoken), {"CIDEr": columns}))
+        scores = Scores(tuple(spoken), {"CIDEr": columns})
+        return cls(name, evaluation_set_hash(references), captions, scores, language=language)
 
     @cached_property
     def words(self) -> list[list[str]]:
         """The words of every caption."""
-        return [words_of(caption) for caption in self.captions.values()]
+        return [words_of(caption, self.language) for caption in self.captions.values()]
 
     @property
     def mean_length(self) -> float:
-        """Words per caption, on average."""
-        return sum(map(len, self.words)) / max(len(self.words), 1)
+        """Words per caption, on average; where text is cut into characters, several of them are a word."""
+        tokens = sum(map(len, self.words)) / max(len(self.words), 1)
+        return tokens / self.language.tokens_per_word
 
     @property
     def empty_captions(self) -> int:

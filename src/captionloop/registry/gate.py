@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from captionloop.errors import RegistryError
 from captionloop.registry.evidence import Evidence
 from captionloop.scoring.bootstrap import paired_bootstrap
+from captionloop.scoring.scores import left_out
 
 PRIMARY = "CIDEr"
 GUARDED = ("BLEU-4", "METEOR", "ROUGE-L")
@@ -139,6 +140,8 @@ class GateDecision(BaseModel):
     difference: Difference | None
     checks: tuple[Check, ...]
     fresh: Fresh | None = None
+    left_out: tuple[str, ...] = ()
+    """Metrics that were not looked at, as they do not know the language of the captions."""
 
 
 def decide(candidate: Evidence, champion: Evidence | None, parameters: GateParameters) -> GateDecision:
@@ -232,6 +235,7 @@ def _decision(
         seed=parameters.seed,
         difference=difference,
         checks=checks,
+        left_out=left_out(candidate.language),
     )
 
 

@@ -17,6 +17,7 @@ def gate_report(decision: GateDecision) -> str:
             "|---|---:|---:|---:|---|",
             *(_row(check) for check in decision.checks),
             "",
+            *_left_out(decision.left_out),
             f"Evaluation set: {decision.photos} photos, `{decision.evaluation_set[:12]}`. "
             f"Bootstrap seed {decision.seed}. How the gate decides: docs/gate.md.",
             "",
@@ -49,6 +50,12 @@ def _fresh(fresh: Fresh | None) -> list[str]:
         f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}.",
         "",
     ]
+
+
+def _left_out(metrics: tuple[str, ...]) -> list[str]:
+    if not metrics:
+        return []
+    return [f"Not looked at: {', '.join(metrics)}, which is of English only (docs/languages.md).", ""]
 
 
 def _row(check: Check) -> str:

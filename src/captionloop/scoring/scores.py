@@ -2,6 +2,7 @@
 the images.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,13 +14,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from captionloop.errors import ScoringError
+from captionloop.language.languages import ENGLISH, Language
+from captionloop.language.words import words_of
 from captionloop.scoring import bleu, meteor, spice
 from captionloop.scoring.cider import CiderD
 from captionloop.scoring.ptb import tokenize
 
+logger = logging.getLogger(__name__)
+
 Floats = NDArray[np.float64]
 
 METRICS = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr")
+_OF_ENGLISH_ONLY = ("METEOR",)
+"""Its jar knows more languages, but pycocoevalcap ships the table of paraphrases of English alone, and with
+exact words and stems only its numbers would be of another metric."""
 
 
 @dataclass(frozen=True)
@@ -117,22 +125,46 @@ class Scores:
             ) from error
 
 
-def score(hypotheses: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> Scores:
+def left_out(language: Language) -> tuple[str, ...]:
+    """Which of `METRICS` cannot be computed in a language: they are absent from its scores, and not 0."""
+    return () if language == ENGLISH else _OF_ENGLISH_ONLY
+
+
+def tokenized(captions: Sequence[str], language: Language) -> list[str]:
+    """Each caption in lower case, its tokens between single spaces, without punctuation.
+
+    English goes through the Penn Treebank tokenizer, as all published scores do. That one knows English only,
+    so other languages are cut as their captioners are.
+
+    Raises:
+        ScoringError: the Penn Treebank tokenizer failed.
+    """
+    if language == ENGLISH:
+        return tokenize(captions)
+    return [" ".join(words_of(caption, language)) for caption in captions]
+
+
+def score(
+    hypotheses: Mapping[str, str], references: Mapping[str, Sequence[str]], language: Language = ENGLISH
+) -> Scores:
     """BLEU-1..4, METEOR, ROUGE-L and CIDEr of one caption for each image, as pycocoevalcap computes them.
 
     Args:
         hypotheses: a caption for each image, as text.
         references: the captions of the same images by people.
+        language: of all of them; METEOR is left out of all but English (`left_out`).
 
     Raises:
         ScoringError: an image has a caption but no reference or the other way round, a caption is empty,
             or one of the Java programs failed.
     """
-    return score_systems({"": hypotheses}, references)[""]
+    return score_systems({"": hypotheses}, references, language)[""]
 
 
 def score_systems(
-    systems: Mapping[str, Mapping[str, str]], references: Mapping[str, Sequence[str]]
+    systems: Mapping[str, Mapping[str, str]],
+    references: Mapping[str, Sequence[str]],
+    language: Language = ENGLISH,
 ) -> dict[str, Scores]:
     """`score` for several systems on the same images: references are tokenised and METEOR's table is read
     only once.
@@ -144,8 +176,15 @@ def score_systems(
     if not systems:
         return {}
     image_ids = tuple(references)
+    if language != ENGLISH:
+        logger.info(
+            "%s: left out, they know no %s (docs/languages.md)",
+            ", ".join((*left_out(language), "SPICE")), language.name,
+        )  # fmt: skip
+        captions = _tokenize(systems, references, language)
+        return _by_name(_all_but_meteor(captions, image_ids), image_ids)
     with meteor.Meteor() as aligner:
-        captions = _tokenize(systems, references)
+        captions = _tokenize(systems, references, language)
         with ThreadPoolExecutor(1) as beside:
             aligned = beside.submit(aligner.align, list(chain.from_iterable(captions.values())))
             families = _all_but_meteor(captions, image_ids)
@@ -155,6 +194,10 @@ def score_systems(
                 statistics["METEOR"] = rows
     for name, values in spice.score(captions).items():
         families[name]["SPICE"] = _with_images(values)
+    return _by_name(families, image_ids)
+
+
+def _by_name(families: Mapping[str, Mapping[str, Floats]], image_ids: tuple[str, ...]) -> dict[str, Scores]:
     return {
         name: Scores(image_ids, {family: statistics[family] for family in FAMILIES if family in statistics})
         for name, statistics in families.items()
@@ -186,14 +229,16 @@ def _check(system: str, hypotheses: Mapping[str, str], references: Mapping[str, 
 
 
 def _tokenize(
-    systems: Mapping[str, Mapping[str, str]], references: Mapping[str, Sequence[str]]
+    systems: Mapping[str, Mapping[str, str]],
+    references: Mapping[str, Sequence[str]],
+    language: Language,
 ) -> dict[str, _Captions]:
     flat = list(chain.from_iterable(references.values()))
     for hypotheses in systems.values():
         flat += [hypotheses[image_id] for image_id in references]
-    tokens = iter(tokenize(flat))
-    tokenized = [[next(tokens) for _ in captions] for captions in references.values()]
-    return {name: [(next(tokens), captions) for captions in tokenized] for name in systems}
+    tokens = iter(tokenized(flat, language))
+    compared = [[next(tokens) for _ in captions] for captions in references.values()]
+    return {name: [(next(tokens), captions) for captions in compared] for name in systems}
 
 
 def _all_but_meteor(

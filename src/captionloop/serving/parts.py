@@ -77,7 +77,7 @@ class CountedRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """What answers a request."""
         answer = super().get_route_handler()
-        makes_caption = "POST" in self.methods
+        makes_caption = "POST" in (self.methods or ())
 
         async def counted(request: Request) -> Response:
             parts = await _parts(request)

@@ -23,7 +23,8 @@ PACKAGED_MODEL = Path(__file__).resolve().parents[2] / "model"
 PACKAGED_PAGE = Path(__file__).resolve().parents[2] / "page"
 ELSEWHERE = (
     "AIRFLOW", "BIN", "COMMIT", "KEY", "LEAST_RATINGS", "MLFLOW_URL", "POD_IMAGE", "POD_NAMESPACE",
-    "POD_TEMPLATE", "PROJECT", "RETRY_SECONDS", "SCREENSHOTS", "TEST_LOAD_SECONDS", "TEST_RATINGS", "URL",
+    "POD_TEMPLATE", "PROJECT", "RETRY_SECONDS", "SCREENSHOTS", "TEST_CONTENTION_SECONDS",
+    "TEST_LOAD_SECONDS", "TEST_RATINGS", "URL",
 )  # fmt: skip
 """What variables of this prefix other parts of the project read: commands, DAGs, images, tests."""
 

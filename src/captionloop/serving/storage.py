@@ -7,11 +7,11 @@ counted apart, that everything else still finds one.
 
 import asyncio
 from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
 import structlog
-from anyio import CapacityLimiter, to_thread
 from sqlalchemy.exc import SQLAlchemyError
 
 from captionloop.errors import CaptionloopError, reason_of
@@ -31,11 +31,11 @@ _THREADS = 16
 
 
 class Threads:
-    """Threads for one kind of storage, made for the loop that first asks."""
+    """Threads for one kind of storage."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, name: str, seconds: float) -> None:
         self._seconds = seconds
-        self._limiter: tuple[asyncio.AbstractEventLoop, CapacityLimiter] | None = None
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix=name)
 
     async def run(self, question: Callable[..., T], *arguments: Any, seconds: float | None = None) -> T:
         """The question's answer.
@@ -44,19 +44,11 @@ class Threads:
             TimeoutError: it takes longer than it may; what its thread still does counts for nothing.
         """
         async with asyncio.timeout(seconds or self._seconds):
-            return await to_thread.run_sync(
-                question, *arguments, abandon_on_cancel=True, limiter=self._threads()
-            )
-
-    def _threads(self) -> CapacityLimiter:
-        loop = asyncio.get_running_loop()
-        if self._limiter is None or self._limiter[0] is not loop:
-            self._limiter = loop, CapacityLimiter(_THREADS)
-        return self._limiter[1]
+            return await asyncio.get_running_loop().run_in_executor(self._threads, question, *arguments)
 
 
-_database = Threads(DATABASE_SECONDS)
-_archive = Threads(ARCHIVE_SECONDS)
+_database = Threads("database", DATABASE_SECONDS)
+_archive = Threads("archive", ARCHIVE_SECONDS)
 
 
 async def ask(question: Callable[..., T], *arguments: Any, seconds: float | None = None) -> T:

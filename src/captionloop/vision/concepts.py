@@ -19,10 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
 
 from captionloop.errors import CorpusError
+from captionloop.language.languages import ENGLISH, Language
 from captionloop.language.tokenizer import CaptionTokenizer
-
-UNTEACHABLE: Final = frozenset({"left", "right", "leftmost", "rightmost"})
-"""Words that a mirrored picture turns into their opposite."""
 
 _OR: Final = "|"
 
@@ -43,7 +41,9 @@ class ConceptParameters(BaseModel):
     maximum: int = Field(default=1000, ge=1)
 
 
-def choose_concepts(captions: pd.DataFrame, parameters: ConceptParameters) -> pd.DataFrame:
+def choose_concepts(
+    captions: pd.DataFrame, parameters: ConceptParameters, language: Language = ENGLISH
+) -> pd.DataFrame:
     """The concepts of training captions (columns `image_id`, `text`): rows of `concept`, `images`, `lift`.
 
     The most frequent come first. Where no photo has two captions there is no agreement to ask for, and every
@@ -52,7 +52,7 @@ def choose_concepts(captions: pd.DataFrame, parameters: ConceptParameters) -> pd
     Raises:
         CorpusError: no word is left.
     """
-    chosen = rank_concepts(captions, parameters)
+    chosen = rank_concepts(captions, parameters, language)
     if chosen.empty:
         raise CorpusError(
             f"no word of the captions is a visual concept in {parameters.minimum_images} photos:"
@@ -61,9 +61,11 @@ def choose_concepts(captions: pd.DataFrame, parameters: ConceptParameters) -> pd
     return chosen
 
 
-def rank_concepts(captions: pd.DataFrame, parameters: ConceptParameters) -> pd.DataFrame:
+def rank_concepts(
+    captions: pd.DataFrame, parameters: ConceptParameters, language: Language = ENGLISH
+) -> pd.DataFrame:
     """As `choose_concepts`, for an encoder that is not taught: there may be none."""
-    words, per_image = _saying(captions)
+    words, per_image = _saying(captions, language)
     captions_of = np.asarray(captions.groupby("image_id", sort=True).size(), dtype=np.float64)
     table = pd.DataFrame(
         {
@@ -73,7 +75,7 @@ def rank_concepts(captions: pd.DataFrame, parameters: ConceptParameters) -> pd.D
         }
     )
     wanted = (table["images"] >= parameters.minimum_images) & (table["lift"] >= parameters.minimum_lift)
-    chosen = table[wanted & ~table["concept"].isin(UNTEACHABLE)]
+    chosen = table[wanted & ~table["concept"].isin(language.sides)]
     ordered = chosen.sort_values(["images", "concept"], ascending=[False, True])
     return ordered.head(parameters.maximum).reset_index(drop=True)
 
@@ -85,13 +87,15 @@ def grow_concepts(
     *,
     minimum_images: int,
     judged: int,
+    language: Language = ENGLISH,
 ) -> list[str]:
     """The concepts, then the words of `more` that `captions` could not judge, then their stems.
 
     Where a photo has one caption only, as after most corrections, there is no agreement to ask for. So a word
     that the corpus knows stays what the corpus made of it, and one that it hardly knows is a concept. What
     shows a `guitar` and what shows `guitars` teach little of a guitar while each says that the other is none;
-    so the forms of a word together are one more concept (Porter's stems). The most frequent words come first.
+    so the forms of a word together are one more concept (Snowball's stems, where it knows the language). The
+    most frequent words come first.
 
     Args:
         concepts: of `captions`, as `choose_concepts` chose them.
@@ -99,16 +103,17 @@ def grow_concepts(
         more: other captions.
         minimum_images: photos of `more` in which somebody says the word, at least.
         judged: a word said of so many photos of the corpus is left to `choose_concepts`.
+        language: of the captions.
     """
     if more.empty:
         return list(concepts)
-    known, new = _photos_that_say(captions), _photos_that_say(more)
+    known, new = _photos_that_say(captions, language), _photos_that_say(more, language)
     unjudged = new[known.reindex(new.index, fill_value=0) < judged]
-    unjudged = unjudged.drop(unjudged.index.intersection([*concepts, *UNTEACHABLE]))
+    unjudged = unjudged.drop(unjudged.index.intersection([*concepts, *language.sides]))
     ordered = unjudged.sort_index().sort_values(ascending=False, kind="stable")
-    stems = _stems(ordered.index.tolist())
+    stems = _stems(ordered.index.tolist(), language)
     ids = sorted(more["image_id"].unique())
-    said = (concept_targets(more.assign(weight=1.0), stems, ids) > 0).sum(axis=0)
+    said = (concept_targets(more.assign(weight=1.0), stems, ids, language) > 0).sum(axis=0)
     frequent = [stem for stem, images in zip(stems, said, strict=True) if images >= minimum_images]
     return [*concepts, *ordered.index[ordered >= minimum_images], *frequent]
 
@@ -119,14 +124,17 @@ def forms_of(concept: str) -> list[str]:
 
 
 def concept_targets(
-    captions: pd.DataFrame, concepts: Sequence[str], image_ids: Sequence[str]
+    captions: pd.DataFrame,
+    concepts: Sequence[str],
+    image_ids: Sequence[str],
+    language: Language = ENGLISH,
 ) -> NDArray[np.float32]:
     """How much of a photo's captions has each concept, float32 `[images, concepts]` between 0 and 1.
 
     Captions count by their `weight`. Soft targets keep what is mentioned by everyone apart from what is
     mentioned by one.
     """
-    words, occurs = _occurrences(captions["text"].tolist())
+    words, occurs = _occurrences(captions["text"].tolist(), language)
     place = {word: row for row, word in enumerate(words)}
     rows = pd.Index(image_ids).get_indexer(pd.Index(captions["image_id"]))
     weights = np.where(rows >= 0, captions["weight"], 0.0)
@@ -149,18 +157,20 @@ def concept_targets(
     return shares
 
 
-def _stems(words: Sequence[str]) -> list[str]:
-    """The stems that several of the words have, each as these words joined by `|`."""
-    stemmer = snowballstemmer.stemmer("english")
+def _stems(words: Sequence[str], language: Language) -> list[str]:
+    """The stems that several of the words have, each as these words joined by `|`; none without a stemmer."""
+    if language.stemmer is None:
+        return []
+    stemmer = snowballstemmer.stemmer(language.stemmer)
     forms: dict[str, list[str]] = {}
     for word, stem in zip(words, stemmer.stemWords(list(words)), strict=True):
         forms.setdefault(stem, []).append(word)
     return [_OR.join(sorted(several)) for several in forms.values() if len(several) > 1]
 
 
-def _occurrences(texts: list[str]) -> tuple[list[str], sparse.csr_matrix]:
+def _occurrences(texts: list[str], language: Language) -> tuple[list[str], sparse.csr_matrix]:
     """Which caption has which word: 0 or 1, `[captions, words]`."""
-    tokenizer = CaptionTokenizer.train(texts)
+    tokenizer = CaptionTokenizer.train(texts, language=language)
     ids = tokenizer.encode_all(texts)
     rows = np.repeat(np.arange(len(ids)), [len(each) for each in ids])
     flat = np.fromiter((token for each in ids for token in each), np.int64, len(rows))
@@ -171,15 +181,15 @@ def _occurrences(texts: list[str]) -> tuple[list[str], sparse.csr_matrix]:
     return tokenizer.words[special:], occurs[:, special:]
 
 
-def _saying(captions: pd.DataFrame) -> tuple[list[str], sparse.csr_matrix]:
+def _saying(captions: pd.DataFrame, language: Language) -> tuple[list[str], sparse.csr_matrix]:
     """The words, and how many captions of each photo have each, `[images, words]`."""
-    words, occurs = _occurrences(captions["text"].tolist())
+    words, occurs = _occurrences(captions["text"].tolist(), language)
     return words, _by_image(captions["image_id"]) @ occurs
 
 
-def _photos_that_say(captions: pd.DataFrame) -> "pd.Series[int]":
+def _photos_that_say(captions: pd.DataFrame, language: Language) -> "pd.Series[int]":
     """Of how many photos each word is said."""
-    words, per_image = _saying(captions)
+    words, per_image = _saying(captions, language)
     return pd.Series(np.asarray((per_image > 0).sum(axis=0)).ravel(), index=words)
 
 

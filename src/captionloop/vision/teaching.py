@@ -11,6 +11,7 @@ import pandas as pd
 
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.errors import CorpusError
+from captionloop.language.languages import ENGLISH, Language
 from captionloop.vision.adaptation import Adapted, Lessons, adapt
 from captionloop.vision.concepts import concept_targets
 from captionloop.vision.encoder import Encoder
@@ -28,6 +29,7 @@ def teach(  # noqa: PLR0917 - the tables, then what is done with them
     encoder: Encoder,
     parameters: AdaptationParameters,
     workbench: Path,
+    language: Language = ENGLISH,
 ) -> Adapted:
     """Teaches the encoder the concepts of the training split, and watches the validation split.
 
@@ -43,7 +45,7 @@ def teach(  # noqa: PLR0917 - the tables, then what is done with them
     train = int((chosen["split"] == "train").sum())
     if not train:
         raise CorpusError("no photo is in the training split: there is nothing to teach the encoder")
-    targets = concept_targets(captions, concepts, chosen["image_id"].tolist())
+    targets = concept_targets(captions, concepts, chosen["image_id"].tolist(), language)
     size = parameters.input_size or encoder.spec.input_size
     pixels_path = workbench / f"pixels-{_digest(chosen['sha256'].tolist(), size)}.bin"
     digest = _digest(encoder.fingerprint, pixels_path.name, targets.tobytes().hex(), parameters.model_dump())

@@ -12,10 +12,12 @@ from captionloop.captioner.architectures import ShowAndTellConfig, ShowAttendTel
 from captionloop.captioner.bundle import CHECKSUMS, FILES, NEIGHBOURS, read_config
 from captionloop.captioner.captioner import Calibration, Captioner
 from captionloop.captioner.decoders import build_decoder
+from captionloop.captioner.hypotheses import Hypothesis
 from captionloop.captioner.neighbours import Neighbours
 from captionloop.captioner.options import ConsensusOptions, DecodingOptions
 from captionloop.datasets.captioner import CaptionerDataset
 from captionloop.errors import BundleError, EncoderError, ImageError
+from captionloop.language.languages import language_of
 from captionloop.language.tokenizer import CaptionTokenizer
 from captionloop.vision.encoder import Encoder, EncoderSpec
 
@@ -339,3 +341,35 @@ def test_a_bundle_that_is_replaced_while_it_is_read_is_read_as_one(captioner, bu
 def test_a_calibration_that_is_no_curve_of_numbers_is_refused():
     with pytest.raises(ValueError, match="finite"):
         Calibration(probability=(0.0, float("nan")), confidence=(0.0, 1.0))
+
+
+def french() -> Captioner:
+    texts = ["l'objet dans l'herbe", "un ballon d'enfant"]
+    captioner = captioner_of(ShowAttendTellConfig(embedding=8, hidden=8, attention_size=8))
+    tokenizer = CaptionTokenizer.train(texts, language=language_of("fr"))
+    decoder = build_decoder(
+        captioner.decoder.config,
+        vocabulary_size=tokenizer.vocabulary_size,
+        channels=captioner.encoder.channels,
+    )
+    return replace(captioner, tokenizer=tokenizer, decoder=decoder)
+
+
+def test_a_bundle_keeps_its_language_and_writes_it_as_people_do(tmp_path):
+    captioner = french()
+    captioner.save(tmp_path / "bundle")
+    loaded = Captioner.load(tmp_path / "bundle")
+    assert loaded.tokenizer.language.code == "fr"
+    ids = loaded.tokenizer.encode("L'objet dans l’herbe")
+    hypothesis = Hypothesis(tuple(ids), np.zeros(len(ids) + 1, np.float32), None, 0.0)
+    said = loaded._caption(hypothesis)
+    assert said.text == "l'objet dans l'herbe"
+    assert [word.text for word in said.words] == ["l'", "objet", "dans", "l'", "herbe"]
+    assert json.loads((tmp_path / "bundle/config.json").read_text())["format_version"] == 3
+
+
+def test_an_english_bundle_is_written_as_it_was_before_there_were_languages(bundle):
+    config = json.loads((bundle / "config.json").read_text())
+    assert "language" not in config
+    assert config["format_version"] == 2
+    assert Captioner.load(bundle).tokenizer.language.code == "en"

@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 
 from captionloop.captioner.captioner import Caption, Word
@@ -55,3 +57,27 @@ def test_a_gallery_is_drawn_with_and_without_attention(tmp_path):
 
 def test_photos_are_shown_as_the_encoder_sees_them(photo_folder):
     assert square(photo_folder.read("1.png")).shape == (224, 224, 3)
+
+
+def test_letters_that_no_font_has_become_boxes_with_one_line_in_the_log(tmp_path, caplog):
+    # Plane 15 is for private use: no font has its letters.
+    words = ["\U000f0001", "\U000f0002", "dog"]
+    exhibit = Exhibit(PHOTO, caption(words, None), "\U000f0001\U000f0003 dog", 1.0, "best")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gallery_figure([exhibit, exhibit], title="Here", widest=5).savefig(tmp_path / "gallery.png")
+    (told,) = [record.message for record in caplog.records if "No font" in record.message]
+    assert "\n" not in told
+
+
+def test_scripts_that_are_read_leftwards_are_shown_leftwards():
+    exhibit = Exhibit(PHOTO, caption(["كلب", "أحمر"], None), "كلب أحمر", 1.0, "best")
+    drawn = gallery_figure([exhibit], title="Here", widest=5)
+    assert [panel.get_title() for panel in drawn.axes[1:]] == ["أحمر", "كلب"]
+
+
+def test_a_long_reference_without_spaces_is_broken_into_lines():
+    exhibit = Exhibit(PHOTO, caption(["dog"], None), "狗" * 50, 1.0, "best")
+    lines = gallery_figure([exhibit], title="Here", widest=5).axes[0].get_xlabel().splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 21

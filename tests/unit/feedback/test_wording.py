@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from captionloop.feedback.parameters import Wording
 from captionloop.feedback.reasons import Reason
 from captionloop.feedback.wording import AbuseList, wording_fault
+from captionloop.language.languages import language_of
 
 LIST = AbuseList.parse("# a comment\nidiot\nass # with a comment\nmoron\n\n")
 
@@ -81,3 +82,67 @@ def test_the_list_of_the_project_lets_the_captions_of_the_scenes_through(project
             rng = random.Random(f"{name}{number}")
             for caption in describe(domain, compose(domain, rng), rng, 5):
                 assert wording_fault(caption, listed, Wording()) is None, caption
+
+
+IN_OTHER_LANGUAGES = [
+    ("fr", "l'homme jette un ballon dans l'herbe"),
+    ("de", "ein Schild der Donaudampfschifffahrtsgesellschaft"),
+    ("ru", "собака бежит"),
+    ("hi", "एक कुत्ता घास पर दौड़ रहा है"),
+    ("ar", "كَلْبٌ يَجْري في الحَديقَةِ"),
+    ("he", "הכלב רץ בגינה"),
+    ("zh", "一只红色的狗在草地上奔跑"),
+    ("ja", "コーヒーを飲む男"),
+    ("th", "ผู้หญิงกำลังนั่งบนเก้าอี้"),
+    ("ko", "개가 달린다"),
+    ("fa", "سگ به خانه می\u200cرود"),
+    ("ta", "ஒரு நாய் புல்லில் ஓடுகிறது"),
+]
+
+
+@pytest.mark.parametrize(("code", "text"), IN_OTHER_LANGUAGES)
+def test_a_caption_is_a_caption_in_every_script(code: str, text: str) -> None:
+    assert wording_fault(text, LIST, Wording(), language_of(code)) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("zh", "狗"),
+        ("zh", "哈哈哈哈哈哈哈哈"),
+        ("zh", "红球红球红球红球红球"),
+        ("zh", "看ｗｗｗ．example上的狗和猫"),
+        ("hi", "कुत्ता कुत्ता कुत्ता कुत्ता कुत्ता"),
+        ("ko", "공 공 공 공 공"),
+        ("ru", "собака"),
+        ("fr", "l'herbe"),
+        ("th", "5555 5555 5555 5555"),
+        ("zh", "一" * 80),
+    ],
+)
+def test_what_is_no_sentence_is_none_in_every_script(code: str, text: str) -> None:
+    assert wording_fault(text, LIST, Wording(), language_of(code)) == Reason.NOT_A_CAPTION
+
+
+FOREIGN = AbuseList.parse("白痴\nidiote\nपागल\nไอ้โง่\nأحمق")
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("zh", "这个人真是白痴对不对"),
+        ("zh", "这个人真是白 痴"),
+        ("fr", "ce sont des idiotes dans l'herbe"),
+        ("hi", "यह आदमी पागल है"),
+        ("th", "ผู้ชายคนนี้ไอ้โง่จริงๆ"),
+        ("ar", "هذا الرجل أَحْمَق جدا"),
+    ],
+)
+def test_abuse_is_found_in_every_script(code: str, text: str) -> None:
+    assert wording_fault(text, FOREIGN, Wording(), language_of(code)) == Reason.ABUSE
+
+
+def test_letters_of_other_words_do_not_make_up_an_abuse() -> None:
+    # पा and गल, at the end of one word and the beginning of the next
+    assert wording_fault("वह छापा गली में पड़ा", FOREIGN, Wording(), language_of("hi")) is None
+    assert wording_fault("दो नावें पानी में हैं", FOREIGN, Wording(), language_of("hi")) is None

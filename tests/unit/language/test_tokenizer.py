@@ -1,11 +1,16 @@
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from captionloop.corpus.scenes import SceneParameters, draw_scenes
 from captionloop.errors import BundleError, CorpusError
-from captionloop.language.tokenizer import SPECIALS, CaptionTokenizer, sentence
+from captionloop.language.languages import language_of
+from captionloop.language.tokenizer import SPECIALS, CaptionTokenizer
+from captionloop.language.words import sentence, words_of
 
 TEXTS = [
     "A man's tri-colored T-shirt!",
@@ -101,3 +106,63 @@ def test_subwords_are_put_together_to_words_with_their_spans():
     assert tokenizer.decode(ids) == ["a", "woman", "walks"]
     spans = tokenizer.spans(ids)
     assert [span.start for span in spans[1:]] == [span.stop for span in spans[:-1]]
+
+
+# Digests of what the code gave before there were languages: English must stay as it was to the byte.
+ODD = [
+    "A man's dog doesn't like T-shirts — 'really'!",
+    "Don’t stop: the girls’ café, 10:30 a.m.",
+    "naïve façade … ½ ＦＵＬＬ width",
+    "一只狗 in the snow",
+    "x'y'z o'clock rock-n-roll -dash- it's 's",
+    "  ",
+    "\u200b zero\u00adwidth",
+    "हिन्दी में",
+    "ÇELİK I İ ß ẞ Σ ΟΔΟΣ",
+]
+TOKENIZER = "ea85853cc048ff78e48fd6a75885b3c217757b718942e40579889009f12b5659"
+ENCODED = "2c9911fbc347daf49abd7d8775d4738e4348f1829a9feeef64ba40c92a5d2140"
+CAPTIONS = "47bfea028d603180c61beffd227ce72b85bbff2d0bf188b0c26a2a4589958bb5"
+
+
+def test_english_is_cut_as_it_was_before_there_were_other_languages(tmp_path):
+    scenes = draw_scenes(SceneParameters(train=150, val=1, test=1, side=32))
+    texts = [text for scene in scenes for text in scene.captions]
+    tokenizer = CaptionTokenizer.train(texts + ODD, min_frequency=1)
+    tokenizer.save(tmp_path / "tokenizer.json")
+
+    def digest(content: bytes) -> str:
+        return hashlib.sha256(content).hexdigest()
+
+    assert digest(json.dumps(texts).encode()) == CAPTIONS
+    assert digest((tmp_path / "tokenizer.json").read_bytes()) == TOKENIZER
+    assert digest(json.dumps(tokenizer.encode_all(texts + ODD)).encode()) == ENCODED
+    assert tokenizer.split(ODD[0]) == ["a", "man", "'s", "dog", "doesnt", "like", "t-shirts", "really"]
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "words"),
+    [
+        ("fr", "L'objet dans l’herbe", 5),
+        ("zh", "一只红色的iPhone手机", 8),
+        ("hi", "कुत्ता दौड़ रहा है।", 4),
+        ("th", "ผู้หญิงนั่ง", 6),
+    ],
+)
+def test_a_vocabulary_of_another_language_survives_its_file(tmp_path, code, text, words):
+    language = language_of(code)
+    CaptionTokenizer.train([text], language=language).save(tmp_path / "tokenizer.json")
+    tokenizer = CaptionTokenizer.load(tmp_path / "tokenizer.json", language)
+    ids = tokenizer.encode(text)
+    assert len(ids) == words
+    assert CaptionTokenizer.UNK not in ids
+    assert tokenizer.decode(ids) == words_of(text, language) == tokenizer.split(text)
+    grown = tokenizer.grown(["新 nouveau"])
+    assert grown.language is language
+    assert grown.encode(text) == ids
+
+
+def test_sub_words_stay_in_their_words_in_every_language():
+    language, text = language_of("fr"), "l'objet dans l'herbe d'une maison"
+    tokenizer = CaptionTokenizer.train([text] * 5, subwords=60, language=language)
+    assert tokenizer.decode(tokenizer.encode(text)) == words_of(text, language)

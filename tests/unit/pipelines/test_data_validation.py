@@ -46,6 +46,7 @@ def catalog_for(corpus: RawCorpus, photos: PhotoFolder, **parameters: object) ->
             "raw_corpus": MemoryDataset(corpus, copy_mode="assign"),
             "raw_photos": MemoryDataset(photos, copy_mode="assign"),
             "params:data_validation": MemoryDataset(ValidationParameters(**parameters)),
+            "params:language": MemoryDataset("en"),
             **{name: MemoryDataset(copy_mode="assign") for name in OUTPUTS},
             "validation_report": AtomicJSONDataset(filepath=str(Path(photos.root).parent / "report.json")),
         }

@@ -39,6 +39,7 @@ def catalog_for(folder: Path, weights: str = "none", epochs: int = 1, **encoder:
             "pretrained_weights": PretrainedWeightsDataset(source=weights),
             "params:encoder": MemoryDataset(EncoderParameters(**ENCODER, **encoder), copy_mode="assign"),
             "params:encoder_adaptation": MemoryDataset(parameters, copy_mode="assign"),
+            "params:language": MemoryDataset("en"),
             "encoder_workbench": WorkbenchDataset(filepath=str(folder / "work")),
             # What a later node reads is kept in files: Kedro lets go of what lies in memory once it is used.
             "concepts": AtomicParquetDataset(filepath=str(folder / "concepts.parquet")),

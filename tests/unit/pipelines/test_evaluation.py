@@ -42,6 +42,7 @@ def run(paraphrases, images, captions, features, photo_folder, make_captioner):
             "features": features,
             "raw_photos": photo_folder,
             "params:evaluation": parameters,
+            "params:language": "en",
             **{f"{model}.captioner": make_captioner(model) for model in MODELS},
             **{f"{model}.curves": CURVES for model in MODELS},
         }

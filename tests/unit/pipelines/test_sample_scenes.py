@@ -22,6 +22,7 @@ def test_a_drawn_corpus_is_complete(tmp_path, pipeline, prefix: str, parameters:
     outputs = {f"{prefix}_corpus": MemoryDataset(), facts: MemoryDataset()}
     catalog = DataCatalog(
         {
+            "params:language": MemoryDataset("en"),
             f"params:{parameters}": MemoryDataset(SceneParameters(domain=domain, train=4, val=2, test=1)),
             f"{prefix}_photos": PhotoFolderDataset(filepath=str(tmp_path / "photos")),
             **outputs,

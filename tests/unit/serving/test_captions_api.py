@@ -3,6 +3,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from prometheus_client import REGISTRY
 from serving_fakes import PHOTO, SIZE, FakeModel, png
 from starlette.testclient import TestClient
 
@@ -10,6 +11,7 @@ from captionloop.serving.keys import KeyRing
 from captionloop.serving.schemas import CaptionBody
 
 URL = "/v1/captions"
+RATED = ("captionloop_ratings_total", "captionloop_corrections_total")
 Gateway = Callable[..., TestClient]
 
 
@@ -208,3 +210,74 @@ def test_the_database_away_is_503(client: TestClient) -> None:
 
 def test_a_tiny_photo_is_a_photo(client: TestClient) -> None:
     assert caption(client, png((1, 1))).json()["image"] == {"width": 1, "height": 1}
+
+
+def test_what_is_refused_counts_before_its_body_is_looked_at(gateway: Gateway) -> None:
+    client = gateway(anonymous_captions_per_minute=1)
+    url = f"{URL}/kq3V0cYJmS0xw9ZyqkQJZw/rating"
+    json_type = {"Content-Type": "application/json"}
+    answers = [
+        client.put(url, json={"stars": 9}),
+        client.put(url, content=b"{", headers=json_type),
+        client.put(url, json={"stars": 3}),
+        client.get("/v1/statistics?days=0"),
+    ]
+    assert [answer.status_code for answer in answers] == [422, 400, 404, 422]
+    assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["9", "8", "7", "6"]
+    assert [client.put(url, json={"stars": 9}).status_code for _ in range(7)] == [422] * 6 + [429]
+
+
+def test_guessed_keys_stop_reaching_the_database_and_a_valid_one_still_does(client: TestClient) -> None:
+    valid = key(client, "caption")
+    assert caption(client, headers=valid).status_code == 201
+    store, asked = client.app.state.parts.access._keys, []
+    find = store._find
+    store._find = lambda key_id: asked.append(key_id) or find(key_id)
+    guesses = [{"X-API-Key": f"clk_{number:012x}_{'a' * 43}"} for number in range(100)]
+    told = [client.get("/v1/model", headers=guess).status_code for guess in guesses]
+    assert told == [401] * 60 + [429] * 40
+    assert len(asked) == 60
+    assert caption(client, headers=valid).status_code == 201, "at the same address"
+
+
+def test_a_rating_counts_once_however_often_it_is_sent(client: TestClient) -> None:
+    def counted() -> tuple[float, float]:
+        sums = [0.0, 0.0]
+        for family in REGISTRY.collect():
+            for sample in family.samples:
+                if sample.name in RATED:
+                    sums[RATED.index(sample.name)] += sample.value
+        return sums[0], sums[1]
+
+    url = f"{URL}/{caption(client).json()['caption_id']}/rating"
+    before = counted()
+    for turn in range(40):
+        rating = {"stars": 1 + turn % 5, "correction": "a red square" if turn > 30 else None}
+        assert client.put(url, json=rating).status_code == 200
+    assert counted() == (before[0] + 1, before[1] + 1)
+
+
+def test_anonymous_statistics_are_remembered_and_those_with_a_key_are_not(client: TestClient) -> None:
+    def captions(**headers: str) -> int:
+        return client.get("/v1/statistics", headers=headers).json()["totals"]["captions"]
+
+    with_key = key(client, "caption")
+    assert captions() == captions(**with_key) == 0
+    caption(client)
+    assert (captions(), captions(**with_key)) == (0, 1)
+
+
+def test_a_list_where_the_photo_should_be_is_refused_unparsed(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("captionloop.serving.uploads.json", None)
+    for body in (b'{"image":[' + b"[]," * 9_000 + b"[]]}", b'{"image":"",' + b'"a":1,' * 9_000 + b'"b":1}'):
+        answer = client.post(URL, content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 422 and answer.json()["type"].endswith("image-missing")
+
+
+@pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/metrics", "/v1/model", "/openapi.json"])
+def test_what_can_be_got_can_be_asked_for_by_head(client: TestClient, path: str) -> None:
+    got, asked = client.get(path), client.head(path)
+    assert (asked.status_code, asked.content) == (200, b"")
+    assert asked.headers["content-type"] == got.headers["content-type"]

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from captionloop.errors import CorpusError
+from captionloop.language.languages import language_of
 from captionloop.vision.concepts import ConceptParameters, choose_concepts, concept_targets, grow_concepts
 
 RULES = ConceptParameters(minimum_images=3, minimum_lift=1.5)
@@ -91,3 +92,29 @@ def test_targets_are_the_share_of_captions_by_weight() -> None:
 def test_a_word_said_twice_in_a_caption_counts_once() -> None:
     targets = concept_targets(captions({"a": ["dog beside dog", "cat"]}), ["dog"], ["a"])
     assert targets.tolist() == [[0.5]]
+
+
+def test_forms_of_a_word_are_one_concept_in_its_language() -> None:
+    corpus = captions({str(n): ["un chat noir", "le chat noir"] for n in range(6)})
+    more = captions({f"f{n}": ["une guitare" if n % 2 else "deux guitares"] for n in range(8)})
+    grown = grow_concepts(["chat"], corpus, more, minimum_images=3, judged=3, language=language_of("fr"))
+    assert "guitare|guitares" in grown
+
+
+def test_characters_are_concepts_where_there_are_no_spaces() -> None:
+    animals = ["狗", "猫", "鸭", "马"] * 6
+    zoo = captions(
+        {str(n): [f"一只{animal}", f"有{animal}", f"看{animal}！"] for n, animal in enumerate(animals)}
+    )
+    chinese = language_of("zh")
+    table = choose_concepts(zoo, RULES, chinese)
+    assert set(table["concept"]) == {"狗", "猫", "鸭", "马"}
+    targets = concept_targets(zoo, ["狗"], ["0", "1"], chinese)
+    assert targets.ravel().tolist() == [1.0, 0.0]
+
+
+def test_no_stems_are_made_up_where_no_stemmer_is() -> None:
+    more = captions({f"f{n}": ["기타 하나"] for n in range(8)})
+    corpus = captions({str(n): ["고양이 하나"] for n in range(6)})
+    grown = grow_concepts(["고양이"], corpus, more, minimum_images=3, judged=3, language=language_of("ko"))
+    assert grown == ["고양이", "기타"]

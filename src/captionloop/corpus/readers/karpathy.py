@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterator
 from typing import Any, Final
+from unicodedata import category
 
 from captionloop.corpus.readers.assembly import ReadImage, assemble, read_id, read_uri
 from captionloop.corpus.readers.files import entries, field, read_json_object, read_text
 from captionloop.corpus.tables import RawCorpus, split_name
 
+_JOINERS: Final = "\u200c\u200d"
 _SIGNATURE: Final = {"written_by": "captionloop"}
 
 
@@ -65,4 +67,8 @@ def was_written_here(path: str) -> bool:
 
 
 def _tokens(text: str) -> list[str]:
-    return "".join(c for c in text.lower() if c.isalnum() or c.isspace()).split()
+    """As the original files have them: letters and digits between spaces, with the marks of their letters."""
+    kept = (
+        c for c in text.lower() if c.isalnum() or c.isspace() or c in _JOINERS or category(c).startswith("M")
+    )
+    return "".join(kept).split()

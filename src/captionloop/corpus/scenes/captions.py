@@ -5,6 +5,7 @@ from typing import Final
 
 from captionloop.corpus.scenes.composition import Facts, Group
 from captionloop.corpus.scenes.domain import SceneDomain
+from captionloop.corpus.scenes.phrases import Forms, Phrases
 
 _NUMBERS: Final = {1: "a", 2: "two", 3: "three", 4: "four"}
 _SIZES: Final = {"small": ("small", "tiny", "little"), "big": ("big", "large", "huge")}
@@ -30,7 +31,17 @@ def describe(domain: SceneDomain, facts: Facts, rng: random.Random, count: int =
     the five. The rest is what people do: they leave out an adjective or the light, turn the sentence round,
     mention the sky.
     """
-    speaker = _Speaker(domain, facts, rng)
+    return _different(_Speaker(domain, facts, rng), rng, count)
+
+
+def describe_in(
+    phrases: Phrases, domain: SceneDomain, facts: Facts, rng: random.Random, count: int = 5
+) -> tuple[str, ...]:
+    """As `describe`, in the language of the phrases."""
+    return _different(_ForeignSpeaker(phrases, domain, facts, rng), rng, count)
+
+
+def _different(speaker: "_Speaker", rng: random.Random, count: int) -> tuple[str, ...]:
     captions: dict[str, None] = {}
     person = 0
     while len(captions) < count:
@@ -114,6 +125,88 @@ class _Speaker:
         if len(words) > 1 and self._chance(_RARELY):
             return self._rng.choice(words[1:])
         return words[0]
+
+
+class _ForeignSpeaker(_Speaker):
+    """Says the same as the English speaker, as often, in the words and sentences of another language."""
+
+    def __init__(self, phrases: Phrases, domain: SceneDomain, facts: Facts, rng: random.Random) -> None:
+        super().__init__(domain, facts, rng)
+        self._phrases = phrases
+
+    def caption(self, *, plainly: bool) -> str:
+        pair = len(self._facts.groups) == 2
+        said = self._two(plainly) if pair else self._one(plainly)
+        line = self._phrases.space.join(part for part in (said, self._light(plainly)) if part)
+        line = " ".join(line.split())
+        for apart, grown in self._phrases.merged:
+            line = line.replace(f" {apart}", f" {grown}")
+        return line
+
+    def _one(self, plainly: bool) -> str:
+        group, phrases = self._facts.groups[0], self._phrases
+        sentences = phrases.aloft if group.home == "sky" else phrases.alone
+        sentence = sentences[0] if plainly else self._rng.choice(sentences[1:])
+        posture = "floating" if "water" in self._place.homes else self._nouns[group.noun].posture
+        thing, form = self._counted(group)
+        return sentence.format(
+            thing,
+            where=self._one_of(phrases.where[self._facts.place]),
+            over=self._one_of(phrases.over[self._facts.place]),
+            posture=_in_form(phrases.postures[posture], form),
+            be=_in_form(phrases.be, form),
+        )
+
+    def _two(self, plainly: bool) -> str:
+        sentences = self._phrases.pairs[self._facts.arrangement]
+        sentence = sentences[0] if plainly else self._rng.choice(sentences[1:])
+        first, second = (self._counted(group)[0] for group in self._facts.groups)
+        where = self._one_of(self._phrases.where[self._facts.place])
+        said = sentence.format(first, second)
+        return self._phrases.space.join((said, where)) if plainly or self._chance(0.5) else said
+
+    def _counted(self, group: Group) -> tuple[str, int]:
+        """A group in words, and the form that agrees with it."""
+        phrases = self._phrases
+        name = (
+            self._rng.choice(phrases.nouns[group.noun][1:])
+            if self._rarely(group)
+            else phrases.nouns[group.noun][0]
+        )
+        form = int(name.feminine) + 2 * (group.count > 1)
+        size = pattern = colour = ""
+        if group.size != "medium" and self._chance(0.85):
+            sizes = phrases.sizes[group.size]
+            size = _in_form(self._rng.choice(sizes[1:]) if self._chance(_RARELY) else sizes[0], form)
+        if group.pattern != "plain" and self._chance(0.7):
+            pattern = _in_form(phrases.patterns[group.pattern], form)
+        if self._chance(0.93):
+            colour = _in_form(phrases.colours[group.colour], form)
+        said = phrases.thing.format(
+            number=_in_form(phrases.numbers[group.count], form),
+            measure=name.measure,
+            size=size,
+            noun=name.said(group.count),
+            pattern=pattern,
+            colour=colour,
+        )
+        return said, form
+
+    def _rarely(self, group: Group) -> bool:
+        return len(self._phrases.nouns[group.noun]) > 1 and self._chance(_RARELY)
+
+    def _light(self, plainly: bool) -> str:
+        phrases = self._phrases.lights.get(self._facts.light)
+        if phrases:
+            return self._one_of(phrases) if self._chance(0.75) else ""
+        seen = [extra for extra in self._facts.extras if extra in self._phrases.extras]
+        if seen and self._chance(0.1 if plainly else 0.5):
+            return self._phrases.extras[self._rng.choice(seen)]
+        return ""
+
+
+def _in_form(forms: Forms, form: int) -> str:
+    return forms[min(form, len(forms) - 1)]
 
 
 def _plural(word: str) -> str:

@@ -7,11 +7,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from captionloop.corpus.scenes.captions import describe
+from captionloop.corpus.scenes.captions import describe, describe_in
 from captionloop.corpus.scenes.composition import Facts, compose
 from captionloop.corpus.scenes.domain import DOMAINS
 from captionloop.corpus.scenes.drawing import draw
+from captionloop.corpus.scenes.phrases import phrases_of
 from captionloop.corpus.tables import RawCorpus, Split
+from captionloop.language.languages import ENGLISH, Language
 
 
 class SceneParameters(BaseModel):
@@ -39,19 +41,27 @@ class Scene:
     facts: Facts
 
 
-def draw_scenes(parameters: SceneParameters) -> Iterator[Scene]:
+def draw_scenes(parameters: SceneParameters, language: Language = ENGLISH) -> Iterator[Scene]:
     """Draws the scenes one by one: train, then val, then test.
 
     A scene depends on the seed, the domain and its own number only: the same parameters give the same bytes,
-    and a larger split begins with the scenes of a smaller one.
+    and a larger split begins with the scenes of a smaller one. The pictures are the same in every language.
+
+    Raises:
+        ConfigurationError: the scenes are not described in this language.
     """
+    phrases = phrases_of(language)
     domain = DOMAINS[parameters.domain]
     sizes: dict[Split, int] = {"train": parameters.train, "val": parameters.val, "test": parameters.test}
     for split, size in sizes.items():
         for number in range(size):
-            rng = random.Random(f"{parameters.seed}/{domain.name}/{split}/{number}")  # noqa: S311 - not for secrets
+            key = f"{parameters.seed}/{domain.name}/{split}/{number}"
+            rng = random.Random(key)  # noqa: S311 - not for secrets
             facts = compose(domain, rng)
             captions = describe(domain, facts, rng, parameters.captions)
+            if phrases is not None:
+                own = random.Random(f"{key}/{language.code}")  # noqa: S311 - not for secrets
+                captions = describe_in(phrases, domain, facts, own, parameters.captions)
             photo = draw(domain, facts, parameters.side, rng)
             yield Scene(f"{domain.name}_{split}_{number:05d}.jpg", photo, captions, split, facts)
 
