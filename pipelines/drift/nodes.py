@@ -12,7 +12,7 @@ import pandas as pd
 
 from captionloop.errors import RegistryError
 from captionloop.evaluation.drift import DriftParameters, compare
-from captionloop.evaluation.drift_reference import feedback_embeddings, reference_traffic
+from captionloop.evaluation.drift_reference import feedback_traffic, reference_traffic
 from captionloop.evaluation.drift_report import drift_figure, drift_page
 from captionloop.evaluation.split import EvaluationSet, training_captions
 from captionloop.language.words import words_of
@@ -89,11 +89,12 @@ def watch(  # noqa: PLR0917 - a node's inputs
     else:
         known = Counter(taught["words"])
         if photo_archive is not None:
-            there = [
-                archive_uri(sha256)
-                for sha256 in sorted(set(taught["feedback_photos"]) - ratings_database.erased())
-            ]
-            from_feedback = feedback_embeddings(captioner, there, photo_archive, parameters)
+            erased = ratings_database.erased()
+            learnt, held_out = (
+                [archive_uri(sha256) for sha256 in sorted(set(taught.get(kind, ())) - erased)]
+                for kind in ("feedback_photos", "held_out_photos")
+            )
+            from_feedback = feedback_traffic(captioner, learnt, held_out, photo_archive, parameters)
             reference = replace(reference, from_feedback=from_feedback)
     rare, seed = parameters.rare, parameters.seed
     report = compare(

@@ -181,6 +181,7 @@ def score(  # noqa: PLR0917 - a node's inputs
     parameters: EvaluationParameters,
     candidate: Json,
     champion: Json,
+    held_out: Json,
 ) -> tuple[Json, pd.DataFrame, Json, str, Json]:
     """The report, every photo's scores, the metrics to track, the table for people, what was learnt from."""
     taught = all_taught((corpus_images, corpus_captions), (images, captions))
@@ -189,6 +190,7 @@ def score(  # noqa: PLR0917 - a node's inputs
     data = evaluating.describe_training_data(
         *taught, parameters, EvaluationSet.model_validate(photos).language
     )
+    data["held_out_photos"] = sorted(held_out["sha256s"])
     return report, scores, metrics, table, data
 
 

@@ -170,6 +170,7 @@ def create_evaluation_pipeline(**_: object) -> Pipeline:
                     "params:evaluation",
                     "retraining_hypotheses",
                     "retraining_champion_hypotheses",
+                    "retraining_held_out",
                 ],
                 outputs=[
                     "retraining_evaluation",

@@ -26,6 +26,7 @@ class TrainingData:
         corrections: those of the captions that users wrote in the place of a caption.
         words: how often each word is in the captions.
         feedback_photos: SHA-256 of the photos that came with feedback.
+        held_out_photos: of those that did and were not taught, but tried with.
     """
 
     corpus: str
@@ -34,6 +35,7 @@ class TrainingData:
     corrections: int
     words: Mapping[str, int] = field(default_factory=dict)
     feedback_photos: Sequence[str] = ()
+    held_out_photos: Sequence[str] = ()
 
 
 def model_card(

@@ -7,7 +7,7 @@ test at the 1 % level) and large enough to matter; with too little to go by, it 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,8 +67,8 @@ class Traffic:
     """What was served and said in a window of time, or, for comparison, at training and evaluation.
 
     `embeddings` `[n, 32]`; `confidences` `[n]` (0 to 1); `lengths` `[n]` in words; `texts`: what people wrote
-    (corrections; for comparison, references of photos that were held out); `stars` `[n]`; `from_feedback`
-    `[m, 32]`: for comparison, embeddings of the photos that came with feedback and were taught.
+    (corrections; for comparison, references of photos that were held out); `stars` `[n]`;
+    `from_feedback`: for comparison, the photos that came with feedback, and what is said about them.
     """
 
     embeddings: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, SIZE), np.float32))
@@ -76,7 +76,7 @@ class Traffic:
     lengths: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     texts: tuple[str, ...] = ()
     stars: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    from_feedback: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, SIZE), np.float32))
+    from_feedback: "Traffic | None" = None
 
 
 class Signal(BaseModel):
@@ -119,8 +119,8 @@ def compare(
     """
     signals = (
         _photos(served.embeddings, nearest_photos(served, reference, limits, seed), limits, seed),
-        _confidence(served.confidences, reference.confidences, limits),
-        _length(served.lengths, reference.lengths, limits),
+        _confidence(served.confidences, nearest_confidences(served, reference, limits), limits),
+        _length(served.lengths, nearest_lengths(served, reference, limits), limits),
         _words(served.texts, reference.texts, known, limits, rare, language),
         _ratings(served.stars, before, limits),
     )
@@ -138,12 +138,48 @@ def nearest_photos(
     Taught were the corpus and, to some versions, photos of the feedback. In which proportion people send one
     and the other is no drift: what is like the corpus, like the feedback, or like as many of each was learnt.
     """
-    corpus, feedback = reference.embeddings, reference.from_feedback
-    if min(len(corpus), len(feedback), len(served.embeddings)) < limits.fewest:
-        return corpus
+    feedback = (reference.from_feedback or Traffic()).embeddings
+    known = _mixtures(served.embeddings, reference.embeddings, feedback, limits)
+    if len(known) == 1:
+        return known[0]
+    return min(known, key=lambda photos: separation(served.embeddings, photos, seed)[0])
+
+
+def nearest_confidences(served: Traffic, reference: Traffic, limits: DriftLimits) -> NDArray[np.float64]:
+    """The confidences that are most like those served: at the evaluation, on feedback, or on as many of each.
+
+    Whoever sends what was learnt from feedback gets captions as confident as those, and that is no drift.
+    """
+    feedback = (reference.from_feedback or Traffic()).confidences
+    return _nearest(served.confidences, reference.confidences, feedback, limits)
+
+
+def nearest_lengths(served: Traffic, reference: Traffic, limits: DriftLimits) -> NDArray[np.float64]:
+    """As `nearest_confidences`, of the lengths of captions."""
+    feedback = (reference.from_feedback or Traffic()).lengths
+    return _nearest(served.lengths, reference.lengths, feedback, limits)
+
+
+def _nearest(
+    ours: NDArray[np.float64],
+    corpus: NDArray[np.float64],
+    feedback: NDArray[np.float64],
+    limits: DriftLimits,
+) -> NDArray[np.float64]:
+    from scipy.stats import ks_2samp
+
+    known = _mixtures(ours, corpus, feedback, limits)
+    return known[0] if len(known) == 1 else min(known, key=lambda them: float(ks_2samp(ours, them).statistic))
+
+
+def _mixtures(
+    ours: NDArray[Any], corpus: NDArray[Any], feedback: NDArray[Any], limits: DriftLimits
+) -> tuple[NDArray[Any], ...]:
+    """The corpus, the feedback, and as many of each; the corpus alone where one is too little to tell."""
+    if min(len(corpus), len(feedback), len(ours)) < limits.fewest:
+        return (corpus,)
     size = min(len(corpus), len(feedback))
-    mixtures = (corpus, feedback, np.concatenate([corpus[:size], feedback[:size]]))
-    return min(mixtures, key=lambda photos: separation(served.embeddings, photos, seed)[0])
+    return corpus, feedback, np.concatenate([corpus[:size], feedback[:size]])
 
 
 def separation(

@@ -15,7 +15,7 @@ from captionloop.language.words import words_of
 from captionloop.vision.embedding import SIZE, embed
 
 if TYPE_CHECKING:
-    from captionloop.captioner.captioner import Captioner
+    from captionloop.captioner.captioner import Caption, Captioner
 
 BATCH = 32
 
@@ -43,17 +43,42 @@ def reference_traffic(
     return Traffic(
         embeddings=_embedded(captioner, photos, [str(uri) for uri in chosen]),
         confidences=np.array([caption.confidence for caption in said], np.float64),
-        lengths=np.array(
-            [len(words_of(caption.text, captioner.tokenizer.language)) for caption in said], np.float64
-        ),
+        lengths=_lengths(captioner, said),
         texts=tuple(text for image_id, _ in shown for text in evaluated.references[image_id]),
     )
 
 
-def feedback_embeddings(
+def feedback_traffic(
+    captioner: "Captioner",
+    taught: Sequence[str],
+    held_out: Sequence[str],
+    archive: PhotoFolder,
+    parameters: DriftParameters,
+) -> Traffic:
+    """Embeddings of taught photos of the feedback; confidences and lengths of what is said of others.
+
+    Those others are the photos that were held out. Where they are too few to tell, it is the taught ones: the
+    captions are as long, and more confident, so that captions that are less so still stand out.
+    """
+    known = captioner.caption_arrays(_squares(captioner, taught, archive, parameters))
+    tried = captioner.caption_arrays(_squares(captioner, held_out, archive, parameters))
+    said = [one.best for one in (tried if len(tried) >= parameters.limits.fewest else known)]
+    return Traffic(
+        embeddings=np.stack([one.embedding for one in known]) if known else np.zeros((0, SIZE), np.float32),
+        confidences=np.array([caption.confidence for caption in said], np.float64),
+        lengths=_lengths(captioner, said),
+    )
+
+
+def _lengths(captioner: "Captioner", said: "Sequence[Caption]") -> NDArray[np.float64]:
+    language = captioner.tokenizer.language
+    return np.array([len(words_of(caption.text, language)) for caption in said], np.float64)
+
+
+def _squares(
     captioner: "Captioner", uris: Sequence[str], archive: PhotoFolder, parameters: DriftParameters
-) -> NDArray[np.float32]:
-    """Embeddings `[n, 32]` of photos of the feedback, some of them where there are many.
+) -> NDArray[np.uint8]:
+    """Prepared photos `[n, S, S, 3]`, some of them where there are many.
 
     Those whose retention has ended are not in the archive any more, and left out.
     """
@@ -65,8 +90,7 @@ def feedback_embeddings(
             squares.append(captioner.prepare(archive.read(uri)))
         except (CorpusError, ImageError):
             continue
-    found = [_looks(captioner, squares[start : start + BATCH]) for start in range(0, len(squares), BATCH)]
-    return np.concatenate(found) if found else np.zeros((0, SIZE), np.float32)
+    return np.stack(squares) if squares else np.zeros((0, 1, 1, 3), np.uint8)
 
 
 def _embedded(captioner: "Captioner", photos: PhotoFolder, uris: Sequence[str]) -> NDArray[np.float32]:

@@ -12,6 +12,8 @@ from captionloop.evaluation.drift import (
     Signal,
     Traffic,
     hardly_seen,
+    nearest_confidences,
+    nearest_lengths,
     nearest_photos,
     separation,
 )
@@ -82,10 +84,12 @@ def drift_figure(  # noqa: PLR0917 - what `compare` was given
         _, ours, theirs = separation(served.embeddings, photos, seed)
         _two(panels["photos"], ours, theirs, np.histogram_bin_edges(np.concatenate([ours, theirs]), 24))
     if "confidence" not in silent:
-        _two(panels["confidence"], served.confidences, reference.confidences, np.linspace(0, 1, 21))
+        usual = nearest_confidences(served, reference, limits)
+        _two(panels["confidence"], served.confidences, usual, np.linspace(0, 1, 21))
     if "length" not in silent:
-        longest = int(max(served.lengths.max(), reference.lengths.max()))
-        _two(panels["length"], served.lengths, reference.lengths, np.arange(longest + 2) - 0.5)
+        usual = nearest_lengths(served, reference, limits)
+        longest = int(max(served.lengths.max(), usual.max()))
+        _two(panels["length"], served.lengths, usual, np.arange(longest + 2) - 0.5)
     if "words" not in silent:
         new, _ = hardly_seen(served.texts, known, rare, language)
         words = new.most_common(8)[::-1]

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,6 +51,27 @@ def test_the_same_traffic_again_is_no_drift(seed: int) -> None:
 )
 def test_each_signal_speaks_up_for_its_own_change(changed, name) -> None:
     assert drifted(traffic(2, **changed)) == {name}
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_what_was_learnt_from_feedback_is_no_drift(share: float) -> None:
+    there, learnt = traffic(1), traffic(4, confidence=0.5, words=12)
+    reference = replace(there, from_feedback=learnt)
+    sent, usual = traffic(5, confidence=0.5, words=12), traffic(6)
+    mixed = [
+        np.concatenate([getattr(sent, name)[: int(200 * share)], getattr(usual, name)[int(200 * share) :]])
+        for name in ("confidences", "lengths")
+    ]
+    served = replace(usual, confidences=mixed[0], lengths=mixed[1])
+    assert drifted_against(there, served) == {"confidence", "length"}
+    assert drifted_against(reference, served) == set()
+    assert drifted_against(reference, traffic(2, confidence=0.35)) == {"confidence"}
+    assert drifted_against(reference, traffic(2, words=16)) == {"length"}
+
+
+def drifted_against(reference: Traffic, served: Traffic) -> set[str]:
+    told = compare(served, traffic(3).stars, reference, KNOWN, LIMITS)
+    return {signal.name for signal in told.signals if signal.drifted}
 
 
 def test_a_change_that_is_certain_but_small_is_no_drift() -> None:

@@ -243,6 +243,8 @@ def test_ratings_become_a_challenger_and_the_champion_stays(run, service, regist
     assert f"{len(learnt)} of them corrections" in made.load("retraining_model_card")
     evidence = registry.fetch_evidence(2, tmp_path / "evidence")
     assert load_training_data(evidence) == data
+    assert data["held_out_photos"] == sorted(made.load("retraining_held_out")["sha256s"])
+    assert not set(data["held_out_photos"]) & set(data["feedback_photos"])
 
     # What the new version has learnt from is not new any more, and the next does not begin with its weights.
     registry.promote(2)
