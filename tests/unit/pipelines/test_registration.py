@@ -83,6 +83,7 @@ def run(images, captions, features, photo_folder, registry, monkeypatch):
             "params:registration": parameters,
             "evaluation": {"split": "val", "photos": 5, "models": {captioner.name: values}},
             "caption_scores": scores.assign(system=captioner.name),
+            "training_data": {"photos": 5, "words": {"red": 2}, "feedback_photos": []},
             "show_attend_tell.captioner": captioner,
             "show_attend_tell.hypotheses": said.model_dump(mode="json"),
             "show_attend_tell.calibration": REPORT.model_dump(mode="json"),

@@ -54,7 +54,7 @@ def test_with_one_caption_for_each_photo_every_frequent_word_counts() -> None:
 
 
 def test_captions_without_a_concept_are_one_line(zoo: pd.DataFrame) -> None:
-    with pytest.raises(CorpusError, match="epochs: 0"):
+    with pytest.raises(CorpusError, match=r"epochs to 0"):
         choose_concepts(zoo, ConceptParameters(minimum_images=100))
 
 
