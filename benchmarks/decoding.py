@@ -8,9 +8,9 @@ import argparse
 from functools import partial
 
 import torch
+
 from benchmarks.reference import ReferenceDecoder, long_winded, reference_beam_search
 from benchmarks.timing import interleaved, table
-
 from captionloop.captioner.architectures import ShowAndTellConfig, ShowAttendTellConfig, TransformerConfig
 from captionloop.captioner.decoders import build_decoder
 from captionloop.captioner.decoding import DecodingOptions

@@ -15,9 +15,9 @@ import random
 from pathlib import Path
 
 import numpy as np
-from benchmarks.loop.world import scenes_world
 from numpy.typing import NDArray
 
+from benchmarks.loop.world import scenes_world
 from captionloop.captioner.captioner import Captioner
 from captionloop.evaluation.variety import words_of
 from captionloop.registry.model_registry import ModelRegistry

@@ -33,11 +33,11 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 import torch
-from benchmarks.loop.project import configured
-from benchmarks.loop.world import cider, scenes_world
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.loop.project import configured
+from benchmarks.loop.world import cider, scenes_world
 from captionloop.captioner import training
 from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.decoders.base import Decoder

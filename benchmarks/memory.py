@@ -25,9 +25,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
 from benchmarks.metrics import sentence
 from benchmarks.photos import draw_jpeg
-
 from captionloop.vision.features import FeatureManifest
 
 TARGET_PHOTOS = 100_000

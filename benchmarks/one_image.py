@@ -9,10 +9,10 @@ import io
 
 import numpy as np
 import torch
-from benchmarks.reference import ReferenceDecoder, long_winded, reference_beam_search
-from benchmarks.timing import interleaved, table
 from PIL import Image
 
+from benchmarks.reference import ReferenceDecoder, long_winded, reference_beam_search
+from benchmarks.timing import interleaved, table
 from captionloop.captioner.architectures import ShowAttendTellConfig
 from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.decoders import build_decoder

@@ -27,8 +27,8 @@ import lance
 import numpy as np
 import pyarrow as pa
 import zarr
-from benchmarks.timing import interleaved
 
+from benchmarks.timing import interleaved
 from captionloop.vision import shard_folders, shards, store
 from captionloop.vision.store import FeatureStore
 

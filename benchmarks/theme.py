@@ -20,10 +20,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
+
 from benchmarks.loop.figure import figure
 from benchmarks.loop.play import Play, crowd, play
 from benchmarks.loop.world import Picture, World
-
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.evaluation.split import evaluation_set
 from captionloop.evaluation.variety import words_of

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+
 from benchmarks.reference import ReferenceDecoder
 from benchmarks.timing import interleaved, table
-
 from captionloop.captioner.architectures import ShowAttendTellConfig
 from captionloop.captioner.decoders import Decoder, build_decoder
 from captionloop.captioner.decoders.packing import BOS, EOS, PackedCaptions

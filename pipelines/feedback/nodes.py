@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from captionloop.config import how_to_make
 from captionloop.errors import RegistryError
 from captionloop.feedback.curation import Photos, curate
 from captionloop.feedback.held_out import held_out_set
@@ -15,6 +14,7 @@ from captionloop.feedback.parameters import FeedbackParameters
 from captionloop.feedback.summary import Window, summary
 from captionloop.feedback.wording import AbuseList
 from captionloop.language.languages import ENGLISH, language_of
+from captionloop.naming import how_to_make
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioner

@@ -13,7 +13,8 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DatasetError
 from pydantic import ValidationError
 
-from captionloop.conf_loader import ProjectConfigLoader, check_configuration
+from captionloop.conf_checks import check_configuration
+from captionloop.conf_loader import ProjectConfigLoader
 from captionloop.errors import CaptionloopError, ConfigurationError
 
 logger = logging.getLogger(__name__)

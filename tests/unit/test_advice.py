@@ -17,7 +17,7 @@ from kedro.io import DatasetError
 
 from captionloop import config
 from captionloop.cli import main
-from captionloop.conf_loader import check_configuration
+from captionloop.conf_checks import check_configuration
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.corpus.tables import RawCorpus
 from captionloop.datasets.corpus import CorpusDataset
@@ -74,10 +74,10 @@ TRIED = {
     "commands/report.py: There is no evaluation": HERE + "test_name_another_workspace",
     "commands/serve.py: There is no model": HERE + "test_set_the_model_to_serve",
     "commands/serve.py: Nothing can listen": HERE + "test_give_another_port",
-    "conf_loader.py: Nothing in {} uses": HERE + "test_set_the_workspace_in_globals",
-    "conf_loader.py: --params {}: {} is one value": ELSEWHERE + "test_conf_loader.py",
+    "conf_checks.py: Nothing in {} uses": HERE + "test_set_the_workspace_in_globals",
+    "conf_checks.py: --params {}: {} is one value": ELSEWHERE + "test_conf_loader.py",
     "config.py: No MLflow store": HERE + "test_set_the_tracking_uri",
-    "config.py: {} name two MLflow stores": HERE + "test_unset_one_of_two_stores",
+    "naming.py: {} name two MLflow stores": HERE + "test_unset_one_of_two_stores",
     "config.py: CAPTIONLOOP_PROJECT": HERE + "test_unset_a_project_that_is_no_folder",
     "config.py: {} cannot be read without": BY_HAND + "needs an environment without Kedro",
     "config.py: There is no configuration": HERE + "test_run_it_inside_the_project",

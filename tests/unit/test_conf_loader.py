@@ -8,16 +8,16 @@ import pytest
 import yaml
 from kedro.pipeline import Pipeline
 
-from captionloop.conf_loader import check_configuration
+from captionloop.conf_checks import check_configuration
 from captionloop.config import (
     environment_of,
-    nearest,
     project_folder,
     read_configuration,
     registered_model,
     tracking_uri,
 )
 from captionloop.errors import CaptionloopError, ConfigurationError
+from captionloop.naming import nearest
 from captionloop.pipeline_registry import register_pipelines
 
 

@@ -135,8 +135,8 @@ def java(_: Path) -> Iterator[Finding]:
 def registry(project: Path) -> Iterator[Finding]:
     """The MLflow store, and whether anything is served from it."""
     from captionloop.commands.project import open_registry
-    from captionloop.config import how_to_make
     from captionloop.errors import CaptionloopError, RegistryError
+    from captionloop.naming import how_to_make
     from captionloop.registry import connection
 
     try:
@@ -173,7 +173,7 @@ def configuration(project: Path) -> Iterator[Finding]:
         yield Finding("environment", "optional", line, "rename the variable, or unset it")
     if not is_project(project):
         return
-    from captionloop.conf_loader import check_configuration
+    from captionloop.conf_checks import check_configuration
     from captionloop.pipeline_registry import register_pipelines
 
     with warnings.catch_warnings():

@@ -7,9 +7,9 @@ import click
 from kedro.framework.cli.project import run as of_kedro
 from kedro.pipeline import Pipeline
 
-from captionloop.config import nearest
 from captionloop.errors import ConfigurationError
 from captionloop.hooks import one_line
+from captionloop.naming import nearest
 
 
 def check_names(chosen: Mapping[str, Any], pipelines: Mapping[str, Pipeline]) -> None:

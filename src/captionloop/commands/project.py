@@ -5,15 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from captionloop.config import (
-    how_to_make,
-    is_project,
-    project_folder,
-    read_configuration,
-    registered_model,
-    tracking_uri,
-)
+from captionloop.config import is_project, project_folder, read_configuration, registered_model, tracking_uri
 from captionloop.errors import BundleError, ConfigurationError, RegistryError
+from captionloop.naming import how_to_make
 from captionloop.paths import expanded
 
 if TYPE_CHECKING:

@@ -10,15 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from captionloop.commands.project import Catalog, WrittenPath
-from captionloop.config import (
-    corpus_of,
-    environment_of,
-    how_to_make,
-    project_folder,
-    registered_model,
-    tracking_uri,
-)
+from captionloop.config import corpus_of, environment_of, project_folder, registered_model, tracking_uri
 from captionloop.errors import ConfigurationError, RegistryError
+from captionloop.naming import how_to_make
 
 if TYPE_CHECKING:
     from rich.table import Table

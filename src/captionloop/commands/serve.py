@@ -6,9 +6,10 @@ import sys
 
 import click
 
-from captionloop.config import how_to_make, project_folder, registered_model
+from captionloop.config import project_folder, registered_model
 from captionloop.errors import BundleError, ConfigurationError
 from captionloop.feedback.store import RatingsStore
+from captionloop.naming import how_to_make
 from captionloop.paths import make_room_for_sockets
 from captionloop.serving.assembly import open_store
 from captionloop.serving.keys import KeyRing

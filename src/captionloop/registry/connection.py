@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from captionloop.config import SQLITE
 from captionloop.errors import RegistryError, without_passwords
+from captionloop.naming import SQLITE
 from captionloop.registry.scratch import beside
 
 if TYPE_CHECKING:

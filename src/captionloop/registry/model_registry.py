@@ -15,8 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captionloop.config import how_to_make
 from captionloop.errors import RegistryError
+from captionloop.naming import how_to_make
 from captionloop.registry import artifacts, connection, model_version
 from captionloop.registry.contents import checksums, damaged_files, fingerprint
 from captionloop.registry.model_version import ModelVersion

@@ -11,8 +11,9 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-from captionloop.config import is_project, nearest, project_folder
+from captionloop.config import is_project, project_folder
 from captionloop.errors import ConfigurationError
+from captionloop.naming import nearest
 from captionloop.paths import expanded, home_folder
 from captionloop.serving.proxies import PREFIX as PATH_PREFIX
 from captionloop.serving.proxies import parsed_trust

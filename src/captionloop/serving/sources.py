@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from captionloop.config import anchored, project_folder, registered_model, tracking_uri
+from captionloop.config import project_folder, registered_model, tracking_uri
 from captionloop.errors import BundleError, reason_of
+from captionloop.naming import anchored
 from captionloop.serving.settings import PACKAGED_MODEL, Settings
 
 if TYPE_CHECKING:
