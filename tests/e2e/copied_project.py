@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -10,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 INSTALLED = (".venv", ".venv-airflow", "frontend/node_modules", "frontend/dist")
 
 
-def copy_project(copy: Path, small: dict[str, object]) -> Path:
+def copy_project(copy: Path, small: dict[str, object], linked: Sequence[str] = INSTALLED) -> Path:
     """Copy what git keeps, link what is installed, and change the parameters that `small` names."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
@@ -23,13 +24,13 @@ def copy_project(copy: Path, small: dict[str, object]) -> Path:
         if (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name)
-    for name in INSTALLED:
+    for name in linked:
         if (ROOT / name).exists():
             (copy / name).symlink_to(ROOT / name)
     for file in sorted((copy / "conf/base").glob("parameters*.yml")):
-        given = yaml.safe_load(file.read_text())
+        given = yaml.safe_load(file.read_text(encoding="utf-8"))
         changed = {name: merged(value, small.get(name, {})) for name, value in given.items()}
-        file.write_text(yaml.safe_dump(changed, sort_keys=False))
+        file.write_text(yaml.safe_dump(changed, sort_keys=False), encoding="utf-8")
     return copy
 
 

@@ -19,10 +19,10 @@ from pathlib import Path
 import httpx
 import pycocoevalcap
 import pytest
-import yaml
+from copied_project import copy_project
 from PIL import Image
 from service_process import free_port, photo
-from test_documented_commands import ROOT, SMALL, merged
+from test_documented_commands import SMALL
 
 from captionloop import OPENMP
 
@@ -35,17 +35,7 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of the project as it is in git, with an environment of its own and small numbers."""
-    copy = tmp_path_factory.mktemp("places") / NAME
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, copy / name)
-    for file in sorted((copy / "conf/base").glob("parameters*.yml")):
-        given = yaml.safe_load(file.read_text(encoding="utf-8"))
-        small = {name: merged(value, SMALL.get(name, {})) for name, value in given.items()}
-        file.write_text(yaml.safe_dump(small, sort_keys=False), encoding="utf-8")
+    copy = copy_project(tmp_path_factory.mktemp("places") / NAME, SMALL, linked=())
     make_environment(copy)
     yield copy
     shutil.rmtree(copy, ignore_errors=True)

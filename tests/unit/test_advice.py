@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from kedro.io import DatasetError
 
-from captionloop import config
+from captionloop import config, naming
 from captionloop.cli import main
 from captionloop.conf_checks import check_configuration
 from captionloop.corpus.photos import PhotoFolder
@@ -77,6 +77,7 @@ TRIED = {
     "conf_checks.py: Nothing in {} uses": HERE + "test_set_the_workspace_in_globals",
     "conf_checks.py: --params {}: {} is one value": ELSEWHERE + "test_conf_loader.py",
     "config.py: No MLflow store": HERE + "test_set_the_tracking_uri",
+    "naming.py: No MLflow store can lie": HERE + "test_rename_a_place_that_no_address_can_name",
     "naming.py: {} name two MLflow stores": HERE + "test_unset_one_of_two_stores",
     "config.py: CAPTIONLOOP_PROJECT": HERE + "test_unset_a_project_that_is_no_folder",
     "config.py: {} cannot be read without": BY_HAND + "needs an environment without Kedro",
@@ -292,6 +293,14 @@ def test_set_the_tracking_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         config.tracking_uri(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
     assert config.tracking_uri(tmp_path) == "http://mlflow:5000"
+
+
+def test_rename_a_place_that_no_address_can_name(tmp_path: Path) -> None:
+    place = tmp_path / "what?"
+    with pytest.raises(ConfigurationError, match="rename it, or set MLFLOW_TRACKING_URI"):
+        naming.anchored("sqlite:///mlflow.db", place)
+    assert naming.anchored(f"sqlite:///{tmp_path}/mlflow.db", place) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert naming.anchored("sqlite:///mlflow.db", tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
 
 
 def test_unset_one_of_two_stores(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
