@@ -41,9 +41,10 @@ def check_configuration(loader: OmegaConfigLoader, pipelines: Mapping[str, Pipel
 
 
 def _check_globals(loader: ProjectConfigLoader, read: set[str]) -> None:
+    own = loader.environment_files("globals")
     base = loader.base_files("globals").values()
     known = {*read, "registered_model", *(name for config in base for name in plain(config))}
-    for file, config in loader.environment_files("globals").items():
+    for file, config in own.items():
         for name in plain(config):
             if name not in known:
                 raise ConfigurationError(f"Unknown entry {name} in {file}: {nearest(name, known)}")
@@ -146,6 +147,8 @@ def _location(value: Any, location: tuple[int | str, ...]) -> list[str]:
 
 def _check_catalog(loader: ProjectConfigLoader, pipelines: Mapping[str, Pipeline]) -> None:
     own = loader.environment_files("catalog")
+    if not own:
+        return
     base = {str(name) for file in loader.base_files("catalog").values() for name in file}
     used = {name for pipeline in pipelines.values() for name in pipeline.datasets()}
     texts = "".join(file.read_text(encoding="utf-8") for file in own)

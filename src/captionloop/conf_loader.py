@@ -62,7 +62,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
     ) -> None:
         patterns = {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"], **arguments.pop("config_patterns", {})}
         self._folder = Path(conf_source)
-        self._written: dict[str, tuple[dict[Path, Any], dict[Path, Any]]] = {}
+        self._written: dict[tuple[str, str], dict[Path, Any]] = {}
         _check_environment(self._folder, env)
         super().__init__(conf_source, env, runtime_params, config_patterns=patterns, **arguments)
 
@@ -104,17 +104,18 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
     def base_files(self, key: str) -> dict[Path, Any]:
         """Each file of one kind in `base`, as it is written: to be looked at, not to be changed."""
-        return self._as_written(key)[0]
+        return self._as_written(str(self.base_env), key)
 
     def environment_files(self, key: str) -> dict[Path, Any]:
         """Those of the environment; none where it is `base`."""
-        return self._as_written(key)[1]
+        env = self.env or self.default_run_env
+        return {} if env == self.base_env else self._as_written(str(env), key)
 
-    def _as_written(self, key: str) -> tuple[dict[Path, Any], dict[Path, Any]]:
-        if key not in self._written:
-            base, env, *_ = self._read_raw_config(key)
-            self._written[key] = base, env
-        return self._written[key]
+    def _as_written(self, env: str, key: str) -> dict[Path, Any]:
+        if (env, key) not in self._written:
+            folder = self._get_conf_env_path(env)
+            self._written[env, key] = self._read_dir_configs(folder, self.config_patterns[key], key, set())
+        return self._written[env, key]
 
     def _with_store(self, found: dict[str, Any]) -> dict[str, Any]:
         server = dict(found.get("server") or {})

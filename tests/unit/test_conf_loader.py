@@ -87,17 +87,16 @@ def test_a_parameter_that_cannot_be_meant_is_told(project, pipelines, given, mes
     assert message in told(project, pipelines, given)
 
 
-@pytest.mark.parametrize(
-    "given",
-    [
+def test_a_parameter_that_something_uses_is_taken(project, pipelines) -> None:
+    given = (
         "epochs=3", "mlflow_run=x", "tracking_uri=sqlite:///x.db", "ratings=sqlite:///r.db",
         "encoder_epochs=1", "shard=2/4", "data=/photos", "show_attend_tell.training.epochs=2",
         "feedback.since=2026-01-01",
         "show_attend_tell.training.decoder.kind=transformer",
-    ],
-)  # fmt: skip
-def test_a_parameter_that_something_uses_is_taken(project, pipelines, given) -> None:
-    check_configuration(read_configuration(project, "mine", params(given)), pipelines)
+    )  # fmt: skip
+    check_configuration(read_configuration(project, "mine", params(*given)), pipelines)
+    with pytest.raises(ConfigurationError, match="Unknown parameter epoch in --params"):  # each is looked at
+        check_configuration(read_configuration(project, "mine", params(*given, "epoch=3")), pipelines)
 
 
 @pytest.mark.parametrize(
