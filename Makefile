@@ -20,6 +20,10 @@ WEIGHTS ?= data/01_raw/weights/mobilenet_v2.pth
 # What `make serve`, `make viz` and `make mlflow` are told besides: make viz ARGS="--port 4142 --no-browser".
 ARGS ?=
 
+# The sample model where the registry has no champion. A registry that does not answer is told instead.
+FIRST_MODEL = versions=$$($(BIN)/captionloop models list --json) || exit 1; \
+	case "$$versions" in *'"champion"'*) ;; *) $(MAKE) demo;; esac
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -60,7 +64,7 @@ frontend/dist/index.html: frontend/node_modules/.installed $(shell find frontend
 
 .PHONY: serve
 serve: install $(if $(NPM),page)  ## the service on this machine, ARGS="--port 3001" elsewhere; trains the sample model if there is none
-	@$(BIN)/captionloop models show champion >/dev/null 2>&1 || $(MAKE) demo
+	@$(FIRST_MODEL)
 	@$(BIN)/captionloop serve $(ARGS)
 
 .PHONY: .venv-airflow/python
@@ -82,7 +86,7 @@ airflow: install install-airflow  ## Airflow with its UI beside `make serve`: re
 
 .PHONY: loop-demo
 loop-demo: install  ## the whole loop with simulated people: rate, correct, retrain, gate, promote, five times
-	@$(BIN)/captionloop models show champion >/dev/null 2>&1 || $(MAKE) demo
+	@$(FIRST_MODEL)
 	$(BIN)/python -m benchmarks.loop --ceiling 16 --figure docs/images/learning-curve.png
 
 .PHONY: test

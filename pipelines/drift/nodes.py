@@ -100,7 +100,8 @@ def watch(  # noqa: PLR0917 - a node's inputs
         served, before.stars, reference, known, parameters.limits, rare=rare, seed=seed, language=language
     )
     window = f"in the {parameters.days:g} days before {until:%Y-%m-%d %H:%M} UTC"
-    told = {**report.model_dump(mode="json"), "version": champion.version, "until": until.isoformat()}
+    told = {**report.model_dump(mode="json"), "model": champion.name, "version": champion.version}
+    told["until"] = until.isoformat()
     page = drift_page(report, window=window, version=str(champion.version))
     drawn = drift_figure(
         report,

@@ -520,3 +520,10 @@ def test_the_doctor_names_no_password(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("CAPTIONLOOP_DATABASE", "postgresql://ratings:hunter2@127.0.0.1:1/ratings")
     told = [str(finding) for finding in doctor.registry(tmp_path)]
     assert told and "hunter2" not in "".join(told)
+
+
+@pytest.mark.parametrize("wrong", [["--params", "epochs:3"], ["--params", "=3"], ["--no-such-option"]])
+def test_a_wrong_use_of_kedro_run_is_one_line(wrong) -> None:
+    result = CliRunner().invoke(cli.cli, ["run", *wrong])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1, result.stderr

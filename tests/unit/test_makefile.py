@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,16 @@ def test_what_is_supported_is_said_once_more_wherever_it_must_be(project_root: P
     matrix = ", ".join(f'"{version}"' for version in versions)
     assert f"python: [{matrix}]" in workflow
     assert os.access(project_root / "requirements/python.sh", os.X_OK)
+
+
+@pytest.mark.parametrize("target", ["serve", "loop-demo"])
+def test_a_registry_that_is_away_is_told_and_no_demo_is_made(project_root: Path, target: str) -> None:
+    """What is installed counts as such; `captionloop` is the real one."""
+    done = subprocess.run(
+        ["make", "-o", "install", target, f"BIN={Path(sys.executable).parent}", "NPM="],
+        cwd=project_root, capture_output=True, text=True, check=False, timeout=120,
+        env={"PATH": os.environ["PATH"], "MLFLOW_TRACKING_URI": "http://127.0.0.1:1"},
+    )  # fmt: skip
+    assert done.returncode == 2 and done.stdout == ""
+    assert "The MLflow store http://127.0.0.1:1 does not answer" in done.stderr.splitlines()[0]
+    assert "demo" not in done.stderr.replace("loop-demo", "")

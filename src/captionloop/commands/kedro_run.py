@@ -56,4 +56,15 @@ def _check_runner(name: str | None) -> None:
         raise ConfigurationError(f"There is no runner {name}: {nearest(str(name), known)}") from None
 
 
-run = click.Command("run", callback=_run, params=of_kedro.params, help=of_kedro.help)
+class OneLineCommand(click.Command):
+    """A command that tells a wrong use in one line, without click's three lines of advice."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does. Raises `ClickException`."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            raise click.ClickException(" ".join(error.format_message().split())) from error
+
+
+run = OneLineCommand("run", callback=_run, params=of_kedro.params, help=of_kedro.help)

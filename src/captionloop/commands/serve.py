@@ -49,6 +49,10 @@ def serve(host: str, port: int, env: str | None) -> None:
         "CAPTIONLOOP_STATE": str(settings.state.absolute()),
         "BENTOML_DO_NOT_TRACK": "True",
     }
+    if not settings.model:  # the gateway, too, shows what is about this model only
+        environment["CAPTIONLOOP_REGISTRY_NAME"] = settings.registry_name or registered_model(
+            project_folder()
+        )
     service = "captionloop.serving.service:Gateway"
     command = [sys.executable, "-m", "bentoml", "serve", service, "--host", host, "--port", str(port)]
     os.execve(sys.executable, command, environment)  # noqa: S606 - our own interpreter, no shell

@@ -69,10 +69,11 @@ def verify(  # noqa: PLR0917
     are empty, all the same, unsure or not those of the evaluation, or if requests fail.
     """
     project = project_folder()
-    known = expect(choose_canaries(project, env, photos, canaries), open_registry(project, env), version)
+    registry = open_registry(project, env)
+    known = expect(choose_canaries(project, env, photos, canaries), registry, version)
     limits = Limits()
     with CaptionClient(url, key=key) as service:
-        wait_for(service, version, wait)
+        wait_for(service, registry.name, version, wait)
         counted = requests_by_status(service.metrics())
         usual = usual_confidence(service, version)
         answers = [ask(service, canary) for canary in known]
@@ -90,19 +91,22 @@ def verify(  # noqa: PLR0917
     )
 
 
-def wait_for(service: CaptionClient, version: str, seconds: float) -> None:
-    """Returns once the service says that it serves `version`; raises `VerificationError` if it does not."""
+def wait_for(service: CaptionClient, name: str, version: str, seconds: float) -> None:
+    """Returns once the service says that it serves `version` of the registered model `name`; raises
+    `VerificationError` if it does not.
+    """
     deadline = time.monotonic() + seconds
     while True:
         try:
-            served = f"version {service.model().version}"
+            model = service.model()
+            served = f"{model.name} version {model.version}"
         except ServiceError as error:
             served = str(error)
-        if served == f"version {version}":
+        if served == f"{name} version {version}":
             return
         if time.monotonic() >= deadline:
             raise VerificationError(
-                f"Version {version} is not served after {seconds:.0f} s; the service answers: {served}"
+                f"{name} version {version} is not served after {seconds:.0f} s; the service answers: {served}"
             )
         time.sleep(LOOK_SECONDS)
 

@@ -5,6 +5,7 @@ never wait for the writer. Writers take the lock when they begin (`BEGIN IMMEDIA
 reads and then finds another writer in its way would fail at once instead of waiting its turn.
 """
 
+import re
 import sqlite3
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -23,6 +24,7 @@ from captionloop.errors import CaptionloopError, without_passwords
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_TIMEOUT_MS = 20_000
+SQLITE = "sqlite:///"
 
 
 CONNECT_SECONDS = 2
@@ -48,6 +50,13 @@ def normalise_url(url: str) -> str:
     Raises:
         DatabaseError: the URL cannot be read, or names a database that is not supported.
     """
+    file = sqlite_file(url)
+    if file is not None and re.search(r"\?\w+=[^/]*$", file):
+        raise DatabaseError(
+            "CAPTIONLOOP_DATABASE takes no options for a SQLite file: leave out what follows ?"
+        )
+    if file not in {None, "", ":memory:"}:
+        return url
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -59,10 +68,18 @@ def normalise_url(url: str) -> str:
     if backend in {"postgresql", "postgres"}:
         return parsed.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
     if backend == "sqlite" and parsed.database not in {None, "", ":memory:"}:
-        return url
+        return f"{SQLITE}{parsed.database}"
     raise DatabaseError(
         f"database {parsed.render_as_string()!r} is not supported: use a SQLite file or PostgreSQL"
     )
+
+
+def sqlite_file(url: str) -> str | None:
+    """The path after `sqlite:///`, whatever letters are in it; None where the URL is no such.
+
+    SQLAlchemy would end it at a `?`.
+    """
+    return url.removeprefix(SQLITE) if url.startswith(SQLITE) else None
 
 
 def open_engine(url: str, *, pool_size: int = 4, deadlines: bool = False) -> Engine:
@@ -88,8 +105,15 @@ def open_engine(url: str, *, pool_size: int = 4, deadlines: bool = False) -> Eng
         )  # fmt: skip
         event.listen(engine, "handle_error", _leave_a_lost_server)
         return engine
-    Path(str(make_url(url).database)).absolute().parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=30, hide_parameters=True)
+    file = Path(str(sqlite_file(url))).absolute()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        URL.create("sqlite", database=str(file)),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=30,
+        hide_parameters=True,
+    )
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_immediate)
     return engine

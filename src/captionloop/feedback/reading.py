@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final
 
 import pandas as pd
-from sqlalchemy import Engine, exists, make_url, select
+from sqlalchemy import Engine, exists, select
 from sqlalchemy.exc import DBAPIError
 
-from captionloop.feedback.database import DatabaseError, normalise_url, open_reader, unreachable
+from captionloop.feedback.database import DatabaseError, normalise_url, open_reader, sqlite_file, unreachable
 from captionloop.feedback.models import Caption, Erasure, Photo, Rating
 
 RATINGS: Final = {
@@ -86,7 +86,7 @@ class RatingsDatabase:
     def engine(self) -> Engine:
         """For reading; whoever asks for it disposes of it. Raises `DatabaseError` where there is none."""
         url = normalise_url(self.url)
-        path = make_url(url).database if url.startswith("sqlite") else None
+        path = sqlite_file(url)
         if path is not None and not Path(path).is_file():  # reading must not make an empty one
             raise DatabaseError(
                 f"there is no ratings database at {path}: start the service once (make serve), "

@@ -37,13 +37,26 @@ class DriftReport(BaseModel):
 
     signals: list[DriftSignal]
     drifted: bool
+    model: str | None = None
+    """The registered model whose photos were looked at; older reports do not say."""
 
 
 def read_drift(settings: Settings) -> DriftReport | None:
-    """The newest drift report, or `None` where there is none yet, or it cannot be read."""
-    where = settings.drift_report.get_secret_value() or _newest_report(settings.state.absolute().parent)
-    if not where:
-        return None
+    """The newest drift report, or `None` where there is none yet, or it cannot be read.
+
+    Of the project's reports it is the newest that is not about another registered model than ours.
+    """
+    where = settings.drift_report.get_secret_value()
+    if where:
+        return _read(where)
+    for file in _reports(settings.state.absolute().parent):
+        report = _read(str(file))
+        if report is None or not settings.registry_name or report.model in {None, settings.registry_name}:
+            return report
+    return None
+
+
+def _read(where: str) -> DriftReport | None:
     try:
         with fsspec.open(where, "rt", encoding="utf-8") as file:
             return DriftReport.model_validate(json.load(file))
@@ -90,6 +103,7 @@ def regularly(action: Callable[[], None], seconds: float = LOOK_SECONDS) -> thre
     return stopped
 
 
-def _newest_report(data: Path) -> str:
+def _reports(data: Path) -> list[Path]:
+    """All drift reports of a project, the newest first."""
     found = [file for pattern in REPORTS for file in data.glob(pattern)]
-    return str(max(found, key=lambda file: file.stat().st_mtime)) if found else ""
+    return sorted(found, key=lambda file: file.stat().st_mtime, reverse=True)

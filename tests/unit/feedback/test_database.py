@@ -42,7 +42,24 @@ def test_sqlite_flushes_every_commit_to_the_disk(tmp_path: Path) -> None:
     engine.dispose()
 
 
-@pytest.mark.parametrize("url", ["nonsense", "mysql://host/db", "sqlite://", "sqlite:///:memory:"])
+@pytest.mark.parametrize("name", ["what?", "a%20b", "100%", "#2", "sqlite:"])
+def test_a_sqlite_file_may_lie_at_any_path(tmp_path: Path, name: str) -> None:
+    from captionloop.datasets.ratings import RatingsDataset
+
+    url = f"sqlite:///{tmp_path / name / 'ratings.db'}"
+    upgrade(url)
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name / "ratings.db").is_file()
+    RatingsDataset(url=url).load().engine().dispose()
+
+
+def test_a_driver_may_be_named(tmp_path: Path) -> None:
+    assert normalise_url(f"sqlite+pysqlite:///{tmp_path}/a.db") == f"sqlite:///{tmp_path}/a.db"
+
+
+@pytest.mark.parametrize(
+    "url", ["nonsense", "mysql://host/db", "sqlite://", "sqlite:///:memory:", "sqlite:///x.db?timeout=1"]
+)
 def test_other_databases_are_refused_in_one_line(url: str) -> None:
     with pytest.raises(DatabaseError) as raised:
         normalise_url(url)

@@ -1,4 +1,5 @@
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from captionloop.serving.loop_watch import read_drift, show_drift, show_retraini
 from captionloop.serving.settings import Settings
 
 
-def write_report(file: Path, value: float, *, drifted: bool) -> None:
+def write_report(file: Path, value: float, *, drifted: bool, model: str | None = None) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     signal = {"name": "confidence", "value": value, "limit": 0.2, "drifted": drifted, "sentence": "so and so"}
-    file.write_text(json.dumps({"signals": [signal], "drifted": drifted}))
+    file.write_text(
+        json.dumps({"signals": [signal], "drifted": drifted} | ({"model": model} if model else {}))
+    )
 
 
 def test_the_newest_report_of_the_project_is_shown(tmp_path: Path) -> None:
@@ -25,6 +28,18 @@ def test_the_newest_report_of_the_project_is_shown(tmp_path: Path) -> None:
     show_drift(read_drift(settings))
     assert REGISTRY.get_sample_value("captionloop_drift_signal", {"signal": "confidence"}) == 0.4
     assert REGISTRY.get_sample_value("captionloop_drifted") == 1
+
+
+def test_a_newer_report_about_another_model_is_passed_over(tmp_path: Path) -> None:
+    settings = Settings(state=tmp_path / "data/service", registry_name="captioner")
+    write_report(tmp_path / "data/08_reporting/scenes/drift.json", 0.1, drifted=False, model="captioner")
+    write_report(tmp_path / "data/08_reporting/mine/drift.json", 0.7, drifted=True, model="captioner_mine")
+    os.utime(tmp_path / "data/08_reporting/scenes/drift.json", (1, 1))
+    report = read_drift(settings)
+    assert report is not None and report.signals[0].value == 0.1
+    others = read_drift(settings.model_copy(update={"registry_name": "captioner_mine"}))
+    assert others is not None and others.signals[0].value == 0.7
+    assert read_drift(settings.model_copy(update={"registry_name": "tagger"})) is None
 
 
 def test_a_report_can_be_named_by_address(tmp_path: Path) -> None:
