@@ -96,6 +96,10 @@ TRIED = {
     "feedback/database.py: the ratings database does not answer": HERE + "test_write_a_database_url",
     "feedback/nodes.py: {} has no champion": HERE + "test_promote_a_champion",
     "feedback/reading.py: there is no ratings database": HERE + "test_name_the_ratings_database",
+    "corpus/scenes/phrases.py: the sample scenes are not described": HERE + "test_set_the_language",
+    "evaluation/hypotheses.py: {} captions in {}": PIPELINE + "training,evaluation",
+    "feedback/database.py: CAPTIONLOOP_DATABASE takes no options": HERE + "test_write_a_database_url",
+    "language/languages.py: language: {} is not the code": HERE + "test_set_the_language",
     "language/tokenizer.py: Captions: no word": HERE + "test_lower_the_least_frequency",
     "registry/connection.py: The MLflow store": HERE + "test_correct_the_tracking_uri",
     "registry/model_registry.py: There is no {} {}": HERE + "test_list_the_versions",
@@ -241,6 +245,17 @@ def test_lower_the_least_frequency() -> None:
     with pytest.raises(CorpusError, match="lower `min_frequency`"):
         CaptionTokenizer.train(["a red box"], min_frequency=2)
     assert CaptionTokenizer.train(["a red box"], min_frequency=1).vocabulary_size > 3
+
+
+def test_set_the_language() -> None:
+    from captionloop.corpus.scenes.phrases import phrases_of
+    from captionloop.language.languages import language_of
+
+    with pytest.raises(ConfigurationError, match=r"set `language` in conf/base/globals\.yml to one of"):
+        language_of("klingon")
+    with pytest.raises(ConfigurationError, match="only in en, fr, zh: set `language` to one of these"):
+        phrases_of(language_of("fi"))
+    assert phrases_of(language_of("fr")) is not None
 
 
 def test_set_the_split() -> None:
@@ -451,6 +466,8 @@ def test_name_a_built_page(tmp_path: Path) -> None:
 def test_write_a_database_url(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAPTIONLOOP_DATABASE", "ratings.db")
     refused("write sqlite:///path/to/ratings.db", "keys", "list")
+    monkeypatch.setenv("CAPTIONLOOP_DATABASE", f"sqlite:///{project}/ratings.db?timeout=1")
+    refused("leave out what follows ?", "keys", "list")
     (project / "text.db").write_text("this is no database, but a text of some length" * 20)
     monkeypatch.setenv("CAPTIONLOOP_DATABASE", f"sqlite:///{project}/text.db")
     refused("check CAPTIONLOOP_DATABASE", "keys", "list")

@@ -181,8 +181,10 @@ class Settings(BaseModel):
     @property
     def has_database(self) -> bool:
         """Whether there is a ratings database, told without asking it: looking makes none."""
-        path = self.database_url.removeprefix("sqlite:///")
-        return path == self.database_url or Path(path).is_file()
+        from captionloop.feedback.database import normalise_url, sqlite_file
+
+        file = sqlite_file(normalise_url(self.database_url))
+        return file is None or Path(file).is_file()
 
     @property
     def page_folder(self) -> Path | None:

@@ -7,6 +7,7 @@ from serving_fakes import PHOTO, FakeModel
 from captionloop.client import CaptionClient
 from captionloop.commands import verify
 from captionloop.commands.canaries import Canary, VerificationError, requests_by_status
+from captionloop.serving.keys import KeyRing
 
 
 @pytest.fixture
@@ -16,7 +17,9 @@ def service(client) -> CaptionClient:
         answer = client.request(request.method, str(request.url), content=request.content, headers=headers)
         return httpx.Response(answer.status_code, content=answer.content)
 
-    return CaptionClient("http://testserver", transport=httpx.MockTransport(forward), attempts=1)
+    # With a key, as an operator has one: without it the statistics may be a minute old.
+    _, key = KeyRing(client.app.state.parts.store).create("operator", ("caption",))
+    return CaptionClient("http://testserver", key=key, transport=httpx.MockTransport(forward), attempts=1)
 
 
 @pytest.fixture(autouse=True)
