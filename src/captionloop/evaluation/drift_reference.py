@@ -62,9 +62,10 @@ def feedback_traffic(
     """
     known = captioner.caption_arrays(_squares(captioner, taught, archive, parameters))
     tried = captioner.caption_arrays(_squares(captioner, held_out, archive, parameters))
+    looks = [one.embedding for one in known if one.embedding is not None]
     said = [one.best for one in (tried if len(tried) >= parameters.limits.fewest else known)]
     return Traffic(
-        embeddings=np.stack([one.embedding for one in known]) if known else np.zeros((0, SIZE), np.float32),
+        embeddings=np.stack(looks) if looks else np.zeros((0, SIZE), np.float32),
         confidences=np.array([caption.confidence for caption in said], np.float64),
         lengths=_lengths(captioner, said),
     )
