@@ -74,6 +74,7 @@ class RatingsStore:
         caption = {
             "caption_id": served.caption_id,
             "photo_sha256": facts.sha256,
+            "sent_sha256": served.sent_sha256,
             "owner": served.owner,
             "text": served.text,
             "confidence": served.confidence,

@@ -74,7 +74,7 @@ async def create_caption(
             photo, outcome = await unless_gone(request, _captioned(parts, data, model.input_size))
             with _stage("store"):
                 served = _served(photo, outcome, caller)
-                await _keep(parts, photo, data, served)
+                await _keep(parts, photo, served)
     _observe(served)
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/v1/captions/{served.caption_id}"
     return _body(served)
@@ -151,9 +151,9 @@ async def _captioned(parts: Parts, data: bytes, input_size: int) -> tuple[Photo,
         return photo, await parts.model.caption(photo.prepared)
 
 
-async def _keep(parts: Parts, photo: Photo, data: bytes, served: ServedCaption) -> None:
+async def _keep(parts: Parts, photo: Photo, served: ServedCaption) -> None:
     """First the photo, then the caption that names it; a caption that is answered is on the disk."""
-    await with_archive(parts.archive.write, photo.facts.sha256, data)
+    await with_archive(parts.archive.write, photo.facts.sha256, photo.kept)
     await parts.written(lambda: parts.store.record(served))
 
 
@@ -181,6 +181,7 @@ def _served(photo: Photo, outcome: Outcome, caller: Caller) -> ServedCaption:
         model_name=outcome.model_name,
         model_version=outcome.model_version,
         embedding=outcome.embedding,
+        sent_sha256=photo.sent_sha256,
     )
 
 
