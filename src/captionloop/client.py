@@ -10,6 +10,7 @@ Without a key it is one anonymous person for as long as it is open: the service'
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -26,6 +27,7 @@ from captionloop.serving.schemas import (
     ProblemBody,
     RatingBody,
     StatisticsBody,
+    UnkeptCaption,
 )
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -82,14 +84,26 @@ class CaptionClient:
         self._http.close()
 
     def caption(self, photo: bytes | Path) -> CaptionBody:
-        """Caption a photo.
+        """Caption a photo, which is kept with its caption.
+
+        Raises:
+            ServiceError: it was refused, or the service is away, or keeps nothing.
+        """
+        answer = self._sent(photo)
+        if answer.status_code == HTTPStatus.OK:
+            raise ServiceError(
+                f"{self._address} keeps nothing (CAPTIONLOOP_KEEP=false), so this caption cannot be rated: "
+                "ask by look()"
+            )
+        return self._parsed(CaptionBody, answer)
+
+    def look(self, photo: bytes | Path) -> UnkeptCaption:
+        """Caption a photo of which nothing is to be kept: the caption cannot be rated.
 
         Raises:
             ServiceError: it was refused, or the service is away.
         """
-        data = photo.read_bytes() if isinstance(photo, Path) else photo
-        headers = {"Content-Type": "application/octet-stream"}
-        return self._read(CaptionBody, "POST", "/v1/captions", content=data, headers=headers)
+        return self._parsed(UnkeptCaption, self._sent(photo, keep="false"))
 
     def rate(
         self, caption_id: str, stars: int, *, correction: str | None = None, comment: str | None = None
@@ -119,7 +133,14 @@ class CaptionClient:
         return self._answer("GET", "/metrics").text
 
     def _read(self, kind: type[Body], method: str, path: str, **request: Any) -> Body:
-        answer = self._answer(method, path, **request)
+        return self._parsed(kind, self._answer(method, path, **request))
+
+    def _sent(self, photo: bytes | Path, **parameters: str) -> httpx.Response:
+        data = photo.read_bytes() if isinstance(photo, Path) else photo
+        headers = {"Content-Type": "application/octet-stream"}
+        return self._answer("POST", "/v1/captions", content=data, headers=headers, params=parameters)
+
+    def _parsed(self, kind: type[Body], answer: httpx.Response) -> Body:
         try:
             return kind.model_validate_json(answer.content)
         except ValidationError as error:

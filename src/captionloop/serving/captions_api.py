@@ -5,8 +5,9 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from time import perf_counter
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from opentelemetry import trace
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,6 +29,7 @@ from captionloop.serving.schemas import (
     ProblemBody,
     RatingBody,
     RatingRequest,
+    UnkeptCaption,
     WordBody,
 )
 from captionloop.serving.storage import with_archive
@@ -57,25 +59,41 @@ def problems(*statuses: int) -> dict[int | str, dict[str, object]]:
     response_model=CaptionBody,
     summary="Caption a photo",
     openapi_extra={"requestBody": REQUEST_BODY},
-    responses=problems(400, 401, 403, 408, 413, 415, 422, 429, 503),
+    responses={
+        200: {"model": UnkeptCaption, "description": "Captioned, and nothing of it is kept"},
+        **problems(400, 401, 403, 408, 413, 415, 422, 429, 503),
+    },
 )
 async def create_caption(
-    request: Request, response: Response, parts: PartsDep, caller: CallerDep
-) -> CaptionBody:
-    """Send a photo as `multipart/form-data` (field `image`), as its bytes, or as base64 in JSON."""
+    request: Request,
+    response: Response,
+    parts: PartsDep,
+    caller: CallerDep,
+    keep: Annotated[bool, Query(description="false: caption it, and keep neither photo nor caption")] = True,
+) -> CaptionBody | Response:
+    """Send a photo as `multipart/form-data` (field `image`), as its bytes, or as base64 in JSON.
+
+    Where `keep` is false (here, in the form or in the JSON), or the service keeps nothing, it is answered
+    with 200 and a caption that has no id.
+    """
     parts.access.require(caller, "caption")
     model = parts.model.require()
     with parts.admission.upload(caller.counted_as) as upload:
         body: Body = request.state.body
         body.arrived = upload.arrived
         with _stage("upload"):
-            data = await sent_photo(request)
+            sent = await sent_photo(request)
         with parts.admission.enter():
-            photo, outcome = await unless_gone(request, _captioned(parts, data, model.input_size))
-            with _stage("store"):
-                served = _served(photo, outcome, caller)
-                await _keep(parts, photo, served)
+            photo, outcome = await unless_gone(request, _captioned(parts, sent.data, model.input_size))
+            served = _served(photo, outcome, caller)
+            kept = keep and sent.keep and parts.settings.keep
+            if kept:
+                with _stage("store"):
+                    await _keep(parts, photo, served)
     _observe(served)
+    if not kept:
+        unkept = UnkeptCaption(**_captioned_photo(served))
+        return Response(unkept.model_dump_json(), media_type="application/json")
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/v1/captions/{served.caption_id}"
     return _body(served)
 
@@ -186,16 +204,19 @@ def _served(photo: Photo, outcome: Outcome, caller: Caller) -> ServedCaption:
 
 
 def _body(served: ServedCaption) -> CaptionBody:
-    return CaptionBody(
-        caption_id=served.caption_id,
-        caption=served.text,
-        confidence=served.confidence,
-        words=[WordBody(**word) for word in served.words],
-        alternatives=[AlternativeBody(**other) for other in served.alternatives],
-        model=ModelRef(name=served.model_name, version=served.model_version),
-        image=ImageSize(width=served.photo.width, height=served.photo.height),
-        created_at=served.created_at,
-    )
+    return CaptionBody(caption_id=served.caption_id, **_captioned_photo(served))
+
+
+def _captioned_photo(served: ServedCaption) -> dict[str, Any]:
+    return {
+        "caption": served.text,
+        "confidence": served.confidence,
+        "words": [WordBody(**word) for word in served.words],
+        "alternatives": [AlternativeBody(**other) for other in served.alternatives],
+        "model": ModelRef(name=served.model_name, version=served.model_version),
+        "image": ImageSize(width=served.photo.width, height=served.photo.height),
+        "created_at": served.created_at,
+    }
 
 
 def _rating_body(stored: StoredRating) -> RatingBody:

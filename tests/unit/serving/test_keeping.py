@@ -1,0 +1,115 @@
+"""Photos that are not to be kept: captioned, and nothing is left of them."""
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from serving_fakes import PHOTO, FakeModel
+from sqlalchemy import func, select
+from starlette.testclient import TestClient
+
+from captionloop.client import CaptionClient, ServiceError
+from captionloop.commands import verify
+from captionloop.commands.canaries import Canary
+from captionloop.feedback.models import Caption, Photo
+from captionloop.serving.schemas import UnkeptCaption
+
+URL = "/v1/captions"
+FORM = {"image": ("a.png", PHOTO, "image/png")}
+TEXT = base64.b64encode(PHOTO).decode()
+Gateway = Callable[..., TestClient]
+
+
+def kept(client: TestClient, state: Path) -> tuple[int, int, int]:
+    """Photos in the archive, and rows of photos and captions."""
+    files = [path for path in (state / "photos").rglob("*") if path.is_file()]
+    with client.app.state.parts.store.reader.connect() as connection:
+        rows = [connection.scalar(select(func.count()).select_from(table)) for table in (Photo, Caption)]
+    return len(files), rows[0], rows[1]
+
+
+def bodies(value: str) -> list[dict]:
+    """Every way to say whether a photo may be kept."""
+    return [
+        {"files": FORM, "data": {"keep": value}},
+        {"json": {"image": TEXT, "keep": value == "true"}},
+        {"content": PHOTO, "headers": {"Content-Type": "image/png"}, "params": {"keep": value}},
+        {"files": FORM, "params": {"keep": value}},
+    ]
+
+
+@pytest.mark.parametrize("way", range(4))
+def test_what_is_not_to_be_kept_is_captioned_and_gone(client: TestClient, tmp_path: Path, way: int) -> None:
+    answer = client.post(URL, **bodies("false")[way])
+    assert answer.status_code == 200 and "location" not in answer.headers
+    assert UnkeptCaption.model_validate(answer.json()).caption == "a red square"
+    assert "caption_id" not in answer.json() and answer.json()["kept"] is False
+    assert kept(client, tmp_path / "state") == (0, 0, 0)
+    answer = client.post(URL, **bodies("true")[way])
+    assert answer.status_code == 201 and answer.json()["kept"] is True
+    assert kept(client, tmp_path / "state") == (1, 1, 1)
+
+
+def test_a_photo_that_is_not_kept_needs_no_storage(client: TestClient, tmp_path: Path) -> None:
+    (tmp_path / "state/photos").parent.mkdir(exist_ok=True)
+    (tmp_path / "state/photos").write_text("no folder")
+    assert client.post(URL, files=FORM).status_code == 503
+    assert client.post(URL, files=FORM, data={"keep": "false"}).status_code == 200
+
+
+@pytest.mark.parametrize("said", [["maybe"], [""], ["true", "no way"]])
+def test_a_wish_that_is_not_understood_is_refused(
+    client: TestClient, tmp_path: Path, said: list[str]
+) -> None:
+    refused = [
+        client.post(URL, files=FORM, data={"keep": said}),
+        client.post(URL, json={"image": TEXT, "keep": said[-1]}),
+        client.post(URL, files=FORM, params={"keep": said[-1]}),
+    ]
+    assert [answer.status_code for answer in refused] == [422] * 3
+    assert kept(client, tmp_path / "state") == (0, 0, 0)
+
+
+def test_of_two_wishes_the_more_careful_one_counts(client: TestClient) -> None:
+    both = {"files": FORM, "data": {"keep": ["true", "false"]}}
+    assert client.post(URL, **both).status_code == 200
+    assert client.post(URL, files=FORM, data={"keep": "true"}, params={"keep": "false"}).status_code == 200
+
+
+def test_a_service_that_keeps_nothing_keeps_nothing_and_says_so(gateway: Gateway, tmp_path: Path) -> None:
+    client = gateway(keep=False, retention_unrated_days=7)
+    for body in bodies("true"):
+        assert client.post(URL, **body).status_code == 200
+    assert kept(client, tmp_path / "state") == (0, 0, 0)
+    told = client.get("/v1/model").json()["keeping"]
+    assert told == {"keep": False, "unrated_days": 7, "rated_days": 730}
+
+
+def test_the_client_and_verify_get_along_with_a_service_that_keeps_nothing(
+    gateway: Gateway, model: FakeModel
+) -> None:
+    inside = gateway(keep=False)
+
+    def forward(request: httpx.Request) -> httpx.Response:
+        headers = {name: value for name, value in request.headers.items() if name != "host"}
+        answer = inside.request(request.method, str(request.url), content=request.content, headers=headers)
+        return httpx.Response(answer.status_code, content=answer.content)
+
+    client = CaptionClient("http://testserver", transport=httpx.MockTransport(forward))
+    assert client.look(PHOTO).caption == "a red square"
+    with pytest.raises(ServiceError, match="keeps nothing"):
+        client.caption(PHOTO)
+    assert verify.ask(client, Canary("a", PHOTO)).caption == "a red square"
+
+
+def test_the_description_tells_of_both_answers(client: TestClient) -> None:
+    described = client.get("/openapi.json").json()
+    post = described["paths"][URL]["post"]
+    assert {"200", "201"} <= set(post["responses"])
+    assert [parameter["name"] for parameter in post["parameters"]] == ["keep"]
+    content = post["requestBody"]["content"]
+    for kind in ("multipart/form-data", "application/json"):
+        assert content[kind]["schema"]["properties"]["keep"]["type"] == "boolean"
+    assert "caption_id" in described["components"]["schemas"]["CaptionBody"]["required"]
