@@ -120,6 +120,10 @@ class CaptionClient:
         """Erase one's own caption, its ratings and its photo. Raises `ServiceError`."""
         self._answer("DELETE", f"/v1/captions/{caption_id}")
 
+    def withdraw_rating(self, caption_id: str) -> None:
+        """Take one's own rating of a caption back. Raises `ServiceError`."""
+        self._answer("DELETE", f"/v1/captions/{caption_id}/rating")
+
     def model(self) -> ModelBody:
         """What is being served. Raises `ServiceError`."""
         return self._read(ModelBody, "GET", "/v1/model")

@@ -126,6 +126,15 @@ class RatingsStore:
 
         return self._writer.submit(operation, locks=("2 rating", caption_id, rater))
 
+    def withdraw(self, caption_id: str, rater: str) -> "Future[bool]":
+        """Erase what a rater said about a caption; whether there was anything."""
+        wanted = (Rating.caption_id == caption_id, Rating.rater == rater)
+
+        def operation(connection: Connection) -> bool:
+            return bool(connection.scalars(delete(Rating).where(*wanted).returning(Rating.rating_id)).all())
+
+        return self._writer.submit(operation, locks=("2 rating", caption_id, rater))
+
     def erase(self, caption_id: str, *, owner: str | None) -> "Future[list[str] | None]":
         """Erase a caption and its ratings.
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from opentelemetry import trace
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from captionloop.feedback.records import Opinion, ServedCaption, StoredRating
@@ -90,6 +90,9 @@ async def create_caption(
             if kept:
                 with _stage("store"):
                     await _keep(parts, photo, served)
+                if await request.is_disconnected():
+                    await _erase(parts, served.caption_id, owner=None)
+                    raise ClientDisconnect
     _observe(served)
     if not kept:
         unkept = UnkeptCaption(**_captioned_photo(served))
@@ -119,14 +122,8 @@ async def read_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> C
 )
 async def erase_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> None:
     """Erases caption, ratings and photo, at once and for good. For its owner, or an administrator."""
-    owner = None if caller.is_admin else caller.rater
-    name = _checked(caption_id)
-    photos = await parts.written(lambda: parts.store.erase(name, owner=owner))
-    if photos is None:
+    if not await _erase(parts, _checked(caption_id), owner=None if caller.is_admin else caller.rater):
         raise _unknown()
-    for sha256 in photos:
-        # If that fails, it is on the list of erasures: the hourly sweep tries again.
-        await with_archive(parts.archive.erase, sha256)
     metrics.ERASURES.inc()
 
 
@@ -151,6 +148,19 @@ async def rate_caption(
     return _rating_body(stored)
 
 
+@router.delete(
+    "/{caption_id}/rating",
+    status_code=204,
+    summary="Take one's rating back",
+    responses=problems(401, 404, 429, 503),
+)
+async def withdraw_rating(caption_id: str, parts: PartsDep, caller: CallerDep) -> None:
+    """Erases the caller's own rating of a caption, with its correction and comment; the caption stays."""
+    name = _checked(caption_id)
+    if not await parts.written(lambda: parts.store.withdraw(name, caller.rater)):
+        raise Problem(NOT_FOUND, "There is no such caption, or no rating of yours for it.")
+
+
 async def _count(parts: Parts, stored: StoredRating) -> None:
     """Ratings are counted, not requests: one that is sent again, or changed, is still one."""
     with suppress(Problem):  # it is on the disk, whatever becomes of its count
@@ -173,6 +183,15 @@ async def _keep(parts: Parts, photo: Photo, served: ServedCaption) -> None:
     """First the photo, then the caption that names it; a caption that is answered is on the disk."""
     await with_archive(parts.archive.write, photo.facts.sha256, photo.kept)
     await parts.written(lambda: parts.store.record(served))
+
+
+async def _erase(parts: Parts, caption_id: str, *, owner: str | None) -> bool:
+    """Whether there was such a caption of this owner; it is gone then."""
+    photos = await parts.written(lambda: parts.store.erase(caption_id, owner=owner))
+    for sha256 in photos or []:
+        # If that fails, it is on the list of erasures: the hourly sweep tries again.
+        await with_archive(parts.archive.erase, sha256)
+    return photos is not None
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Photos that are not to be kept: captioned, and nothing is left of them."""
 
+import asyncio
 import base64
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import httpx
 import pytest
 from serving_fakes import PHOTO, FakeModel
 from sqlalchemy import func, select
+from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from captionloop.client import CaptionClient, ServiceError
 from captionloop.commands import verify
@@ -113,3 +117,62 @@ def test_the_description_tells_of_both_answers(client: TestClient) -> None:
     for kind in ("multipart/form-data", "application/json"):
         assert content[kind]["schema"]["properties"]["keep"]["type"] == "boolean"
     assert "caption_id" in described["components"]["schemas"]["CaptionBody"]["required"]
+
+
+def test_what_somebody_gave_up_on_while_it_was_stored_is_not_kept(client: TestClient, tmp_path: Path) -> None:
+    async def story() -> tuple[list[Message], int]:
+        parts, gone, sent = client.app.state.parts, asyncio.Event(), []
+        loop, write, written = asyncio.get_running_loop(), parts.archive.write, []
+
+        def hang_up(sha256: str, data: bytes) -> None:
+            write(sha256, data)
+            written.append(sha256)
+            loop.call_soon_threadsafe(gone.set)
+
+        parts.archive.write = hang_up
+        messages = [{"type": "http.request", "body": PHOTO, "more_body": False}]
+
+        async def receive() -> Message:
+            if messages:
+                return messages.pop()
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        headers = [(b"content-type", b"image/png"), (b"content-length", str(len(PHOTO)).encode())]
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "POST",
+            "path": URL,
+            "raw_path": URL.encode(),
+        }
+        more = {"headers": headers, "query_string": b"", "client": ("127.0.0.1", 1), "scheme": "http"}
+        with contextlib.suppress(ClientDisconnect):
+            await client.app({**scope, **more, "server": ("testserver", 80), "root_path": ""}, receive, send)
+        return sent, len(written)
+
+    sent, written = client.portal.call(story)
+    assert written == 1
+    assert not [message for message in sent if message.get("status") == 201]
+    assert kept(client, tmp_path / "state") == (0, 0, 0)
+
+
+def test_a_rating_can_be_taken_back_by_whoever_gave_it(client: TestClient) -> None:
+    url = f"{URL}/{client.post(URL, files=FORM).json()['caption_id']}"
+    assert client.delete(f"{url}/rating").status_code == 404
+    client.put(f"{url}/rating", json={"stars": 4, "comment": "mine"})
+    mine = {"Cookie": "; ".join(f"{name}={value}" for name, value in client.cookies.items())}
+    client.cookies.clear()
+    client.put(f"{url}/rating", json={"stars": 1})
+    assert client.delete(f"{url}/rating").status_code == 204
+    assert client.delete(f"{url}/rating").status_code == 404
+    client.cookies.clear()
+    read = client.get(url, headers=mine).json()
+    assert read["rating"]["comment"] == "mine", "another's withdrawal leaves mine"
+    assert client.delete(f"{url}/rating", headers=mine).status_code == 204
+    client.cookies.clear()
+    assert client.get(url, headers=mine).json()["rating"] is None
+    assert client.get("/v1/statistics").json()["totals"]["ratings"] == 0
