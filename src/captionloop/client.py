@@ -8,6 +8,7 @@ Without a key it is one anonymous person for as long as it is open: the service'
 """
 
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -22,6 +23,7 @@ from captionloop.errors import CaptionloopError, without_passwords
 from captionloop.serving.retry_budget import RetryBudget
 from captionloop.serving.schemas import (
     CaptionBody,
+    CaptionsPage,
     CaptionWithRating,
     ModelBody,
     ProblemBody,
@@ -115,6 +117,18 @@ class CaptionClient:
     def read(self, caption_id: str) -> CaptionWithRating:
         """One's own caption, with one's own rating. Raises `ServiceError`."""
         return self._read(CaptionWithRating, "GET", f"/v1/captions/{caption_id}")
+
+    def mine(self) -> Iterator[CaptionWithRating]:
+        """One's own captions, with one's own ratings, the newest first. Raises `ServiceError`."""
+        page = self._read(CaptionsPage, "GET", "/v1/captions")
+        yield from page.captions
+        while page.next is not None:
+            page = self._read(CaptionsPage, "GET", "/v1/captions", params={"before": page.next})
+            yield from page.captions
+
+    def erase_me(self) -> None:
+        """Erase all of one's own captions, photos and ratings. Raises `ServiceError`."""
+        self._answer("DELETE", "/v1/me")
 
     def erase(self, caption_id: str) -> None:
         """Erase one's own caption, its ratings and its photo. Raises `ServiceError`."""

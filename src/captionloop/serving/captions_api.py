@@ -4,6 +4,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from time import perf_counter
 from typing import Annotated, Any
 
@@ -19,10 +20,11 @@ from captionloop.serving.disconnects import unless_gone
 from captionloop.serving.edge import Body
 from captionloop.serving.parts import CallerDep, CountedRoute, Parts, PartsDep
 from captionloop.serving.photos import Photo
-from captionloop.serving.problems import NOT_FOUND, Problem
+from captionloop.serving.problems import NOT_FOUND, REQUEST_INVALID, FieldError, Problem
 from captionloop.serving.schemas import (
     AlternativeBody,
     CaptionBody,
+    CaptionsPage,
     CaptionWithRating,
     ImageSize,
     ModelRef,
@@ -39,6 +41,9 @@ from captionloop.serving.wire import Outcome
 tracer = trace.get_tracer("captionloop.gateway")
 router = APIRouter(prefix="/v1/captions", tags=["captions"], route_class=CountedRoute)
 
+me = APIRouter(prefix="/v1/me", tags=["captions"], route_class=CountedRoute)
+
+MOST_LISTED = 50
 _CAPTION_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
@@ -102,6 +107,29 @@ async def create_caption(
 
 
 @router.get(
+    "",
+    response_model=CaptionsPage,
+    summary="Read one's own captions",
+    responses=problems(401, 422, 429, 503),
+)
+async def list_captions(
+    parts: PartsDep,
+    caller: CallerDep,
+    limit: Annotated[int, Query(ge=1, le=MOST_LISTED, description="how many at most")] = 20,
+    before: Annotated[str | None, Query(description="`next` of the page before", max_length=80)] = None,
+) -> CaptionsPage:
+    """The newest first, with one's own ratings: what the service keeps of the caller."""
+    place = None if before is None else _place(before)
+    found = await parts.read(parts.store.of_owner, caller.rater, limit + 1, place)
+    shown = found[:limit]
+    last = shown[-1][0] if len(found) > limit else None
+    return CaptionsPage(
+        captions=[_body_with_rating(served, rating) for served, rating in shown],
+        next=None if last is None else f"{last.created_at:%Y%m%dT%H%M%S.%f}-{last.caption_id}",
+    )
+
+
+@router.get(
     "/{caption_id}",
     response_model=CaptionWithRating,
     summary="Read a caption back",
@@ -113,8 +141,7 @@ async def read_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> C
     if served is None or not (caller.is_admin or served.owner == caller.rater):
         raise _unknown()
     rating = await parts.read(parts.store.rating, caption_id, caller.rater)
-    body = _body(served).model_dump()
-    return CaptionWithRating(**body, rating=None if rating is None else _rating_body(rating))
+    return _body_with_rating(served, rating)
 
 
 @router.delete(
@@ -161,6 +188,14 @@ async def withdraw_rating(caption_id: str, parts: PartsDep, caller: CallerDep) -
         raise Problem(NOT_FOUND, "There is no such caption, or no rating of yours for it.")
 
 
+@me.delete("", status_code=204, summary="Erase everything of mine", responses=problems(401, 429, 503))
+async def erase_me(parts: PartsDep, caller: CallerDep) -> None:
+    """Erases the caller's own captions with their photos and ratings, and the caller's ratings of others'."""
+    while (photos := await parts.written(lambda: parts.store.erase_person(caller.rater))) is not None:
+        await _erase_photos(parts, photos)
+        metrics.ERASURES.inc()
+
+
 async def _count(parts: Parts, stored: StoredRating) -> None:
     """Ratings are counted, not requests: one that is sent again, or changed, is still one."""
     with suppress(Problem):  # it is on the disk, whatever becomes of its count
@@ -188,10 +223,14 @@ async def _keep(parts: Parts, photo: Photo, served: ServedCaption) -> None:
 async def _erase(parts: Parts, caption_id: str, *, owner: str | None) -> bool:
     """Whether there was such a caption of this owner; it is gone then."""
     photos = await parts.written(lambda: parts.store.erase(caption_id, owner=owner))
-    for sha256 in photos or []:
-        # If that fails, it is on the list of erasures: the hourly sweep tries again.
-        await with_archive(parts.archive.erase, sha256)
+    await _erase_photos(parts, photos or [])
     return photos is not None
+
+
+async def _erase_photos(parts: Parts, photos: list[str]) -> None:
+    """If that fails, they are on the list of erasures: the hourly sweep tries again."""
+    for sha256 in photos:
+        await with_archive(parts.archive.erase, sha256)
 
 
 @contextmanager
@@ -224,6 +263,22 @@ def _served(photo: Photo, outcome: Outcome, caller: Caller) -> ServedCaption:
 
 def _body(served: ServedCaption) -> CaptionBody:
     return CaptionBody(caption_id=served.caption_id, **_captioned_photo(served))
+
+
+def _body_with_rating(served: ServedCaption, rating: StoredRating | None) -> CaptionWithRating:
+    body = _body(served).model_dump()
+    return CaptionWithRating(**body, rating=None if rating is None else _rating_body(rating))
+
+
+def _place(before: str) -> tuple[datetime, str]:
+    moment, _, caption_id = before.partition("-")
+    try:
+        return datetime.strptime(moment, "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC), caption_id
+    except ValueError:
+        message = "must be what `next` of a page said"
+        raise Problem(
+            REQUEST_INVALID, f"before: {message}.", errors=[FieldError("before", message)]
+        ) from None
 
 
 def _captioned_photo(served: ServedCaption) -> dict[str, Any]:

@@ -139,6 +139,13 @@ class CaptionWithRating(CaptionBody):
     rating: RatingBody | None
 
 
+class CaptionsPage(_Body):
+    """Some of the caller's own captions, the newest first."""
+
+    captions: list[CaptionWithRating]
+    next: str | None = Field(description="`before` of the page that follows; null on the last one")
+
+
 class Base64Photo(_Request):
     """A photo inside JSON: base64, or a `data:` URL of it; and whether it may be kept."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving_fakes import PHOTO, FakeModel
+from serving_fakes import PHOTO, FakeModel, png
 from sqlalchemy import func, select
 from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
@@ -176,3 +176,46 @@ def test_a_rating_can_be_taken_back_by_whoever_gave_it(client: TestClient) -> No
     client.cookies.clear()
     assert client.get(url, headers=mine).json()["rating"] is None
     assert client.get("/v1/statistics").json()["totals"]["ratings"] == 0
+
+
+def test_ones_own_captions_are_listed_page_by_page_the_newest_first(client: TestClient) -> None:
+    made = [client.post(URL, files=FORM).json() for _ in range(5)]
+    client.put(f"{URL}/{made[0]['caption_id']}/rating", json={"stars": 4})
+    pages = [client.get(URL, params={"limit": 2}).json()]
+    while pages[-1]["next"]:
+        pages.append(client.get(URL, params={"limit": 2, "before": pages[-1]["next"]}).json())
+    listed = [caption for page in pages for caption in page["captions"]]
+    assert [len(page["captions"]) for page in pages] == [2, 2, 1]
+    assert [{**one, "rating": None} for one in listed] == [{**one, "rating": None} for one in made[::-1]]
+    assert [one["rating"] and one["rating"]["stars"] for one in listed] == [None] * 4 + [4]
+    client.cookies.clear()
+    assert client.get(URL).json() == {"captions": [], "next": None}
+
+
+@pytest.mark.parametrize(
+    "query", [{"limit": 0}, {"limit": 51}, {"before": "yesterday"}, {"before": "x" * 99}]
+)
+def test_a_page_that_cannot_be_is_refused(client: TestClient, query: dict) -> None:
+    answer = client.get(URL, params=query)
+    assert answer.status_code == 422 and answer.json()["errors"][0]["field"] in query
+
+
+def test_everything_of_a_person_is_erased_and_nothing_of_others(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("captionloop.feedback.store.ERASED_PER_STEP", 2)
+    theirs = client.post(URL, files={"image": ("b.png", png((9, 9)), "image/png")}).json()["caption_id"]
+    them = {"Cookie": "; ".join(f"{name}={value}" for name, value in client.cookies.items())}
+    client.cookies.clear()
+    for _ in range(5):
+        client.post(URL, files=FORM)
+    client.put(f"{URL}/{theirs}/rating", json={"stars": 1})
+    client.get(f"{URL}/{theirs}")
+    assert kept(client, tmp_path / "state") == (2, 2, 6)
+    assert client.delete("/v1/me").status_code == 204
+    assert client.delete("/v1/me").status_code == 204, "there is nothing left, which is what was asked for"
+    assert client.get(URL).json()["captions"] == []
+    assert kept(client, tmp_path / "state") == (1, 1, 1)
+    assert client.get("/v1/statistics").json()["totals"]["ratings"] == 0
+    client.cookies.clear()
+    assert client.get(f"{URL}/{theirs}", headers=them).status_code == 200
