@@ -27,6 +27,14 @@ describe("the API client", () => {
     expect(append).toHaveBeenCalledExactlyOnceWith("image", photo, "boat.png");
   });
 
+  it("asks that nothing is kept, and understands the caption without an id", async () => {
+    const { transport, sent } = scripted(reply(200, { ...CAPTIONED, caption_id: undefined, kept: false }));
+    const api = createApi(transport, () => "", BASE);
+    const result = await api.caption(new Blob(["x"]), "boat.png", { keep: false });
+    expect(result.caption_id).toBeNull();
+    expect((sent[0]?.body as FormData).get("keep")).toBe("false");
+  });
+
   it("sends a key only when there is one, and asks for it anew at every call", async () => {
     let key = "";
     const { transport, sent } = scripted(reply(204, null), reply(204, null));

@@ -48,6 +48,16 @@ describe("captioning", () => {
     expect(remember).toHaveBeenCalledOnce();
   });
 
+  it("says of each photo whether it may be kept", async () => {
+    const { calls, caption } = manual();
+    let mayKeep = false;
+    const { start } = useCaptioning(apiWith({ caption }), vi.fn(), prepare, () => mayKeep);
+    await Promise.race([start(FILE), settled()]);
+    mayKeep = true;
+    await Promise.race([start(FILE), settled()]);
+    expect(calls.map(({ call }) => call.keep)).toEqual([false, true]);
+  });
+
   it("keeps the photo of a failed attempt, so that it can be sent again", async () => {
     const { calls, caption } = manual();
     const { stage, start, retry } = useCaptioning(apiWith({ caption }), vi.fn(), prepare);

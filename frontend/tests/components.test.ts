@@ -2,15 +2,19 @@ import { flushPromises, mount } from "@vue/test-utils";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { Problem } from "@/api/problem";
-import type { Rating } from "@/api/schemas";
+import type { Rating, ServedModel } from "@/api/schemas";
 import AlternativeList from "@/components/AlternativeList.vue";
 import CaptionWords from "@/components/CaptionWords.vue";
 import FactList from "@/components/FactList.vue";
 import FailureView from "@/components/FailureView.vue";
+import KeepingNotice from "@/components/KeepingNotice.vue";
 import RatingForm from "@/components/RatingForm.vue";
+import ResultView from "@/components/ResultView.vue";
+import type { Shelf } from "@/composables/storage";
+import { useMayKeep } from "@/composables/useMayKeep";
 import { type WordFocus, useWordFocus } from "@/composables/useWordFocus";
 
-import { CAPTIONED, apiWith } from "./samples";
+import { CAPTIONED, MODEL, apiWith } from "./samples";
 
 describe("the words of a caption", () => {
   function words(): { view: ReturnType<typeof mount>; focus: WordFocus } {
@@ -187,5 +191,58 @@ describe("a list of facts", () => {
     expect(view.text()).not.toContain("parent");
     expect(view.find("details").attributes("open")).toBeUndefined();
     expect(view.find("details").text()).toContain("a, b");
+  });
+});
+
+describe("what becomes of a photo", () => {
+  const served = (keep: boolean): ServedModel => ({
+    ...MODEL,
+    keeping: { keep, unrated_days: 7, rated_days: 365 },
+  });
+
+  it("is said with the service's own days, and can be refused", async () => {
+    const api = apiWith({ model: () => Promise.resolve(served(true)) });
+    const view = mount(KeepingNotice, { props: { api, modelValue: true } });
+    expect(view.text()).toContain("kept without its metadata");
+    await flushPromises();
+    expect(view.text()).toContain("for 7 days, or 365 days once somebody has rated");
+    await view.get("input").setValue(true);
+    expect(view.emitted("update:modelValue")).toEqual([[false]]);
+    await view.setProps({ modelValue: false });
+    expect(view.text()).toContain("captioned and forgotten");
+    expect(view.get("input").element.checked).toBe(true);
+  });
+
+  it("needs no refusal where nothing is kept", async () => {
+    const api = apiWith({ model: () => Promise.resolve(served(false)) });
+    const view = mount(KeepingNotice, { props: { api, modelValue: true } });
+    await flushPromises();
+    expect(view.text()).toContain("Nothing that you send is kept");
+    expect(view.find("input").exists()).toBe(false);
+  });
+
+  it("leaves nothing to rate or to erase on a caption that is not kept", () => {
+    const props = { api: apiWith({}), photoUrl: "blob:a", fresh: false, given: null };
+    const unkept = mount(ResultView, { props: { ...props, result: { ...CAPTIONED, caption_id: null } } });
+    expect(unkept.text()).toContain("Neither your photo nor this caption is kept");
+    expect(unkept.text()).not.toContain("Erase this photo");
+    expect(unkept.findComponent(RatingForm).exists()).toBe(false);
+    const kept = mount(ResultView, { props: { ...props, result: CAPTIONED } });
+    expect(kept.text()).toContain("Erase this photo");
+    expect(kept.findComponent(RatingForm).exists()).toBe(true);
+  });
+
+  it("is remembered by the browser", () => {
+    const stored = new Map<string, string>();
+    const shelf: Shelf = {
+      read: (key) => stored.get(key) ?? null,
+      write: (key, text) => (text === "" ? stored.delete(key) : stored.set(key, text)) !== false,
+    };
+    const mayKeep = useMayKeep(shelf);
+    expect(mayKeep.value).toBe(true);
+    mayKeep.value = false;
+    expect(useMayKeep(shelf).value).toBe(false);
+    mayKeep.value = true;
+    expect(useMayKeep(shelf).value).toBe(true);
   });
 });

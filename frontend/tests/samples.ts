@@ -1,7 +1,7 @@
 /** Small, valid answers of the service for the tests to bend. */
 import type { Api } from "@/api/client";
 import type { Outgoing, Reply, Transport } from "@/api/transport";
-import type { Captioned } from "@/api/schemas";
+import type { Captioned, ServedModel } from "@/api/schemas";
 
 export const CAPTIONED: Captioned = {
   caption_id: "c1",
@@ -37,6 +37,18 @@ export const CAPTIONED: Captioned = {
   model: { name: "captioner", version: "3" },
   image: { width: 64, height: 48 },
   created_at: "2026-11-22T09:31:07.120Z",
+};
+
+export const MODEL: ServedModel = {
+  name: "captioner",
+  version: "3",
+  previous_version: null,
+  loaded_at: "2026-11-22T09:31:07.120Z",
+  input_size: 224,
+  decoding: {},
+  metrics: {},
+  lineage: {},
+  card: "",
 };
 
 export function reply(status: number, body: unknown, headers: Record<string, string> = {}): Reply {

@@ -8,8 +8,10 @@ Without a key it is one anonymous person for as long as it is open: the service'
 """
 
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -21,11 +23,13 @@ from captionloop.errors import CaptionloopError, without_passwords
 from captionloop.serving.retry_budget import RetryBudget
 from captionloop.serving.schemas import (
     CaptionBody,
+    CaptionsPage,
     CaptionWithRating,
     ModelBody,
     ProblemBody,
     RatingBody,
     StatisticsBody,
+    UnkeptCaption,
 )
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -82,14 +86,26 @@ class CaptionClient:
         self._http.close()
 
     def caption(self, photo: bytes | Path) -> CaptionBody:
-        """Caption a photo.
+        """Caption a photo, which is kept with its caption.
+
+        Raises:
+            ServiceError: it was refused, or the service is away, or keeps nothing.
+        """
+        answer = self._sent(photo)
+        if answer.status_code == HTTPStatus.OK:
+            raise ServiceError(
+                f"{self._address} keeps nothing (CAPTIONLOOP_KEEP=false), so this caption cannot be rated: "
+                "ask by look()"
+            )
+        return self._parsed(CaptionBody, answer)
+
+    def look(self, photo: bytes | Path) -> UnkeptCaption:
+        """Caption a photo of which nothing is to be kept: the caption cannot be rated.
 
         Raises:
             ServiceError: it was refused, or the service is away.
         """
-        data = photo.read_bytes() if isinstance(photo, Path) else photo
-        headers = {"Content-Type": "application/octet-stream"}
-        return self._read(CaptionBody, "POST", "/v1/captions", content=data, headers=headers)
+        return self._parsed(UnkeptCaption, self._sent(photo, keep="false"))
 
     def rate(
         self, caption_id: str, stars: int, *, correction: str | None = None, comment: str | None = None
@@ -102,9 +118,25 @@ class CaptionClient:
         """One's own caption, with one's own rating. Raises `ServiceError`."""
         return self._read(CaptionWithRating, "GET", f"/v1/captions/{caption_id}")
 
+    def mine(self) -> Iterator[CaptionWithRating]:
+        """One's own captions, with one's own ratings, the newest first. Raises `ServiceError`."""
+        page = self._read(CaptionsPage, "GET", "/v1/captions")
+        yield from page.captions
+        while page.next is not None:
+            page = self._read(CaptionsPage, "GET", "/v1/captions", params={"before": page.next})
+            yield from page.captions
+
+    def erase_me(self) -> None:
+        """Erase all of one's own captions, photos and ratings. Raises `ServiceError`."""
+        self._answer("DELETE", "/v1/me")
+
     def erase(self, caption_id: str) -> None:
         """Erase one's own caption, its ratings and its photo. Raises `ServiceError`."""
         self._answer("DELETE", f"/v1/captions/{caption_id}")
+
+    def withdraw_rating(self, caption_id: str) -> None:
+        """Take one's own rating of a caption back. Raises `ServiceError`."""
+        self._answer("DELETE", f"/v1/captions/{caption_id}/rating")
 
     def model(self) -> ModelBody:
         """What is being served. Raises `ServiceError`."""
@@ -119,7 +151,14 @@ class CaptionClient:
         return self._answer("GET", "/metrics").text
 
     def _read(self, kind: type[Body], method: str, path: str, **request: Any) -> Body:
-        answer = self._answer(method, path, **request)
+        return self._parsed(kind, self._answer(method, path, **request))
+
+    def _sent(self, photo: bytes | Path, **parameters: str) -> httpx.Response:
+        data = photo.read_bytes() if isinstance(photo, Path) else photo
+        headers = {"Content-Type": "application/octet-stream"}
+        return self._answer("POST", "/v1/captions", content=data, headers=headers, params=parameters)
+
+    def _parsed(self, kind: type[Body], answer: httpx.Response) -> Body:
         try:
             return kind.model_validate_json(answer.content)
         except ValidationError as error:

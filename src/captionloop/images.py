@@ -124,6 +124,18 @@ class Photo:
         with self._decoded() as picture:
             return picture.rows(0, picture.height)
 
+    def upright(self) -> Image.Image:
+        """All of it, as an upright RGB picture; of a large one that must be turned, half as wide and high.
+
+        Raises:
+            ImageError: damaged or truncated.
+        """
+        with self._decoded() as picture:
+            if self._file.orientation == 1 or picture.width * picture.height <= _COPIED:
+                return picture.rows(0, picture.height)
+            half = (max(picture.width // 2, 1), max(picture.height // 2, 1))
+            return picture.resized(half, (0, 0, picture.width, picture.height), Image.Resampling.BOX)
+
     @contextmanager
     def _decoded(self, needed: int | None = None) -> "Iterator[_Picture]":
         """The pixels, of a JPEG scaled down to no less than `needed` px a side."""

@@ -235,11 +235,12 @@ def test_a_database_without_tables_or_with_older_ones_is_not_ready_and_says_what
         upgrade(database)
         engine = open_engine(database)
         with engine.begin() as connection:
+            newest = connection.scalar(text("SELECT version_num FROM alembic_version"))
             connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
         assert "is of revision 0001" in _reason(running)
         assert "run captionloop database upgrade" in running.log.read_text()
         with engine.begin() as connection:
-            connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+            connection.execute(text("UPDATE alembic_version SET version_num = :newest"), {"newest": newest})
         engine.dispose()
         running.wait_until_ready(30)
     finally:

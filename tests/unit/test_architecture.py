@@ -25,6 +25,7 @@ FOUNDATION = (
     "views",
     "image_header",
     "images",
+    "image_metadata",
     "paths",
     "naming",
     "conf_loader",

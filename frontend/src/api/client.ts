@@ -18,6 +18,8 @@ import type { Outgoing, Reply, Transport } from "./transport";
 export interface CaptionCall {
   signal?: AbortSignal;
   onUpload?: (sent: number) => void;
+  /** Whether the service may keep photo and caption; unless told otherwise, it may. */
+  keep?: boolean;
 }
 
 export interface Api {
@@ -70,9 +72,10 @@ export function createApi(transport: Transport, apiKey: () => string, base: stri
   const captionPath = (captionId: string): string => `v1/captions/${encodeURIComponent(captionId)}`;
 
   return {
-    async caption(photo, name, call = {}) {
+    async caption(photo, name, { keep = true, ...call } = {}) {
       const body = new FormData();
       body.append("image", photo, name);
+      if (!keep) body.append("keep", "false");
       return understand(captionedSchema, await exchange("v1/captions", { method: "POST", body, ...call }));
     },
     async rate(captionId, rating) {

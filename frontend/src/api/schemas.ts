@@ -14,7 +14,8 @@ const gridSchema = v.pipe(v.array(v.array(v.number())), v.minLength(1));
 const wordSchema = v.object({ text: v.string(), confidence: fraction, attention: v.nullable(gridSchema) });
 
 export const captionedSchema = v.object({
-  caption_id: v.string(),
+  /** None where nothing is kept: such a caption can neither be rated nor erased. */
+  caption_id: v.nullish(v.string(), null),
   caption: v.string(),
   confidence: fraction,
   words: v.array(wordSchema),
@@ -61,6 +62,7 @@ export const modelSchema = v.object({
   metrics: metricsSchema,
   lineage: factsSchema,
   card: v.nullish(v.string(), ""),
+  keeping: v.nullish(v.object({ keep: v.boolean(), unrated_days: count, rated_days: count })),
 });
 
 const starCounts = v.object({ "1": count, "2": count, "3": count, "4": count, "5": count });
@@ -111,6 +113,7 @@ export type Word = v.InferOutput<typeof wordSchema>;
 export type Captioned = v.InferOutput<typeof captionedSchema>;
 export type Rating = v.InferOutput<typeof ratingSchema>;
 export type Metric = v.InferOutput<typeof metricSchema>;
+export type Keeping = NonNullable<v.InferOutput<typeof modelSchema>["keeping"]>;
 export type ServedModel = v.InferOutput<typeof modelSchema>;
 export type Day = v.InferOutput<typeof daySchema>;
 export type VersionStatistics = v.InferOutput<typeof versionSchema>;

@@ -23,11 +23,15 @@ export interface Captioning {
   clear: () => void;
 }
 
-/** @param onCaptioned called once for every new caption, with where its photo can be read */
+/**
+ * @param onCaptioned called once for every new caption, with where its photo can be read
+ * @param mayKeep asked anew for every photo: whether the service may keep it
+ */
 export function useCaptioning(
   api: Api,
   onCaptioned: (photoUrl: string, result: Captioned) => void,
   prepare: (file: File) => Promise<Photo> = preparePhoto,
+  mayKeep: () => boolean = () => true,
 ): Captioning {
   const stage = shallowRef<Stage>({ name: "empty" });
   let held: Photo | null = null;
@@ -49,7 +53,11 @@ export function useCaptioning(
     };
     onUpload(0);
     try {
-      const result = await api.caption(photo.blob, photo.name, { signal: mine.signal, onUpload });
+      const result = await api.caption(photo.blob, photo.name, {
+        signal: mine.signal,
+        onUpload,
+        keep: mayKeep(),
+      });
       if (inFlight !== mine) return;
       inFlight = null;
       stage.value = { name: "captioned", photoUrl: photo.url, result, fresh: true };

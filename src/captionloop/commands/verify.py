@@ -113,7 +113,9 @@ def wait_for(service: CaptionClient, name: str, version: str, seconds: float) ->
 
 def ask(service: CaptionClient, canary: Canary) -> CanaryAnswer:
     """One canary's answer. Raises `ServiceError`."""
-    made = service.caption(canary.photo)
+    keeping = service.model().keeping
+    keeps = keeping is None or keeping.keep
+    made = service.caption(canary.photo) if keeps else service.look(canary.photo)
     return CanaryAnswer(canary, made.caption, made.confidence, made.model.version)
 
 

@@ -23,6 +23,7 @@ from captionloop.feedback.contradiction import contradicting
 from captionloop.feedback.copies import copied
 from captionloop.feedback.gold import gold_items
 from captionloop.feedback.parameters import FeedbackParameters, Weights
+from captionloop.feedback.reading import names_in_corpus
 from captionloop.feedback.reasons import STRIKES, Reason
 from captionloop.feedback.reliability import Judged, believed, judge
 from captionloop.feedback.wording import AbuseList, wording_fault
@@ -104,7 +105,7 @@ def curate(  # noqa: PLR0917
     unreliable = (reason == "") & (weight.fillna(0.0) < parameters.reliability.trusted) & parameters.defences
     reason[unreliable] = Reason.UNRELIABLE
     listened = rows[reason == ""].assign(rater_weight=weight[reason == ""])
-    listened = listened[~listened["image_id"].isin(corpus_images["sha256"])]
+    listened = listened[~names_in_corpus(listened, corpus_images).isin(corpus_images["sha256"])]
     out = listened["image_id"].map(lambda sha256: is_held_out(sha256, parameters.held_out)).astype(bool)
     taught, tested = listened[~out], listened[out]
     references = _references(taught, judged.good, parameters)

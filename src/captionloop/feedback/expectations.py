@@ -55,7 +55,7 @@ def _with_facts(ratings: pd.DataFrame, erased: frozenset[str]) -> pd.DataFrame:
         caption_letters=ratings["text"].str.strip().str.len(),
         correction_letters=ratings["correction"].fillna("").astype(str).str.len(),
         in_order=(ratings["updated_at"] >= ratings["created_at"]) & (ratings["updated_at"] <= now()),
-    ).drop(columns=["created_at", "updated_at", "correction"])
+    ).drop(columns=["created_at", "updated_at", "correction", "sent_sha256"])
 
 
 def _vocabulary() -> Any:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from captionloop.feedback.reading import names_in_corpus
 from captionloop.language.languages import ENGLISH, Language
 from captionloop.language.words import words_of
 from captionloop.scoring.cider import CiderD
@@ -23,7 +24,7 @@ def gold_items(
     others: from `good` upwards it is good, up to `bad` it is bad, and between them it is no gold item.
 
     Args:
-        ratings: `caption_id`, `text`, `image_id` (SHA-256 of the photo).
+        ratings: `caption_id`, `text`, `image_id` and `sent_sha256` (SHA-256 of the photo).
         images: of the corpus.
         captions: of the corpus.
         good: see above.
@@ -31,6 +32,7 @@ def gold_items(
         language: of the captions.
     """
     shown = ratings.drop_duplicates("caption_id")
+    shown = shown.assign(image_id=names_in_corpus(shown, images))
     known = images[images["sha256"].isin(shown["image_id"]) & (images["source"] == "corpus")]
     if known.empty:
         return {}

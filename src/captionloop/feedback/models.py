@@ -56,7 +56,9 @@ class Base(DeclarativeBase):
 
 
 class Photo(Base):
-    """A photo that was captioned; its bytes are in the photo archive under `sha256`."""
+    """A photo that was captioned; its bytes, without metadata, are in the photo archive under
+    `sha256`.
+    """
 
     __tablename__ = "photos"
 
@@ -75,6 +77,8 @@ class Caption(Base):
 
     caption_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     photo_sha256: Mapped[str] = mapped_column(ForeignKey("photos.sha256"), index=True)
+    sent_sha256: Mapped[str | None] = mapped_column(String(64), index=True)
+    """Of the photo as it was sent, with its metadata: so the corpus may know it, and so do people."""
     owner: Mapped[str] = mapped_column(String(80), index=True)
     text: Mapped[str] = mapped_column(Text)
     confidence: Mapped[float] = mapped_column(Float)

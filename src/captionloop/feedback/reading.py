@@ -25,8 +25,11 @@ RATINGS: Final = {
     "text": "str",
     "model_version": "str",
     "image_id": "str",
+    "sent_sha256": "object",
 }
-"""Columns: `text` is the caption that was rated, `image_id` the SHA-256 of its photo."""
+"""Columns: `text` is the caption that was rated, `image_id` the SHA-256 of its photo as it is kept, and
+`sent_sha256` that of the photo as it was sent, where that is known.
+"""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class RatingsDatabase:
                 Caption.text,
                 Caption.model_version,
                 Caption.photo_sha256,
+                Caption.sent_sha256,
             )
             .join(Caption, Caption.caption_id == Rating.caption_id)
             .order_by(Rating.created_at, Rating.rating_id)
@@ -93,6 +97,14 @@ class RatingsDatabase:
                 "or set CAPTIONLOOP_DATABASE or CAPTIONLOOP_STATE"
             )
         return open_reader(url, pool_size=1)
+
+
+def names_in_corpus(ratings: pd.DataFrame, images: pd.DataFrame) -> pd.Series:
+    """The SHA-256 by which the corpus may know the photo of each rating.
+
+    As it was sent, if the corpus has that: photos of a corpus may carry metadata. Else as it is kept.
+    """
+    return ratings["image_id"].mask(ratings["sent_sha256"].isin(images["sha256"]), ratings["sent_sha256"])
 
 
 def ratings_table(rows: list[tuple[object, ...]]) -> pd.DataFrame:

@@ -28,7 +28,10 @@ class PhotoFacts:
 
 @dataclass(frozen=True, slots=True)
 class ServedCaption:
-    """A caption as it was served, by which model, to whom; and its photo in 32 numbers, where known."""
+    """A caption as it was served, by which model, to whom; and its photo in 32 numbers, where known.
+
+    `sent_sha256` is that of the photo's bytes before its metadata were taken out.
+    """
 
     caption_id: str
     owner: str
@@ -41,6 +44,7 @@ class ServedCaption:
     model_version: str
     created_at: datetime = field(default_factory=now)
     embedding: Sequence[float] | None = None
+    sent_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

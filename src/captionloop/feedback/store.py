@@ -2,7 +2,7 @@
 
 from concurrent.futures import Future
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 from sqlalchemy import Connection, Engine, delete, exists, select
@@ -74,6 +74,7 @@ class RatingsStore:
         caption = {
             "caption_id": served.caption_id,
             "photo_sha256": facts.sha256,
+            "sent_sha256": served.sent_sha256,
             "owner": served.owner,
             "text": served.text,
             "confidence": served.confidence,
@@ -125,6 +126,15 @@ class RatingsStore:
 
         return self._writer.submit(operation, locks=("2 rating", caption_id, rater))
 
+    def withdraw(self, caption_id: str, rater: str) -> "Future[bool]":
+        """Erase what a rater said about a caption; whether there was anything."""
+        wanted = (Rating.caption_id == caption_id, Rating.rater == rater)
+
+        def operation(connection: Connection) -> bool:
+            return bool(connection.scalars(delete(Rating).where(*wanted).returning(Rating.rating_id)).all())
+
+        return self._writer.submit(operation, locks=("2 rating", caption_id, rater))
+
     def erase(self, caption_id: str, *, owner: str | None) -> "Future[list[str] | None]":
         """Erase a caption and its ratings.
 
@@ -145,6 +155,22 @@ class RatingsStore:
             return _erase(connection, list(found)) if found else None
 
         return self._writer.submit(operation, locks=("3 erasure", caption_id))
+
+    def erase_person(self, rater: str) -> "Future[list[str] | None]":
+        """Erase up to `ERASED_PER_STEP` of a person's own captions, at last what they said of others'.
+
+        Returns:
+            The photos to erase from the archive; `None` once nothing of this person is left.
+        """
+
+        def operation(connection: Connection) -> list[str] | None:
+            wanted = select(Caption.caption_id).where(Caption.owner == rater).limit(ERASED_PER_STEP)
+            if found := connection.scalars(wanted).all():
+                return _erase(connection, list(found))
+            connection.execute(delete(Rating).where(Rating.rater == rater))
+            return None
+
+        return self._writer.submit(operation, locks=("3 erasure", rater))
 
     def expire(self, *, unrated: timedelta, rated: timedelta) -> "Future[list[str]]":
         """Erase up to `ERASED_PER_STEP` captions that are past their retention; the photos to erase with
@@ -171,6 +197,35 @@ class RatingsStore:
             row = session.get(Caption, caption_id)
             photo = session.get(Photo, row.photo_sha256) if row else None
             return _served(row, photo) if row and photo else None
+
+    def of_owner(
+        self, owner: str, limit: int, before: tuple[datetime, str] | None = None
+    ) -> list[tuple[ServedCaption, StoredRating | None]]:
+        """A person's own captions with their own ratings, the newest first.
+
+        Args:
+            owner: whose.
+            limit: how many at most.
+            before: when the last caption of the page before was made, and its id.
+        """
+        own = (Rating.caption_id == Caption.caption_id) & (Rating.rater == owner)
+        wanted = (
+            select(Caption, Photo, Rating)
+            .join(Photo, Photo.sha256 == Caption.photo_sha256)
+            .outerjoin(Rating, own)
+            .where(Caption.owner == owner)
+            .order_by(Caption.created_at.desc(), Caption.caption_id.desc())
+            .limit(limit)
+        )
+        if before is not None:
+            moment, last = before
+            older = Caption.created_at < moment
+            wanted = wanted.where(older | ((Caption.created_at == moment) & (Caption.caption_id < last)))
+        with Session(self._reader) as session:
+            return [
+                (_served(caption, photo), None if rating is None else _stored(rating))
+                for caption, photo, rating in session.execute(wanted)
+            ]
 
     def rating(self, caption_id: str, rater: str) -> StoredRating | None:
         """What this rater said about this caption."""
@@ -203,10 +258,16 @@ def _erase(connection: Connection, caption_ids: list[str]) -> list[str]:
     return list(photos)
 
 
+def _stored(row: Rating) -> StoredRating:
+    return StoredRating(
+        row.caption_id, row.stars, row.correction, row.comment, row.created_at, row.updated_at
+    )
+
+
 def _served(row: Caption, photo: Photo) -> ServedCaption:
     return ServedCaption(
         caption_id=row.caption_id, owner=row.owner, text=row.text, confidence=row.confidence, words=row.words,
         alternatives=row.alternatives, model_name=row.model_name, model_version=row.model_version,
-        created_at=row.created_at,
+        created_at=row.created_at, sent_sha256=row.sent_sha256,
         photo=PhotoFacts(photo.sha256, photo.media_type, photo.byte_count, photo.width, photo.height),
     )  # fmt: skip

@@ -50,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=_lifespan,
     )
     app.include_router(captions_api.router)
+    app.include_router(captions_api.me)
     app.include_router(insight_api.counted)
     app.include_router(insight_api.router)
     add_docs(app)

@@ -4,11 +4,13 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from time import perf_counter
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from opentelemetry import trace
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from captionloop.feedback.records import Opinion, ServedCaption, StoredRating
@@ -18,16 +20,18 @@ from captionloop.serving.disconnects import unless_gone
 from captionloop.serving.edge import Body
 from captionloop.serving.parts import CallerDep, CountedRoute, Parts, PartsDep
 from captionloop.serving.photos import Photo
-from captionloop.serving.problems import NOT_FOUND, Problem
+from captionloop.serving.problems import NOT_FOUND, REQUEST_INVALID, FieldError, Problem
 from captionloop.serving.schemas import (
     AlternativeBody,
     CaptionBody,
+    CaptionsPage,
     CaptionWithRating,
     ImageSize,
     ModelRef,
     ProblemBody,
     RatingBody,
     RatingRequest,
+    UnkeptCaption,
     WordBody,
 )
 from captionloop.serving.storage import with_archive
@@ -37,6 +41,9 @@ from captionloop.serving.wire import Outcome
 tracer = trace.get_tracer("captionloop.gateway")
 router = APIRouter(prefix="/v1/captions", tags=["captions"], route_class=CountedRoute)
 
+me = APIRouter(prefix="/v1/me", tags=["captions"], route_class=CountedRoute)
+
+MOST_LISTED = 50
 _CAPTION_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
@@ -57,27 +64,69 @@ def problems(*statuses: int) -> dict[int | str, dict[str, object]]:
     response_model=CaptionBody,
     summary="Caption a photo",
     openapi_extra={"requestBody": REQUEST_BODY},
-    responses=problems(400, 401, 403, 408, 413, 415, 422, 429, 503),
+    responses={
+        200: {"model": UnkeptCaption, "description": "Captioned, and nothing of it is kept"},
+        **problems(400, 401, 403, 408, 413, 415, 422, 429, 503),
+    },
 )
 async def create_caption(
-    request: Request, response: Response, parts: PartsDep, caller: CallerDep
-) -> CaptionBody:
-    """Send a photo as `multipart/form-data` (field `image`), as its bytes, or as base64 in JSON."""
+    request: Request,
+    response: Response,
+    parts: PartsDep,
+    caller: CallerDep,
+    keep: Annotated[bool, Query(description="false: caption it, and keep neither photo nor caption")] = True,
+) -> CaptionBody | Response:
+    """Send a photo as `multipart/form-data` (field `image`), as its bytes, or as base64 in JSON.
+
+    Where `keep` is false (here, in the form or in the JSON), or the service keeps nothing, it is answered
+    with 200 and a caption that has no id.
+    """
     parts.access.require(caller, "caption")
     model = parts.model.require()
     with parts.admission.upload(caller.counted_as) as upload:
         body: Body = request.state.body
         body.arrived = upload.arrived
         with _stage("upload"):
-            data = await sent_photo(request)
+            sent = await sent_photo(request)
         with parts.admission.enter():
-            photo, outcome = await unless_gone(request, _captioned(parts, data, model.input_size))
-            with _stage("store"):
-                served = _served(photo, outcome, caller)
-                await _keep(parts, photo, data, served)
+            photo, outcome = await unless_gone(request, _captioned(parts, sent.data, model.input_size))
+            served = _served(photo, outcome, caller)
+            kept = keep and sent.keep and parts.settings.keep
+            if kept:
+                with _stage("store"):
+                    await _keep(parts, photo, served)
+                if await request.is_disconnected():
+                    await _erase(parts, served.caption_id, owner=None)
+                    raise ClientDisconnect
     _observe(served)
+    if not kept:
+        unkept = UnkeptCaption(**_captioned_photo(served))
+        return Response(unkept.model_dump_json(), media_type="application/json")
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/v1/captions/{served.caption_id}"
     return _body(served)
+
+
+@router.get(
+    "",
+    response_model=CaptionsPage,
+    summary="Read one's own captions",
+    responses=problems(401, 422, 429, 503),
+)
+async def list_captions(
+    parts: PartsDep,
+    caller: CallerDep,
+    limit: Annotated[int, Query(ge=1, le=MOST_LISTED, description="how many at most")] = 20,
+    before: Annotated[str | None, Query(description="`next` of the page before", max_length=80)] = None,
+) -> CaptionsPage:
+    """The newest first, with one's own ratings: what the service keeps of the caller."""
+    place = None if before is None else _place(before)
+    found = await parts.read(parts.store.of_owner, caller.rater, limit + 1, place)
+    shown = found[:limit]
+    last = shown[-1][0] if len(found) > limit else None
+    return CaptionsPage(
+        captions=[_body_with_rating(served, rating) for served, rating in shown],
+        next=None if last is None else f"{last.created_at:%Y%m%dT%H%M%S.%f}-{last.caption_id}",
+    )
 
 
 @router.get(
@@ -92,8 +141,7 @@ async def read_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> C
     if served is None or not (caller.is_admin or served.owner == caller.rater):
         raise _unknown()
     rating = await parts.read(parts.store.rating, caption_id, caller.rater)
-    body = _body(served).model_dump()
-    return CaptionWithRating(**body, rating=None if rating is None else _rating_body(rating))
+    return _body_with_rating(served, rating)
 
 
 @router.delete(
@@ -101,14 +149,8 @@ async def read_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> C
 )
 async def erase_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> None:
     """Erases caption, ratings and photo, at once and for good. For its owner, or an administrator."""
-    owner = None if caller.is_admin else caller.rater
-    name = _checked(caption_id)
-    photos = await parts.written(lambda: parts.store.erase(name, owner=owner))
-    if photos is None:
+    if not await _erase(parts, _checked(caption_id), owner=None if caller.is_admin else caller.rater):
         raise _unknown()
-    for sha256 in photos:
-        # If that fails, it is on the list of erasures: the hourly sweep tries again.
-        await with_archive(parts.archive.erase, sha256)
     metrics.ERASURES.inc()
 
 
@@ -133,6 +175,27 @@ async def rate_caption(
     return _rating_body(stored)
 
 
+@router.delete(
+    "/{caption_id}/rating",
+    status_code=204,
+    summary="Take one's rating back",
+    responses=problems(401, 404, 429, 503),
+)
+async def withdraw_rating(caption_id: str, parts: PartsDep, caller: CallerDep) -> None:
+    """Erases the caller's own rating of a caption, with its correction and comment; the caption stays."""
+    name = _checked(caption_id)
+    if not await parts.written(lambda: parts.store.withdraw(name, caller.rater)):
+        raise Problem(NOT_FOUND, "There is no such caption, or no rating of yours for it.")
+
+
+@me.delete("", status_code=204, summary="Erase everything of mine", responses=problems(401, 429, 503))
+async def erase_me(parts: PartsDep, caller: CallerDep) -> None:
+    """Erases the caller's own captions with their photos and ratings, and the caller's ratings of others'."""
+    while (photos := await parts.written(lambda: parts.store.erase_person(caller.rater))) is not None:
+        await _erase_photos(parts, photos)
+        metrics.ERASURES.inc()
+
+
 async def _count(parts: Parts, stored: StoredRating) -> None:
     """Ratings are counted, not requests: one that is sent again, or changed, is still one."""
     with suppress(Problem):  # it is on the disk, whatever becomes of its count
@@ -151,10 +214,23 @@ async def _captioned(parts: Parts, data: bytes, input_size: int) -> tuple[Photo,
         return photo, await parts.model.caption(photo.prepared)
 
 
-async def _keep(parts: Parts, photo: Photo, data: bytes, served: ServedCaption) -> None:
+async def _keep(parts: Parts, photo: Photo, served: ServedCaption) -> None:
     """First the photo, then the caption that names it; a caption that is answered is on the disk."""
-    await with_archive(parts.archive.write, photo.facts.sha256, data)
+    await with_archive(parts.archive.write, photo.facts.sha256, photo.kept)
     await parts.written(lambda: parts.store.record(served))
+
+
+async def _erase(parts: Parts, caption_id: str, *, owner: str | None) -> bool:
+    """Whether there was such a caption of this owner; it is gone then."""
+    photos = await parts.written(lambda: parts.store.erase(caption_id, owner=owner))
+    await _erase_photos(parts, photos or [])
+    return photos is not None
+
+
+async def _erase_photos(parts: Parts, photos: list[str]) -> None:
+    """If that fails, they are on the list of erasures: the hourly sweep tries again."""
+    for sha256 in photos:
+        await with_archive(parts.archive.erase, sha256)
 
 
 @contextmanager
@@ -181,20 +257,40 @@ def _served(photo: Photo, outcome: Outcome, caller: Caller) -> ServedCaption:
         model_name=outcome.model_name,
         model_version=outcome.model_version,
         embedding=outcome.embedding,
+        sent_sha256=photo.sent_sha256,
     )
 
 
 def _body(served: ServedCaption) -> CaptionBody:
-    return CaptionBody(
-        caption_id=served.caption_id,
-        caption=served.text,
-        confidence=served.confidence,
-        words=[WordBody(**word) for word in served.words],
-        alternatives=[AlternativeBody(**other) for other in served.alternatives],
-        model=ModelRef(name=served.model_name, version=served.model_version),
-        image=ImageSize(width=served.photo.width, height=served.photo.height),
-        created_at=served.created_at,
-    )
+    return CaptionBody(caption_id=served.caption_id, **_captioned_photo(served))
+
+
+def _body_with_rating(served: ServedCaption, rating: StoredRating | None) -> CaptionWithRating:
+    body = _body(served).model_dump()
+    return CaptionWithRating(**body, rating=None if rating is None else _rating_body(rating))
+
+
+def _place(before: str) -> tuple[datetime, str]:
+    moment, _, caption_id = before.partition("-")
+    try:
+        return datetime.strptime(moment, "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC), caption_id
+    except ValueError:
+        message = "must be what `next` of a page said"
+        raise Problem(
+            REQUEST_INVALID, f"before: {message}.", errors=[FieldError("before", message)]
+        ) from None
+
+
+def _captioned_photo(served: ServedCaption) -> dict[str, Any]:
+    return {
+        "caption": served.text,
+        "confidence": served.confidence,
+        "words": [WordBody(**word) for word in served.words],
+        "alternatives": [AlternativeBody(**other) for other in served.alternatives],
+        "model": ModelRef(name=served.model_name, version=served.model_version),
+        "image": ImageSize(width=served.photo.width, height=served.photo.height),
+        "created_at": served.created_at,
+    }
 
 
 def _rating_body(stored: StoredRating) -> RatingBody:

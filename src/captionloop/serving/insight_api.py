@@ -21,6 +21,7 @@ from captionloop.serving.problems import Problem
 from captionloop.serving.schemas import (
     DayBody,
     IntervalBody,
+    KeepingBody,
     ModelBody,
     StatisticsBody,
     TallyBody,
@@ -46,7 +47,12 @@ async def read_model(parts: PartsDep) -> ModelBody:
     """The version, its metrics and lineage, and its card."""
     model = parts.model.require()
     told = model.model_dump(exclude={"ready", "reason", "metrics"})
-    return ModelBody.model_validate({**told, "metrics": measured(model.metrics)})
+    keeping = KeepingBody(
+        keep=parts.settings.keep,
+        unrated_days=parts.settings.retention_unrated_days,
+        rated_days=parts.settings.retention_rated_days,
+    )
+    return ModelBody.model_validate({**told, "metrics": measured(model.metrics), "keeping": keeping})
 
 
 @counted.get(

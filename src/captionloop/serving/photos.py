@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from captionloop.errors import ImageError, ImageLimitError
 from captionloop.feedback.records import PhotoFacts
+from captionloop.image_metadata import without_metadata
 from captionloop.images import open_photo
 from captionloop.serving.problems import IMAGE_TOO_LARGE, IMAGE_UNREADABLE, Problem
 from captionloop.serving.wire import PreparedImage
@@ -16,10 +17,15 @@ from captionloop.serving.wire import PreparedImage
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A photo that can be captioned."""
+    """A photo that can be captioned, and the file of it that may be kept: without metadata, upright.
+
+    `sent_sha256` is that of the file that was sent.
+    """
 
     prepared: PreparedImage
     facts: PhotoFacts
+    kept: bytes
+    sent_sha256: str
 
 
 class PhotoReader:
@@ -37,7 +43,9 @@ class PhotoReader:
         self._max_pixels = max_pixels
 
     async def read(self, data: bytes, size: int) -> Photo:
-        """Decode a photo upright and squash it to `size` x `size`.
+        """Take a photo's metadata out, decode what is left and squash it to `size` x `size`.
+
+        What is captioned is what is kept, so a retraining sees the same pixels.
 
         Raises:
             Problem: 422, if it cannot be decoded or is too large.
@@ -50,15 +58,19 @@ class PhotoReader:
 
     def _read(self, data: bytes, size: int) -> Photo:
         try:
-            photo = open_photo(data, max_pixels=self._max_pixels)
+            sent = open_photo(data, max_pixels=self._max_pixels)
+            kept = without_metadata(data, max_pixels=self._max_pixels)
+            photo = open_photo(kept, max_pixels=self._max_pixels)
             (pixels,) = photo.squares(size)
         except ImageLimitError as error:
             raise Problem(IMAGE_TOO_LARGE, _sentence(str(error))) from None
         except ImageError as error:
             raise Problem(IMAGE_UNREADABLE, _sentence(str(error))) from None
-        sha256 = hashlib.sha256(data).hexdigest()
-        facts = PhotoFacts(sha256, photo.media_type, len(data), photo.width, photo.height)
-        return Photo(PreparedImage(size=size, pixels=pixels.tobytes()), facts)
+        sha256 = hashlib.sha256(kept).hexdigest()
+        facts = PhotoFacts(sha256, photo.media_type, len(kept), sent.width, sent.height)
+        return Photo(
+            PreparedImage(size=size, pixels=pixels.tobytes()), facts, kept, hashlib.sha256(data).hexdigest()
+        )
 
 
 def _sentence(text: str) -> str:

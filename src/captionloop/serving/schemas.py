@@ -3,7 +3,7 @@ the Python client reads them.
 """
 
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat
 
@@ -63,8 +63,26 @@ class ImageSize(_Body):
     height: int
 
 
-class CaptionBody(_Body):
-    """A caption and what stands behind it."""
+class CaptionedPhoto(_Body):
+    """What the model says of a photo, and what stands behind it."""
+
+    caption: str
+    confidence: float = Field(ge=0, le=1)
+    words: list[WordBody]
+    alternatives: list[AlternativeBody]
+    model: ModelRef
+    image: ImageSize
+    created_at: datetime
+
+
+class UnkeptCaption(CaptionedPhoto):
+    """A caption of which nothing is kept: it has no id, so it can neither be read back nor rated."""
+
+    kept: Literal[False] = False
+
+
+class CaptionBody(CaptionedPhoto):
+    """A caption that is kept, with its photo, until it is erased or its time has come."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -78,19 +96,14 @@ class CaptionBody(_Body):
                     "model": {"name": "captioner", "version": "3"},
                     "image": {"width": 640, "height": 427},
                     "created_at": "2026-11-22T09:31:07.120Z",
+                    "kept": True,
                 }
             ]
         }
     )
 
     caption_id: CaptionId
-    caption: str
-    confidence: float = Field(ge=0, le=1)
-    words: list[WordBody]
-    alternatives: list[AlternativeBody]
-    model: ModelRef
-    image: ImageSize
-    created_at: datetime
+    kept: Literal[True] = True
 
 
 class RatingRequest(_Request):
@@ -126,10 +139,18 @@ class CaptionWithRating(CaptionBody):
     rating: RatingBody | None
 
 
+class CaptionsPage(_Body):
+    """Some of the caller's own captions, the newest first."""
+
+    captions: list[CaptionWithRating]
+    next: str | None = Field(description="`before` of the page that follows; null on the last one")
+
+
 class Base64Photo(_Request):
-    """A photo inside JSON: base64, or a `data:` URL of it."""
+    """A photo inside JSON: base64, or a `data:` URL of it; and whether it may be kept."""
 
     image: str
+    keep: bool = Field(True, strict=True)
 
 
 class IntervalBody(_Body):
@@ -138,6 +159,14 @@ class IntervalBody(_Body):
     value: FiniteFloat
     low: FiniteFloat
     high: FiniteFloat
+
+
+class KeepingBody(_Body):
+    """Whether photos and captions are kept at all, and for how long."""
+
+    keep: bool
+    unrated_days: int = Field(description="Of captions that nobody rated, with their photos")
+    rated_days: int = Field(description="Of those that somebody rated")
 
 
 class ModelBody(_Body):
@@ -152,6 +181,7 @@ class ModelBody(_Body):
     metrics: dict[str, IntervalBody | float] = Field(description="What was measured, as fractions")
     lineage: dict[str, Any]
     card: str = Field(description="Markdown")
+    keeping: KeepingBody | None = Field(None, description="What becomes of photos that are sent")
     notice: str = Field("", description="What is not as it should be: the registry is away, say")
 
 

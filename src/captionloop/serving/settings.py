@@ -62,6 +62,7 @@ class Settings(BaseModel):
     photos: SecretStr = Field(
         NOT_SET, description="photo archive, path or fsspec URI; empty: in the state folder"
     )
+    keep: bool = Field(True, description="false: nothing that is sent is kept, whatever the caller says")
     retention_unrated_days: Count = Field(90, description="how long captions that nobody rated are kept")
     retention_rated_days: Count = Field(730, description="how long rated captions are kept")
 

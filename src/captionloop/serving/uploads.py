@@ -7,17 +7,28 @@ The edge has already bounded the body's size and the time it may take (`captionl
 import base64
 import binascii
 import json
+from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
-from captionloop.serving.problems import IMAGE_MISSING, MALFORMED, MEDIA_TYPE_UNSUPPORTED, Problem
+from captionloop.serving.problems import (
+    IMAGE_MISSING,
+    MALFORMED,
+    MEDIA_TYPE_UNSUPPORTED,
+    REQUEST_INVALID,
+    FieldError,
+    Problem,
+)
 from captionloop.serving.schemas import Base64Photo
 
 FIELD = "image"
+KEEP = "keep"
+_JSON_FORM = f'The JSON must be {{"{FIELD}": "<base64>"}}, and may say "{KEEP}": false.'
+_TRUTH = TypeAdapter(bool)
 SMALL_JSON = 10_000
 MOST_MARKS = 64
 EXAMPLE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
@@ -29,7 +40,7 @@ REQUEST_BODY: dict[str, Any] = {
             "schema": {
                 "type": "object",
                 "required": [FIELD],
-                "properties": {FIELD: {"type": "string", "format": "binary"}},
+                "properties": {FIELD: {"type": "string", "format": "binary"}, KEEP: {"type": "boolean"}},
             }
         },
         "image/*": {"schema": {"type": "string", "format": "binary"}},
@@ -40,7 +51,8 @@ REQUEST_BODY: dict[str, Any] = {
                 "required": [FIELD],
                 "additionalProperties": False,
                 "properties": {
-                    FIELD: {"type": "string", "contentEncoding": "base64", "description": "or a data: URL"}
+                    FIELD: {"type": "string", "contentEncoding": "base64", "description": "or a data: URL"},
+                    KEEP: {"type": "boolean", "default": True},
                 },
             },
             "example": {"image": EXAMPLE},
@@ -49,53 +61,71 @@ REQUEST_BODY: dict[str, Any] = {
 }  # fmt: skip
 
 
-async def sent_photo(request: Request) -> bytes:
-    """The photo's bytes, not looked at yet.
+@dataclass(frozen=True, slots=True)
+class SentPhoto:
+    """A photo's bytes, not looked at yet, and whether whoever sent it lets it be kept."""
+
+    data: bytes
+    keep: bool = True
+
+
+async def sent_photo(request: Request) -> SentPhoto:
+    """The photo in a request's body.
 
     Raises:
         Problem: 400 if the body is broken, 415 if its type is none of ours, 422 if there is no photo in it.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        data = await _from_form(request)
+        sent = await _from_form(request)
     elif media_type == "application/json":
         # In a thread: a body of megabytes takes its time even if it is nothing but one string.
-        data = await run_in_threadpool(_from_json, await request.body())
+        sent = await run_in_threadpool(_from_json, await request.body())
     elif media_type.startswith("image/") or media_type == "application/octet-stream":
-        data = await request.body()
+        sent = SentPhoto(await request.body())
     else:
         raise Problem(
             MEDIA_TYPE_UNSUPPORTED,
             "Send the photo as multipart/form-data, image/*, application/octet-stream or application/json.",
         )
-    if not data:
+    if not sent.data:
         raise Problem(IMAGE_MISSING, "The image is empty: choose a photo and send it again.")
-    return data
+    return sent
 
 
-async def _from_form(request: Request) -> bytes:
+async def _from_form(request: Request) -> SentPhoto:
     async with request.form(max_files=1, max_fields=4, max_part_size=4096) as form:
         part = form.get(FIELD)
         if not isinstance(part, UploadFile):
             raise Problem(IMAGE_MISSING, f"The form has no file field named '{FIELD}'.")
-        return await part.read()
+        return SentPhoto(await part.read(), all(_may_be_kept(said) for said in form.getlist(KEEP)))
 
 
-def _from_json(body: bytes) -> bytes:
+def _may_be_kept(said: object) -> bool:
+    """A word that is not understood is refused: to keep a photo by mistake cannot be made good."""
+    try:
+        return _TRUTH.validate_python(said.strip() if isinstance(said, str) else said)
+    except ValidationError:
+        message = "must be true or false"
+        raise Problem(REQUEST_INVALID, f"{KEEP}: {message}.", errors=[FieldError(KEEP, message)]) from None
+
+
+def _from_json(body: bytes) -> SentPhoto:
     """The photo in `{"image": "<base64>"}`, parsed only if it can be that: in base64 there are no brackets,
     braces, quotes or commas, so a body with many of them would make a million objects for nothing.
     """
     if len(body) > SMALL_JSON and any(body.count(mark) > MOST_MARKS for mark in (b"[", b"{", b",", b'"')):
-        raise Problem(IMAGE_MISSING, f'The JSON must be {{"{FIELD}": "<base64>"}}.')
+        raise Problem(IMAGE_MISSING, _JSON_FORM)
     try:
-        text = Base64Photo.model_validate(json.loads(body)).image
+        given = Base64Photo.model_validate(json.loads(body))
     except (ValueError, RecursionError) as error:
         if isinstance(error, ValidationError):
-            raise Problem(IMAGE_MISSING, f'The JSON must be {{"{FIELD}": "<base64>"}}.') from None
+            raise Problem(IMAGE_MISSING, _JSON_FORM) from None
         raise Problem(MALFORMED, "The body is not valid JSON.") from None
+    text = given.image
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        return base64.b64decode(text, validate=True)
+        return SentPhoto(base64.b64decode(text, validate=True), given.keep)
     except (binascii.Error, ValueError):
         raise Problem(MALFORMED, f"'{FIELD}' is not valid base64.") from None

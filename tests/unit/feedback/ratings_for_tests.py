@@ -15,7 +15,7 @@ def sha(name: str) -> str:
 
 
 def ratings(*rows: dict) -> pd.DataFrame:
-    """Each row: rater, stars, and perhaps caption, photo, correction, text, minutes."""
+    """Each row: rater, stars, and perhaps caption, photo, correction, text, minutes, sent."""
     made = []
     for number, row in enumerate(rows, start=1):
         moment = BEGIN + timedelta(minutes=row.get("minutes", number))
@@ -32,6 +32,7 @@ def ratings(*rows: dict) -> pd.DataFrame:
                 row.get("text", "a red ball on the grass"),
                 "1",
                 sha(row.get("photo", caption)),
+                sha(row["sent"]) if "sent" in row else None,
             )
         )
     return ratings_table(made)

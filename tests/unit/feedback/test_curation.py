@@ -113,10 +113,15 @@ def test_photos_of_the_corpus_judge_raters_and_teach_nothing() -> None:
         told = {"photo": f"k{n}", "caption": f"c{n}", "text": TRUE[0].replace("dog", f"animal{n}")}
         rows += [{"rater": "person:good", "stars": 5, **told}, {"rater": "person:bad", "stars": 1, **told}]
     rows += [{"rater": f"person:{who}", "photo": who, "correction": TRUE[0]} for who in ("good", "bad")]
-    made = curated(ratings(*rows), corpus=corpus)
-    assert made.judged.raters.set_index("rater")["gold"].tolist() == [6, 6]
-    assert made.references["rater"].tolist() == ["person:good"]
-    assert not set(made.images["sha256"]) & set(corpus[0]["sha256"])
+    cleaned = [{**row, "sent": row["photo"], "photo": f"{row['photo']} without metadata"} for row in rows]
+    for table in (ratings(*rows), ratings(*cleaned)):
+        made = curated(table, corpus=corpus)
+        assert made.judged.raters.set_index("rater")["gold"].tolist() == [6, 6]
+        assert made.references["rater"].tolist() == ["person:good"]
+        assert len(made.images) == 1 and not set(made.images["sha256"]) & set(corpus[0]["sha256"])
+
+    test_photo = [{"rater": "person:good", "photo": "kept", "sent": "k1", "correction": TRUE[1]}]
+    assert curated(ratings(*rows, *test_photo), corpus=corpus).references["caption_id"].nunique() == 1
 
 
 def test_what_is_held_out_is_never_trained_on_and_stays_held_out() -> None:

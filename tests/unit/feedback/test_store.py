@@ -170,3 +170,25 @@ def test_cleaned_text_has_no_control_characters_and_stays_clean(text: str) -> No
 def test_what_is_not_text_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="control characters"):
         clean_line(text)
+
+
+def test_a_persons_captions_are_read_and_erased_with_what_they_said(store: RatingsStore) -> None:
+    for number in range(3):
+        store.record(served(f"mine {number}", photo=b"%d" % number)).result(10)
+    store.record(served("theirs", photo=b"other", owner="person:other")).result(10)
+    owner = served("mine 0").owner
+    store.rate("mine 1", owner, Opinion(4)).result(10)
+    store.rate("theirs", owner, Opinion(1)).result(10)
+    store.rate("theirs", "person:other", Opinion(5)).result(10)
+    found = store.of_owner(owner, 2)
+    assert [caption.caption_id for caption, _ in found] == ["mine 2", "mine 1"]
+    assert [rating and rating.stars for _, rating in found] == [None, 4]
+    last = found[-1][0]
+    following = store.of_owner(owner, 2, (last.created_at, last.caption_id))
+    assert [caption.caption_id for caption, _ in following] == ["mine 0"]
+    assert len(store.erase_person(owner).result(10) or []) == 3
+    assert store.erase_person(owner).result(10) is None
+    assert store.of_owner(owner, 2) == [] and store.rating("theirs", owner) is None
+    assert store.withdraw("theirs", "person:other").result(10)
+    assert not store.withdraw("theirs", "person:other").result(10)
+    assert store.find("theirs") is not None

@@ -1,12 +1,16 @@
 import base64
+import hashlib
+import io
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from PIL import Image
 from prometheus_client import REGISTRY
 from serving_fakes import PHOTO, SIZE, FakeModel, png
 from starlette.testclient import TestClient
 
+from captionloop.images import load_square
 from captionloop.serving.keys import KeyRing
 from captionloop.serving.schemas import CaptionBody
 
@@ -81,6 +85,25 @@ def test_erasing_erases_the_photo(client: TestClient, tmp_path) -> None:
     assert client.delete(url).status_code == 404
     assert client.put(f"{url}/rating", json={"stars": 1}).status_code == 404
     assert [path for path in (tmp_path / "state/photos").rglob("*") if path.is_file()] == []
+
+
+def test_a_photo_is_kept_without_its_metadata_and_captioned_as_it_is_kept(
+    client: TestClient, model: FakeModel, tmp_path
+) -> None:
+    secret, block = "Jane Doe, 52.52 N 13.40 E", Image.Exif()
+    block[0x013B], block[0x0112] = secret, 6
+    picture = Image.linear_gradient("L").resize((60, 40)).convert("RGB")
+    sent = [io.BytesIO() for _ in range(2)]
+    picture.save(sent[0], "JPEG", exif=block)
+    block[0x013B] = "somebody else"
+    picture.save(sent[1], "JPEG", exif=block)
+    answers = [caption(client, each.getvalue()) for each in sent]
+    assert [answer.json()["image"] for answer in answers] == [{"width": 40, "height": 60}] * 2
+    (kept,) = [path for path in (tmp_path / "state/photos").rglob("*") if path.is_file()]
+    data = kept.read_bytes()
+    assert hashlib.sha256(data).hexdigest() == kept.name
+    assert b"Exif" not in data and secret.encode() not in data and secret.encode() in sent[0].getvalue()
+    assert {image.pixels for image in model.seen} == {load_square(data, SIZE).tobytes()}
 
 
 def test_an_administrator_reads_and_erases_all(client: TestClient) -> None:
