@@ -508,7 +508,7 @@ def test_name_a_folder_for_photos(tmp_path: Path) -> None:
 def test_set_a_language_that_is_known() -> None:
     from captionloop.language.languages import language_of
 
-    with pytest.raises(ConfigurationError, match="set `language` in conf/base/globals.yml to one of") as told:
+    with pytest.raises(ConfigurationError, match="set `language` in") as told:
         language_of("klingon")
     first = str(told.value).rpartition("to one of ")[2].split(", ")[0]
     assert language_of(first).code == first
