@@ -8,6 +8,7 @@ import CaptionWords from "@/components/CaptionWords.vue";
 import FactList from "@/components/FactList.vue";
 import FailureView from "@/components/FailureView.vue";
 import RatingForm from "@/components/RatingForm.vue";
+import { createRatings } from "@/composables/useRatings";
 import { type WordFocus, useWordFocus } from "@/composables/useWordFocus";
 
 import { CAPTIONED, apiWith } from "./samples";
@@ -95,9 +96,9 @@ describe("rating", () => {
     rate: (id: string, rating: Rating) => Promise<Rating>,
     given: Rating | null = null,
   ): ReturnType<typeof mount> {
-    return mount(RatingForm, {
-      props: { api: apiWith({ rate }), captionId: "c1", caption: "a red boat", given },
-    });
+    const shelf = { read: (): null => null, write: (): boolean => true };
+    const rating = createRatings(apiWith({ rate }), vi.fn(), shelf).of("c1", given);
+    return mount(RatingForm, { props: { rating, caption: "a red boat" } });
   }
 
   const echo = (): ReturnType<typeof vi.fn<(id: string, rating: Rating) => Promise<Rating>>> =>
@@ -108,7 +109,11 @@ describe("rating", () => {
     const view = form(rate);
     for (const stars of [2, 3, 4]) await view.find(`input[value="${String(stars)}"]`).setValue();
     await vi.runAllTimersAsync();
-    expect(rate.mock.calls).toEqual([["c1", { stars: 4, correction: null, comment: null }]]);
+    expect(rate).toHaveBeenCalledExactlyOnceWith(
+      "c1",
+      { stars: 4, correction: null, comment: null },
+      expect.any(AbortSignal),
+    );
     expect(view.find(".thanks").text()).toContain("thank you");
   });
 
@@ -118,11 +123,11 @@ describe("rating", () => {
     await view.find("input[type=text]").setValue("  a blue boat ");
     await view.find("form").trigger("submit");
     await flushPromises();
-    expect(rate).toHaveBeenCalledExactlyOnceWith("c1", {
-      stars: 3,
-      correction: "a blue boat",
-      comment: "hm",
-    });
+    expect(rate).toHaveBeenCalledExactlyOnceWith(
+      "c1",
+      { stars: 3, correction: "a blue boat", comment: "hm" },
+      expect.any(AbortSignal),
+    );
   });
 
   it("asks for stars before it sends words", async () => {
@@ -140,10 +145,12 @@ describe("rating", () => {
       correction: "a boat",
       comment: null,
     });
+    await view.find("input[type=text]").setValue("a blue boat");
     await view.find("form").trigger("submit");
     await flushPromises();
     expect(view.find("[role=alert]").text()).toContain("not saved");
-    expect((view.find("input[type=text]").element as HTMLInputElement).value).toBe("a boat");
+    expect(view.find("[role=alert] button").text()).toBe("Try again");
+    expect((view.find("input[type=text]").element as HTMLInputElement).value).toBe("a blue boat");
   });
 });
 
