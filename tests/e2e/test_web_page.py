@@ -281,6 +281,33 @@ def test_a_picture_beyond_the_limits_is_made_smaller_before_it_is_sent(visit: Vi
     assert made.value.json()["image"] == {"width": 2048, "height": 1365}
 
 
+def test_a_photo_from_a_phone_is_sent_small_and_upright(visit: Visit) -> None:
+    lying = Image.new("RGB", (3000, 1000), "blue")
+    lying.paste("red", (0, 0, 1500, 1000))  # the left half, which is the top once it is upright
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    lying.save(buffer, "JPEG", exif=exif)
+    sent: list[bytes] = []
+
+    def look(route: Route) -> None:
+        sent.append(route.request.post_data_buffer or b"")
+        route.continue_()
+
+    visit.page.route("**/v1/captions", look)
+    with visit.page.expect_response(lambda answer: answer.request.method == "POST") as made:
+        visit.choose(visit.photo("phone.jpg", content=buffer.getvalue()))
+    assert made.value.json()["image"] == {"width": 683, "height": 2048}
+    if sent[0]:  # not every version of the browser shows what is in a form
+        photo = Image.open(io.BytesIO(sent[0][sent[0].index(b"\xff\xd8\xff") :]))
+        assert photo.size == (683, 2048)
+        assert 0x0112 not in photo.getexif()
+        top, bottom = (photo.getpixel((340, y)) for y in (300, 1700))
+        assert isinstance(top, tuple) and isinstance(bottom, tuple)
+        assert top[0] > 200 > 50 > top[2]
+        assert bottom[2] > 200 > 50 > bottom[0]
+
+
 def test_a_limit_counts_down_and_then_lets_go_on(visit: Visit) -> None:
     def refuse(route: Route) -> None:
         route.fulfill(
