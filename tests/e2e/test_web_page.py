@@ -374,3 +374,13 @@ def test_nothing_sticks_out_on_a_phone(visits: Callable[..., Visit]) -> None:
     visit.page.get_by_role("heading", name="Model card").wait_for()
     widths.append(visit.page.evaluate(f"{HERE}.scrollWidth"))
     assert widths == [360, 360, 360]
+
+
+def test_the_page_speaks_the_language_that_the_browser_asks_for(visits: Callable[..., Visit]) -> None:
+    visit = visits(locale="de-DE")
+    expect(visit.page.get_by_role("heading", level=1)).to_contain_text("Zeig ihm ein Foto.")
+    assert visit.page.evaluate(f"[{HERE}.lang, {HERE}.dir]") == ["de", "ltr"]
+    visit.choose(visit.photo("notes.png", content=b"this is no picture"))
+    expect(visit.page.get_by_role("alert")).to_contain_text("kein Bild")
+    other = visits(locale="fr-FR")
+    assert other.page.evaluate(f"{HERE}.lang") == "en"
