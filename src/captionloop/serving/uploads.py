@@ -10,8 +10,10 @@ import json
 from typing import Any
 
 from pydantic import ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from captionloop.serving.problems import IMAGE_MISSING, MALFORMED, MEDIA_TYPE_UNSUPPORTED, Problem
@@ -49,19 +51,24 @@ REQUEST_BODY: dict[str, Any] = {
 }  # fmt: skip
 
 
+def media_type(headers: Headers) -> str:
+    """The media type of a body, however its header is written: in small letters, without parameters."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 async def sent_photo(request: Request) -> bytes:
     """The photo's bytes, not looked at yet.
 
     Raises:
         Problem: 400 if the body is broken, 415 if its type is none of ours, 422 if there is no photo in it.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type == "multipart/form-data":
+    sent_as = media_type(request.headers)
+    if sent_as == "multipart/form-data":
         data = await _from_form(request)
-    elif media_type == "application/json":
+    elif sent_as == "application/json":
         # In a thread: a body of megabytes takes its time even if it is nothing but one string.
         data = await run_in_threadpool(_from_json, await request.body())
-    elif media_type.startswith("image/") or media_type == "application/octet-stream":
+    elif sent_as.startswith("image/") or sent_as == "application/octet-stream":
         data = await request.body()
     else:
         raise Problem(
@@ -74,11 +81,29 @@ async def sent_photo(request: Request) -> bytes:
 
 
 async def _from_form(request: Request) -> bytes:
-    async with request.form(max_files=1, max_fields=4, max_part_size=4096) as form:
+    parser = _FormParser(request.headers, request.stream(), max_files=1, max_fields=4, max_part_size=4096)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise Problem(MALFORMED, f"The body is not valid multipart/form-data: {error.message}") from None
+    try:
         part = form.get(FIELD)
         if not isinstance(part, UploadFile):
             raise Problem(IMAGE_MISSING, f"The form has no file field named '{FIELD}'.")
         return await part.read()
+    finally:
+        await form.close()
+
+
+class _FormParser(MultiPartParser):
+    """Takes the photo for a file, whether or not its sender named one (by RFC 7578, 4.2, nobody must)."""
+
+    def on_header_end(self) -> None:
+        if self._current_partial_header_name.lower() == b"content-disposition":
+            _, options = parse_options_header(self._current_partial_header_value)
+            if options.get(b"name") == FIELD.encode() and b"filename" not in options:
+                self._current_partial_header_value += b'; filename="photo"'
+        super().on_header_end()
 
 
 def _from_json(body: bytes) -> bytes:
@@ -88,7 +113,7 @@ def _from_json(body: bytes) -> bytes:
     if len(body) > SMALL_JSON and any(body.count(mark) > MOST_MARKS for mark in (b"[", b"{", b",", b'"')):
         raise Problem(IMAGE_MISSING, f'The JSON must be {{"{FIELD}": "<base64>"}}.')
     try:
-        text = Base64Photo.model_validate(json.loads(body)).image
+        text = Base64Photo.model_validate(json.loads(body, strict=False)).image
     except (ValueError, RecursionError) as error:
         if isinstance(error, ValidationError):
             raise Problem(IMAGE_MISSING, f'The JSON must be {{"{FIELD}": "<base64>"}}.') from None
@@ -96,6 +121,6 @@ def _from_json(body: bytes) -> bytes:
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode("".join(text.split()), validate=True)  # many encoders break lines
     except (binascii.Error, ValueError):
         raise Problem(MALFORMED, f"'{FIELD}' is not valid base64.") from None
