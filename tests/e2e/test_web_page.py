@@ -380,7 +380,7 @@ def test_the_page_speaks_the_language_that_the_browser_asks_for(visits: Callable
     visit = visits(locale="de-DE")
     expect(visit.page.get_by_role("heading", level=1)).to_contain_text("Zeig ihm ein Foto.")
     assert visit.page.evaluate(f"[{HERE}.lang, {HERE}.dir]") == ["de", "ltr"]
-    visit.choose(visit.photo("notes.png", content=b"this is no picture"))
+    visit.choose(visit.photo("broken.png", content=b"this is no picture"))
     expect(visit.page.get_by_role("alert")).to_contain_text("kein Bild")
     other = visits(locale="fr-FR")
     assert other.page.evaluate(f"{HERE}.lang") == "en"
