@@ -12,6 +12,7 @@ import RatingForm from "@/components/RatingForm.vue";
 import ResultView from "@/components/ResultView.vue";
 import type { Shelf } from "@/composables/storage";
 import { useMayKeep } from "@/composables/useMayKeep";
+import { createRatings } from "@/composables/useRatings";
 import { type WordFocus, useWordFocus } from "@/composables/useWordFocus";
 
 import { CAPTIONED, MODEL, apiWith } from "./samples";
@@ -99,9 +100,9 @@ describe("rating", () => {
     rate: (id: string, rating: Rating) => Promise<Rating>,
     given: Rating | null = null,
   ): ReturnType<typeof mount> {
-    return mount(RatingForm, {
-      props: { api: apiWith({ rate }), captionId: "c1", caption: "a red boat", given },
-    });
+    const shelf = { read: (): null => null, write: (): boolean => true };
+    const rating = createRatings(apiWith({ rate }), vi.fn(), shelf).of("c1", given);
+    return mount(RatingForm, { props: { rating, caption: "a red boat" } });
   }
 
   const echo = (): ReturnType<typeof vi.fn<(id: string, rating: Rating) => Promise<Rating>>> =>
@@ -112,7 +113,11 @@ describe("rating", () => {
     const view = form(rate);
     for (const stars of [2, 3, 4]) await view.find(`input[value="${String(stars)}"]`).setValue();
     await vi.runAllTimersAsync();
-    expect(rate.mock.calls).toEqual([["c1", { stars: 4, correction: null, comment: null }]]);
+    expect(rate).toHaveBeenCalledExactlyOnceWith(
+      "c1",
+      { stars: 4, correction: null, comment: null },
+      expect.any(AbortSignal),
+    );
     expect(view.find(".thanks").text()).toContain("thank you");
   });
 
@@ -122,11 +127,11 @@ describe("rating", () => {
     await view.find("input[type=text]").setValue("  a blue boat ");
     await view.find("form").trigger("submit");
     await flushPromises();
-    expect(rate).toHaveBeenCalledExactlyOnceWith("c1", {
-      stars: 3,
-      correction: "a blue boat",
-      comment: "hm",
-    });
+    expect(rate).toHaveBeenCalledExactlyOnceWith(
+      "c1",
+      { stars: 3, correction: "a blue boat", comment: "hm" },
+      expect.any(AbortSignal),
+    );
   });
 
   it("asks for stars before it sends words", async () => {
@@ -144,10 +149,12 @@ describe("rating", () => {
       correction: "a boat",
       comment: null,
     });
+    await view.find("input[type=text]").setValue("a blue boat");
     await view.find("form").trigger("submit");
     await flushPromises();
     expect(view.find("[role=alert]").text()).toContain("not saved");
-    expect((view.find("input[type=text]").element as HTMLInputElement).value).toBe("a boat");
+    expect(view.find("[role=alert] button").text()).toBe("Try again");
+    expect((view.find("input[type=text]").element as HTMLInputElement).value).toBe("a blue boat");
   });
 });
 
@@ -222,12 +229,15 @@ describe("what becomes of a photo", () => {
   });
 
   it("leaves nothing to rate or to erase on a caption that is not kept", () => {
-    const props = { api: apiWith({}), photoUrl: "blob:a", fresh: false, given: null };
-    const unkept = mount(ResultView, { props: { ...props, result: { ...CAPTIONED, caption_id: null } } });
+    const props = { api: apiWith({}), photoUrl: "blob:a", fresh: false };
+    const unkept = mount(ResultView, {
+      props: { ...props, result: { ...CAPTIONED, caption_id: null }, rating: null },
+    });
     expect(unkept.text()).toContain("Neither your photo nor this caption is kept");
     expect(unkept.text()).not.toContain("Erase this photo");
     expect(unkept.findComponent(RatingForm).exists()).toBe(false);
-    const kept = mount(ResultView, { props: { ...props, result: CAPTIONED } });
+    const rating = createRatings(props.api, () => undefined).of("a", null);
+    const kept = mount(ResultView, { props: { ...props, result: CAPTIONED, rating } });
     expect(kept.text()).toContain("Erase this photo");
     expect(kept.findComponent(RatingForm).exists()).toBe(true);
   });

@@ -3,9 +3,10 @@ import { describe, expect, it } from "vitest";
 import { Problem } from "@/api/problem";
 import { BAND_NAMES, band, confidenceSentence, percent } from "@/wording/confidence";
 import { gapsAfter } from "@/wording/gaps";
+import { t } from "@/wording/language";
 import { renderCard } from "@/wording/markdown";
 import { quality, traits } from "@/wording/metrics";
-import { meanStars, plural, shortDay } from "@/wording/numbers";
+import { counted, meanStars, shortDay } from "@/wording/numbers";
 import { explain } from "@/wording/problems";
 import { whereabouts } from "@/wording/whereabouts";
 
@@ -122,8 +123,8 @@ describe("numbers", () => {
   it("are written for people", () => {
     expect(shortDay("2026-11-22")).toBe("Nov 22");
     expect(shortDay("nonsense")).toBe("nonsense");
-    expect(plural(1, "rating", "ratings")).toBe("1 rating");
-    expect(plural(1280, "rating", "ratings")).toBe("1,280 ratings");
+    expect(t.ratings(1, counted(1))).toBe("1 rating");
+    expect(t.ratings(1280, counted(1280))).toBe("1,280 ratings");
     expect(meanStars(null)).toBe("none yet");
   });
 });

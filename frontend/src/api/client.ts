@@ -24,7 +24,7 @@ export interface CaptionCall {
 
 export interface Api {
   caption: (photo: Blob, name: string, call?: CaptionCall) => Promise<Captioned>;
-  rate: (captionId: string, rating: Rating) => Promise<Rating>;
+  rate: (captionId: string, rating: Rating, signal?: AbortSignal) => Promise<Rating>;
   erase: (captionId: string) => Promise<void>;
   model: () => Promise<ServedModel>;
   statistics: (days: number) => Promise<Statistics>;
@@ -78,9 +78,14 @@ export function createApi(transport: Transport, apiKey: () => string, base: stri
       if (!keep) body.append("keep", "false");
       return understand(captionedSchema, await exchange("v1/captions", { method: "POST", body, ...call }));
     },
-    async rate(captionId, rating) {
+    async rate(captionId, rating, signal) {
       const body = JSON.stringify(rating);
-      const reply = await exchange(`${captionPath(captionId)}/rating`, { method: "PUT", body });
+      const reply = await exchange(`${captionPath(captionId)}/rating`, {
+        method: "PUT",
+        body,
+        outlivesPage: true,
+        ...(signal ? { signal } : {}),
+      });
       return understand(ratingSchema, reply);
     },
     async erase(captionId) {

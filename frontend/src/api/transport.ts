@@ -1,5 +1,6 @@
 /**
- * One HTTP exchange. XMLHttpRequest and not fetch, because only it tells how much of an upload has gone.
+ * One HTTP exchange: by XMLHttpRequest, because only it tells how much of an upload has gone, or by fetch, because
+ * only that outlives the page.
  */
 import { Problem } from "./problem";
 
@@ -9,6 +10,8 @@ export interface Outgoing {
   headers: Record<string, string>;
   body?: FormData | string;
   signal?: AbortSignal;
+  /** The request is finished even if the page is left meanwhile; for small bodies (at most 64 KiB). */
+  outlivesPage?: boolean;
   /** Called with the fraction of the body that has been sent, 0 to 1. */
   onUpload?: (sent: number) => void;
 }
@@ -23,7 +26,7 @@ export type Transport = (outgoing: Outgoing) => Promise<Reply>;
 
 const PATIENCE_MS = 120_000;
 
-export const sendByXhr: Transport = (outgoing) =>
+const sendByXhr: Transport = (outgoing) =>
   new Promise((resolve, reject) => {
     if (outgoing.signal?.aborted) {
       reject(new Problem("cancelled"));
@@ -60,3 +63,34 @@ export const sendByXhr: Transport = (outgoing) =>
     xhr.onerror = settle(() => reject(new Problem(navigator.onLine ? "unreachable" : "offline")));
     xhr.send(outgoing.body ?? null);
   });
+
+const SAVE_PATIENCE_MS = 30_000;
+
+const sendByFetch: Transport = async (outgoing) => {
+  const patience = new AbortController();
+  const timer = setTimeout(() => patience.abort(), SAVE_PATIENCE_MS);
+  const stop = (): void => patience.abort();
+  outgoing.signal?.addEventListener("abort", stop);
+  try {
+    if (outgoing.signal?.aborted) throw new Problem("cancelled");
+    const { method, url, headers, body } = outgoing;
+    const reply = await fetch(url, {
+      method,
+      headers,
+      body: body ?? null,
+      keepalive: true,
+      signal: patience.signal,
+    });
+    return { status: reply.status, body: await reply.text(), header: (name) => reply.headers.get(name) };
+  } catch {
+    if (outgoing.signal?.aborted) throw new Problem("cancelled");
+    if (patience.signal.aborted) throw new Problem("timeout");
+    throw new Problem(navigator.onLine ? "unreachable" : "offline");
+  } finally {
+    clearTimeout(timer);
+    outgoing.signal?.removeEventListener("abort", stop);
+  }
+};
+
+export const sendFromBrowser: Transport = (outgoing) =>
+  outgoing.outlivesPage ? sendByFetch(outgoing) : sendByXhr(outgoing);

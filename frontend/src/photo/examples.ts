@@ -1,5 +1,6 @@
 /** The pictures of `public/examples/`, drawn by this project (`dev/draw_examples.py`). */
 import { Problem } from "@/api/problem";
+import { t } from "@/wording/language";
 
 import listing from "./examples.json";
 
@@ -8,7 +9,12 @@ export interface Example {
   shows: string;
 }
 
-export const EXAMPLES: readonly Example[] = listing;
+const SHOWS: Readonly<Record<string, string>> = t.shows;
+
+export const EXAMPLES: readonly Example[] = listing.map(({ file, shows }) => ({
+  file,
+  shows: SHOWS[file] ?? shows,
+}));
 
 export async function fetchExample({ file }: Example): Promise<File> {
   const reply = await fetch(new URL(`examples/${file}`, document.baseURI)).catch(() => null);

@@ -1,15 +1,26 @@
 /**
- * A photo on its way to the service. It is sent as it is; only one beyond the service's limits, or of a kind that
- * the service does not read but this browser does (HEIC on an iPhone), is redrawn smaller.
+ * A photo on its way to the service. One that is larger than anything the model looks at is redrawn smaller before
+ * it is sent, upright, and so is one of a kind that the service does not read but this browser does (HEIC on an
+ * iPhone). Small photos, and files that this browser cannot open, are sent as they are.
  */
 import { Problem } from "@/api/problem";
 
 import { openImage } from "./image";
 
-/** The service's defaults (docs/api.md), with room for what multipart adds to the bytes. */
-export const LIMITS = { bytes: 9_900_000, pixels: 50_000_000 } as const;
-const ACCEPTED = new Set(["image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff"]);
-const REDRAWN_SIDE = 2048;
+/** The service's default (docs/api.md), with room for what multipart adds to the bytes. */
+export const MOST_BYTES = 9_900_000;
+/** The longer side of what is sent, in px: several times what any encoder sees, enough to look at later. */
+export const LONGEST_SIDE = 2048;
+/** What the service reads. */
+export const ACCEPTED: readonly string[] = [
+  "image/jpeg",
+  "image/png",
+  "image/webp",
+  "image/gif",
+  "image/bmp",
+];
+/** What is offered in the file chooser: this, and what some browsers can redraw. */
+export const OFFERED = [...ACCEPTED, "image/avif", "image/heic", "image/heif"].join(",");
 
 export interface Photo {
   blob: Blob;
@@ -30,9 +41,9 @@ export function fitted({ width, height }: Size, side: number): Size {
 }
 
 export function mustBeRedrawn(file: Pick<Blob, "size" | "type">, size: Size | null): boolean {
-  const pixels = size ? size.width * size.height : 0;
-  const foreign = size !== null && file.type !== "" && !ACCEPTED.has(file.type);
-  return file.size > LIMITS.bytes || pixels > LIMITS.pixels || foreign;
+  const large = size !== null && Math.max(size.width, size.height) > LONGEST_SIDE;
+  const foreign = size !== null && file.type !== "" && !ACCEPTED.includes(file.type);
+  return file.size > MOST_BYTES || large || foreign;
 }
 
 /** Draws an image into JPEG bytes of at most `side` px; transparent places become white. */
@@ -60,21 +71,24 @@ export async function redraw(image: HTMLImageElement, side: number, quality: num
 }
 
 /**
- * Makes a chosen file ready to be sent and shown. A file that this browser cannot open is sent untouched: the
- * service reads more kinds, and its answer says best what is wrong.
+ * Makes a chosen file ready to be sent and shown. Where the browser cannot make it smaller, it is sent untouched:
+ * the service reads more kinds, and its answer says best what is wrong.
  *
- * @throws Problem("photo") when it is too large to send and cannot be redrawn
+ * @throws Problem("photo") when it has too many bytes to be sent and cannot be redrawn
  */
 export async function preparePhoto(file: File): Promise<Photo> {
   const url = URL.createObjectURL(file);
   const image = await openImage(url);
   const size = image && { width: image.naturalWidth, height: image.naturalHeight };
-  if (!mustBeRedrawn(file, size)) return { blob: file, name: file.name || "photo", url };
-  try {
-    if (!image) throw new Problem("photo", null, "too large to send, and this browser cannot open it");
-    const blob = await redraw(image, REDRAWN_SIDE, 0.9);
-    return { blob, name: `${file.name.replace(/\.\w+$/, "")}.jpg`, url: URL.createObjectURL(blob) };
-  } finally {
+  const untouched = { blob: file, name: file.name || "photo", url };
+  if (!mustBeRedrawn(file, size)) return untouched;
+  const smaller = image && (await redraw(image, LONGEST_SIDE, 0.9).catch(() => null));
+  if (smaller) {
     URL.revokeObjectURL(url);
+    const name = `${file.name.replace(/\.\w+$/, "") || "photo"}.jpg`;
+    return { blob: smaller, name, url: URL.createObjectURL(smaller) };
   }
+  if (file.size <= MOST_BYTES) return untouched;
+  URL.revokeObjectURL(url);
+  throw new Problem("photo", null, "too large to send, and this browser cannot make it smaller");
 }

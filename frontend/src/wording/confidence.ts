@@ -1,6 +1,7 @@
 /** Confidence as a person would say it. The bands are few on purpose: finer ones would promise too much. */
 
-export type Band = "sure" | "fairly" | "unsure" | "guess";
+import { t } from "./language";
+import type { Band } from "./names";
 
 export function band(confidence: number): Band {
   if (confidence >= 0.85) return "sure";
@@ -9,25 +10,13 @@ export function band(confidence: number): Band {
   return "guess";
 }
 
-export const BAND_NAMES: Readonly<Record<Band, string>> = {
-  sure: "very sure",
-  fairly: "fairly sure",
-  unsure: "not so sure",
-  guess: "guessing",
-};
-
-const SENTENCES: Readonly<Record<Band, string>> = {
-  sure: "The model is very sure of this.",
-  fairly: "The model is fairly sure of this.",
-  unsure: "The model is not so sure of this.",
-  guess: "The model is guessing.",
-};
+export const BAND_NAMES: Readonly<Record<Band, string>> = t.bands;
 
 export function percent(fraction: number): string {
   // 99.6 % is not certainty, and 0.3 % is not impossible.
   const rounded = Math.round(fraction * 100);
-  if (rounded >= 100 && fraction < 1) return "over 99 %";
-  if (rounded <= 0 && fraction > 0) return "under 1 %";
+  if (rounded >= 100 && fraction < 1) return t.overMost;
+  if (rounded <= 0 && fraction > 0) return t.underLeast;
   return `${rounded} %`;
 }
 
@@ -41,9 +30,9 @@ export function confidenceSentence(confidence: number, words: readonly Sureness[
   const doubtful = words
     .filter((word) => word.confidence < 0.6)
     .sort((a, b) => a.confidence - b.confidence)
-    .map((word) => `“${word.text}”`);
+    .map((word) => t.quoted(word.text));
   const most = [...new Set(doubtful)].slice(0, 2);
-  const whole = SENTENCES[band(confidence)];
+  const whole = t.sureness[band(confidence)];
   if (most.length === 0 || band(confidence) === "guess") return whole;
-  return `${whole} It hesitated most at ${most.join(" and ")}.`;
+  return `${whole} ${t.hesitated(most)}`;
 }

@@ -1,6 +1,8 @@
-const day = new Intl.DateTimeFormat("en", { day: "numeric", month: "short", timeZone: "UTC" });
-const moment = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "short" });
-const whole = new Intl.NumberFormat("en");
+import { language, t } from "./language";
+
+const day = new Intl.DateTimeFormat(language, { day: "numeric", month: "short", timeZone: "UTC" });
+const moment = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" });
+const whole = new Intl.NumberFormat(language);
 
 /** "2026-11-22" as "Nov 22". */
 export function shortDay(date: string): string {
@@ -15,7 +17,7 @@ export function longMoment(timestamp: string): string {
 
 export const counted = (count: number): string => whole.format(count);
 
-export const plural = (count: number, one: string, many: string): string =>
-  `${counted(count)} ${count === 1 ? one : many}`;
+const oneDecimal = new Intl.NumberFormat(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+export const decimal = (value: number): string => oneDecimal.format(value);
 
-export const meanStars = (mean: number | null): string => (mean === null ? "none yet" : mean.toFixed(1));
+export const meanStars = (mean: number | null): string => (mean === null ? t.noneYet : decimal(mean));

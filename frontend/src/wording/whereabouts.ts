@@ -3,6 +3,8 @@
  */
 import type { Grid } from "@/api/schemas";
 
+import { t } from "./language";
+
 const ROWS = ["upper", "", "lower"] as const;
 const COLUMNS = ["left", "", "right"] as const;
 
@@ -26,17 +28,17 @@ export function whereabouts(grid: Grid): string {
       y += weight * (row + 0.5);
     });
   });
-  if (total <= 0) return "the whole photo";
+  if (total <= 0) return t.places.all;
   for (const weight of grid.flat()) if (weight > 0) entropy -= (weight / total) * Math.log(weight / total);
 
   // Nearly even attention has a centre of mass too, but no place worth naming.
   const spread = entropy / Math.log(Math.max(2, rows * columns));
-  if (spread > 0.97) return "the whole photo";
+  if (spread > 0.97) return t.places.all;
 
   const vertical = ROWS[third(y / total / rows)];
   const horizontal = COLUMNS[third(x / total / columns)];
-  if (vertical && horizontal) return `the ${vertical} ${horizontal}`;
-  if (vertical) return vertical === "upper" ? "the top" : "the bottom";
-  if (horizontal) return `the ${horizontal} side`;
-  return "the middle";
+  if (vertical && horizontal) return t.places[`${vertical} ${horizontal}`];
+  if (vertical) return vertical === "upper" ? t.places.top : t.places.bottom;
+  if (horizontal) return t.places[horizontal];
+  return t.places.middle;
 }

@@ -16,6 +16,8 @@ from time import time
 from typing import Any, cast
 
 import structlog
+from fastapi import Security
+from fastapi.security import APIKeyHeader, HTTPBearer
 from limits import RateLimitItem, RateLimitItemPerMinute, WindowStats
 from limits.aio.storage import Storage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
@@ -41,6 +43,11 @@ COOKIE = "captionloop_rater"
 COOKIE_SECONDS = 365 * 24 * 3600
 OTHER_CALLS_FACTOR = 10
 """Calls that make no caption are this many times cheaper."""
+CREDENTIALS = (
+    Security(HTTPBearer(scheme_name="bearer", auto_error=False, description="an API key: `clk_…`")),
+    Security(APIKeyHeader(name="X-API-Key", scheme_name="header", auto_error=False)),
+)
+"""The two ways to send a key, for the API's description: it is `Access.caller` that looks at them."""
 _GUESSES = RateLimitItemPerMinute(60)
 """Keys that are not valid, from one address: guessing them is as dear as any other call."""
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}

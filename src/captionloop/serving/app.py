@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -53,6 +54,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(captions_api.me)
     app.include_router(insight_api.counted)
     app.include_router(insight_api.router)
+    if settings.anonymous:
+        _say_that_keys_are_optional(app)
     add_docs(app)
     add_page(app, settings.page_folder)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -64,6 +67,21 @@ def create_app(settings: Settings) -> FastAPI:
         TrustedProxies, trusted=settings.trusted_proxies, root_path=settings.root_path
     )
     return app
+
+
+def _say_that_keys_are_optional(app: FastAPI) -> None:
+    """In the description: `{}` among the ways to show who one is means that none is needed (OpenAPI 3)."""
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            for operations in describe()["paths"].values():
+                for operation in operations.values():
+                    if "security" in operation:
+                        operation["security"].append({})
+        return describe()
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
 @contextlib.asynccontextmanager

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from captionloop.feedback.records import Opinion, ServedCaption, StoredRating
 from captionloop.serving import metrics
-from captionloop.serving.access import Caller
+from captionloop.serving.access import CREDENTIALS, Caller
 from captionloop.serving.disconnects import unless_gone
 from captionloop.serving.edge import Body
 from captionloop.serving.parts import CallerDep, CountedRoute, Parts, PartsDep
@@ -39,9 +39,11 @@ from captionloop.serving.uploads import REQUEST_BODY, sent_photo
 from captionloop.serving.wire import Outcome
 
 tracer = trace.get_tracer("captionloop.gateway")
-router = APIRouter(prefix="/v1/captions", tags=["captions"], route_class=CountedRoute)
+router = APIRouter(
+    prefix="/v1/captions", tags=["captions"], route_class=CountedRoute, dependencies=CREDENTIALS
+)
 
-me = APIRouter(prefix="/v1/me", tags=["captions"], route_class=CountedRoute)
+me = APIRouter(prefix="/v1/me", tags=["captions"], route_class=CountedRoute, dependencies=CREDENTIALS)
 
 MOST_LISTED = 50
 _CAPTION_ID = re.compile(r"[A-Za-z0-9_-]{22}")

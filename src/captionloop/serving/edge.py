@@ -13,12 +13,23 @@ from time import perf_counter
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from captionloop.serving.metrics import LATENCY, REFUSED, REQUESTS
-from captionloop.serving.problems import BODY_TOO_LARGE, INTERNAL, UPLOAD_TOO_SLOW, Problem, document
+from captionloop.serving.problems import (
+    BODY_TOO_LARGE,
+    INTERNAL,
+    MEDIA_TYPE_UNSUPPORTED,
+    ORIGIN_REFUSED,
+    UPLOAD_TOO_SLOW,
+    Problem,
+    document,
+)
 from captionloop.serving.settings import Settings
+from captionloop.serving.uploads import media_type
 
 logger = structlog.get_logger("captionloop.access")
 
@@ -33,6 +44,7 @@ LINGER_SECONDS = 2.0
 so that its sender gets to read the refusal.
 """
 
+LIMIT_HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _QUIET = {"/livez", "/readyz", "/metrics"}
 SECURITY_HEADERS = {
@@ -53,8 +65,20 @@ class Edge:
     """ASGI middleware around the whole gateway."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app = app
         self._settings = settings
+        self._app = self._shared(app)
+
+    def _shared(self, app: ASGIApp) -> ASGIApp:
+        """What answers, with the headers that let pages of other origins read the answer."""
+        if not self._settings.allowed_origins:
+            return app
+        return CrossOrigin(
+            app,
+            allow_origins=self._settings.allowed_origins,
+            allow_methods=("GET", "POST", "PUT", "DELETE"),
+            allow_headers=("Authorization", "X-API-Key", "Content-Type", "X-Request-ID"),
+            expose_headers=("Location", "X-Request-ID", "Retry-After", *LIMIT_HEADERS),
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -89,6 +113,7 @@ class Edge:
         answer.body = body
         scope["state"]["body"] = body
         try:
+            refuse_encoded(headers)
             body.check_announced(headers.get("content-length"))
             await self._app(scope, body.receive, answer.send)
         except Problem as problem:
@@ -102,15 +127,17 @@ class Edge:
                 detail = "The service made a mistake; it was logged under this request id."
                 await self._refuse(Problem(INTERNAL, detail), scope, body, answer)
 
-    @staticmethod
-    async def _refuse(problem: Problem, scope: Scope, body: "Body", answer: "_Answer") -> None:
+    async def _refuse(self, problem: Problem, scope: Scope, body: "Body", answer: "_Answer") -> None:
         response = document(problem, path=scope["path"], request_id=answer.request_id)
-        await response(scope, body.receive, answer.send)
+        if problem.kind is not ORIGIN_REFUSED:
+            await self._shared(response)(scope, body.receive, answer.send)
+        else:
+            await response(scope, body.receive, answer.send)
 
     def _limit(self, scope: Scope, headers: Headers) -> int:
         if _path(scope) != "/v1/captions":
             return SMALL_BODY_BYTES
-        if headers.get("content-type", "").startswith("application/json"):
+        if media_type(headers) == "application/json":
             return self._settings.max_body_bytes * 4 // 3 + SMALL_BODY_BYTES
         return self._settings.max_body_bytes + SMALL_BODY_BYTES
 
@@ -126,6 +153,7 @@ class Edge:
                 route=route,
                 status=status,
                 milliseconds=round(seconds * 1000, 1),
+                **_key(scope),
             )
 
 
@@ -137,6 +165,34 @@ def _path(scope: Scope) -> str:
 def _route(scope: Scope) -> str:
     """The route's template, which holds nothing that a caller made up."""
     return getattr(scope.get("route"), "path", None) or "other"
+
+
+def _key(scope: Scope) -> dict[str, str]:
+    """The id of the key that was shown, if it was a valid one: never its secret, and of people nothing."""
+    rater = getattr(scope["state"].get("caller"), "rater", "")
+    return {"key": rater.removeprefix("key:")} if rater.startswith("key:") else {}
+
+
+def refuse_encoded(headers: Headers) -> None:
+    """Refuse a compressed body: photos are compressed already, and a few bytes can unpack to gigabytes."""
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"", "identity"}:
+        raise Problem(
+            MEDIA_TYPE_UNSUPPORTED,
+            "Content-Encoding is not supported: send the body as it is, without compressing it.",
+            headers={"Accept-Encoding": "identity"},
+        )
+
+
+class CrossOrigin(CORSMiddleware):
+    """Starlette's, which answers what is not allowed with a problem document."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """What a browser asks before a page of another origin may call."""
+        response = super().preflight_response(request_headers)
+        if response.status_code == 400:
+            raise Problem(ORIGIN_REFUSED, f"{bytes(response.body).decode()}: see CAPTIONLOOP_CORS_ORIGINS.")
+        return response
 
 
 class _Answer:

@@ -1,16 +1,20 @@
-"""Uvicorn's HTTP/1.1, but for two things that callers run into.
+"""Uvicorn's HTTP/1.1, but for three things that callers run into.
 
 `Upgrade: h2c` is an offer that a server may ignore (RFC 9110, 7.8). Java's HTTP client and `curl --http2`
 make it with every first request. The parser takes whatever follows the headers for the other protocol and
 drops it: the photo arrived empty. And a connection whose headers never come to an end was held for ever.
+What is no HTTP at all is answered with a problem document, like every other error.
 """
 
 import asyncio
+import uuid
 from typing import Any
 
 import httptools
 from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from captionloop.serving.problems import MALFORMED, Problem, document
 
 HEAD_SECONDS = 20.0
 _OFFER = {b"upgrade", b"http2-settings", b"connection"}
@@ -63,6 +67,15 @@ class PatientProtocol(HttpToolsProtocol):
         """A request is whole; one with an offer is read again, without it."""
         if not self._offered:
             super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP, as every other error is answered."""
+        request_id = uuid.uuid4().hex
+        answer = document(Problem(MALFORMED, msg), path="", request_id=request_id)
+        head = [b"HTTP/1.1 400 Bad Request", b"connection: close", b"x-request-id: " + request_id.encode()]
+        head += [name + b": " + value for name, value in answer.raw_headers]
+        self.transport.write(b"\r\n".join([*head, b"", bytes(answer.body)]))
+        self.transport.close()
 
     def _go_on(self, rest: bytes) -> None:
         """Parse the same request as if nothing had been offered."""

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from captionloop.feedback.database import SchemaError
 from captionloop.feedback.statistics import Statistics, Tally, statistics
 from captionloop.serving import metrics
+from captionloop.serving.access import CREDENTIALS
 from captionloop.serving.captions_api import problems
 from captionloop.serving.parts import CallerDep, CountedRoute, Parts, PartsDep
 from captionloop.serving.problems import Problem
@@ -31,7 +32,7 @@ from captionloop.serving.storage import HEALTH_SECONDS, ask
 
 logger = structlog.get_logger(__name__)
 router = APIRouter()
-counted = APIRouter(route_class=CountedRoute)
+counted = APIRouter(route_class=CountedRoute, dependencies=CREDENTIALS)
 
 _METRIC: TypeAdapter[IntervalBody | float] = TypeAdapter(IntervalBody | FiniteFloat)
 

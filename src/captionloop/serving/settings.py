@@ -101,6 +101,12 @@ class Settings(BaseModel):
     root_path: str = Field(
         "", pattern=rf"^({PATH_PREFIX.pattern})?$", description="path before ours, where no proxy says it"
     )
+    cors_origins: str = Field(
+        "",
+        pattern=r"^(\*|https?://[^\s/,*]+(\s*,\s*https?://[^\s/,*]+)*)?$",
+        description="origins whose pages may call the API with a key: "
+        "`https://a.example, https://b.example`, or `*`; empty: none but ours",
+    )
 
     max_body_bytes: Count = Field(10_000_000, description="largest photo in bytes")
     max_pixels: Count = Field(64_000_000, description="largest photo in pixels")
@@ -166,6 +172,11 @@ class Settings(BaseModel):
     def database_url(self) -> str:
         """The ratings database."""
         return self.database.get_secret_value() or f"sqlite:///{self.state.absolute()}/ratings.db"
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        """Of which other origins pages may call the API."""
+        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]
 
     @property
     def photo_root(self) -> str:

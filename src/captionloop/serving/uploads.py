@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from captionloop.serving.problems import (
@@ -69,19 +71,24 @@ class SentPhoto:
     keep: bool = True
 
 
+def media_type(headers: Headers) -> str:
+    """The media type of a body, however its header is written: in small letters, without parameters."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 async def sent_photo(request: Request) -> SentPhoto:
     """The photo in a request's body.
 
     Raises:
         Problem: 400 if the body is broken, 415 if its type is none of ours, 422 if there is no photo in it.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type == "multipart/form-data":
+    sent_as = media_type(request.headers)
+    if sent_as == "multipart/form-data":
         sent = await _from_form(request)
-    elif media_type == "application/json":
+    elif sent_as == "application/json":
         # In a thread: a body of megabytes takes its time even if it is nothing but one string.
         sent = await run_in_threadpool(_from_json, await request.body())
-    elif media_type.startswith("image/") or media_type == "application/octet-stream":
+    elif sent_as.startswith("image/") or sent_as == "application/octet-stream":
         sent = SentPhoto(await request.body())
     else:
         raise Problem(
@@ -94,11 +101,29 @@ async def sent_photo(request: Request) -> SentPhoto:
 
 
 async def _from_form(request: Request) -> SentPhoto:
-    async with request.form(max_files=1, max_fields=4, max_part_size=4096) as form:
+    parser = _FormParser(request.headers, request.stream(), max_files=1, max_fields=4, max_part_size=4096)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise Problem(MALFORMED, f"The body is not valid multipart/form-data: {error.message}") from None
+    try:
         part = form.get(FIELD)
         if not isinstance(part, UploadFile):
             raise Problem(IMAGE_MISSING, f"The form has no file field named '{FIELD}'.")
         return SentPhoto(await part.read(), all(_may_be_kept(said) for said in form.getlist(KEEP)))
+    finally:
+        await form.close()
+
+
+class _FormParser(MultiPartParser):
+    """Takes the photo for a file, whether or not its sender named one (by RFC 7578, 4.2, nobody must)."""
+
+    def on_header_end(self) -> None:
+        if self._current_partial_header_name.lower() == b"content-disposition":
+            _, options = parse_options_header(self._current_partial_header_value)
+            if options.get(b"name") == FIELD.encode() and b"filename" not in options:
+                self._current_partial_header_value += b'; filename="photo"'
+        super().on_header_end()
 
 
 def _may_be_kept(said: object) -> bool:
@@ -117,7 +142,7 @@ def _from_json(body: bytes) -> SentPhoto:
     if len(body) > SMALL_JSON and any(body.count(mark) > MOST_MARKS for mark in (b"[", b"{", b",", b'"')):
         raise Problem(IMAGE_MISSING, _JSON_FORM)
     try:
-        given = Base64Photo.model_validate(json.loads(body))
+        given = Base64Photo.model_validate(json.loads(body, strict=False))
     except (ValueError, RecursionError) as error:
         if isinstance(error, ValidationError):
             raise Problem(IMAGE_MISSING, _JSON_FORM) from None
@@ -126,6 +151,7 @@ def _from_json(body: bytes) -> SentPhoto:
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        return SentPhoto(base64.b64decode(text, validate=True), given.keep)
+        # Many encoders break lines.
+        return SentPhoto(base64.b64decode("".join(text.split()), validate=True), given.keep)
     except (binascii.Error, ValueError):
         raise Problem(MALFORMED, f"'{FIELD}' is not valid base64.") from None
