@@ -169,7 +169,7 @@ def test_origins_that_can_never_match_are_refused_at_the_start(origins: str) -> 
 def test_the_access_log_names_the_key_and_not_its_secret(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Another test of this process may have configured the logs, whose loggers stay as they were when first used.
+    # Another test may have configured the logs, whose loggers stay as they were when first used.
     monkeypatch.setattr(edge, "logger", structlog.get_logger())
     record, secret = KeyRing(client.app.state.parts.store).create("test", ["caption"])
     with structlog.testing.capture_logs() as lines:
