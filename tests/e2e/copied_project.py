@@ -28,7 +28,9 @@ def copy_project(copy: Path, small: dict[str, object]) -> Path:
             (copy / name).symlink_to(ROOT / name)
     for file in sorted((copy / "conf/base").glob("parameters*.yml")):
         given = yaml.safe_load(file.read_text())
-        changed = {name: merged(value, small.get(name, {})) for name, value in given.items()}
+        changed = {
+            name: merged(value, small[name]) if name in small else value for name, value in given.items()
+        }
         file.write_text(yaml.safe_dump(changed, sort_keys=False))
     return copy
 
