@@ -29,7 +29,9 @@ def copy_project(copy: Path, small: dict[str, object], linked: Sequence[str] = I
             (copy / name).symlink_to(ROOT / name)
     for file in sorted((copy / "conf/base").glob("parameters*.yml")):
         given = yaml.safe_load(file.read_text(encoding="utf-8"))
-        changed = {name: merged(value, small.get(name, {})) for name, value in given.items()}
+        changed = {
+            name: merged(value, small[name]) if name in small else value for name, value in given.items()
+        }
         file.write_text(yaml.safe_dump(changed, sort_keys=False), encoding="utf-8")
     return copy
 
