@@ -37,6 +37,7 @@ ELSEWHERE = "raised in "  # where the mistake and what mends it are both plain f
 PIPELINE = "by a pipeline: "  # what it says to run makes the file anew; the tests of pipelines do that
 BY_HAND = "by hand: "
 TRIED = {
+    "serving/edge.py: {}: see CAPTIONLOOP_CORS_ORIGINS": ELSEWHERE + "serving/test_manners.py",
     "client.py: {} keeps nothing": ELSEWHERE + "test_client.py",
     "captioner/bundle.py: {}: bundle format {} is newer": BY_HAND + "needs a newer captionloop",
     "captioner/bundle.py: {}: the weights are not finite": PIPELINE + "training",

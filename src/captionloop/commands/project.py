@@ -54,8 +54,12 @@ class Catalog:
         from kedro.io import AbstractDataset, DatasetError
 
         try:
-            dataset = AbstractDataset.from_config(name, self._entry(name))
-            return dataset.load() if dataset.exists() else None
+            entry = self._entry(name)
+            dataset = AbstractDataset.from_config(name, entry)
+            place = str(entry.get("filepath", "://"))
+            # A file is read as it is; what a run would ask beyond that, of a registry, is not asked here.
+            there = dataset.exists() if "://" in place else Path(place).exists()
+            return dataset.load() if there else None
         except (DatasetError, OSError, ValueError) as error:
             cause = error.__cause__ or error
             raise ConfigurationError(

@@ -17,6 +17,7 @@ def draw(folder, seed: int = 7) -> None:
     catalog = DataCatalog(
         {
             "params:sample_scenes": MemoryDataset(parameters, copy_mode="assign"),
+            "params:language": MemoryDataset("en"),
             "raw_photos": PhotoFolderDataset(filepath=str(folder / "photos")),
             "raw_corpus": CorpusDataset(format="karpathy", filepath=str(folder / "captions.json")),
             "scene_facts": AtomicJSONDataset(filepath=str(folder / "facts.json")),
