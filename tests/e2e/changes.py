@@ -123,7 +123,8 @@ CHANGES: dict[str, Callable[[Project], object]] = {
         project.folder / "conf/short/catalog_evaluation.yml"
     ).write_text(
         "reliability:\n  type: captionloop.datasets.atomic.AtomicFigureDataset\n"
-        "  filepath: ${_data}/08_reporting/${_corpus}/reliability.png\n  save_args: {dpi: 90}\n"
+        "  filepath: ${runtime_params:workspace}/08_reporting/${globals:corpus}/reliability.png\n"
+        "  save_args: {dpi: 90}\n"
     ),
     "code that scores captions (`scoring/cider.py`)": lambda project: project.edit(
         "scoring/cider.py", "if not hypotheses:", "if not len(hypotheses):"
