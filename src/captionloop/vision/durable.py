@@ -55,14 +55,14 @@ def replace_folder(partial: Path, final: Path) -> None:
         final.rename(old)
         partial.rename(final)
         _remove(old)
-    _to_disk(final.parent)
+    to_disk(final.parent)
 
 
 def flush_folder(folder: Path) -> None:
     """Waits until the disk has the files of a folder, and their names."""
     for file in folder.iterdir():
-        _to_disk(file)
-    _to_disk(folder)
+        to_disk(file)
+    to_disk(folder)
 
 
 def _beside(final: Path) -> tuple[Path, Path]:
@@ -98,7 +98,8 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _to_disk(path: Path) -> None:
+def to_disk(path: Path) -> None:
+    """Waits until the disk has a file's content, or the names in a folder."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captionloop.errors import StoreError
+from captionloop.vision.durable import to_disk
 
 Grids = NDArray[np.float16]
 Means = NDArray[np.float32]
@@ -65,7 +66,7 @@ def write_shard(folder: Path, prefix: str, fingerprint: str, keys: Sequence[str]
         file.flush()
         os.fsync(file.fileno())
         Path(file.name).replace(folder / name)
-    _flush_folder(folder)
+    to_disk(folder)
     return folder / name
 
 
@@ -184,14 +185,6 @@ def _partial_file(folder: Path, name: str) -> Iterator[Any]:
             yield file
     finally:
         path.unlink(missing_ok=True)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_safetensors(file: Any, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> None:
