@@ -75,6 +75,7 @@ TRIED = {
     "commands/ratings.py: --since": ELSEWHERE + "commands/test_ratings.py",
     "commands/report.py: There is no evaluation": HERE + "test_name_another_workspace",
     "commands/serve.py: There is no model": HERE + "test_set_the_model_to_serve",
+    "commands/serve.py: Another `captionloop serve` holds": HERE + "test_one_of_two_takes_another_address",
     "commands/serve.py: Nothing can listen": HERE + "test_give_another_port",
     "conf_checks.py: Nothing in {} uses": HERE + "test_set_the_workspace_in_globals",
     "conf_checks.py: --params {}: {} is one value": ELSEWHERE + "test_conf_loader.py",
@@ -449,6 +450,15 @@ def test_give_another_port() -> None:
         with pytest.raises(ConfigurationError, match="or give --port another"):
             check_address("127.0.0.1", listening.getsockname()[1], "--port")
         check_address("127.0.0.1", free_port(), "--port")
+
+
+def test_one_of_two_takes_another_address(tmp_path: Path) -> None:
+    from captionloop.commands.serve import hold_address
+
+    hold_address(tmp_path / "state", "127.0.0.1", 3000)
+    with pytest.raises(ConfigurationError, match="stop it, or give --port another"):
+        hold_address(tmp_path / "state", "127.0.0.1", 3000)
+    hold_address(tmp_path / "state", "127.0.0.1", 3001)
 
 
 def test_name_a_built_page(tmp_path: Path) -> None:

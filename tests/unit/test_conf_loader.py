@@ -1,5 +1,7 @@
 """What is wrong in `conf/` or `--params` is one line with the nearest name."""
 
+import importlib
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import pytest
 import yaml
 from kedro.pipeline import Pipeline
 
+import captionloop.settings
 from captionloop.conf_checks import check_configuration
 from captionloop.config import (
     environment_of,
@@ -270,3 +273,11 @@ def test_the_nearest_name_is_named_or_all_of_a_few() -> None:
     assert nearest("epoch", ["epochs", "margin"]) == "did you mean epochs?"
     assert nearest("zzz", ["b", "a"]) == "there are a, b"
     assert nearest("zzz", [str(number) for number in range(100)]) == "check the spelling"
+
+
+def test_what_plugins_start_is_found_without_the_environment_on_the_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", os.pathsep.join(["/usr/bin", "/bin"]))
+    importlib.reload(captionloop.settings)
+    assert shutil.which("mlflow")

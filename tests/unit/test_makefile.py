@@ -117,6 +117,8 @@ def test_what_is_supported_is_said_once_more_wherever_it_must_be(project_root: P
     assert os.access(project_root / "requirements/python.sh", os.X_OK)
 
 
+@pytest.mark.e2e
+@pytest.mark.named_use
 @pytest.mark.parametrize("target", ["serve", "loop-demo"])
 def test_a_registry_that_is_away_is_told_and_no_demo_is_made(project_root: Path, target: str) -> None:
     """What is installed counts as such; `captionloop` is the real one."""

@@ -39,12 +39,16 @@ def reported(program: str, folder: Path, **settings: str) -> list[dict[str, str]
     return [dict(re.findall(r"(\w+) = '(.*?)'", block)) for block in blocks]
 
 
+@pytest.mark.e2e
+@pytest.mark.named_use
 @pytest.mark.parametrize("entrance", ENTRANCES)
 def test_the_policy_is_in_force(entrance: str, project_root: Path) -> None:
     for runtime in reported(ENTRANCES[entrance], project_root):
         assert runtime.items() >= OPENMP.items()
 
 
+@pytest.mark.e2e
+@pytest.mark.named_use
 def test_whoever_sets_it_otherwise_keeps_it(project_root: Path) -> None:
     (runtime, *_) = reported(ENTRANCES["the library"], project_root, OMP_WAIT_POLICY="active")
     assert runtime["OMP_WAIT_POLICY"] == "ACTIVE"

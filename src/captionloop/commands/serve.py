@@ -1,8 +1,10 @@
 """`captionloop serve`: the whole service on this machine."""
 
+import fcntl
 import os
 import socket
 import sys
+from pathlib import Path
 
 import click
 
@@ -37,6 +39,7 @@ def serve(host: str, port: int, env: str | None) -> None:
     for line in Settings.misspelt():
         click.echo(f"captionloop: {line}", err=True)
     check_start(settings, host, port)
+    hold_address(settings.state, host, port)
     # Only now is anything changed: a start that fails leaves a service that runs already as it is.
     store = open_store(settings)
     key = fresh_key(store, f"{KEY_NAME} {host}:{port}")
@@ -87,6 +90,23 @@ def check_address(host: str, port: int, option: str) -> None:
             f"Nothing can listen on {host}:{port} ({error.strerror or error}): "
             f"stop what does, or give {option} another"
         ) from error
+
+
+def hold_address(state: Path, host: str, port: int) -> None:
+    """Takes an address for as long as this process lives, also as the program that it becomes.
+
+    Of two that start at the same moment both find the port free; one of them would revoke the other's key.
+    Raises `ConfigurationError` where somebody holds it.
+    """
+    state.mkdir(parents=True, exist_ok=True)
+    file = os.open(state / f"serve-{host.replace('/', '_')}-{port}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ConfigurationError(
+            f"Another `captionloop serve` holds {host}:{port}: stop it, or give --port another"
+        ) from error
+    os.set_inheritable(file, True)
 
 
 def fresh_key(store: RatingsStore, name: str) -> str:

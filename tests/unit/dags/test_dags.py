@@ -108,6 +108,8 @@ def test_nothing_that_people_type_reaches_the_shell_unchecked(retraining: dict) 
     assert retraining["params"]["environment"]["enum"][0] == "base"
 
 
+@pytest.mark.e2e
+@pytest.mark.named_use
 def test_steps_become_pods_by_configuration(project_root: Path, tmp_path: Path) -> None:
     variables = {"CAPTIONLOOP_POD_IMAGE": "captionloop/pipelines:1"}
     found = dags(project_root, tmp_path, **variables)

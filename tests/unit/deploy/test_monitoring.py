@@ -30,6 +30,8 @@ def alerts(kind: str) -> dict[str, dict[str, Any]]:
     return {rule["alert"]: rule for rule in rules(kind) if "alert" in rule}
 
 
+@pytest.mark.e2e
+@pytest.mark.named_use
 @NEEDS_PROMTOOL
 @pytest.mark.parametrize("kind", KINDS)
 def test_alerts_fire_and_stay_silent_as_promtool_is_told(kind: str) -> None:

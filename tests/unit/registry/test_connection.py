@@ -19,6 +19,8 @@ def tables(path: Path) -> set[str]:
         return {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
 
 
+@pytest.mark.e2e
+@pytest.mark.named_use
 @pytest.mark.parametrize("tables_before", [1, 20])
 def test_a_store_whose_making_is_killed_can_be_made_again(tmp_path: Path, tables_before: int) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"

@@ -151,6 +151,8 @@ def test_every_module_of_ours_that_serving_imports_is_packed_and_no_training_is(
     assert not [each for each in packed if relative.search((PACKAGE / each).read_text())], "not followed"
 
 
+@pytest.mark.e2e
+@pytest.mark.named_use
 def test_with_the_bentos_requirements_alone_every_kind_of_bundle_captions(
     captioners: list[Captioner], provided: set[str], project_root: Path, tmp_path: Path
 ) -> None:

@@ -51,6 +51,8 @@ print(json.dumps(found | {"said": said.getvalue().splitlines()}))
 """
 
 
+@pytest.mark.e2e
+@pytest.mark.named_use
 def test_an_avx2_processor_captions_with_a_model_that_asks_for_bfloat16() -> None:
     """A bundle of another machine: searched and sampled, through both engines, and taught on."""
     old = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "1"}

@@ -124,6 +124,8 @@ def test_the_native_precision_is_one_that_the_runtime_computes_in() -> None:
     assert make_runtime(Encoder.build(spec)).precision == spec.precision
 
 
+@pytest.mark.e2e
+@pytest.mark.named_use
 def test_what_encodes_reports_to_nobody(tmp_path: Path) -> None:
     """OpenVINO tells Google Analytics of imports and conversions, and leaves a number in the home folder."""
     program = (
