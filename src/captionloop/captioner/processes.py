@@ -23,6 +23,7 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FILE: Final = "fit.pickle"
+_MOST_OF_A_TRACEBACK: Final = 8_000  # characters, which a pipe takes although nobody reads yet
 _LONG: Final = timedelta(days=30)  # so long may what the first process does before a fit take
 
 
@@ -144,8 +146,12 @@ def _on_this_machine(path: Path, digest: str, devices: int, name: str) -> None:
                 worker.kill()  # not asked to end: it may wait for one that is gone
                 worker.join()
         listener.stop()
-    if not faults.empty():
-        raise faults.get()
+    while not faults.empty():
+        fault = faults.get()
+        if isinstance(fault, CaptionloopError):
+            raise fault
+        if fault[0] == failed:  # the others only say that this one is gone
+            logger.error("Process %d of %d:\n%s", failed + 1, devices, fault[1])
     code = workers[failed].exitcode or 0
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     raise TrainingError(
@@ -182,6 +188,9 @@ def _work(  # noqa: PLR0917 - as multiprocessing hands them over
         _read(path, digest)(member)
     except CaptionloopError as error:
         faults.put(error)
+        os._exit(1)
+    except Exception:  # the cause, or what follows from the end of another: the parent knows
+        faults.put((member.rank, traceback.format_exc()[-_MOST_OF_A_TRACEBACK:]))
         os._exit(1)
 
 
