@@ -49,25 +49,39 @@ def validate(
     in the photo folder: they tell a photo that does not exist from one that is in no split. `language` is
     that of the captions.
     """
+    with Examination() as examination:
+        tables, report = sort_rows(examination, corpus, facts, photo_names, expected, language=language)
+        pages = examination.pages()
+    return Validated(*tables, report, self_contained(pages, report))
+
+
+def sort_rows(
+    examination: Examination,
+    corpus: RawCorpus,
+    facts: Sequence[PhotoFacts],
+    photo_names: Sequence[str],
+    expected: Expected,
+    *,
+    language: Language = ENGLISH,
+) -> tuple[tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame], dict[str, Any]]:
+    """The tables of images, captions and quarantine, and the report, of what `validate` takes."""
     spelt = found_names(corpus.images["uri"], photo_names)
     corpus = RawCorpus(
         corpus.images.assign(uri=pd.Series(spelt, corpus.images.index, "str")), corpus.captions
     )
     rules = suites(expected)
-    with Examination() as examination:
-        photos = _photo_columns(corpus.images, facts, photo_names)
-        images, bad_photos = _sort_out(photos, examination.examine(rules["photos"], photos))
-        texts = _caption_columns(corpus, images, photo_names, language)
-        captions, bad_captions = _sort_out(texts, examination.examine(rules["captions"], texts))
-        twins = find_twins([facts[row] for row in images[ROW]], expected.likeness)
-        together = _corpus_columns(images, captions, twins)
-        kept, bad_images = _sort_out(together, examination.examine(rules["corpus"], together))
-        captions, orphans = _without_images(captions, kept)
-        released_images, released_captions = table(kept, IMAGES), table(captions, CAPTIONS)
-        if len(released_images):
-            examination.examine(rules["released_images"], released_images)
-            examination.examine(rules["released_captions"], released_captions)
-        findings, pages = examination.findings, examination.pages()
+    photos = _photo_columns(corpus.images, facts, photo_names)
+    images, bad_photos = _sort_out(photos, examination.examine(rules["photos"], photos))
+    texts = _caption_columns(corpus, images, photo_names, language)
+    captions, bad_captions = _sort_out(texts, examination.examine(rules["captions"], texts))
+    twins = find_twins([facts[row] for row in images[ROW]], expected.likeness)
+    together = _corpus_columns(images, captions, twins)
+    kept, bad_images = _sort_out(together, examination.examine(rules["corpus"], together))
+    captions, orphans = _without_images(captions, kept)
+    released_images, released_captions = table(kept, IMAGES), table(captions, CAPTIONS)
+    if len(released_images):
+        examination.examine(rules["released_images"], released_images)
+        examination.examine(rules["released_captions"], released_captions)
     quarantine = pd.concat(
         [
             _rejected(bad_photos, "image"),
@@ -84,15 +98,9 @@ def validate(
         "photos_that_no_image_names": len(set(photo_names) - set(corpus.images["uri"])),
         "same_photo": _same_photo(images, twins)
         | {"lost": lost_to_twins(images, kept, bad_images[bad_images["reason"].isin(TWIN_REASONS)])},
-        "expectations": [_told(finding) for finding in findings],
+        "expectations": [_told(finding) for finding in examination.findings],
     }
-    return Validated(
-        released_images,
-        released_captions,
-        table(quarantine, QUARANTINE),
-        report,
-        self_contained(pages, report),
-    )
+    return (released_images, released_captions, table(quarantine, QUARANTINE)), report
 
 
 def _photo_columns(
