@@ -33,8 +33,8 @@ class _Irregular(Exception):  # noqa: N818 - no error: such a file is encoded an
 def without_metadata(data: bytes, *, max_pixels: int = MAX_PIXELS) -> bytes:
     """The same photo, upright, in a file that holds nothing but the picture; such a file comes back as it is.
 
-    A photo on its side of more than 32 megapixels comes back half as wide and high: there is no room to turn
-    it.
+    A photo on its side of more than 32 megapixels comes back a half or a third as wide and high: there is no
+    room to turn it.
 
     Raises:
         ImageError: no photo of a format that is accepted; or damaged, where it had to be decoded.
@@ -50,13 +50,13 @@ def without_metadata(data: bytes, *, max_pixels: int = MAX_PIXELS) -> bytes:
 
 
 def _encoded_anew(data: bytes, file: PhotoFile, max_pixels: int) -> bytes:
-    upright = open_photo(data, max_pixels=max_pixels).upright()
-    upright.info = {}  # which Pillow would write into the new file
     out = io.BytesIO()
-    if file.format == "JPEG" or data[12:16] == b"VP8 ":
-        upright.save(out, "JPEG", quality=QUALITY, subsampling="4:4:4")
-    else:
-        upright.save(out, "PNG", compress_level=1)  # the smallest file takes ten times as long
+    with open_photo(data, max_pixels=max_pixels).upright() as upright:
+        upright.info = {}  # which Pillow would write into the new file
+        if file.format == "JPEG" or data[12:16] == b"VP8 ":
+            upright.save(out, "JPEG", quality=QUALITY, subsampling="4:4:4")
+        else:
+            upright.save(out, "PNG", compress_level=1)  # the smallest file takes ten times as long
     return out.getvalue()
 
 

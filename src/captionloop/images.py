@@ -50,6 +50,7 @@ _STRIP: Final = 1 << 18  # pixels that are converted at a time
 _COPIED: Final = (
     MAX_DECODED_BYTES // 8
 )  # pixels, of the largest photo that is held as decoded and as upright RGB
+_REDUCED: Final = 12_000_000  # pixels, of an upright picture for whose copy there is no room
 _LARGE: Final = 16_000_000  # bytes: photos that take less are decoded without waiting for a turn
 _READERS: Final[dict[str, Callable[[io.BytesIO, str], ImageFile.ImageFile]]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
@@ -124,22 +125,29 @@ class Photo:
         with self._decoded() as picture:
             return picture.rows(0, picture.height)
 
-    def upright(self) -> Image.Image:
-        """All of it, as an upright RGB picture; of a large one that must be turned, half as wide and high.
+    @contextmanager
+    def upright(self) -> Iterator[Image.Image]:
+        """All of it, as an upright RGB picture; one that is too large for a second copy is made smaller.
+
+        No other large photo is decoded before it is let go of.
 
         Raises:
             ImageError: damaged or truncated.
         """
         with self._decoded() as picture:
-            if self._file.orientation == 1 or picture.width * picture.height <= _COPIED:
-                return picture.rows(0, picture.height)
-            half = (max(picture.width // 2, 1), max(picture.height // 2, 1))
-            return picture.resized(half, (0, 0, picture.width, picture.height), Image.Resampling.BOX)
+            upright = picture.upright()
+            picture.close()
+            try:
+                yield upright
+            finally:
+                upright.close()  # whoever still holds it
 
     @contextmanager
     def _decoded(self, needed: int | None = None) -> "Iterator[_Picture]":
         """The pixels, of a JPEG scaled down to no less than `needed` px a side."""
-        with _turns.taken(self._header.decoded_bytes(self._file, needed)), _decoding_errors():
+        header, file = self._header, self._file
+        weight = header.decoded_bytes(file, needed) + header.copied_bytes(file, needed)
+        with _turns.taken(weight), _decoding_errors():
             image = _READERS[self._file.format](io.BytesIO(self._file.data), "")
             if needed is not None:
                 image.draft("RGB", (needed, needed))
@@ -227,15 +235,26 @@ class _Header:
         pixels = self.width * self.height
         if file.format == "WEBP":
             return pixels * _WEBP_PIXEL_BYTES
-        weight = pixels * _PIXEL_BYTES.get(self.mode, 4) * (2 if file.format == "GIF" else 1)
-        if file.format == "JPEG" and needed is not None:
-            weight //= (
-                max((by for by in (2, 4, 8) if min(self.width, self.height) >= by * needed), default=1) ** 2
-            )
+        weight = self._pixels(file, needed) * _PIXEL_BYTES.get(self.mode, 4)
+        weight *= 2 if file.format == "GIF" else 1
         if file.buffered and self.samplings:  # 16 bits for each coefficient
             most = max(h for h, _ in self.samplings) * max(v for _, v in self.samplings)
             weight += sum(2 * pixels * h * v for h, v in self.samplings) // max(most, 1)
         return weight
+
+    def copied_bytes(self, file: PhotoFile, needed: int | None) -> int:
+        """What an upright RGB copy of it takes beside that; nothing where strips are made instead."""
+        pixels = self._pixels(file, needed)
+        is_plain = file.format == "JPEG" and self.mode == "RGB" and file.orientation == 1
+        return 0 if is_plain or pixels > _COPIED else 4 * pixels
+
+    def _pixels(self, file: PhotoFile, needed: int | None) -> int:
+        """How many pixels are decoded, of a JPEG to no less than `needed` px a side."""
+        pixels = self.width * self.height
+        if file.format != "JPEG" or needed is None:
+            return pixels
+        scales = (by for by in (2, 4, 8) if min(self.width, self.height) >= by * needed)
+        return int(pixels // max(scales, default=1) ** 2)
 
     def check(self, file: PhotoFile, max_pixels: int) -> None:
         size = f"image of {self.width} x {self.height} px"
@@ -301,6 +320,18 @@ class _Picture:
         for begin, end in self._strips():
             upright.paste(self.rows(begin, end), (0, begin))
         return upright
+
+    def upright(self) -> Image.Image:
+        """All of it in RGB; of a large one, every so many pixels each way as one."""
+        if self._plain or self.width * self.height <= _COPIED:
+            return self._upright
+        by = math.ceil(math.sqrt(self.width * self.height / _REDUCED))
+        small = Image.new("RGB", (math.ceil(self.width / by), math.ceil(self.height / by)))
+        step = by * max(1, _STRIP // self.width // by)
+        for begin in range(0, self.height, step):
+            strip = self.rows(begin, min(begin + step, self.height))
+            small.paste(strip.reduce(by), (0, begin // by))
+        return small
 
     def close(self) -> None:
         """Frees the pixels, whoever still holds the picture."""

@@ -44,6 +44,8 @@ def turned() -> Image.Exif:
         ("RGBA", "PNG", 8000, {}),
         ("RGBA", "PNG", 8000, {"exif": turned()}),
         ("RGBA", "PNG", 5600, {}),
+        ("RGBA", "PNG", 5600, {"exif": turned()}),
+        ("RGB", "JPEG", 5000, {"exif": turned()}),
         ("I;16", "PNG", 8000, {}),
         ("P", "GIF", 8000, {}),
         ("RGBA", "WEBP", 4000, {"method": 0, "quality": 10}),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from changes import AGAIN, CHANGES, what_ran
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(3600)]
 
 PAGE = "docs/what-is-made-anew.md"
 BEGIN, END = "<!-- what ran: written by tests/e2e/test_results_follow_inputs.py -->", "<!-- end -->"

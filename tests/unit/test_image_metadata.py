@@ -94,6 +94,7 @@ def test_a_photo_on_its_side_is_kept_upright(form: str) -> None:
 
 def test_a_large_photo_on_its_side_is_kept_half_as_wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("captionloop.images._COPIED", 1000)
+    monkeypatch.setattr("captionloop.images._REDUCED", 600)
     kept = without_metadata(encoded(noise(60, 40), "JPEG", exif=ON_ITS_SIDE))
     assert Image.open(io.BytesIO(kept)).size == (20, 30)
 

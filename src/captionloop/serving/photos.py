@@ -11,6 +11,7 @@ from captionloop.errors import ImageError, ImageLimitError
 from captionloop.feedback.records import PhotoFacts
 from captionloop.image_metadata import without_metadata
 from captionloop.images import open_photo
+from captionloop.memory import keep_no_large_blocks
 from captionloop.serving.problems import IMAGE_TOO_LARGE, IMAGE_UNREADABLE, Problem
 from captionloop.serving.wire import PreparedImage
 
@@ -39,6 +40,7 @@ class PhotoReader:
     """
 
     def __init__(self, threads: int, max_pixels: int) -> None:
+        keep_no_large_blocks()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._max_pixels = max_pixels
 
