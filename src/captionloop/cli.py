@@ -48,6 +48,13 @@ COMMANDS = {
     "outcome": Command(
         "captionloop.commands.outcome:outcome", "Print what came of a step of a retraining run."
     ),
+    "erase": Command("captionloop.commands.erasing:erase", "Erase everything of a person, a key or a photo."),
+    "erased": Command(
+        "captionloop.commands.erasing:erased", "Say where something that was erased is no more."
+    ),
+    "reconcile": Command(
+        "captionloop.commands.erasing:reconcile", "Finish erasures, and find what differs from the archive."
+    ),
     "database": Command("captionloop.commands.database:database", "Bring the ratings database up to date."),
     "report": Command("captionloop.commands.report:report", "Show the last evaluation and what came of it."),
     "doctor": Command(
