@@ -74,7 +74,8 @@ class Derived:
         return [path for run in self.runs for path in _files(run, buried)]
 
     def _remove_files(self, run: Run, buried: Sequence[Buried]) -> int:
-        files = _files(run, buried)
+        # The oldest last: it tells when the run was begun, should this be stopped in its middle.
+        files = sorted(_files(run, buried), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in files:
             path.unlink(missing_ok=True)
         return len(files)

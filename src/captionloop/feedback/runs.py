@@ -52,14 +52,11 @@ class Run:
 
     def begun(self) -> datetime:
         """When the oldest of its files was written."""
-        files = (path.stat().st_mtime for path in self.folder.rglob("*") if path.is_file())
-        return datetime.fromtimestamp(min(files, default=self.folder.stat().st_mtime), UTC)
+        return datetime.fromtimestamp(min(self._written(), default=self.folder.stat().st_mtime), UTC)
 
     def under_way(self) -> bool:
         """Whether a step of it runs, or may follow soon."""
-        files = (path for path in self.folder.rglob("*") if path.is_file())
-        newest = max((path.stat().st_mtime for path in files), default=0.0)
-        if newest > time.time() - IDLE_SECONDS:
+        if max(self._written(), default=0.0) > time.time() - IDLE_SECONDS:
             return True
         for path in self.folder.glob(".*.lock"):
             handle = os.open(path, os.O_RDONLY)
@@ -93,6 +90,13 @@ class Run:
     def remove(self) -> None:
         """The whole folder."""
         shutil.rmtree(self.folder)
+
+    def _written(self) -> Iterator[float]:
+        """When each of its files was; features aside, of which erased ones are taken out now and then."""
+        store = self.folder / STORE
+        for path in self.folder.rglob("*"):
+            if path.is_file() and store not in path.parents:
+                yield path.stat().st_mtime
 
     def _telling(self) -> Iterator[Path]:
         for path in sorted(self.folder.rglob("*")):

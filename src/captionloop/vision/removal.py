@@ -7,7 +7,7 @@ import fsspec
 import numpy as np
 
 from captionloop.errors import StoreError
-from captionloop.vision.shard_folders import CACHE, shard_folder
+from captionloop.vision.shard_folders import ShardFolder
 from captionloop.vision.shards import SUFFIX, Shard
 from captionloop.vision.store import FeatureStore
 
@@ -22,7 +22,7 @@ def drop_features(store: FeatureStore, photos: Collection[str]) -> int:
         StoreError: the store cannot be read or written, or a shard is damaged.
     """
     wanted = frozenset(photos)
-    return sum(_drop(store, fingerprint, wanted) for fingerprint in _fingerprints(store.root))
+    return sum(_drop(store.shards(name), name, wanted) for name in _fingerprints(store.root))
 
 
 def held(store: FeatureStore, photos: Collection[str]) -> set[str]:
@@ -33,14 +33,13 @@ def held(store: FeatureStore, photos: Collection[str]) -> set[str]:
     """
     found: set[str] = set()
     for fingerprint in _fingerprints(store.root):
-        folder = shard_folder(store.root, fingerprint, CACHE)
+        folder = store.shards(fingerprint)
         for name in folder.names():
             found.update(set(photos).intersection(Shard.open(folder.fetch(name), fingerprint).keys))
     return found
 
 
-def _drop(store: FeatureStore, fingerprint: str, photos: frozenset[str]) -> int:
-    folder = shard_folder(store.root, fingerprint, CACHE)
+def _drop(folder: ShardFolder, fingerprint: str, photos: frozenset[str]) -> int:
     dropped = 0
     for name in folder.names():
         shard = Shard.open(folder.fetch(name), fingerprint)
@@ -53,7 +52,7 @@ def _drop(store: FeatureStore, fingerprint: str, photos: frozenset[str]) -> int:
             try:
                 folder.write(name.rpartition("-")[0], [shard.keys[row] for row in kept], grids)
             except OSError as error:
-                raise StoreError(f"cannot write to {store.root}: {error.strerror or error}") from error
+                raise StoreError(f"shard {name} cannot be written anew: {error.strerror or error}") from error
         folder.remove(name)
         dropped += len(shard.keys) - len(kept)
     return dropped
