@@ -37,7 +37,7 @@ COMMANDS = {
         "captionloop.commands.models:models", "List, show, promote and roll back registered models."
     ),
     "serve": Command("captionloop.commands.serve:serve", "Start the service with the champion."),
-    "keys": Command("captionloop.commands.keys:keys", "Create, list and revoke API keys."),
+    "keys": Command("captionloop.commands.keys:keys", "Create, list, rotate and revoke API keys."),
     "package": Command("captionloop.commands.package:package", "Build a Bento around a model."),
     "verify": Command(
         "captionloop.commands.verify:verify", "Check that the service answers as a version should."
