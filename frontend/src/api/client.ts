@@ -4,10 +4,12 @@ import * as v from "valibot";
 import { Problem, retryAfterSeconds } from "./problem";
 import {
   type Captioned,
+  type Mine,
   type Rating,
   type ServedModel,
   type Statistics,
   captionedSchema,
+  mineSchema,
   modelSchema,
   problemSchema,
   ratingSchema,
@@ -25,7 +27,11 @@ export interface CaptionCall {
 export interface Api {
   caption: (photo: Blob, name: string, call?: CaptionCall) => Promise<Captioned>;
   rate: (captionId: string, rating: Rating, signal?: AbortSignal) => Promise<Rating>;
+  /** One's own captions, the newest first. `before`: the `next` of the page before. */
+  mine: (limit: number, before: string | null) => Promise<Mine>;
   erase: (captionId: string) => Promise<void>;
+  /** Everything of the caller's. */
+  eraseAll: () => Promise<void>;
   model: () => Promise<ServedModel>;
   statistics: (days: number) => Promise<Statistics>;
 }
@@ -89,7 +95,14 @@ export function createApi(transport: Transport, apiKey: () => string, base: stri
       return understand(ratingSchema, reply);
     },
     async erase(captionId) {
-      await exchange(captionPath(captionId), { method: "DELETE" });
+      await exchange(captionPath(captionId), { method: "DELETE", outlivesPage: true });
+    },
+    async mine(limit, before) {
+      const query = new URLSearchParams({ limit: String(limit), ...(before === null ? {} : { before }) });
+      return understand(mineSchema, await exchange(`v1/captions?${query.toString()}`, { method: "GET" }));
+    },
+    async eraseAll() {
+      await exchange("v1/me", { method: "DELETE", outlivesPage: true });
     },
     async model() {
       return understand(modelSchema, await exchange("v1/model", { method: "GET" }));
