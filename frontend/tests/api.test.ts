@@ -62,6 +62,15 @@ describe("the API client", () => {
     ]);
   });
 
+  it("asks nothing else before the first answer, which says who is calling", async () => {
+    const { transport, sent } = scripted(reply(500, null), reply(204, null), reply(204, null));
+    const api = createApi(transport, () => "", BASE);
+    const asked = [problemOf(api.model()), api.erase("c1"), api.erase("c2")];
+    expect(sent).toHaveLength(1);
+    await Promise.all(asked);
+    expect(sent).toHaveLength(3);
+  });
+
   it("keeps an id inside its own path segment", async () => {
     const { transport, sent } = scripted(reply(204, null));
     await createApi(transport, () => "", BASE).erase("../statistics?x");

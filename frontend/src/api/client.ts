@@ -65,7 +65,21 @@ function understand<T>(schema: v.GenericSchema<unknown, T>, reply: Reply): T {
 
 /** @param apiKey asked anew for every call, because the key may change in the settings */
 export function createApi(transport: Transport, apiKey: () => string, base: string = document.baseURI): Api {
+  /** Settled when the first answer is there. Without a key, it says by a cookie who we are from then on: two first
+   * questions at once would be answered to two people, and one of them would be forgotten. */
+  let first: Promise<unknown> | null = null;
+
   async function exchange(path: string, outgoing: Omit<Outgoing, "url" | "headers">): Promise<Reply> {
+    if (first === null) {
+      const asked = send(path, outgoing);
+      first = asked.catch(() => null);
+      return asked;
+    }
+    await first;
+    return send(path, outgoing);
+  }
+
+  async function send(path: string, outgoing: Omit<Outgoing, "url" | "headers">): Promise<Reply> {
     const key = apiKey();
     const headers: Record<string, string> = { Accept: "application/json, application/problem+json" };
     if (key !== "") headers["Authorization"] = `Bearer ${key}`;
