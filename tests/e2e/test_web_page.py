@@ -258,7 +258,7 @@ def test_a_photo_that_is_cancelled_after_it_was_sent_is_kept_nowhere(visit: Visi
     network.send("Network.emulateNetworkConditions", slow)
     with visit.page.expect_response(lambda answer: answer.request.method == "DELETE") as erased:
         visit.choose(visit.photo())
-        visit.page.get_by_text("Looking at it").wait_for()
+        visit.page.get_by_role("heading", name="Looking at it").wait_for()
         visit.page.get_by_role("button", name="Cancel").click()
     assert erased.value.status == 204
     expect(visit.page.get_by_role("heading", level=1)).to_contain_text("Show it a photo")

@@ -17,8 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import pandas as pd
-
 from captionloop.vision.store import FeatureStore
 
 MODELS: Final = "06_models"
@@ -134,6 +132,8 @@ def superfluous(
 def _names_in(path: Path) -> set[str]:
     """People and photos that a file names; of one that cannot be read, none."""
     if path.suffix == ".parquet":
+        import pandas as pd  # a packaged service has none, and no runs either
+
         try:
             table = pd.read_parquet(path)
         except (OSError, ValueError):
