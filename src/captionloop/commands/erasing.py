@@ -4,7 +4,7 @@ import hashlib
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import click
 
 from captionloop.commands.project import Catalog, WrittenPath, open_registry
 from captionloop.config import environments, is_project, project_folder, read_configuration
-from captionloop.errors import ConfigurationError
+from captionloop.errors import ConfigurationError, ImageError
 from captionloop.feedback.archive import PREFIXES, PhotoArchive
 from captionloop.feedback.derived import Derived
 from captionloop.feedback.reconciliation import WRITE_SECONDS, differences, finish, remove_photos
@@ -137,7 +137,8 @@ def _reconcile_archive(opened: _Opened, *, remove: bool) -> bool:
         done = finish(ledger, archive, _PHOTOS_AT_ONCE)
     if done.remaining:
         click.echo(f"{len(done.remaining)} erased photos remain in the archive: {done.problem or 'in use'}")
-    unnamed, lost = [], []
+    unnamed: list[str] = []
+    lost: list[str] = []
     for prefix in PREFIXES:
         found = differences(ledger, archive, prefix)
         unnamed += found.orphans
@@ -212,8 +213,10 @@ def _photo_names(given: str) -> list[str]:
         raise ConfigurationError(f"{given!r} is neither a file nor a SHA-256 in hexadecimal")
     from captionloop.image_metadata import without_metadata
 
-    data = path.read_bytes()
-    return list(dict.fromkeys(hashlib.sha256(each).hexdigest() for each in (data, without_metadata(data))))
+    files = [path.read_bytes()]
+    with suppress(ImageError):  # a file that is no photo was never kept as one
+        files.append(without_metadata(files[0]))
+    return list(dict.fromkeys(hashlib.sha256(each).hexdigest() for each in files))
 
 
 @contextmanager

@@ -172,6 +172,7 @@ def test_outside_a_project_the_ledger_is_believed(
         (("erase", "--key", "a", "--rater", "key:a"), "one of --rater, --key and --photo"),
         (("erase", "--rater", "somebody"), "write person:"),
         (("erase", "--photo", "none.jpg"), "neither a file nor a SHA-256"),
+        (("erase", "--photo", "conf/base/globals.yml"), "there is nothing of"),
         (("erase", "--rater", "person:unknown"), "there is nothing of person:unknown"),
         (("erased", "unknown"), "nothing is known of unknown"),
     ],
