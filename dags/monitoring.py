@@ -9,11 +9,11 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk import DAG, CronTriggerTimetable, Param, task
+from airflow.sdk import DAG, CronTriggerTimetable, Param, TriggerRule, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from notes import drift_note, write_note
-from steps import DEFAULTS, MACROS, environments, kedro, outcome, step
+from steps import DEFAULTS, MACROS, environments, kedro, outcome, step, tidy
 
 logger = logging.getLogger(__name__)
 
@@ -63,3 +63,4 @@ with DAG(
         skip_when_already_exists=True,
     )
     drift >> judged >> retrain
+    drift >> tidy(trigger_rule=TriggerRule.ALL_DONE)

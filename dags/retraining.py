@@ -14,7 +14,18 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from assets import ENOUGH_RATINGS
 from notes import run_note, write_note
-from steps import DEFAULTS, MACROS, SERVICE_URL, WORKSPACE, environments, kedro, mapped_step, outcome, step
+from steps import (
+    DEFAULTS,
+    MACROS,
+    SERVICE_URL,
+    WORKSPACE,
+    environments,
+    kedro,
+    mapped_step,
+    outcome,
+    step,
+    tidy,
+)
 
 VERSION = "{{ (ti.xcom_pull(task_ids='registration') or {}).get('version') | int }}"
 A_WEEK = timedelta(days=7)
@@ -197,4 +208,6 @@ with DAG(
     )
     approval >> package >> deploy >> verify
     [deploy, verify] >> rollback
-    [passed, verify, rollback] >> close(feedback.output, encoder.output, registration.output)
+    ended = close(feedback.output, encoder.output, registration.output)
+    [passed, verify, rollback] >> tidy(trigger_rule=TriggerRule.ALL_DONE) >> ended
+    [passed, verify, rollback] >> ended

@@ -92,6 +92,15 @@ def outcome(what: str) -> str:
     )
 
 
+def tidy(**options: Any) -> Any:
+    """The step that takes what people erased out of features and runs, and removes runs that are not kept.
+
+    That it finds something amiss, or cannot, is in its log, and no failure of what the run is for.
+    """
+    command = f"captionloop reconcile --workspace {WORKSPACE} --env {{{{ quoted(params.environment) }}}}"
+    return step("tidy", f"{command} || echo 'Not everything is in order: see above'", **options)
+
+
 def step(task_id: str, *commands: str, tells: str | None = None, **options: Any) -> Any:
     """A step of a DAG.
 

@@ -160,6 +160,8 @@ function caption(upload: string, response: ServerResponse): void {
 function handle(request: IncomingMessage, body: string, response: ServerResponse): void {
   const url = new URL(request.url ?? "/", "http://mock");
   if (request.method === "POST") caption(body, response);
+  else if (request.method === "GET" && url.pathname.endsWith("/captions"))
+    answer(response, 200, { captions: [{ ...(captioned(false) as object), rating: null }], next: null });
   else if (request.method === "DELETE") answer(response, 204, null);
   else if (request.method === "PUT")
     answer(response, 200, { correction: null, comment: null, ...JSON.parse(body) });

@@ -45,6 +45,32 @@ describe("the API client", () => {
     expect(sent.map(({ headers }) => headers["Authorization"])).toEqual([undefined, "Bearer clk_secret"]);
   });
 
+  it("asks for one's own captions page by page, and erases everything", async () => {
+    const page = {
+      captions: [{ ...CAPTIONED, kept: true, rating: null }],
+      next: "20261122T093107.120000-c1",
+    };
+    const { transport, sent } = scripted(reply(200, page), reply(202, { remaining: ["photo archive"] }));
+    const api = createApi(transport, () => "", BASE);
+    const read = await api.mine(2, "20261122T093107.120000-c0");
+    expect(read.captions[0]?.caption.caption_id).toBe("c1");
+    expect(read.next).toBe(page.next);
+    await api.eraseAll();
+    expect(sent.map(({ method, url }) => `${method} ${url}`)).toEqual([
+      `GET ${BASE}v1/captions?limit=2&before=20261122T093107.120000-c0`,
+      `DELETE ${BASE}v1/me`,
+    ]);
+  });
+
+  it("asks nothing else before the first answer, which says who is calling", async () => {
+    const { transport, sent } = scripted(reply(500, null), reply(204, null), reply(204, null));
+    const api = createApi(transport, () => "", BASE);
+    const asked = [problemOf(api.model()), api.erase("c1"), api.erase("c2")];
+    expect(sent).toHaveLength(1);
+    await Promise.all(asked);
+    expect(sent).toHaveLength(3);
+  });
+
   it("keeps an id inside its own path segment", async () => {
     const { transport, sent } = scripted(reply(204, null));
     await createApi(transport, () => "", BASE).erase("../statistics?x");

@@ -84,6 +84,24 @@ describe("captioning", () => {
     expect(stage.value.name).toBe("empty");
   });
 
+  it("erases what was made of a photo that was cancelled after it had arrived", async () => {
+    const { calls, caption } = manual();
+    const erase = vi.fn(() => Promise.resolve());
+    const remember = vi.fn();
+    const { stage, start, clear } = useCaptioning(apiWith({ caption, erase }), remember, prepare);
+    void start(FILE);
+    await settled();
+    calls[0]?.call.onUpload?.(1);
+    clear();
+    expect(calls[0]?.call.signal?.aborted).toBe(false);
+    expect(stage.value.name).toBe("empty");
+    calls[0]?.answer({ ...CAPTIONED, caption_id: "made" });
+    await settled();
+    expect(erase).toHaveBeenCalledExactlyOnceWith("made");
+    expect(remember).not.toHaveBeenCalled();
+    expect(stage.value.name).toBe("empty");
+  });
+
   it("shows the photo chosen last, whichever answer comes first", async () => {
     const { calls, caption } = manual();
     const { stage, start } = useCaptioning(apiWith({ caption }), vi.fn(), prepare);

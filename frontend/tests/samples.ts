@@ -73,6 +73,8 @@ export function apiWith(calls: Partial<Api>): Api {
     caption: unexpected,
     rate: unexpected,
     erase: unexpected,
+    mine: unexpected,
+    eraseAll: unexpected,
     model: unexpected,
     statistics: unexpected,
     ...calls,

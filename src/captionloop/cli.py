@@ -37,7 +37,7 @@ COMMANDS = {
         "captionloop.commands.models:models", "List, show, promote and roll back registered models."
     ),
     "serve": Command("captionloop.commands.serve:serve", "Start the service with the champion."),
-    "keys": Command("captionloop.commands.keys:keys", "Create, list and revoke API keys."),
+    "keys": Command("captionloop.commands.keys:keys", "Create, list, rotate and revoke API keys."),
     "package": Command("captionloop.commands.package:package", "Build a Bento around a model."),
     "verify": Command(
         "captionloop.commands.verify:verify", "Check that the service answers as a version should."
@@ -47,6 +47,13 @@ COMMANDS = {
     ),
     "outcome": Command(
         "captionloop.commands.outcome:outcome", "Print what came of a step of a retraining run."
+    ),
+    "erase": Command("captionloop.commands.erasing:erase", "Erase everything of a person, a key or a photo."),
+    "erased": Command(
+        "captionloop.commands.erasing:erased", "Say where something that was erased is no more."
+    ),
+    "reconcile": Command(
+        "captionloop.commands.erasing:reconcile", "Finish erasures, and find what differs from the archive."
     ),
     "database": Command("captionloop.commands.database:database", "Bring the ratings database up to date."),
     "report": Command("captionloop.commands.report:report", "Show the last evaluation and what came of it."),

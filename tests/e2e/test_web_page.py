@@ -195,7 +195,7 @@ def test_a_rating_that_cannot_be_sent_keeps_its_words_and_is_tried_again(visit: 
     visit.page.keyboard.press("Enter")
     expect(visit.page.get_by_role("alert")).to_contain_text("not saved")
     visit.page.reload()  # nothing is lost even now
-    visit.page.get_by_role("heading", name="Your recent captions").wait_for()
+    visit.page.get_by_role("heading", name="Your captions").wait_for()
     visit.page.locator(".recent").first.click()
     expect(visit.page.get_by_label("A better caption")).to_have_value("a red kite")
     expect(visit.page.get_by_role("alert")).to_contain_text("not saved")
@@ -229,7 +229,7 @@ def test_an_erased_photo_is_gone_here_and_there(visit: Visit) -> None:
     expect(visit.page.get_by_role("heading", level=1)).to_be_focused()
     assert visit.page.request.get(caption).status == 404
     visit.page.reload()
-    expect(visit.page.get_by_role("heading", name="Your recent captions")).to_have_count(0)
+    expect(visit.page.get_by_role("heading", name="Your captions")).to_have_count(0)
 
 
 def test_recent_captions_come_back_with_words_attention_and_stars(visit: Visit) -> None:
@@ -242,8 +242,27 @@ def test_recent_captions_come_back_with_words_attention_and_stars(visit: Visit) 
     expect(visit.overlay).to_have_attribute("data-lit", "true")
     expect(visit.page.get_by_role("radio", name="4 of 5")).to_be_checked()
     visit.page.get_by_role("link", name="captionloop").click()
-    visit.page.get_by_role("button", name="Clear the list").click()
+    visit.page.get_by_role("button", name="Erase all").click()
+    visit.page.get_by_role("button", name="Erase it").click()
+    expect(visit.page.get_by_role("heading", name="Your captions")).to_have_count(0)
     assert visit.page.evaluate("localStorage.length") == 0
+    assert visit.page.request.get(f"{visit.url}/v1/captions").json()["captions"] == []
+    visit.page.reload()
+    visit.page.get_by_role("heading", level=1).wait_for()
+    expect(visit.page.get_by_role("heading", name="Your captions")).to_have_count(0)
+
+
+def test_a_photo_that_is_cancelled_after_it_was_sent_is_kept_nowhere(visit: Visit) -> None:
+    slow = {"offline": False, "latency": 4000, "downloadThroughput": -1, "uploadThroughput": -1}
+    network = visit.context.new_cdp_session(visit.page)
+    network.send("Network.emulateNetworkConditions", slow)
+    with visit.page.expect_response(lambda answer: answer.request.method == "DELETE") as erased:
+        visit.choose(visit.photo())
+        visit.page.get_by_role("heading", name="Looking at it").wait_for()
+        visit.page.get_by_role("button", name="Cancel").click()
+    assert erased.value.status == 204
+    expect(visit.page.get_by_role("heading", level=1)).to_contain_text("Show it a photo")
+    assert visit.page.request.get(f"{visit.url}/v1/captions").json()["captions"] == []
 
 
 @pytest.mark.parametrize("way", ["drop", "paste"])

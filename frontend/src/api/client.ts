@@ -4,10 +4,12 @@ import * as v from "valibot";
 import { Problem, retryAfterSeconds } from "./problem";
 import {
   type Captioned,
+  type Mine,
   type Rating,
   type ServedModel,
   type Statistics,
   captionedSchema,
+  mineSchema,
   modelSchema,
   problemSchema,
   ratingSchema,
@@ -25,7 +27,11 @@ export interface CaptionCall {
 export interface Api {
   caption: (photo: Blob, name: string, call?: CaptionCall) => Promise<Captioned>;
   rate: (captionId: string, rating: Rating, signal?: AbortSignal) => Promise<Rating>;
+  /** One's own captions, the newest first. `before`: the `next` of the page before. */
+  mine: (limit: number, before: string | null) => Promise<Mine>;
   erase: (captionId: string) => Promise<void>;
+  /** Everything of the caller's. */
+  eraseAll: () => Promise<void>;
   model: () => Promise<ServedModel>;
   statistics: (days: number) => Promise<Statistics>;
 }
@@ -59,7 +65,21 @@ function understand<T>(schema: v.GenericSchema<unknown, T>, reply: Reply): T {
 
 /** @param apiKey asked anew for every call, because the key may change in the settings */
 export function createApi(transport: Transport, apiKey: () => string, base: string = document.baseURI): Api {
+  /** Settled when the first answer is there. Without a key, it says by a cookie who we are from then on: two first
+   * questions at once would be answered to two people, and one of them would be forgotten. */
+  let first: Promise<unknown> | null = null;
+
   async function exchange(path: string, outgoing: Omit<Outgoing, "url" | "headers">): Promise<Reply> {
+    if (first === null) {
+      const asked = send(path, outgoing);
+      first = asked.catch(() => null);
+      return asked;
+    }
+    await first;
+    return send(path, outgoing);
+  }
+
+  async function send(path: string, outgoing: Omit<Outgoing, "url" | "headers">): Promise<Reply> {
     const key = apiKey();
     const headers: Record<string, string> = { Accept: "application/json, application/problem+json" };
     if (key !== "") headers["Authorization"] = `Bearer ${key}`;
@@ -89,7 +109,14 @@ export function createApi(transport: Transport, apiKey: () => string, base: stri
       return understand(ratingSchema, reply);
     },
     async erase(captionId) {
-      await exchange(captionPath(captionId), { method: "DELETE" });
+      await exchange(captionPath(captionId), { method: "DELETE", outlivesPage: true });
+    },
+    async mine(limit, before) {
+      const query = new URLSearchParams({ limit: String(limit), ...(before === null ? {} : { before }) });
+      return understand(mineSchema, await exchange(`v1/captions?${query.toString()}`, { method: "GET" }));
+    },
+    async eraseAll() {
+      await exchange("v1/me", { method: "DELETE", outlivesPage: true });
     },
     async model() {
       return understand(modelSchema, await exchange("v1/model", { method: "GET" }));

@@ -31,6 +31,18 @@ export const ratingSchema = v.object({
   comment: v.nullable(v.string()),
 });
 
+/** One's own captions, the newest first, each with one's own rating. */
+export const mineSchema = v.object({
+  captions: v.array(
+    v.pipe(
+      v.object({ ...captionedSchema.entries, rating: v.nullable(ratingSchema) }),
+      v.transform(({ rating, ...caption }) => ({ caption, rating })),
+    ),
+  ),
+  /** Where the next page begins; null on the last one. */
+  next: v.nullable(v.string()),
+});
+
 /** A metric is a bare number, or a value with its 95 % interval. */
 const metricSchema = v.union([
   v.number(),
@@ -112,6 +124,7 @@ export type Grid = v.InferOutput<typeof gridSchema>;
 export type Word = v.InferOutput<typeof wordSchema>;
 export type Captioned = v.InferOutput<typeof captionedSchema>;
 export type Rating = v.InferOutput<typeof ratingSchema>;
+export type Mine = v.InferOutput<typeof mineSchema>;
 export type Metric = v.InferOutput<typeof metricSchema>;
 export type Keeping = NonNullable<v.InferOutput<typeof modelSchema>["keeping"]>;
 export type ServedModel = v.InferOutput<typeof modelSchema>;

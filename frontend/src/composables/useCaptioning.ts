@@ -36,9 +36,13 @@ export function useCaptioning(
   const stage = shallowRef<Stage>({ name: "empty" });
   let held: Photo | null = null;
   let inFlight: AbortController | null = null;
+  /** Cancelled when the service had the photo already: what it makes of it is erased as soon as its id is known. */
+  const unwanted = new WeakSet<AbortController>();
 
   function letGo(): void {
-    inFlight?.abort();
+    const arrived = stage.value.name === "working" && stage.value.step === "looking";
+    if (inFlight && arrived) unwanted.add(inFlight);
+    else inFlight?.abort();
     inFlight = null;
     if (held) URL.revokeObjectURL(held.url);
     held = null;
@@ -58,6 +62,7 @@ export function useCaptioning(
         onUpload,
         keep: mayKeep(),
       });
+      if (unwanted.has(mine) && result.caption_id !== null) await eraseUnwanted(result.caption_id);
       if (inFlight !== mine) return;
       inFlight = null;
       stage.value = { name: "captioned", photoUrl: photo.url, result, fresh: true };
@@ -66,6 +71,15 @@ export function useCaptioning(
       if (inFlight !== mine) return;
       inFlight = null;
       fail(photo, error);
+    }
+  }
+
+  async function eraseUnwanted(captionId: string): Promise<void> {
+    try {
+      await api.erase(captionId);
+    } catch (error) {
+      // It is on the list of one's captions, and can be erased there.
+      if (!(error instanceof Problem)) throw error;
     }
   }
 

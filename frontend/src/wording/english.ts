@@ -143,9 +143,13 @@ export const english = {
   erasing: "Erasing…",
   erased: "Erased.",
 
-  recents: "Your recent captions",
-  recentsWhere: "Kept in this browser only.",
-  clear: "Clear the list",
+  recents: "Your captions",
+  recentsWhere: "What the service keeps of you. The small pictures are in this browser only.",
+  showMore: "Show more",
+  eraseAll: "Erase all",
+  eraseAllHeading: "Erase everything of yours?",
+  eraseAllWhat:
+    "All your captions, their photos and all your ratings are removed from the service and from this browser. This cannot be undone.",
   youGave: (stars: number): string => `you gave ${stars} of 5 stars`,
 
   servingNow: "Serving now",

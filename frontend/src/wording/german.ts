@@ -146,9 +146,13 @@ export const german: Texts = {
   erasing: "Wird gelöscht…",
   erased: "Gelöscht.",
 
-  recents: "Deine letzten Beschreibungen",
-  recentsWhere: "Nur in diesem Browser aufbewahrt.",
-  clear: "Liste leeren",
+  recents: "Deine Beschreibungen",
+  recentsWhere: "Das bewahrt der Dienst von dir auf. Die kleinen Bilder sind nur in diesem Browser.",
+  showMore: "Mehr zeigen",
+  eraseAll: "Alles löschen",
+  eraseAllHeading: "Alles von dir löschen?",
+  eraseAllWhat:
+    "Alle deine Beschreibungen, ihre Fotos und alle deine Bewertungen werden vom Dienst und aus diesem Browser entfernt. Das lässt sich nicht rückgängig machen.",
   youGave: (stars) => `du hast ${stars} von 5 Sternen gegeben`,
 
   servingNow: "Im Dienst",

@@ -13,7 +13,7 @@ from captionloop.serving.settings import Settings
 
 @click.group()
 def keys() -> None:
-    """Make, list and revoke API keys, in the database that CAPTIONLOOP_DATABASE names."""
+    """Make, list, rotate and revoke API keys, in the database that CAPTIONLOOP_DATABASE names."""
 
 
 @keys.command()
@@ -49,6 +49,21 @@ def list_keys() -> None:
         state = f"revoked {record.revoked_at:%Y-%m-%d}" if record.revoked_at else "valid"
         scopes = ",".join(scope for scope in SCOPES if scope in record.scopes)
         click.echo(f"{record.key_id}  {record.created_at:%Y-%m-%d}  {state:<18}  {scopes:<18}  {record.name}")
+
+
+@keys.command()
+@click.argument("key_id")
+def rotate(key_id: str) -> None:
+    """Give a key another secret and show it, this once; the old one stops working within two seconds.
+
+    Captions and ratings that were made with the key stay its own.
+    """
+    if not Settings.from_environment().has_database:
+        raise ConfigurationError(f"there is no valid key {key_id!r}; see captionloop keys list")
+    with _key_ring() as ring:
+        record, key = ring.rotate(key_id)
+    click.echo(key)
+    click.echo(f"Key {record.key_id}; keep it now, it cannot be shown again.", err=True)
 
 
 @keys.command()

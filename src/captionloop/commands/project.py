@@ -41,6 +41,7 @@ class Catalog:
 
     def __init__(self, project: Path, env: str | None = None, workspace: Path | None = None) -> None:
         parameters = {} if workspace is None else {"workspace": str(workspace)}
+        self._project = project.resolve()
         self._where = project / "conf"
         entries = read_configuration(project, env, parameters)["catalog"]
         self._entries = {name: _anchored(entry, project.resolve()) for name, entry in entries.items()}
@@ -48,6 +49,11 @@ class Catalog:
     def location(self, name: str) -> Path:
         """Where the file or folder of a dataset lies."""
         return Path(str(self._entry(name)["filepath"]))
+
+    def root(self, name: str) -> str:
+        """Where a store lies: a path or URI."""
+        root = str(self._entry(name)["root"])
+        return root if "://" in root else str(self._project / root)
 
     def load(self, name: str) -> Any:
         """The dataset, None where it was not made yet. Raises `ConfigurationError` where it is unreadable."""

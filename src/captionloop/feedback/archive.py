@@ -5,17 +5,24 @@ or not at all; what comes out is checked against its name.
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
+import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from captionloop.errors import CaptionloopError, reason_of, without_passwords
+from captionloop.vision.durable import to_disk
 
+PREFIXES: Final = tuple(f"{number:02x}" for number in range(256))
+"""How photos' names begin; the folders that they lie in."""
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -75,12 +82,69 @@ class PhotoArchive:
         Raises:
             ArchiveError: the storage refuses.
         """
+        path = self._path(sha256)
         try:
             with contextlib.suppress(FileNotFoundError):
-                self._files.rm_file(self._path(sha256))
+                self._files.rm_file(path)
+                if isinstance(self._files, LocalFileSystem):
+                    to_disk(Path(path).parent)  # a power cut must not bring it back
+            self._check_root()
         except Exception as error:
             raise ArchiveError(
                 f"photo {sha256} in {self._shown} cannot be erased ({reason_of(error)})"
+            ) from error
+
+    def holds(self, sha256: str) -> bool:
+        """Whether a photo is there.
+
+        Raises:
+            ArchiveError: the storage does not answer.
+        """
+        path = self._path(sha256)
+        with self._listing():
+            self._files.invalidate_cache(path.rpartition("/")[0])
+            self._check_root()
+            return bool(self._files.exists(path))
+
+    def names(self, prefix: str) -> list[str]:
+        """The photos in the folder of a prefix (see `PREFIXES`), sorted.
+
+        Raises:
+            ArchiveError: the storage does not answer.
+        """
+        folder = f"{self._root}/{prefix}"
+        with self._listing():
+            self._files.invalidate_cache(folder)
+            try:
+                found = self._files.ls(folder, detail=False)
+            except FileNotFoundError:
+                return []
+        return sorted(name for path in found if _NAME.fullmatch(name := str(path).rsplit("/", 1)[-1]))
+
+    def remove_abandoned(self, prefix: str, older_than_seconds: float) -> int:
+        """Remove what killed writers left half written in the folder of a prefix; how many files."""
+        if not isinstance(self._files, LocalFileSystem):
+            return 0  # an object appears whole
+        removed = 0
+        with self._listing():
+            for path in Path(self._root, prefix).glob(".*"):
+                if path.stat().st_mtime < time.time() - older_than_seconds:
+                    path.unlink(missing_ok=True)
+                    removed += 1
+        return removed
+
+    def _check_root(self) -> None:
+        """Of a disk that is not mounted nothing is gone, only not to be seen."""
+        if isinstance(self._files, LocalFileSystem) and not Path(self._root).is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._root)
+
+    @contextlib.contextmanager
+    def _listing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # each storage's driver has errors of its own kind
+            raise ArchiveError(
+                f"photo storage {self._shown} cannot be read ({reason_of(error)}); check CAPTIONLOOP_PHOTOS"
             ) from error
 
     def _path(self, sha256: str) -> str:

@@ -121,6 +121,45 @@ class Erasure(Base):
     erased_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 
+class PendingPhoto(Base):
+    """A photo that is about to be written to the archive: the row is there before the file, and is gone in
+    the transaction that makes its caption. One that stays was abandoned.
+    """
+
+    __tablename__ = "pending_photos"
+
+    caption_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    photo_sha256: Mapped[str] = mapped_column(String(64), index=True)
+    begun_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, index=True)
+
+
+class Tombstone(Base):
+    """Something that was erased from this database, and since when it is gone from elsewhere as well.
+
+    Every erasure has rows of its own, so that erasing locks nothing that others want.
+    """
+
+    __tablename__ = "tombstones"
+
+    tombstone_id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    )
+    reason: Mapped[str] = mapped_column(String(20))
+    caption_id: Mapped[str | None] = mapped_column(String(32), index=True)
+    person: Mapped[str | None] = mapped_column(String(80), index=True)
+    """Whose the caption, or the rating, was."""
+    photo_sha256: Mapped[str | None] = mapped_column(String(64), index=True)
+    """None where the person was erased, of whom tables of runs may tell."""
+    sent_sha256: Mapped[str | None] = mapped_column(String(64), index=True)
+    erased_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, index=True)
+    archive_done_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
+    features_done_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
+    runs_done_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
+    leased_by: Mapped[str | None] = mapped_column(String(32))
+    """Who is removing the photo from the archive at present."""
+    leased_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
 class ApiKey(Base):
     """An API key, of which only the SHA-256 of the secret is kept."""
 

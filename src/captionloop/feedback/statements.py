@@ -6,19 +6,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 
-from sqlalchemy import Delete, Insert, Select, bindparam, delete, insert, select
+from sqlalchemy import Delete, Insert, Select, Update, bindparam, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from captionloop.feedback.models import Base, Caption, Erasure, Photo, Rating
+from captionloop.feedback.models import Base, Caption, Erasure, PendingPhoto, Photo, Rating, Tombstone
 
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """Parameters are the columns' names; `of_caption`, `by_rater` and `photo` say which row is meant."""
+    """Parameters are the columns' names; `of_caption`, `by_rater` and `photo` say which row is meant,
+    `moment` when.
+    """
 
     keep_photo: Insert
     forget_erasure: Delete
+    spare_photo: Update
     keep_caption: Insert
+    pending_no_more: Delete
     caption_exists: "Select[str]"
     keep_rating: Insert
     read_rating: "Select[str, int, str | None, str | None, datetime, datetime]"
@@ -36,7 +40,17 @@ def statements_for(dialect: str) -> Statements:
         # is done again.
         keep_photo=photo.on_conflict_do_nothing(index_elements=["sha256"]),
         forget_erasure=delete(Erasure).where(Erasure.sha256 == bindparam("photo")),
+        # Its tombstones have nothing left to do in archive and feature store: a caption shows it again.
+        spare_photo=update(Tombstone)
+        .where(Tombstone.photo_sha256 == bindparam("photo"), Tombstone.archive_done_at.is_(None))
+        .values(
+            archive_done_at=bindparam("moment"),
+            features_done_at=bindparam("moment"),
+            leased_by=None,
+            leased_until=None,
+        ),
         keep_caption=insert(Caption),
+        pending_no_more=delete(PendingPhoto).where(PendingPhoto.caption_id == bindparam("of_caption")),
         caption_exists=select(Caption.caption_id).where(Caption.caption_id == bindparam("of_caption")),
         keep_rating=rating.on_conflict_do_update(
             index_elements=["caption_id", "rater"],

@@ -5,18 +5,21 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
-from sqlalchemy import Connection, Engine, delete, exists, select
+from sqlalchemy import ColumnElement, Connection, Engine, delete, exists, insert, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from captionloop.feedback import database
-from captionloop.feedback.models import Caption, Erasure, Photo, Rating, now
+from captionloop.feedback.ledger import Ledger
+from captionloop.feedback.models import Caption, Photo, Rating, Tombstone, now
 from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption, StoredRating
 from captionloop.feedback.statements import statements_for
 from captionloop.feedback.writer import GroupWriter
 from captionloop.vision.embedding import to_bytes
 
 ERASED_PER_STEP = 200
+PERSON = "person"
+"""The reason of a tombstone of somebody, not of a photo."""
 
 
 class RatingsStore:
@@ -30,6 +33,7 @@ class RatingsStore:
         self._engine = database.open_engine(url, pool_size=1, deadlines=True)
         self._reader = database.open_reader(url, deadlines=True)
         self._writer = GroupWriter(self._engine)
+        self.ledger = Ledger(self._reader, self._writer)
 
     @property
     def reader(self) -> Engine:
@@ -61,7 +65,7 @@ class RatingsStore:
             raise database.unreachable(error) from error
 
     def record(self, served: ServedCaption) -> "Future[None]":
-        """Remember a caption that is about to be served."""
+        """Remember a caption that is about to be served; its photo is pending no more."""
         facts = served.photo
         photo = {
             "sha256": facts.sha256,
@@ -90,7 +94,9 @@ class RatingsStore:
             statements = statements_for(connection.dialect.name)
             connection.execute(statements.keep_photo, photo)
             connection.execute(statements.forget_erasure, {"photo": facts.sha256})
+            connection.execute(statements.spare_photo, {"photo": facts.sha256, "moment": served.created_at})
             connection.execute(statements.keep_caption, caption)
+            connection.execute(statements.pending_no_more, {"of_caption": served.caption_id})
 
         return self._writer.submit(operation, locks=("1 photo", facts.sha256))
 
@@ -128,10 +134,10 @@ class RatingsStore:
 
     def withdraw(self, caption_id: str, rater: str) -> "Future[bool]":
         """Erase what a rater said about a caption; whether there was anything."""
-        wanted = (Rating.caption_id == caption_id, Rating.rater == rater)
+        wanted = (Rating.caption_id == caption_id) & (Rating.rater == rater)
 
         def operation(connection: Connection) -> bool:
-            return bool(connection.scalars(delete(Rating).where(*wanted).returning(Rating.rating_id)).all())
+            return _withdraw(connection, wanted, limit=1) > 0
 
         return self._writer.submit(operation, locks=("2 rating", caption_id, rater))
 
@@ -143,53 +149,56 @@ class RatingsStore:
             owner: whose it must be; `None` for an administrator.
 
         Returns:
-            The photos that nothing refers to any more, to be erased from the archive; `None` if there is no
+            The photos that nothing refers to any more, to be removed from the archive; `None` if there is no
             such caption.
         """
-
-        def operation(connection: Connection) -> list[str] | None:
-            wanted = select(Caption.caption_id).where(Caption.caption_id == caption_id)
-            if owner is not None:
-                wanted = wanted.where(Caption.owner == owner)
-            found = connection.scalars(wanted).all()
-            return _erase(connection, list(found)) if found else None
-
-        return self._writer.submit(operation, locks=("3 erasure", caption_id))
+        wanted = Caption.caption_id == caption_id
+        if owner is not None:
+            wanted &= Caption.owner == owner
+        return self._writer.submit(
+            lambda connection: _erase(connection, wanted, "asked for"), locks=("3 erasure", caption_id)
+        )
 
     def erase_person(self, rater: str) -> "Future[list[str] | None]":
         """Erase up to `ERASED_PER_STEP` of a person's own captions, at last what they said of others'.
 
         Returns:
-            The photos to erase from the archive; `None` once nothing of this person is left.
+            The photos to remove from the archive; `None` once nothing of this person is left.
         """
 
         def operation(connection: Connection) -> list[str] | None:
-            wanted = select(Caption.caption_id).where(Caption.owner == rater).limit(ERASED_PER_STEP)
-            if found := connection.scalars(wanted).all():
-                return _erase(connection, list(found))
-            connection.execute(delete(Rating).where(Rating.rater == rater))
-            return None
+            erased = _erase(connection, Caption.owner == rater, "asked for")
+            if erased is None and _withdraw(connection, Rating.rater == rater, limit=ERASED_PER_STEP):
+                return []
+            if erased is None:
+                _bury_person(connection, rater)
+            return erased
 
         return self._writer.submit(operation, locks=("3 erasure", rater))
 
-    def expire(self, *, unrated: timedelta, rated: timedelta) -> "Future[list[str]]":
-        """Erase up to `ERASED_PER_STEP` captions that are past their retention; the photos to erase with
-        them.
+    def erase_photo(self, sha256: str) -> "Future[list[str] | None]":
+        """Erase up to `ERASED_PER_STEP` captions of a photo, named as it is kept or as it was sent, whoever
+        owns them.
+
+        Returns:
+            The photos to remove from the archive; `None` once no caption shows it.
+        """
+        wanted = (Caption.photo_sha256 == sha256) | (Caption.sent_sha256 == sha256)
+        return self._writer.submit(
+            lambda connection: _erase(connection, wanted, "asked for"), locks=("3 erasure", sha256)
+        )
+
+    def expire(self, *, unrated: timedelta, rated: timedelta) -> "Future[list[str] | None]":
+        """Erase up to `ERASED_PER_STEP` captions that are past their retention; the photos to remove with
+        them, `None` once there are no such captions.
 
         Args:
             unrated: how long a caption is kept that nobody rated.
             rated: how long one is kept that somebody did.
         """
-
-        def operation(connection: Connection) -> list[str]:
-            has_rating = exists().where(Rating.caption_id == Caption.caption_id)
-            past = (~has_rating & (Caption.created_at < now() - unrated)) | (
-                Caption.created_at < now() - rated
-            )
-            found = connection.scalars(select(Caption.caption_id).where(past).limit(ERASED_PER_STEP)).all()
-            return _erase(connection, list(found))
-
-        return self._writer.submit(operation)
+        has_rating = exists().where(Rating.caption_id == Caption.caption_id)
+        past = (~has_rating & (Caption.created_at < now() - unrated)) | (Caption.created_at < now() - rated)
+        return self._writer.submit(lambda connection: _erase(connection, past, "retention"))
 
     def find(self, caption_id: str) -> ServedCaption | None:
         """The caption as it was served."""
@@ -236,26 +245,92 @@ class RatingsStore:
             ).first()
             return None if row is None else StoredRating(*row)
 
-    def erased_since(self, age: timedelta) -> list[str]:
-        """Photos erased within `age` that nobody has sent again."""
-        with Session(self._reader) as session:
-            wanted = select(Erasure.sha256).where(Erasure.erased_at >= now() - age)
-            return list(session.scalars(wanted.where(~exists().where(Photo.sha256 == Erasure.sha256))))
 
+def _erase(connection: Connection, wanted: ColumnElement[bool], reason: str) -> list[str] | None:
+    """Up to `ERASED_PER_STEP` captions, their ratings (by the foreign key), and photos that are left alone.
 
-def _erase(connection: Connection, caption_ids: list[str]) -> list[str]:
-    """Captions, their ratings (by the foreign key), and photos that are left alone."""
+    Returns those photos; None where there are no such captions.
+    """
     statements = statements_for(connection.dialect.name)
-    removed = connection.scalars(
-        delete(Caption).where(Caption.caption_id.in_(caption_ids)).returning(Caption.photo_sha256)
+    ids = connection.scalars(select(Caption.caption_id).where(wanted).limit(ERASED_PER_STEP)).all()
+    removed = connection.execute(
+        delete(Caption)
+        .where(Caption.caption_id.in_(ids))
+        .returning(Caption.caption_id, Caption.owner, Caption.photo_sha256, Caption.sent_sha256)
     ).all()
+    if not removed:
+        return None
     alone = ~exists().where(Caption.photo_sha256 == Photo.sha256)
+    shown = {row.photo_sha256 for row in removed}
     photos = connection.scalars(
-        delete(Photo).where(Photo.sha256.in_(set(removed)), alone).returning(Photo.sha256)
+        delete(Photo).where(Photo.sha256.in_(shown), alone).returning(Photo.sha256)
     ).all()
+    moment = now()
     for sha256 in photos:
-        connection.execute(statements.keep_erasure, {"sha256": sha256, "erased_at": now()})
+        connection.execute(statements.keep_erasure, {"sha256": sha256, "erased_at": moment})
+    rows = []
+    for caption_id, owner, sha256, sent_sha256 in removed:
+        done = None if sha256 in photos else moment  # another caption shows it
+        rows.append(
+            _photo_done(done)
+            | {
+                "reason": reason,
+                "caption_id": caption_id,
+                "person": owner,
+                "photo_sha256": sha256,
+                "sent_sha256": sent_sha256,
+                "erased_at": moment,
+            }
+        )
+    connection.execute(insert(Tombstone), rows)
     return list(photos)
+
+
+def _withdraw(connection: Connection, wanted: ColumnElement[bool], *, limit: int) -> int:
+    """Up to `limit` ratings; how many there were."""
+    ids = select(Rating.rating_id).where(wanted).limit(limit)
+    gone = connection.execute(
+        delete(Rating).where(Rating.rating_id.in_(ids)).returning(Rating.caption_id, Rating.rater)
+    ).all()
+    if not gone:
+        return 0
+    rated = {row.caption_id for row in gone}
+    photos = dict(
+        connection.execute(
+            select(Caption.caption_id, Caption.photo_sha256).where(Caption.caption_id.in_(rated))
+        )
+        .tuples()
+        .all()
+    )
+    moment = now()
+    # The photo stays: its caption is another's.
+    rows = [
+        _photo_done(moment)
+        | {
+            "reason": "withdrawn",
+            "caption_id": caption,
+            "person": rater,
+            "photo_sha256": photos[caption],
+            "erased_at": moment,
+        }
+        for caption, rater in gone
+    ]
+    connection.execute(insert(Tombstone), rows)
+    return len(rows)
+
+
+def _bury_person(connection: Connection, rater: str) -> None:
+    """Once for all that was erased of a person since runs were last looked through."""
+    theirs = (Tombstone.person == rater, Tombstone.runs_done_at.is_(None))
+    reasons = set(connection.scalars(select(Tombstone.reason).where(*theirs).distinct()))
+    if reasons and PERSON not in reasons:
+        row = {"reason": PERSON, "person": rater, "erased_at": now()}
+        connection.execute(insert(Tombstone), row | _photo_done(now()))
+
+
+def _photo_done(moment: datetime | None) -> dict[str, object]:
+    """Since when nothing is to be removed of a photo, as it is, or None."""
+    return {"archive_done_at": moment, "features_done_at": moment}
 
 
 def _stored(row: Rating) -> StoredRating:

@@ -83,12 +83,14 @@ class GroupWriter:
         return self._waiting.qsize()
 
     def close(self) -> None:
-        """Write what waits, then stop."""
+        """Write what waits, then stop. What is handed in meanwhile by others is written as well."""
         with self._lock:
-            thread, self._thread = self._thread, None
-        if thread is not None:
-            self._waiting.put(None)
-            thread.join()
+            if self._thread is not None:
+                self._waiting.put(None)
+                self._thread.join()
+                self._thread = None
+        if not self._waiting.empty():
+            self._start()
 
     def _start(self) -> None:
         with self._lock:

@@ -3,10 +3,8 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from typing import Any
 
-import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import SQLAlchemyError
@@ -31,12 +29,8 @@ from captionloop.serving.problems import (
 )
 from captionloop.serving.proxies import TrustedProxies
 from captionloop.serving.settings import Settings
-from captionloop.serving.storage import storage_unavailable, with_archive
-
-logger = structlog.get_logger(__name__)
-
-SWEEP_SECONDS = 3600.0
-REMEMBER_ERASURES = timedelta(days=7)
+from captionloop.serving.storage import storage_unavailable
+from captionloop.serving.sweeping import sweep_regularly
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -88,7 +82,7 @@ def _say_that_keys_are_optional(app: FastAPI) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     parts: Parts = app.state.parts
     parts.model.start()
-    sweeper = asyncio.create_task(_sweep_regularly(parts))
+    sweeper = asyncio.create_task(sweep_regularly(parts))
     try:
         yield
     finally:
@@ -96,25 +90,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await parts.model.stop()
         parts.photos.close()
         await run_in_threadpool(parts.store.close)
-
-
-async def _sweep_regularly(parts: Parts) -> None:
-    while True:
-        try:
-            await sweep(parts)
-        except Exception:
-            logger.exception("retention sweep failed; it is tried again in an hour")
-        await asyncio.sleep(SWEEP_SECONDS)
-
-
-async def sweep(parts: Parts) -> None:
-    """Erase what is past its retention, and photos whose erasure was begun and not finished."""
-    unrated = timedelta(days=parts.settings.retention_unrated_days)
-    rated = timedelta(days=parts.settings.retention_rated_days)
-    while await parts.written(lambda: parts.store.expire(unrated=unrated, rated=rated)):
-        await asyncio.sleep(0)
-    for sha256 in await parts.read(parts.store.erased_since, REMEMBER_ERASURES):
-        await with_archive(parts.archive.erase, sha256)
 
 
 def _answer(request: Request, problem: Problem) -> Response:

@@ -18,6 +18,8 @@ from captionloop.serving import metrics
 from captionloop.serving.access import CREDENTIALS, Caller
 from captionloop.serving.disconnects import unless_gone
 from captionloop.serving.edge import Body
+from captionloop.serving.keeping import erase, erase_person
+from captionloop.serving.keeping import keep as keep_caption
 from captionloop.serving.parts import CallerDep, CountedRoute, Parts, PartsDep
 from captionloop.serving.photos import Photo
 from captionloop.serving.problems import NOT_FOUND, REQUEST_INVALID, FieldError, Problem
@@ -26,6 +28,7 @@ from captionloop.serving.schemas import (
     CaptionBody,
     CaptionsPage,
     CaptionWithRating,
+    ErasureUnderWay,
     ImageSize,
     ModelRef,
     ProblemBody,
@@ -34,7 +37,6 @@ from captionloop.serving.schemas import (
     UnkeptCaption,
     WordBody,
 )
-from captionloop.serving.storage import with_archive
 from captionloop.serving.uploads import REQUEST_BODY, sent_photo
 from captionloop.serving.wire import Outcome
 
@@ -45,6 +47,9 @@ router = APIRouter(
 
 me = APIRouter(prefix="/v1/me", tags=["captions"], route_class=CountedRoute, dependencies=CREDENTIALS)
 
+ERASED_LATER: dict[int | str, dict[str, object]] = {
+    202: {"model": ErasureUnderWay, "description": "Erased; the photo is removed as soon as that can be done"}
+}
 MOST_LISTED = 50
 _CAPTION_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 
@@ -96,9 +101,9 @@ async def create_caption(
             kept = keep and sent.keep and parts.settings.keep
             if kept:
                 with _stage("store"):
-                    await _keep(parts, photo, served)
+                    await keep_caption(parts, photo, served)
                 if await request.is_disconnected():
-                    await _erase(parts, served.caption_id, owner=None)
+                    await erase(parts, served.caption_id, owner=None)
                     raise ClientDisconnect
     _observe(served)
     if not kept:
@@ -147,13 +152,23 @@ async def read_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> C
 
 
 @router.delete(
-    "/{caption_id}", status_code=204, summary="Erase a caption", responses=problems(401, 404, 429, 503)
+    "/{caption_id}",
+    status_code=204,
+    summary="Erase a caption",
+    responses=ERASED_LATER | problems(401, 404, 429, 503),
 )
-async def erase_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> None:
-    """Erases caption, ratings and photo, at once and for good. For its owner, or an administrator."""
-    if not await _erase(parts, _checked(caption_id), owner=None if caller.is_admin else caller.rater):
+async def erase_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> Response:
+    """Erases caption, ratings and photo, at once and for good. For its owner, or an administrator.
+
+    Where the photo cannot be removed at the moment, the rest is gone, and it is removed as soon as that can
+    be done: 202.
+    """
+    owner = None if caller.is_admin else caller.rater
+    gone = await erase(parts, _checked(caption_id), owner=owner)
+    if gone is None:
         raise _unknown()
     metrics.ERASURES.inc()
+    return _erased(gone)
 
 
 @router.put(
@@ -190,12 +205,22 @@ async def withdraw_rating(caption_id: str, parts: PartsDep, caller: CallerDep) -
         raise Problem(NOT_FOUND, "There is no such caption, or no rating of yours for it.")
 
 
-@me.delete("", status_code=204, summary="Erase everything of mine", responses=problems(401, 429, 503))
-async def erase_me(parts: PartsDep, caller: CallerDep) -> None:
+@me.delete(
+    "",
+    status_code=204,
+    summary="Erase everything of mine",
+    responses=ERASED_LATER | problems(401, 429, 503),
+)
+async def erase_me(parts: PartsDep, caller: CallerDep) -> Response:
     """Erases the caller's own captions with their photos and ratings, and the caller's ratings of others'."""
-    while (photos := await parts.written(lambda: parts.store.erase_person(caller.rater))) is not None:
-        await _erase_photos(parts, photos)
-        metrics.ERASURES.inc()
+    return _erased(await erase_person(parts, caller.rater))
+
+
+def _erased(gone: bool) -> Response:
+    if gone:
+        return Response(status_code=204)
+    later = ErasureUnderWay(remaining=["photo archive"])
+    return Response(later.model_dump_json(), status_code=202, media_type="application/json")
 
 
 async def _count(parts: Parts, stored: StoredRating) -> None:
@@ -214,25 +239,6 @@ async def _captioned(parts: Parts, data: bytes, input_size: int) -> tuple[Photo,
         photo = await parts.photos.read(data, input_size)
     with _stage("model"):
         return photo, await parts.model.caption(photo.prepared)
-
-
-async def _keep(parts: Parts, photo: Photo, served: ServedCaption) -> None:
-    """First the photo, then the caption that names it; a caption that is answered is on the disk."""
-    await with_archive(parts.archive.write, photo.facts.sha256, photo.kept)
-    await parts.written(lambda: parts.store.record(served))
-
-
-async def _erase(parts: Parts, caption_id: str, *, owner: str | None) -> bool:
-    """Whether there was such a caption of this owner; it is gone then."""
-    photos = await parts.written(lambda: parts.store.erase(caption_id, owner=owner))
-    await _erase_photos(parts, photos or [])
-    return photos is not None
-
-
-async def _erase_photos(parts: Parts, photos: list[str]) -> None:
-    """If that fails, they are on the list of erasures: the hourly sweep tries again."""
-    for sha256 in photos:
-        await with_archive(parts.archive.erase, sha256)
 
 
 @contextmanager

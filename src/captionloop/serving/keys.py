@@ -1,4 +1,4 @@
-"""API keys: made, listed, revoked, and recognised.
+"""API keys: made, listed, rotated, revoked, and recognised.
 
 A key is `clk_<id>_<secret>`. The id finds the row; of the secret only its SHA-256 is kept. A slow password
 hash would protect secrets that people choose, by making guesses dear; nobody guesses 256 random bits, so a
@@ -84,6 +84,24 @@ class KeyRing:
         """All keys, the oldest first, revoked ones too."""
         with Session(self._store.reader) as session:
             return [_record(row) for row in session.scalars(select(ApiKey).order_by(ApiKey.created_at))]
+
+    def rotate(self, key_id: str) -> tuple[KeyRecord, str]:
+        """Give a key another secret: whose captions and ratings are the key's stays so, for they name its id.
+
+        The second value is the key itself, which cannot be had again.
+
+        Raises:
+            ConfigurationError: there is no such key, or it is revoked.
+        """
+        secret = secrets.token_urlsafe(32)
+        valid = (ApiKey.key_id == key_id) & ApiKey.revoked_at.is_(None)
+        statement = update(ApiKey).where(valid).values(secret_sha256=_hash(secret))
+        found = self._store.writer.submit(lambda connection: connection.execute(statement).rowcount).result()
+        self._cache.pop(key_id, None)
+        record = self._find(key_id) if found else None
+        if record is None:
+            raise ConfigurationError(f"there is no valid key {key_id!r}; see captionloop keys list")
+        return record[1], f"clk_{key_id}_{secret}"
 
     def revoke(self, key_id: str) -> KeyRecord:
         """End a key.

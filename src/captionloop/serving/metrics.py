@@ -55,6 +55,11 @@ CAPTIONS = Counter("captionloop_captions", "Captions served", ["version"])
 RATINGS = Counter("captionloop_ratings", "Ratings taken, by model version and stars", ["version", "stars"])
 CORRECTIONS = Counter("captionloop_corrections", "Ratings that came with a better caption", ["version"])
 ERASURES = Counter("captionloop_erasures", "Captions erased on request")
+PHOTOS_TO_REMOVE = Gauge(
+    "captionloop_photos_to_remove",
+    "Erased photos that are still in the archive, of those tried last",
+    multiprocess_mode="livemostrecent",
+)
 
 QUEUE = Gauge(
     "captionloop_model_queue_images",

@@ -29,7 +29,11 @@ T = TypeVar("T")
 
 @dataclass
 class Parts:
-    """Everything a route may need. `draining` is set when the service has been asked to stop."""
+    """Everything a route may need.
+
+    `draining` is set when the service has been asked to stop; `abandoned` are captions that nobody was told
+    of, and that may have been stored all the same.
+    """
 
     settings: Settings
     store: RatingsStore
@@ -40,6 +44,7 @@ class Parts:
     model: ModelWatch
     statistics: Remembered[Statistics]
     draining: bool = field(default=False)
+    abandoned: set[str] = field(default_factory=set)
 
     async def written(self, write: Callable[[], "Future[T]"]) -> T:
         """Hand a change to the store and wait until it is on the disk.

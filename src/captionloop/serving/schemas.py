@@ -106,6 +106,12 @@ class CaptionBody(CaptionedPhoto):
     kept: Literal[True] = True
 
 
+class ErasureUnderWay(_Body):
+    """Caption and ratings are gone; where something of them remains for the moment."""
+
+    remaining: list[Literal["photo archive"]]
+
+
 class RatingRequest(_Request):
     """What somebody thinks of a caption."""
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -12,6 +12,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from captionloop.errors import StoreError
+from captionloop.vision.durable import to_disk
 from captionloop.vision.shards import SUFFIX, Grids, remove_abandoned, write_shard
 
 CACHE: Final = Path(tempfile.gettempdir()) / "captionloop-features"
@@ -28,6 +29,9 @@ class ShardFolder(Protocol):
 
     def write(self, prefix: str, keys: Sequence[str], grids: Grids) -> None:
         """Adds a shard; others see all of it or nothing. Raises OSError here, StoreError far away."""
+
+    def remove(self, name: str) -> None:
+        """Deletes a shard, and the local copy of it. Nothing happens where it is gone already."""
 
     def tidy(self, prefix: str) -> None:
         """Deletes what killed writers of this prefix left behind."""
@@ -48,6 +52,10 @@ class LocalShards:
 
     def write(self, prefix: str, keys: Sequence[str], grids: Grids) -> None:  # noqa: D102
         write_shard(self._folder, prefix, self._fingerprint, keys, grids)
+
+    def remove(self, name: str) -> None:  # noqa: D102
+        (self._folder / name).unlink(missing_ok=True)
+        to_disk(self._folder)
 
     def tidy(self, prefix: str) -> None:  # noqa: D102
         remove_abandoned(self._folder, prefix)
@@ -90,6 +98,11 @@ class RemoteShards:
         path = write_shard(self._cache, prefix, self._fingerprint, keys, grids)
         with _reaching(self._uri):
             self._files.put_file(str(path), f"{self._folder}/{path.name}")
+
+    def remove(self, name: str) -> None:  # noqa: D102
+        with _reaching(self._uri), suppress(FileNotFoundError):
+            self._files.rm_file(f"{self._folder}/{name}")
+        (self._cache / name).unlink(missing_ok=True)
 
     def tidy(self, prefix: str) -> None:  # noqa: D102
         remove_abandoned(self._cache, prefix)

@@ -34,13 +34,14 @@ class FeatureStore:
         Raises:
             StoreError: a shard is damaged.
         """
-        return FeatureReader(self._folder(fingerprint), fingerprint)
+        return FeatureReader(self.shards(fingerprint), fingerprint)
 
     def writer(self, fingerprint: str, prefix: str = "whole") -> "FeatureWriter":
         """Adds features of an encoder; use it as a context. `prefix` keeps concurrent workers apart."""
-        return FeatureWriter(self._folder(fingerprint), prefix, self._shard_bytes, self.root)
+        return FeatureWriter(self.shards(fingerprint), prefix, self._shard_bytes, self.root)
 
-    def _folder(self, fingerprint: str) -> ShardFolder:
+    def shards(self, fingerprint: str) -> ShardFolder:
+        """The files of an encoder (or of one of its views)."""
         return shard_folder(self.root, fingerprint, self._cache)
 
 

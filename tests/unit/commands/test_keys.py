@@ -43,3 +43,13 @@ def test_there_are_no_keys_at_first_and_looking_makes_no_database(state: Path) -
     assert CliRunner().invoke(keys, ["revoke", "000000000000"]).exit_code == 1
     assert CliRunner().invoke(keys, ["create", " "]).exit_code == 1
     assert list(state.iterdir()) == []
+
+
+def test_a_rotated_key_has_another_secret_and_the_same_id() -> None:
+    before = run("create", "import").strip()
+    after = run("rotate", before.split("_")[1]).strip()
+    assert before.split("_")[1] == after.split("_")[1] and before != after
+    assert len(run("list").splitlines()) == 1
+    run("revoke", after.split("_")[1])
+    done = CliRunner().invoke(keys, ["rotate", after.split("_")[1]])
+    assert "there is no valid key" in str(done.exception)

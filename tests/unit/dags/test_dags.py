@@ -92,6 +92,14 @@ def test_what_failed_is_taken_back_and_the_run_does_not_pass_for_good(retraining
     assert close["rule"] == "all_done" and "rollback" in close["after"]
 
 
+def test_what_was_erased_goes_whatever_came_of_the_run(bag: dict) -> None:
+    for dag, before in (("retraining", {"gate", "verify", "rollback"}), ("monitoring", {"drift"})):
+        tidy = bag["dags"][dag]["tasks"]["tidy"]
+        assert (set(tidy["after"]), tidy["rule"]) == (before, "all_done")
+        assert "captionloop reconcile --workspace data/runs/" in tidy["bash"]
+    assert "tidy" in bag["dags"]["retraining"]["tasks"]["close"]["after"]
+
+
 def test_steps_are_commands_of_the_project_that_resume(retraining: dict) -> None:
     for name in ("feedback", "encoder", "training", "evaluation", "registration"):
         bash = retraining["tasks"][name]["bash"]
@@ -118,7 +126,7 @@ def test_steps_become_pods_by_configuration(project_root: Path, tmp_path: Path) 
     pods = {name for name, task in tasks.items() if task["kind"] == "KubernetesPodOperator"}
     assert pods == {
         "feedback", "encoder", "caching", "training", "evaluation", "registration", "package", "deploy",
-        "verify", "rollback",
+        "verify", "rollback", "tidy",
     }  # fmt: skip
     assert "/airflow/xcom/return.json" in tasks["registration"]["pod"][0]
 

@@ -54,7 +54,7 @@ def test_erasing_takes_caption_ratings_and_photo(store: RatingsStore) -> None:
     store.rate("one", "key:b", Opinion(3)).result(10)
     assert store.erase("one", owner="key:a").result(10) == [caption.photo.sha256]
     assert store.find("one") is None and store.rating("one", "key:b") is None
-    assert store.erased_since(timedelta(hours=1)) == [caption.photo.sha256]
+    assert store.ledger.in_archive(10) == [caption.photo.sha256]
 
 
 def test_a_photo_that_another_caption_shows_is_not_erased(store: RatingsStore) -> None:
@@ -68,7 +68,7 @@ def test_a_photo_sent_again_after_it_was_erased_counts_as_there(store: RatingsSt
     store.record(served("one")).result(10)
     store.erase("one", owner=None).result(10)
     store.record(served("two")).result(10)
-    assert store.erased_since(timedelta(hours=1)) == []
+    assert store.ledger.in_archive(10) == []
 
 
 def test_only_the_owner_erases(store: RatingsStore) -> None:
@@ -187,6 +187,7 @@ def test_a_persons_captions_are_read_and_erased_with_what_they_said(store: Ratin
     following = store.of_owner(owner, 2, (last.created_at, last.caption_id))
     assert [caption.caption_id for caption, _ in following] == ["mine 0"]
     assert len(store.erase_person(owner).result(10) or []) == 3
+    assert store.erase_person(owner).result(10) == [], "what they said of others'"
     assert store.erase_person(owner).result(10) is None
     assert store.of_owner(owner, 2) == [] and store.rating("theirs", owner) is None
     assert store.withdraw("theirs", "person:other").result(10)

@@ -121,7 +121,9 @@ def test_a_schema_that_is_missing_or_old_says_what_to_run_and_a_newer_one_is_tak
     with engine.connect() as connection, pytest.raises(SchemaError, match="captionloop database upgrade"):
         check_schema(connection)
     upgrade(url)
-    for revision, older in (("0001", True), ("0002", True), ("0003", False), ("9999", False)):
+    with engine.connect() as connection:
+        newest = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+    for revision, older in (("0001", True), ("0003", True), (newest, False), ("9999", False)):
         with engine.begin() as connection:
             connection.execute(text(f"UPDATE alembic_version SET version_num = '{revision}'"))
             if older:
@@ -129,4 +131,28 @@ def test_a_schema_that_is_missing_or_old_says_what_to_run_and_a_newer_one_is_tak
                     check_schema(connection)
             else:
                 check_schema(connection)
+    engine.dispose()
+
+
+def test_who_hands_in_work_while_the_writer_is_closed_stops_nobody(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'a.db'}")
+    writer, over, handed_in = GroupWriter(engine), threading.Event(), []
+
+    def others() -> None:
+        while not over.is_set():
+            handed_in.append(writer.submit(lambda _: None))
+            handed_in[-1].result(10)
+
+    thread = threading.Thread(target=others)
+    thread.start()
+    for _ in range(20):
+        closing = threading.Thread(target=writer.close, daemon=True)
+        closing.start()
+        closing.join(20)
+        assert not closing.is_alive()
+    over.set()
+    thread.join()
+    for each in handed_in:
+        each.result(10)
+    writer.close()
     engine.dispose()

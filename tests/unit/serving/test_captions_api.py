@@ -139,6 +139,18 @@ def test_a_revoked_key_is_refused(client: TestClient) -> None:
     assert caption(client, headers={"X-API-Key": secret}).status_code == 401
 
 
+def test_a_rotated_key_keeps_its_captions(client: TestClient) -> None:
+    ring = client.app.state.parts.access._keys
+    record, old = ring.create("test", ["caption", "rate"])
+    url = f"{URL}/{caption(client, headers={'X-API-Key': old}).json()['caption_id']}"
+    _, new = ring.rotate(record.key_id)
+    assert client.get(url, headers={"X-API-Key": old}).status_code == 401
+    assert client.get(url, headers={"X-API-Key": new}).status_code == 200
+    listed = client.get(URL, headers={"X-API-Key": new}).json()["captions"]
+    assert [each["caption_id"] for each in listed] == [url.rsplit("/", 1)[1]]
+    assert client.delete(url, headers={"X-API-Key": new}).status_code == 204
+
+
 def test_without_anonymous_access_a_key_is_needed(gateway: Gateway) -> None:
     client = gateway(anonymous=False)
     assert caption(client).json()["type"] == "urn:captionloop:problem:key-required"

@@ -60,6 +60,18 @@ def test_what_another_process_adds_is_seen(s3_server: str, tmp_path: Path) -> No
     assert len(mine.reader(PRINT)) == 6
 
 
+def test_photos_are_taken_out_of_a_store_and_of_the_local_copy(s3_server: str, tmp_path: Path) -> None:
+    from captionloop.vision import removal
+
+    there = store("removal", tmp_path / "copy")
+    fill(there, range(4), "1of1")
+    assert removal.held(there, [key(1), key(9)]) == {key(1)}
+    assert removal.drop_features(there, [key(1), key(9)]) == 1
+    assert sorted(store("removal", tmp_path / "other").reader(PRINT)) == [key(0), key(2), key(3)]
+    copies = b"".join(path.read_bytes() for path in (tmp_path / "copy").rglob("*.safetensors"))
+    assert bytes.fromhex(key(1)) not in copies and bytes.fromhex(key(2)) in copies
+
+
 def test_a_damaged_object_is_found(s3_server: str, tmp_path: Path) -> None:
     import s3fs
 
@@ -105,7 +117,9 @@ def test_photos_are_read_written_and_erased(s3_server: str) -> None:
     archive, name = PhotoArchive("s3://captionloop/people"), hashlib.sha256(b"photo").hexdigest()
     archive.write(name, b"photo")
     assert archive.read(name) == b"photo"
+    assert archive.names(name[:2]) == [name] and archive.holds(name)
     archive.erase(name)
     archive.erase(name)
+    assert archive.names(name[:2]) == [] and not archive.holds(name)
     with pytest.raises(ArchiveError):
         archive.read(name)

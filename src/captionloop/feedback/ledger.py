@@ -1,0 +1,253 @@
+"""The ledger of photos: which are about to be written, and what was erased and is still to be removed where.
+
+Photos are named by their content, so the photo of a caption that is erased may be the very one that somebody
+is sending at that moment. Two rules keep them apart:
+
+- Before a photo is written there is a pending row that names it. After that row is committed, the writer
+  looks whether somebody is removing this photo, and waits until that is over.
+- Before a photo is removed, its tombstones are locked, and there must be neither a pending row nor a caption
+  that names it. Then they are leased for a while: of several gateways one removes it.
+
+Whoever is stopped in between leaves a row that says what is left to be done, and `reconciliation` does it.
+"""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Final
+
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy.exc import DBAPIError
+
+from captionloop.feedback.database import unreachable
+from captionloop.feedback.models import PendingPhoto, Photo, Tombstone, now
+from captionloop.feedback.statements import statements_for
+from captionloop.feedback.writer import GroupWriter
+
+PENDING: Final = timedelta(minutes=10)
+"""After which a photo that was about to be written counts as abandoned; no request takes as long."""
+LEASE: Final = timedelta(minutes=2)
+"""Within which a photo is removed, or another gateway tries."""
+
+
+class Lease(Enum):
+    """What comes of asking for a lease on the removal of a photo."""
+
+    OURS = "ours"
+    BUSY = "busy"
+    """Somebody else is removing the photo, or is sending it."""
+    NEEDED = "needed"
+    """A caption shows the photo: it stays."""
+    NOTHING = "nothing"
+    """There is nothing left to remove."""
+
+
+@dataclass(frozen=True, slots=True)
+class Buried:
+    """A tombstone: what was erased, when and why, and since when it is gone from which place."""
+
+    tombstone_id: int
+    reason: str
+    caption_id: str | None
+    person: str | None
+    photo_sha256: str | None
+    erased_at: datetime
+    archive_done_at: datetime | None
+    features_done_at: datetime | None
+    runs_done_at: datetime | None
+
+
+_BURIED = (
+    Tombstone.tombstone_id,
+    Tombstone.reason,
+    Tombstone.caption_id,
+    Tombstone.person,
+    Tombstone.photo_sha256,
+    Tombstone.erased_at,
+    Tombstone.archive_done_at,
+    Tombstone.features_done_at,
+    Tombstone.runs_done_at,
+)
+_IN_ARCHIVE = Tombstone.archive_done_at.is_(None)
+
+
+class Ledger:
+    """Pending photos and tombstones in the ratings database. Reads block; writes return futures."""
+
+    def __init__(self, reader: Engine, writer: GroupWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    def begin(self, caption_id: str, sha256: str) -> "Future[None]":
+        """Note that the photo of a caption is about to be written. When the future is done, see
+        `being_removed`.
+        """
+        row = {"caption_id": caption_id, "photo_sha256": sha256, "begun_at": now()}
+
+        def operation(connection: Connection) -> None:
+            connection.execute(insert(PendingPhoto), row)
+
+        return self._writer.submit(operation, locks=("0 pending", sha256))
+
+    def being_removed(self, sha256: str) -> bool:
+        """Whether somebody is removing this photo: who wants to write it waits until it is not so."""
+        # The lock waits for whoever is about to lease them: they must not have overlooked our pending row.
+        asked = select(Tombstone.leased_until).where(Tombstone.photo_sha256 == sha256, _IN_ARCHIVE)
+        try:
+            with self._reader.begin() as connection:
+                leases = connection.scalars(asked.order_by(Tombstone.tombstone_id).with_for_update()).all()
+        except DBAPIError as error:
+            raise unreachable(error) from error
+        return any(until is not None and until > now() for until in leases)
+
+    def lease(self, sha256: str, holder: str) -> "Future[Lease]":
+        """Ask for the right to remove a photo from the archive; see `Lease`."""
+
+        def operation(connection: Connection) -> Lease:
+            wanted = (Tombstone.photo_sha256 == sha256, _IN_ARCHIVE)
+            leases = select(Tombstone.leased_by, Tombstone.leased_until).where(*wanted)
+            found = connection.execute(leases.order_by(Tombstone.tombstone_id).with_for_update()).all()
+            if not found:
+                return Lease.NOTHING
+            moment = now()
+            if any(by != holder and until is not None and until > moment for by, until in found):
+                return Lease.BUSY
+            # In this order: what is pending no more has become a caption, and then there is its photo.
+            pending = select(PendingPhoto.caption_id).where(PendingPhoto.photo_sha256 == sha256).limit(1)
+            if connection.execute(pending).first() is not None:
+                return Lease.BUSY
+            if connection.execute(select(Photo.sha256).where(Photo.sha256 == sha256)).first() is not None:
+                spare = statements_for(connection.dialect.name).spare_photo
+                connection.execute(spare, {"photo": sha256, "moment": moment})
+                return Lease.NEEDED
+            lease = {"leased_by": holder, "leased_until": moment + LEASE}
+            connection.execute(update(Tombstone).where(*wanted).values(lease))
+            return Lease.OURS
+
+        return self._writer.submit(operation, locks=("1 photo", sha256))
+
+    def settle(self, sha256: str, holder: str, *, removed: bool) -> "Future[None]":
+        """End a lease: the photo is gone from the archive, or could not be removed."""
+
+        def operation(connection: Connection) -> None:
+            moment = now()
+            done = {"archive_done_at": moment} if removed else {}
+            ours = (Tombstone.photo_sha256 == sha256, _IN_ARCHIVE, Tombstone.leased_by == holder)
+            ended = {"leased_by": None, "leased_until": moment, **done}
+            connection.execute(update(Tombstone).where(*ours).values(ended))
+
+        return self._writer.submit(operation, locks=("1 photo", sha256))
+
+    def bury(self, photos: Sequence[str], reason: str) -> "Future[None]":
+        """Have photos removed that nothing names."""
+        rows = [_row(sha256, reason) for sha256 in photos]
+
+        def operation(connection: Connection) -> None:
+            if rows:
+                connection.execute(insert(Tombstone), rows)
+
+        return self._writer.submit(operation)
+
+    def give_up(self, limit: int, *, older_than: timedelta = PENDING) -> "Future[list[str]]":
+        """Have up to `limit` photos removed that were about to be written and became no caption; which."""
+
+        def operation(connection: Connection) -> list[str]:
+            old = select(PendingPhoto.caption_id).where(PendingPhoto.begun_at < now() - older_than)
+            given_up = connection.scalars(
+                delete(PendingPhoto)
+                .where(PendingPhoto.caption_id.in_(old.limit(limit)))
+                .returning(PendingPhoto.photo_sha256)
+            ).all()
+            photos = sorted(set(given_up))
+            if photos:
+                connection.execute(insert(Tombstone), [_row(sha256, "abandoned") for sha256 in photos])
+            return photos
+
+        return self._writer.submit(operation)
+
+    def in_archive(self, limit: int) -> list[str]:
+        """Up to `limit` photos that are to be removed, those first that nobody has tried for longest."""
+        tried = func.min(func.coalesce(Tombstone.leased_until, Tombstone.erased_at))
+        wanted = select(Tombstone.photo_sha256).where(_IN_ARCHIVE)
+        return self._scalars(wanted.group_by(Tombstone.photo_sha256).order_by(tried).limit(limit))
+
+    def in_archive_of(self, *, caption_id: str | None = None, person: str | None = None) -> list[str]:
+        """The photos still to be removed of a caption that was erased, or (and) of a person's captions."""
+        wanted = select(Tombstone.photo_sha256).where(_IN_ARCHIVE)
+        if caption_id is not None:
+            wanted = wanted.where(Tombstone.caption_id == caption_id)
+        if person is not None:
+            wanted = wanted.where(Tombstone.person == person)
+        return self._scalars(wanted.distinct())
+
+    def underived(self) -> list[Buried]:
+        """What was erased and may still be in the feature store or in folders of runs, the oldest first."""
+        open_ones = Tombstone.features_done_at.is_(None) | Tombstone.runs_done_at.is_(None)
+        return self._buried(open_ones)
+
+    def of(self, name: str) -> list[Buried]:
+        """Tombstones of a caption, a person, or a photo (as it is kept, or as it was sent)."""
+        return self._buried(
+            (Tombstone.caption_id == name)
+            | (Tombstone.person == name)
+            | (Tombstone.photo_sha256 == name)
+            | (Tombstone.sent_sha256 == name)
+        )
+
+    def derived_removed(self, *, features: Iterable[int] = (), runs: Iterable[int] = ()) -> "Future[None]":
+        """What these tombstones stand for is gone from the feature stores, and from the folders of runs."""
+        done = ((Tombstone.features_done_at, sorted(features)), (Tombstone.runs_done_at, sorted(runs)))
+
+        def operation(connection: Connection) -> None:
+            for column, ids in done:
+                for begin in range(0, len(ids), 500):
+                    chunk = Tombstone.tombstone_id.in_(ids[begin : begin + 500])
+                    connection.execute(update(Tombstone).where(chunk).values({column.key: now()}))
+
+        return self._writer.submit(operation)
+
+    def forget(self, older_than: timedelta) -> "Future[int]":
+        """Forget tombstones with nothing left to do that are older; how many."""
+        done = Tombstone.archive_done_at.is_not(None) & Tombstone.features_done_at.is_not(None)
+        old = Tombstone.erased_at < now() - older_than
+        statement = delete(Tombstone).where(done, Tombstone.runs_done_at.is_not(None), old)
+        return self._writer.submit(lambda connection: connection.execute(statement).rowcount)
+
+    def named(self, prefix: str) -> set[str]:
+        """The photos whose names begin so, and that a caption, a pending row or a tombstone names."""
+        stands = prefix, prefix + "g"  # after the last hexadecimal digit
+        pending = PendingPhoto.photo_sha256
+        found = self._scalars(select(pending).where(pending >= stands[0], pending < stands[1]))
+        # What is pending no more has become a caption: that is asked afterwards.
+        found += self._scalars(
+            select(Tombstone.photo_sha256).where(
+                _IN_ARCHIVE, Tombstone.photo_sha256 >= stands[0], Tombstone.photo_sha256 < stands[1]
+            )
+        )
+        return {*found, *self.kept(prefix)}
+
+    def kept(self, prefix: str) -> set[str]:
+        """The photos whose names begin so, and that a caption shows."""
+        wanted = select(Photo.sha256).where(Photo.sha256 >= prefix, Photo.sha256 < prefix + "g")
+        return set(self._scalars(wanted))
+
+    def _buried(self, wanted: object) -> list[Buried]:
+        asked = select(*_BURIED).where(wanted).order_by(Tombstone.tombstone_id)  # type: ignore[arg-type]
+        try:
+            with self._reader.connect() as connection:
+                return [Buried(*row) for row in connection.execute(asked)]
+        except DBAPIError as error:
+            raise unreachable(error) from error
+
+    def _scalars(self, wanted: object) -> list[str]:
+        try:
+            with self._reader.connect() as connection:
+                return list(connection.scalars(wanted))  # type: ignore[call-overload]
+        except DBAPIError as error:
+            raise unreachable(error) from error
+
+
+def _row(sha256: str, reason: str) -> dict[str, object]:
+    return {"photo_sha256": sha256, "reason": reason, "erased_at": now()}
