@@ -150,6 +150,7 @@ lock: install  ## resolve the requirements anew, with hashes and without address
 	$(COMPILE) --extra serving --extra object-storage --constraint requirements/project.txt pyproject.toml \
 	  -o requirements/pipelines.txt
 	$(COMPILE) requirements/airflow.in -o requirements/airflow.txt
+	$(COMPILE) $(UPGRADE) requirements/sbom.in -o requirements/sbom.txt
 
 # One lock for every supported Python: 3.11 is the oldest, `requires-python` says the newest. `make lock UPGRADE=` adds what is
 # new and leaves the rest as it is.

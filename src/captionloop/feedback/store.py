@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from captionloop.feedback import database
 from captionloop.feedback.models import Caption, Erasure, Photo, Rating, now
 from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption, StoredRating
+from captionloop.feedback.repeats import Claim, fulfil
 from captionloop.feedback.statements import statements_for
 from captionloop.feedback.writer import GroupWriter
 from captionloop.vision.embedding import to_bytes
@@ -60,8 +61,10 @@ class RatingsStore:
         except DBAPIError as error:
             raise database.unreachable(error) from error
 
-    def record(self, served: ServedCaption) -> "Future[None]":
-        """Remember a caption that is about to be served."""
+    def record(self, served: ServedCaption, claim: Claim | None = None) -> "Future[None]":
+        """Remember a caption that is about to be served; under the claim of a request that may be repeated,
+        if it has one.
+        """
         facts = served.photo
         photo = {
             "sha256": facts.sha256,
@@ -91,6 +94,8 @@ class RatingsStore:
             connection.execute(statements.keep_photo, photo)
             connection.execute(statements.forget_erasure, {"photo": facts.sha256})
             connection.execute(statements.keep_caption, caption)
+            if claim is not None:
+                fulfil(connection, claim, served.caption_id)
 
         return self._writer.submit(operation, locks=("1 photo", facts.sha256))
 

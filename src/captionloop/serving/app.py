@@ -108,10 +108,14 @@ async def _sweep_regularly(parts: Parts) -> None:
 
 
 async def sweep(parts: Parts) -> None:
-    """Erase what is past its retention, and photos whose erasure was begun and not finished."""
+    """Erase what is past its retention, and photos whose erasure was begun and not finished; forget the
+    requests that are not remembered any more.
+    """
     unrated = timedelta(days=parts.settings.retention_unrated_days)
     rated = timedelta(days=parts.settings.retention_rated_days)
     while await parts.written(lambda: parts.store.expire(unrated=unrated, rated=rated)):
+        await asyncio.sleep(0)
+    while await parts.written(parts.repeats.prune):
         await asyncio.sleep(0)
     for sha256 in await parts.read(parts.store.erased_since, REMEMBER_ERASURES):
         await with_archive(parts.archive.erase, sha256)

@@ -14,10 +14,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from captionloop.feedback.records import Opinion, ServedCaption, StoredRating
+from captionloop.feedback.repeats import Claim
 from captionloop.serving import metrics
 from captionloop.serving.access import CREDENTIALS, Caller
+from captionloop.serving.audit import by_request
 from captionloop.serving.disconnects import unless_gone
 from captionloop.serving.edge import Body
+from captionloop.serving.once import IdempotencyKey, once
 from captionloop.serving.parts import CallerDep, CountedRoute, Parts, PartsDep
 from captionloop.serving.photos import Photo
 from captionloop.serving.problems import NOT_FOUND, REQUEST_INVALID, FieldError, Problem
@@ -36,7 +39,7 @@ from captionloop.serving.schemas import (
 )
 from captionloop.serving.storage import with_archive
 from captionloop.serving.uploads import REQUEST_BODY, sent_photo
-from captionloop.serving.wire import Outcome
+from captionloop.serving.wire import ModelDescription, Outcome
 
 tracer = trace.get_tracer("captionloop.gateway")
 router = APIRouter(
@@ -68,15 +71,16 @@ def problems(*statuses: int) -> dict[int | str, dict[str, object]]:
     openapi_extra={"requestBody": REQUEST_BODY},
     responses={
         200: {"model": UnkeptCaption, "description": "Captioned, and nothing of it is kept"},
-        **problems(400, 401, 403, 408, 413, 415, 422, 429, 503),
+        **problems(400, 401, 403, 408, 409, 410, 413, 415, 422, 429, 503),
     },
 )
-async def create_caption(
+async def create_caption(  # noqa: PLR0917 - what a request may have
     request: Request,
     response: Response,
     parts: PartsDep,
     caller: CallerDep,
     keep: Annotated[bool, Query(description="false: caption it, and keep neither photo nor caption")] = True,
+    idempotency_key: IdempotencyKey = None,
 ) -> CaptionBody | Response:
     """Send a photo as `multipart/form-data` (field `image`), as its bytes, or as base64 in JSON.
 
@@ -90,17 +94,11 @@ async def create_caption(
         body.arrived = upload.arrived
         with _stage("upload"):
             sent = await sent_photo(request)
-        with parts.admission.enter():
-            photo, outcome = await unless_gone(request, _captioned(parts, sent.data, model.input_size))
-            served = _served(photo, outcome, caller)
-            kept = keep and sent.keep and parts.settings.keep
-            if kept:
-                with _stage("store"):
-                    await _keep(parts, photo, served)
-                if await request.is_disconnected():
-                    await _erase(parts, served.caption_id, owner=None)
-                    raise ClientDisconnect
-    _observe(served)
+        kept = keep and sent.keep and parts.settings.keep
+        async with once(parts, caller.rater, idempotency_key if kept else None, sent.data) as turn:
+            served = turn.earlier or await _made(request, parts, caller, sent.data, model, kept, turn.claim)
+    if turn.earlier is None:
+        _observe(served)
     if not kept:
         unkept = UnkeptCaption(**_captioned_photo(served))
         return Response(unkept.model_dump_json(), media_type="application/json")
@@ -142,6 +140,9 @@ async def read_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> C
     served = await parts.read(parts.store.find, _checked(caption_id))
     if served is None or not (caller.is_admin or served.owner == caller.rater):
         raise _unknown()
+    if served.owner != caller.rater:
+        with by_request(caller.rater, "caption.read", caption_id):
+            pass
     rating = await parts.read(parts.store.rating, caption_id, caller.rater)
     return _body_with_rating(served, rating)
 
@@ -151,7 +152,14 @@ async def read_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> C
 )
 async def erase_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> None:
     """Erases caption, ratings and photo, at once and for good. For its owner, or an administrator."""
-    if not await _erase(parts, _checked(caption_id), owner=None if caller.is_admin else caller.rater):
+    name = _checked(caption_id)
+    if caller.is_admin:
+        with by_request(caller.rater, "caption.erase", name) as deed:
+            if not (erased := await _erase(parts, name, owner=None)):
+                deed.outcome = "nothing"
+    else:
+        erased = await _erase(parts, name, owner=caller.rater)
+    if not erased:
         raise _unknown()
     metrics.ERASURES.inc()
 
@@ -209,6 +217,30 @@ async def _count(parts: Parts, stored: StoredRating) -> None:
             metrics.CORRECTIONS.labels(version).inc()
 
 
+async def _made(  # noqa: PLR0917
+    request: Request,
+    parts: Parts,
+    caller: Caller,
+    data: bytes,
+    model: ModelDescription,
+    kept: bool,
+    claim: Claim | None,
+) -> ServedCaption:
+    """A photo's caption, kept where it may be; erased again if nobody waits for it any more."""
+    with parts.admission.enter():
+        photo, outcome = await unless_gone(request, _captioned(parts, data, model.input_size))
+        served = _served(photo, outcome, caller)
+        if kept:
+            with _stage("store"):
+                await _keep(parts, photo, served, claim)
+            if await request.is_disconnected():
+                await _erase(parts, served.caption_id, owner=None)
+                if claim is not None:
+                    parts.repeats.release(claim, although_made=True)
+                raise ClientDisconnect
+        return served
+
+
 async def _captioned(parts: Parts, data: bytes, input_size: int) -> tuple[Photo, Outcome]:
     with _stage("decode"):
         photo = await parts.photos.read(data, input_size)
@@ -216,10 +248,10 @@ async def _captioned(parts: Parts, data: bytes, input_size: int) -> tuple[Photo,
         return photo, await parts.model.caption(photo.prepared)
 
 
-async def _keep(parts: Parts, photo: Photo, served: ServedCaption) -> None:
+async def _keep(parts: Parts, photo: Photo, served: ServedCaption, claim: Claim | None) -> None:
     """First the photo, then the caption that names it; a caption that is answered is on the disk."""
     await with_archive(parts.archive.write, photo.facts.sha256, photo.kept)
-    await parts.written(lambda: parts.store.record(served))
+    await parts.written(lambda: parts.store.record(served, claim))
 
 
 async def _erase(parts: Parts, caption_id: str, *, owner: str | None) -> bool:
