@@ -17,8 +17,8 @@ from captionloop.errors import ConfigurationError
 SIGNING_KEY = "CAPTIONLOOP_SIGNING_KEY"
 TRUST_STORE = "CAPTIONLOOP_TRUST_STORE"
 PRIVATE = "signing-key.pem"
-PUBLIC = (".pub", ".pem")
-"""What files of a trust store's folder are called; others are not looked at."""
+PUBLIC = ".pub"
+"""What the names of a trust store's files end in; others are not looked at."""
 ID_LENGTH = 16
 
 _PEM = re.compile(r"(?P<before>.*?)(?P<pem>-----BEGIN PUBLIC KEY-----.+?-----END PUBLIC KEY-----)", re.DOTALL)
@@ -64,7 +64,7 @@ def make_key_pair(folder: Path, lifetime: timedelta | None = None) -> tuple[Path
     )
     key = PublicKey(_public_pem(made.public_key()), _last_day(lifetime))
     folder.mkdir(parents=True, exist_ok=True)
-    private, public = folder / PRIVATE, folder / f"{key.key_id}.pub"
+    private, public = folder / PRIVATE, folder / f"{key.key_id}{PUBLIC}"
     try:
         handle = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -118,7 +118,7 @@ def _files(place: Path) -> list[Path]:
     return sorted(
         file
         for file in place.iterdir()
-        if file.suffix in PUBLIC and not file.name.startswith(".") and file.is_file()
+        if file.suffix == PUBLIC and not file.name.startswith(".") and file.is_file()
     )
 
 

@@ -246,6 +246,9 @@ def test_a_trust_store_without_keys_trusts_nobody(
     with pytest.raises(ConfigurationError, match="holds no public key"):
         registry.promote(1)
     shutil.copy(keys["ours"][0], store)
+    with pytest.raises(ConfigurationError, match="holds no public key"):
+        registry.promote(1)
+    shutil.copy(keys["ours"][0], store / "key.pub")
     with pytest.raises(ConfigurationError, match="is a private key"):
         registry.promote(1)
     shutil.rmtree(store)
@@ -287,3 +290,4 @@ def test_a_private_key_is_for_its_owner_alone_and_is_not_overwritten(tmp_path: P
     with pytest.raises(ConfigurationError, match="already"):
         make_key_pair(tmp_path / "pair")
     assert "PRIVATE" not in public.read_text()
+    assert trusted_keys(private.parent) == trusted_keys(public), "their folder is a trust store"
