@@ -52,7 +52,10 @@ def put_in_place_of(registry: ModelRegistry, version: int, evil: Path) -> None:
     shutil.rmtree(bundle)
     shutil.copytree(evil, bundle)
     client = MlflowClient(registry.tracking_uri)
-    changed = {model_version.CHECKSUMS: json.dumps(checksums(evil)), model_version.FINGERPRINT: fingerprint(evil)}
+    changed = {
+        model_version.CHECKSUMS: json.dumps(checksums(evil)),
+        model_version.FINGERPRINT: fingerprint(evil),
+    }
     for key, value in changed.items():
         client.set_model_version_tag(registry.name, str(version), key, value)
     client.set_registered_model_alias(registry.name, "champion", str(version))
