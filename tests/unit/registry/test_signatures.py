@@ -172,6 +172,8 @@ def test_a_signature_that_is_none_is_told_in_a_line(
     registry.register(make_bundle())
     (place_of(registry, 1) / SIGNATURE).write_bytes(content)
     refused(registry, 1, "The signature of .* version 1 cannot be read", tmp_path / "here")
+    registry.sign(1)
+    assert registry.promote(1).is_champion
 
 
 def test_keys_are_exchanged_without_a_gap(
@@ -202,6 +204,9 @@ def test_a_key_counts_until_its_last_day(signed: Signed, keys, store: Path, make
     registry.check_files(1)
     public.write_text("Trusted until: 2020-01-01\n" + pem)
     refused(registry, 1, "which was trusted until 2020-01-01", tmp_path / "here")
+    shutil.copy(keys["next"][1], store)
+    signed("next").sign(1)
+    assert registry.promote(1).is_champion
 
 
 def test_a_version_from_before_there_were_keys_is_signed_by_hand(
@@ -254,6 +259,9 @@ def test_a_trust_store_without_keys_trusts_nobody(
     shutil.rmtree(store)
     with pytest.raises(ConfigurationError, match="cannot be read"):
         registry.promote(1)
+    store.mkdir()
+    shutil.copy(keys["ours"][1], store)
+    assert registry.promote(1).is_champion
 
 
 def test_the_environment_says_what_holds_for_commands_and_pipelines(
@@ -291,3 +299,9 @@ def test_a_private_key_is_for_its_owner_alone_and_is_not_overwritten(tmp_path: P
         make_key_pair(tmp_path / "pair")
     assert "PRIVATE" not in public.read_text()
     assert trusted_keys(private.parent) == trusted_keys(public), "their folder is a trust store"
+
+
+def test_a_tag_does_not_choose_where_a_bundle_is_put(registry: ModelRegistry, make_bundle) -> None:
+    registry.register(make_bundle())
+    retag(registry, 1, model_version.FINGERPRINT, "/../../../x")
+    assert registry.version(1).fingerprint == ""

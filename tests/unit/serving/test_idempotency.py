@@ -49,9 +49,9 @@ def test_however_the_photo_is_packed(client: TestClient) -> None:
 def test_another_photo_under_the_same_key_is_refused(client: TestClient) -> None:
     send(client)
     refused = send(client, photo=png((50, 50)))
-    assert refused.status_code == 422
+    assert refused.status_code == 422 and send(client, "another", png((50, 50))).status_code == 201
     assert refused.json()["type"].endswith("idempotency-key-reused")
-    assert rows(client) == 1
+    assert rows(client) == 2
 
 
 def test_another_caller_may_use_the_same_key(client: TestClient) -> None:
@@ -108,6 +108,7 @@ def test_what_was_erased_since_does_not_come_back(client: TestClient) -> None:
     late = send(client)
     assert late.status_code == 410 and late.json()["type"].endswith("caption-erased")
     assert rows(client) == 0
+    assert send(client, "another").status_code == 201
 
 
 def test_where_nothing_is_kept_no_key_is(gateway: Gateway) -> None:
