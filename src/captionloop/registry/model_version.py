@@ -113,8 +113,8 @@ def decision_tags(decision: "GateDecision") -> dict[str, str]:
 
 
 def _fingerprint(tags: Mapping[str, str]) -> str:
-    """The fingerprint, empty where it is none: it becomes part of a folder's name, and whoever writes tags must
-    not choose the folder.
+    """The fingerprint, empty where it is none: it becomes part of a folder's name, and whoever writes tags
+    must not choose the folder.
     """
     told = tags.get(FINGERPRINT, "")
     return told if _SHA256.fullmatch(told) else ""
