@@ -1,5 +1,8 @@
 """API keys that end, when they were used last, and what administrators do with theirs."""
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -107,6 +110,26 @@ def test_what_an_administrator_does_is_one_line_each(
     ]  # fmt: skip
     assert {each["actor"] for each in deeds} == {f"key:{record.key_id}"}
     assert key not in str(lines)
+
+
+AUDITED = """
+from captionloop.serving.audit import by_request
+from captionloop.serving.logs import configure_logs
+
+configure_logs("ERROR", "gateway")
+with by_request("key:1", "caption.erase", "c1"):
+    pass
+"""
+
+
+def test_audit_lines_are_written_at_every_level_of_the_log() -> None:
+    done = subprocess.run([sys.executable, "-c", AUDITED], capture_output=True, text=True, check=True)
+    (line,) = done.stderr.splitlines()
+    told = json.loads(line)
+    assert (told["service"], told["event"], told["logger"]) == ("gateway", "audit", "captionloop.audit")
+    assert (told["actor"], told["action"], told["object"], told["outcome"]) == (
+        "key:1", "caption.erase", "c1", "done",
+    )  # fmt: skip
 
 
 def test_an_erasure_that_fails_is_audited_as_failed(
