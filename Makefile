@@ -17,6 +17,10 @@ NPM := $(shell command -v npm 2>/dev/null)
 DATA    ?= data/01_raw/flickr8k
 WEIGHTS ?= data/01_raw/weights/mobilenet_v2.pth
 
+# A Bento that was built with `captionloop package --output build/bento`, and what makes its bill of materials.
+BENTO ?= build/bento
+BILL  := .venv-sbom/bin/cyclonedx-py requirements --output-format JSON --output-reproducible
+
 # What `make serve`, `make viz` and `make mlflow` are told besides: make viz ARGS="--port 4142 --no-browser".
 ARGS ?=
 
@@ -150,12 +154,29 @@ lock: install  ## resolve the requirements anew, with hashes and without address
 	$(COMPILE) --extra serving --extra object-storage --constraint requirements/project.txt pyproject.toml \
 	  -o requirements/pipelines.txt
 	$(COMPILE) requirements/airflow.in -o requirements/airflow.txt
+	$(COMPILE) $(UPGRADE) requirements/sbom.in -o requirements/sbom.txt
 
 # One lock for every supported Python: 3.11 is the oldest, `requires-python` says the newest. `make lock UPGRADE=` adds what is
 # new and leaves the rest as it is.
 UPGRADE ?= --upgrade
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
   --no-header
+
+.PHONY: .venv-sbom/python
+.venv-sbom/python:
+	@requirements/python.sh venv .venv-sbom
+
+.venv-sbom/.installed: requirements/bootstrap.txt requirements/sbom.txt | .venv-sbom/python
+	@.venv-sbom/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/sbom.txt
+	@touch $@
+
+# Those of the images are made from the images themselves, when they are released (.github/workflows/release.yml).
+.PHONY: sbom
+sbom: .venv-sbom/.installed  ## bills of materials (CycloneDX) of the project's environments and of a Bento, into build/sbom: BENTO=<folder>
+	@mkdir -p build/sbom
+	@for part in project pipelines airflow; do $(BILL) requirements/$$part.txt --output-file build/sbom/$$part.cdx.json || exit 1; done
+	@if [ -d "$(BENTO)" ]; then $(BILL) $(BENTO)/env/python/requirements.txt --output-file build/sbom/bento.cdx.json; fi
+	@ls build/sbom
 
 .PHONY: viz
 viz: install  ## the pipelines' lineage in a browser

@@ -34,7 +34,7 @@ class Command:
 COMMANDS = {
     "caption": Command("captionloop.commands.caption:caption", "Caption photos."),
     "models": Command(
-        "captionloop.commands.models:models", "List, show, promote and roll back registered models."
+        "captionloop.commands.models:models", "List, show, sign, promote and roll back registered models."
     ),
     "serve": Command("captionloop.commands.serve:serve", "Start the service with the champion."),
     "keys": Command("captionloop.commands.keys:keys", "Create, list, rotate and revoke API keys."),

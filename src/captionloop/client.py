@@ -51,7 +51,7 @@ class CaptionClient:
     Args:
         url: where it is, `http://127.0.0.1:3000`.
         key: an API key; without one, an anonymous person.
-        attempts: how often a request is made that is told to come again later (429, 503), at most. All
+        attempts: how often a request is made that is told to come again later (409, 429, 503), at most. All
             requests share a budget for that (`RetryBudget`): a full service is not asked thrice as much.
         transport: for tests.
     """
@@ -85,13 +85,16 @@ class CaptionClient:
         """Let go of the connection."""
         self._http.close()
 
-    def caption(self, photo: bytes | Path) -> CaptionBody:
+    def caption(self, photo: bytes | Path, *, idempotency_key: str | None = None) -> CaptionBody:
         """Caption a photo, which is kept with its caption.
+
+        With an `idempotency_key`, made up once for each photo, it can be called again if no answer came: it
+        makes no second caption.
 
         Raises:
             ServiceError: it was refused, or the service is away, or keeps nothing.
         """
-        answer = self._sent(photo)
+        answer = self._sent(photo, {"Idempotency-Key": idempotency_key} if idempotency_key else {})
         if answer.status_code == HTTPStatus.OK:
             raise ServiceError(
                 f"{self._address} keeps nothing (CAPTIONLOOP_KEEP=false), so this caption cannot be rated: "
@@ -105,7 +108,7 @@ class CaptionClient:
         Raises:
             ServiceError: it was refused, or the service is away.
         """
-        return self._parsed(UnkeptCaption, self._sent(photo, keep="false"))
+        return self._parsed(UnkeptCaption, self._sent(photo, {}, keep="false"))
 
     def rate(
         self, caption_id: str, stars: int, *, correction: str | None = None, comment: str | None = None
@@ -153,9 +156,9 @@ class CaptionClient:
     def _read(self, kind: type[Body], method: str, path: str, **request: Any) -> Body:
         return self._parsed(kind, self._answer(method, path, **request))
 
-    def _sent(self, photo: bytes | Path, **parameters: str) -> httpx.Response:
+    def _sent(self, photo: bytes | Path, named: dict[str, str], **parameters: str) -> httpx.Response:
         data = photo.read_bytes() if isinstance(photo, Path) else photo
-        headers = {"Content-Type": "application/octet-stream"}
+        headers = {"Content-Type": "application/octet-stream", **named}
         return self._answer("POST", "/v1/captions", content=data, headers=headers, params=parameters)
 
     def _parsed(self, kind: type[Body], answer: httpx.Response) -> Body:
@@ -175,7 +178,7 @@ class CaptionClient:
                 raise ServiceError(
                     f"no captioning service answers at {self._address} ({error}); check its address"
                 ) from error
-            if answer.status_code not in {429, 503} or attempt == self._attempts:
+            if answer.status_code not in {409, 429, 503} or attempt == self._attempts:
                 break
             seconds = _seconds_to_wait(answer)
             if seconds > LONGEST_WAIT_SECONDS or not self._budget.spend():

@@ -72,3 +72,7 @@ class ScoringError(CaptionloopError):
 
 class RegistryError(CaptionloopError):
     """A model version, alias or evaluation that was asked for does not exist or cannot be used."""
+
+
+class SignatureError(RegistryError):
+    """A bundle is not signed, not by a trusted key, or is not what was signed."""

@@ -25,7 +25,7 @@ from captionloop.registry.model_registry import ModelRegistry
 
 pytestmark = [pytest.mark.e2e, pytest.mark.named_use, pytest.mark.timeout(1800)]
 
-TO_THE_END = ("help", "install", "install-airflow", "demo", "page", "docs", "format", "clean")
+TO_THE_END = ("help", "install", "install-airflow", "demo", "page", "docs", "format", "sbom", "clean")
 SERVERS = {"serve": "/readyz", "viz": "/", "mlflow": "/health", "airflow": "/api/v2/version"}
 INTERRUPTED = {
     "flickr8k": "Running node",
@@ -118,6 +118,16 @@ def test_what_is_there_already_is_told_or_left(make, target: str) -> None:
         assert all(
             f"make {each} " in said for each in (*TO_THE_END, *SERVERS, *INTERRUPTED) if each != "help"
         )
+
+
+def test_sbom_lists_what_the_locks_pin(make, project: Path) -> None:
+    make("sbom").finish()
+    for part in ("project", "pipelines", "airflow"):
+        bill = json.loads((project / f"build/sbom/{part}.cdx.json").read_text())
+        assert bill["bomFormat"] == "CycloneDX"
+        pinned = (project / f"requirements/{part}.txt").read_text().count("==")
+        assert abs(len(bill["components"]) - pinned) < pinned / 2
+    assert not (project / "build/sbom/bento.cdx.json").exists(), "no Bento was built here"
 
 
 def test_demo_runs_all_pipelines_to_a_champion(make, project: Path) -> None:

@@ -110,6 +110,48 @@ def test_two_gateways_caption_the_same_six_photos_as_fast_as_distinct_ones(
     engine.dispose()
 
 
+def test_two_gateways_make_one_caption_under_one_idempotency_key(
+    any_postgres: str, bundles: list[Path], tmp_path: Path
+) -> None:
+    """Eight at once send each photo under the photo's key, to both, and go on until they are answered."""
+    database = new_database(any_postgres, f"once_{os.getpid()}")
+    upgrade(database)
+    store = RatingsStore(database)
+    _, secret = KeyRing(store).create("twice", ["caption"])
+    store.close()
+    told: dict[int, set[str]] = {number: set() for number in range(12)}
+    statuses: Counter[int] = Counter()
+
+    def person(url: str, start: threading.Barrier) -> None:
+        with httpx.Client(base_url=url, timeout=60, headers={"Authorization": f"Bearer {secret}"}) as client:
+            for number, ids in told.items():
+                headers = {"Idempotency-Key": f"photo-{number}", "Content-Type": "image/jpeg"}
+                start.wait()
+                while True:
+                    answer = client.post("/v1/captions", content=photo(number, (96, 96)), headers=headers)
+                    statuses[answer.status_code] += 1
+                    if answer.status_code != 409:
+                        break
+                    time.sleep(0.05)
+                ids.add(answer.json()["caption_id"])
+
+    with gateways(tmp_path, database, bundles[0], 2) as running:
+        start = threading.Barrier(8)
+        people = [
+            threading.Thread(target=person, args=(running[number % 2].url, start)) for number in range(8)
+        ]
+        for each in people:
+            each.start()
+        for each in people:
+            each.join()
+    assert set(statuses) <= {201, 409} and statuses[201] == 8 * 12
+    assert all(len(ids) == 1 for ids in told.values()), told
+    engine = open_engine(database)
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM captions")) == 12
+    engine.dispose()
+
+
 class Network:
     """A network namespace behind a virtual cable that can be cut without anybody being told."""
 

@@ -108,6 +108,13 @@ TRIED = {
     "registry/model_registry.py: There is no {} {}": HERE + "test_list_the_versions",
     "registry/model_registry.py: {} version {} is of the corpus": HERE + "test_give_a_corpus_its_own_model",
     "registry/model_registry.py: Nothing to roll back to": HERE + "test_choose_another_version_by_hand",
+    "registry/signatures.py: {} is signed by key {}, which was trusted": ELSEWHERE
+    + "registry/test_signatures.py",
+    "registry/signatures.py: {} is not signed, and {} is set": ELSEWHERE + "registry/test_signatures.py",
+    "registry/signatures.py: The signature of {} cannot be read": ELSEWHERE + "registry/test_signatures.py",
+    "registry/signing_keys.py: {}={} holds no public key": ELSEWHERE + "registry/test_signatures.py",
+    "serving/once.py: This Idempotency-Key was sent": ELSEWHERE + "serving/test_idempotency.py",
+    "serving/once.py: What was captioned under this": ELSEWHERE + "serving/test_idempotency.py",
     "scoring/java.py: Java for the caption metrics": BY_HAND + "installs a package",
     "scoring/java.py: {} cannot be started": BY_HAND + "installs a package",
     "serving/keys.py: there is no key": HERE + "test_list_the_keys",

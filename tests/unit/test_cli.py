@@ -443,6 +443,40 @@ def test_the_doctor_looks_at_the_champions_files(project, registry, make_caption
     assert result.exit_code == 1 and "MISSING champion" in " ".join(result.stdout.split())
 
 
+def test_models_are_signed_with_a_key_of_one_s_own_and_others_are_refused(
+    project: Path, registry: ModelRegistry, make_captioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in (0, 1):
+        make_captioner(seed=seed).save(project / "bundle")
+        registry.register(project / "bundle")
+    told = call("models", "keygen", "keys", "--expires", "365d")
+    assert "signing-key.pem" in told.stdout and (project / "keys/signing-key.pem").is_file()
+    assert call("models", "keygen", "keys").exit_code == 1
+    assert "CAPTIONLOOP_SIGNING_KEY" in call("models", "sign", 1).stderr
+    monkeypatch.setenv("CAPTIONLOOP_SIGNING_KEY", "keys/signing-key.pem")
+    assert call("models", "sign", 1).stdout.startswith("Version 1 is signed by key ")
+    monkeypatch.setenv("CAPTIONLOOP_TRUST_STORE", "keys")
+    assert call("models", "promote", 1).exit_code == 0
+    refused = call("models", "promote", 2)
+    assert refused.exit_code == 1 and "version 2 is not signed" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    assert registry.champion().version == 1
+    # Nor is anything else captioned with in its place, when the champion itself is refused.
+    monkeypatch.setenv("CAPTIONLOOP_TRUST_STORE", "")
+    call("models", "promote", 2)
+    make_captioner(seed=2).save(project / "data/06_models/mine")
+    monkeypatch.setenv("CAPTIONLOOP_TRUST_STORE", "keys")
+    refused = call("caption", project / "bundle/config.json")
+    assert refused.exit_code == 1 and "version 2 is not signed" in refused.stderr
+    deeds = [json.loads(line) for line in (project / "state/audit.log").read_text().splitlines()]
+    assert [(each["action"], each["object"], each["outcome"]) for each in deeds] == [
+        ("models.keygen", "keys", "done"), ("models.keygen", "keys", "failed"),
+        ("models.sign", "captioner 1", "failed"), ("models.sign", "captioner 1", "done"),
+        ("models.promote", "captioner 1", "done"), ("models.promote", "captioner 2", "failed"),
+        ("models.promote", "captioner 2", "done"),
+    ]  # fmt: skip
+
+
 def test_a_damaged_version_is_neither_promoted_nor_rolled_back_to(project, registry, make_captioner) -> None:
     for seed in (1, 2):
         make_captioner(seed=seed).save(project / "bundle")

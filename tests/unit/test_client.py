@@ -40,6 +40,15 @@ def test_told_to_come_again_it_comes_again(monkeypatch: pytest.MonkeyPatch) -> N
     assert waits == [7.0, 1.0] and len(seen) == 3
 
 
+def test_a_photo_that_is_sent_again_goes_by_the_same_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    under_way = httpx.Response(409, headers={"Retry-After": "1"})
+    service, seen = client(under_way, httpx.Response(201, json=MADE), httpx.Response(201, json=MADE))
+    assert service.caption(b"bytes", idempotency_key="photo-1").caption == "a dog"
+    service.caption(b"bytes")
+    assert [each.headers.get("idempotency-key") for each in seen] == ["photo-1", "photo-1", None]
+
+
 def test_a_problem_is_one_line_that_says_what_and_which_request() -> None:
     service, _ = client(httpx.Response(422, json=PROBLEM))
     with pytest.raises(ServiceError, match=r"It is damaged.*abc") as raised:

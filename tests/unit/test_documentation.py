@@ -16,6 +16,7 @@ PAGES = sorted(
     {
         ROOT / "README.md",
         ROOT / "CONTRIBUTING.md",
+        ROOT / "SECURITY.md",
         *(ROOT / "docs").rglob("*.md"),
         *(ROOT / "deploy").rglob("*.md"),
         ROOT / "data/README.md",

@@ -12,8 +12,8 @@ import pytest
 from captionloop.commands.doctor import SUPPORTED
 
 TRIED = ("TO_THE_END", "SERVERS", "INTERRUPTED")
-INTERNAL = {"$(VENV)/python", ".venv-airflow/python"}
-"""Prerequisites of `install` and `install-airflow`, which people do not call."""
+INTERNAL = {"$(VENV)/python", ".venv-airflow/python", ".venv-sbom/python"}
+"""Prerequisites of `install`, `install-airflow` and `sbom`, which people do not call."""
 
 
 def tried(project_root: Path) -> set[str]:

@@ -3,6 +3,7 @@
 import click
 
 from captionloop.feedback.database import upgrade as upgrade_schema
+from captionloop.serving.audit import by_command
 from captionloop.serving.settings import Settings
 
 
@@ -14,5 +15,6 @@ def database() -> None:
 @database.command()
 def upgrade() -> None:
     """Bring its schema to this version. SQLite files are brought up to date without this."""
-    upgrade_schema(Settings.from_environment().database_url)
+    with by_command("database.upgrade", "ratings"):
+        upgrade_schema(Settings.from_environment().database_url)
     click.echo("The ratings database is up to date.")

@@ -135,7 +135,7 @@ def java(_: Path) -> Iterator[Finding]:
 def registry(project: Path) -> Iterator[Finding]:
     """The MLflow store, and whether anything is served from it."""
     from captionloop.commands.project import open_registry
-    from captionloop.errors import CaptionloopError, RegistryError
+    from captionloop.errors import CaptionloopError
     from captionloop.naming import how_to_make
     from captionloop.registry import connection
 
@@ -156,11 +156,13 @@ def registry(project: Path) -> Iterator[Finding]:
         return
     try:
         opened.check_files(champion.version)
-    except RegistryError as error:
+    except CaptionloopError as error:
         mend = "captionloop models rollback, or captionloop models promote another version"
         yield Finding("champion", "missing", str(error), mend)
     else:
-        yield Finding("champion", "ok", f"{champion.name} version {champion.version}, its files are whole")
+        signed = " and signed by a trusted key" if opened.signing.trust_store else ""
+        found = f"{champion.name} version {champion.version}, its files are whole{signed}"
+        yield Finding("champion", "ok", found)
 
 
 def configuration(project: Path) -> Iterator[Finding]:

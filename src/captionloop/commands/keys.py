@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import click
 
+from captionloop.commands.lifetimes import LIFETIME
 from captionloop.errors import ConfigurationError
 from captionloop.serving.assembly import open_store
-from captionloop.serving.keys import SCOPES, KeyRing, check_key
+from captionloop.serving.audit import by_command
+from captionloop.serving.keys import SCOPES, KeyRecord, KeyRing, check_key
 from captionloop.serving.settings import Settings
 
 
@@ -27,18 +30,21 @@ def keys() -> None:
     show_default=True,
     help="What the key may do; may be given several times.",
 )
-def create(name: str, scopes: tuple[str, ...]) -> None:
+@click.option("--expires", type=LIFETIME, help="After how long it ends: 12h, 90d, 52w. [default: never]")
+def create(name: str, scopes: tuple[str, ...], expires: timedelta | None) -> None:
     """Make a key and show it, this once."""
     check_key(name, scopes)
-    with _key_ring() as ring:
-        record, key = ring.create(name, scopes)
+    with _key_ring() as ring, by_command("keys.create", "") as deed:
+        record, key = ring.create(name, scopes, expires)
+        deed.subject = record.key_id
     click.echo(key)
-    click.echo(f"Key {record.key_id}; keep it now, it cannot be shown again.", err=True)
+    until = f", until {record.expires_at:%Y-%m-%d %H:%M} UTC" if record.expires_at else ""
+    click.echo(f"Key {record.key_id}{until}; keep it now, it cannot be shown again.", err=True)
 
 
 @keys.command("list")
 def list_keys() -> None:
-    """List all keys, the oldest first."""
+    """List all keys, the oldest first: until when they hold, and when they were used last, to the minute."""
     records = []
     if Settings.from_environment().has_database:
         with _key_ring() as ring:
@@ -46,9 +52,12 @@ def list_keys() -> None:
     if not records:
         click.echo("There are no keys: make one with captionloop keys create NAME.")
     for record in records:
-        state = f"revoked {record.revoked_at:%Y-%m-%d}" if record.revoked_at else "valid"
         scopes = ",".join(scope for scope in SCOPES if scope in record.scopes)
-        click.echo(f"{record.key_id}  {record.created_at:%Y-%m-%d}  {state:<18}  {scopes:<18}  {record.name}")
+        used = f"used {record.last_used_at:%Y-%m-%d %H:%M}" if record.last_used_at else "never used"
+        click.echo(
+            f"{record.key_id}  {record.created_at:%Y-%m-%d}  {_state(record):<18}  {used:<21}  {scopes:<18}  "
+            f"{record.name}"
+        )
 
 
 @keys.command()
@@ -72,9 +81,17 @@ def revoke(key_id: str) -> None:
     """End a key; it stops working within two seconds."""
     if not Settings.from_environment().has_database:
         raise ConfigurationError(f"there is no key {key_id!r}; see captionloop keys list")
-    with _key_ring() as ring:
+    with _key_ring() as ring, by_command("keys.revoke", key_id):
         record = ring.revoke(key_id)
     click.echo(f"Key {record.key_id} ({record.name}) is revoked.")
+
+
+def _state(record: KeyRecord) -> str:
+    if record.revoked_at:
+        return f"revoked {record.revoked_at:%Y-%m-%d}"
+    if record.expires_at is None:
+        return "valid"
+    return f"{'expired' if record.has_expired else 'until'} {record.expires_at:%Y-%m-%d}"
 
 
 @contextmanager

@@ -2,11 +2,14 @@
 
 import json
 import sys
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from captionloop.commands.project import open_registry, project_folder
+from captionloop.commands.lifetimes import LIFETIME
+from captionloop.commands.project import WrittenPath, open_registry, project_folder
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,7 +23,7 @@ ENV = click.option("--env", help="Kedro environment whose mlflow.yml names the r
 
 @click.group()
 def models() -> None:
-    """List, show, promote and roll back registered models.
+    """List, show, sign, promote and roll back registered models.
 
     A VERSION is a number or one of the aliases champion, challenger and previous.
     """
@@ -69,10 +72,12 @@ def show(version: str, env: str | None, as_json: bool) -> None:
 @ENV
 def promote(version: str, gated: bool, env: str | None) -> None:
     """Make VERSION the champion, whatever the gate said of it (unless --gated)."""
+    from captionloop.serving.audit import by_command
+
     registry = open_registry(project_folder(), env)
     before = registry.champion()
-    registry.check_files(version)
-    promoted = registry.promote_gated(version) if gated else registry.promote(version)
+    with by_command("models.promote", f"{registry.name} {version}"):
+        promoted = registry.promote_gated(version) if gated else registry.promote(version, check_files=True)
     if before is not None and before.version == promoted.version:
         click.echo(f"Version {promoted.version} is the champion already.")
         return
@@ -93,19 +98,55 @@ def promote(version: str, gated: bool, env: str | None) -> None:
 @ENV
 def rollback(only_from: int | None, env: str | None) -> None:
     """Give the champion's place back to the version before it."""
+    from captionloop.serving.audit import by_command
+
     registry = open_registry(project_folder(), env)
     left = registry.champion()
     if only_from is not None and (left is None or left.version != only_from):
         held = f"version {left.version} is" if left else "there is none"
         click.echo(f"Version {only_from} is not the champion ({held}): nothing to roll back.")
         return
-    previous = registry.previous()
-    if previous is not None:
-        registry.check_files(previous.version)
-    back = registry.rollback()
+    with by_command("models.rollback", f"{registry.name} {left.version if left else 'champion'}"):
+        back = registry.rollback(check_files=True)
     click.echo(f"Version {back.version} is the champion again.")
     if left is not None:
         click.echo(f"Forward to version {left.version}: captionloop models promote {left.version}")
+
+
+@models.command()
+@click.argument("version")
+@ENV
+def sign(version: str, env: str | None) -> None:
+    """Sign VERSION with the key that CAPTIONLOOP_SIGNING_KEY names, in place of its signature, if any.
+
+    For a version that you know to be yours: from before there were keys, or signed by one that shall count
+    no more. What is registered is signed by itself where that key is set.
+    """
+    from captionloop.serving.audit import by_command
+
+    registry = open_registry(project_folder(), env)
+    with by_command("models.sign", f"{registry.name} {version}"):
+        signed, key_id = registry.sign(version)
+    click.echo(f"Version {signed.version} is signed by key {key_id}.")
+
+
+@models.command()
+@click.argument("folder", type=WrittenPath(path_type=Path, file_okay=False))
+@click.option("--expires", type=LIFETIME, help="How long it is trusted: 365d, 52w. [default: until removed]")
+def keygen(folder: Path, expires: timedelta | None) -> None:
+    """Make a key pair to sign models with, as two files in FOLDER.
+
+    The private key, signing-key.pem, is for whoever registers models: CAPTIONLOOP_SIGNING_KEY names it. The
+    public one goes into the trust stores of whoever promotes and serves them: CAPTIONLOOP_TRUST_STORE names
+    a folder of such files, or one file.
+    """
+    from captionloop.registry.signing_keys import make_key_pair
+    from captionloop.serving.audit import by_command
+
+    with by_command("models.keygen", str(folder)):
+        private, public = make_key_pair(folder, expires)
+    click.echo(f"private  {private}")
+    click.echo(f"public   {public}")
 
 
 def _table(versions: list["ModelVersion"]) -> "Table":

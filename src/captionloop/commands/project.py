@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from captionloop.config import is_project, project_folder, read_configuration, registered_model, tracking_uri
-from captionloop.errors import BundleError, ConfigurationError, RegistryError
+from captionloop.errors import BundleError, ConfigurationError, RegistryError, SignatureError
 from captionloop.naming import how_to_make
 from captionloop.paths import expanded
 
@@ -100,6 +100,8 @@ def bundle_folder(project: Path, model: str | None, env: str | None = None) -> t
         return _fetched(project, model, env)
     try:
         return _fetched(project, "champion", env)
+    except SignatureError:
+        raise
     except RegistryError:
         newest = newest_bundle(models_folder(project, env))
         if newest is None:

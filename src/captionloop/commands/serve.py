@@ -14,6 +14,7 @@ from captionloop.feedback.store import RatingsStore
 from captionloop.naming import how_to_make
 from captionloop.paths import make_room_for_sockets
 from captionloop.serving.assembly import open_store
+from captionloop.serving.audit import by_command
 from captionloop.serving.keys import KeyRing
 from captionloop.serving.settings import Settings
 from captionloop.serving.sources import choose_source
@@ -42,7 +43,9 @@ def serve(host: str, port: int, env: str | None) -> None:
     hold_address(settings.state, host, port)
     # Only now is anything changed: a start that fails leaves a service that runs already as it is.
     store = open_store(settings)
-    key = fresh_key(store, f"{KEY_NAME} {host}:{port}")
+    with by_command("keys.create", "") as deed:
+        key = fresh_key(store, f"{KEY_NAME} {host}:{port}")
+        deed.subject = key.split("_")[1]
     store.close()
     click.echo(f"\n  captionloop     http://{host}:{port}\n  its API         http://{host}:{port}/docs")
     click.echo(f"  an API key      {key}\n\nCtrl-C stops it.\n")

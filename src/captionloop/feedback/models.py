@@ -171,3 +171,21 @@ class ApiKey(Base):
     scopes: Mapped[str] = mapped_column(String(80))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """To the minute or so: written now and then, not at every use."""
+
+
+class RepeatableRequest(Base):
+    """A request with an `Idempotency-Key`, for a day (`repeats.py`)."""
+
+    __tablename__ = "repeatable_requests"
+
+    name_sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """Of caller and key together."""
+    content_sha256: Mapped[str] = mapped_column(String(64))
+    holder: Mapped[str] = mapped_column(String(32))
+    held_until: Mapped[datetime] = mapped_column(UtcDateTime)
+    caption_id: Mapped[str | None] = mapped_column(String(32))
+    """What came of it; no foreign key: that it was erased is remembered."""
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, index=True)

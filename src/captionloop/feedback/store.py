@@ -13,6 +13,7 @@ from captionloop.feedback import database
 from captionloop.feedback.ledger import Ledger
 from captionloop.feedback.models import Caption, Photo, Rating, Tombstone, now
 from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption, StoredRating
+from captionloop.feedback.repeats import Claim, fulfil
 from captionloop.feedback.statements import statements_for
 from captionloop.feedback.writer import GroupWriter
 from captionloop.vision.embedding import to_bytes
@@ -64,8 +65,10 @@ class RatingsStore:
         except DBAPIError as error:
             raise database.unreachable(error) from error
 
-    def record(self, served: ServedCaption) -> "Future[None]":
-        """Remember a caption that is about to be served; its photo is pending no more."""
+    def record(self, served: ServedCaption, claim: Claim | None = None) -> "Future[None]":
+        """Remember a caption that is about to be served, under the claim of a request that may be repeated
+        if there is one; its photo is pending no more.
+        """
         facts = served.photo
         photo = {
             "sha256": facts.sha256,
@@ -97,6 +100,8 @@ class RatingsStore:
             connection.execute(statements.spare_photo, {"photo": facts.sha256, "moment": served.created_at})
             connection.execute(statements.keep_caption, caption)
             connection.execute(statements.pending_no_more, {"of_caption": served.caption_id})
+            if claim is not None:
+                fulfil(connection, claim, served.caption_id)
 
         return self._writer.submit(operation, locks=("1 photo", facts.sha256))
 

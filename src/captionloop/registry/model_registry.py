@@ -15,11 +15,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from captionloop.errors import RegistryError
+from captionloop.errors import ConfigurationError, RegistryError
 from captionloop.naming import how_to_make
 from captionloop.registry import artifacts, connection, model_version
 from captionloop.registry.contents import checksums, damaged_files, fingerprint
 from captionloop.registry.model_version import ModelVersion
+from captionloop.registry.signatures import SIGNATURE, Signing
+from captionloop.registry.signing_keys import SIGNING_KEY
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,22 +41,25 @@ class ModelRegistry:
     `champion` is what is served, `challenger` the newest candidate, `previous` the champion that a
     rollback returns to. New artifacts go to the MLflow run `run_id`, or, without one, to a run of their
     own in `experiment`. All its versions are of one corpus: `corpus`, where that is
-    given. Every method raises `RegistryError` where the store cannot be reached.
+    given. What is registered is signed, and what is promoted or fetched must be, as `signing` says: by
+    default the environment. Every method raises `RegistryError` where the store cannot be reached.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - where it is, what of it, and how
         self,
         tracking_uri: str,
         name: str = "captioner",
         experiment: str = "captionloop",
         run_id: str | None = None,
         corpus: str | None = None,
+        signing: Signing | None = None,
     ) -> None:
         self.tracking_uri = tracking_uri
         self.name = name
         self.experiment = experiment
         self.run_id = run_id
         self.corpus = corpus
+        self.signing = signing or Signing.from_environment()
 
     def versions(self) -> list[ModelVersion]:
         """All versions, the newest first."""
@@ -157,14 +162,20 @@ class ModelRegistry:
                 self._tag(version, key, value)
         return self.version(version)
 
-    def promote(self, version: int | str) -> ModelVersion:
+    def promote(self, version: int | str, *, check_files: bool = False) -> ModelVersion:
         """Makes a version the champion and remembers which one it replaced.
 
-        Promoting the champion changes nothing.
+        Promoting the champion changes nothing. Raises `RegistryError`, and changes nothing, where files were
+        to be checked and are damaged, or where signatures are asked for and its own is not a trusted one.
         """
         chosen, champion = self.version(version), self.champion()
+        if check_files or self.signing.trust_store is not None:
+            self.check_files(chosen.version)
         if champion is not None and champion.version == chosen.version:
             return chosen
+        return self._crown(chosen, champion)
+
+    def _crown(self, chosen: ModelVersion, champion: ModelVersion | None) -> ModelVersion:
         if champion is not None:
             with connection.for_people(f"promote {self.name} version {chosen.version}"):
                 self._tag(chosen.version, model_version.REPLACED, str(champion.version))
@@ -188,13 +199,13 @@ class ModelRegistry:
             return chosen
         refuse_ungated(chosen, champion)
         self.check_files(chosen.version)
-        return self.promote(chosen.version)
+        return self._crown(chosen, champion)
 
-    def rollback(self) -> ModelVersion:
+    def rollback(self, *, check_files: bool = False) -> ModelVersion:
         """Gives the champion's place back to the version it replaced, and returns that one.
 
-        The version that is left stays registered, marked as rolled back. Raises `RegistryError` where
-        there is nothing to go back to.
+        The version that is left stays registered, marked as rolled back. Raises `RegistryError`, and changes
+        nothing, where there is nothing to go back to, or where that may not be promoted, as for `promote`.
         """
         champion, previous = self.champion(), self.previous()
         if champion is None:
@@ -204,6 +215,8 @@ class ModelRegistry:
                 f"Nothing to roll back to: {self.name} version {champion.version} is the first champion; "
                 "choose another one by hand with captionloop models promote"
             )
+        if check_files or self.signing.trust_store is not None:
+            self.check_files(previous.version)
         with connection.for_people(f"roll {self.name} back to version {previous.version}"):
             now = datetime.now(UTC).isoformat(timespec="seconds")
             self._tag(champion.version, model_version.ROLLED_BACK, now)
@@ -215,15 +228,37 @@ class ModelRegistry:
         """Copies a version's bundle to `folder`, checked file by file, and returns the folder.
 
         A folder that already holds this bundle is left as it is; a download that was cut off leaves none.
-        Raises `RegistryError` where the version is unknown, or its artifacts are missing or damaged.
+        Raises `RegistryError` where the version is unknown, or its artifacts are missing or damaged;
+        `SignatureError` where it must be signed by a trusted key and is not.
         """
         version = self.version(version_or_alias)
         if damaged_files(folder, version.checksums):
-            artifacts.download_bundle(self._client, version, folder)
+            artifacts.download_bundle(self._client, version, folder, self.signing)
+        else:
+            artifacts.check_signature(self._client, version, folder, self.signing)
         return folder
 
+    def sign(self, version_or_alias: int | str) -> tuple[ModelVersion, str]:
+        """Signs a version as it lies in the registry, in place of the signature it may have: the version, and
+        the id of the key.
+
+        It is for whoever knows where the version came from: one from before there were keys, or whose key
+        shall count no more. Raises `RegistryError` where its artifacts are missing or damaged,
+        `ConfigurationError` where there is no key.
+        """
+        version = self.version(version_or_alias)
+        with tempfile.TemporaryDirectory() as scratch:
+            bundle, signature = Path(scratch) / "bundle", Path(scratch) / SIGNATURE
+            artifacts.download_bundle(self._client, version, bundle, Signing())
+            key = self.signing.sign(bundle, signature)
+            if key is None:
+                raise ConfigurationError(f"There is no key to sign with: set {SIGNING_KEY} to its file")
+            with connection.for_people(f"sign {self.name} version {version.version}"):
+                self._client.log_artifact(version.run_id, str(signature), version.artifacts)
+        return version, key.key_id
+
     def check_files(self, version_or_alias: int | str) -> None:
-        """Raises `RegistryError` where a version's artifacts are missing or damaged."""
+        """Raises `RegistryError` where a version's artifacts are missing, damaged, or not signed as asked."""
         with tempfile.TemporaryDirectory() as scratch:
             self.fetch(version_or_alias, Path(scratch) / "bundle")
 
@@ -260,6 +295,10 @@ class ModelRegistry:
         with connection.for_people(f"register {bundle} as a version of {self.name}"):
             client = self._client
             run = client.get_run(self.run_id) if self.run_id else self._own_run(mark)
+            with tempfile.TemporaryDirectory() as scratch:
+                signature = Path(scratch) / SIGNATURE
+                if self.signing.sign(bundle, signature) is not None:  # as it is here, before it leaves
+                    client.log_artifact(run.info.run_id, str(signature), place)
             client.log_artifacts(run.info.run_id, str(bundle), f"{place}/{artifacts.BUNDLE}")
             if evidence is not None:
                 client.log_artifacts(run.info.run_id, str(evidence), f"{place}/{artifacts.EVIDENCE}")

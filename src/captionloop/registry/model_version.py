@@ -1,6 +1,7 @@
 """One version of the captioner in the registry, and the tags in which MLflow keeps what we know of it."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
     from captionloop.registry.gate import GateDecision
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 FINGERPRINT = "captionloop.fingerprint"
 CHECKSUMS = "captionloop.checksums"
 ARTIFACTS = "captionloop.artifacts"
@@ -69,7 +71,7 @@ class ModelVersion:
         return cls(
             name=found.name,
             version=int(found.version),
-            fingerprint=tags.get(FINGERPRINT, ""),
+            fingerprint=_fingerprint(tags),
             created=datetime.fromtimestamp(found.creation_timestamp / 1000, tz=UTC),
             source=found.source or "",
             run_id=found.run_id or "",
@@ -108,6 +110,14 @@ def decision_tags(decision: "GateDecision") -> dict[str, str]:
         interval = decision.difference
         tags["difference"] = f"{interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
     return {GATE + key: value for key, value in tags.items()}
+
+
+def _fingerprint(tags: Mapping[str, str]) -> str:
+    """The fingerprint, empty where it is none: it becomes part of a folder's name, and whoever writes tags
+    must not choose the folder.
+    """
+    told = tags.get(FINGERPRINT, "")
+    return told if _SHA256.fullmatch(told) else ""
 
 
 def _with_prefix(tags: Mapping[str, str], prefix: str) -> dict[str, str]:

@@ -28,6 +28,7 @@ from starlette.requests import Request
 from captionloop.errors import ConfigurationError, without_passwords
 from captionloop.serving.keys import KeyRecord, KeyRing
 from captionloop.serving.problems import (
+    KEY_EXPIRED,
     KEY_INVALID,
     KEY_REQUIRED,
     RATE_LIMITED,
@@ -97,7 +98,7 @@ class Access:
         """Who is calling.
 
         Raises:
-            Problem: 401, if the key is unknown or one is needed.
+            Problem: 401, if the key is unknown or has ended, or one is needed.
         """
         key = _sent_key(request.headers)
         address = client_address(request)
@@ -107,6 +108,12 @@ class Access:
                 raise Problem(
                     KEY_INVALID,
                     "This API key is unknown or was revoked.",
+                    headers=_CHALLENGE,
+                )
+            if record.has_expired:
+                raise Problem(
+                    KEY_EXPIRED,
+                    f"This API key ended on {record.expires_at:%Y-%m-%d}: ask for a new one.",
                     headers=_CHALLENGE,
                 )
             return Caller(
@@ -137,7 +144,7 @@ class Access:
         if not self._keys.was_valid(key):
             await self._refuse_guesser(guesses)
         record = await ask(self._keys.recognise, key)
-        if record is None:
+        if record is None or record.has_expired:
             await self._hit(_GUESSES, guesses)
         return record
 

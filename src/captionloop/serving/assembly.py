@@ -4,6 +4,7 @@ from functools import partial
 
 from captionloop.feedback.archive import PhotoArchive
 from captionloop.feedback.database import upgrade
+from captionloop.feedback.repeats import Repeats
 from captionloop.feedback.statistics import statistics
 from captionloop.feedback.store import RatingsStore
 from captionloop.serving.access import Access
@@ -16,6 +17,8 @@ from captionloop.serving.storage import Remembered
 from captionloop.serving.upstream import CaptionModel, ModelWatch
 
 STATISTICS_SECONDS = 60.0
+STORING_SECONDS = 30.0
+"""Which a request that was captioned may still take, before it counts as given up."""
 
 
 def open_store(settings: Settings) -> RatingsStore:
@@ -35,6 +38,7 @@ def assemble(settings: Settings, model: CaptionModel) -> Parts:
     return Parts(
         settings=settings,
         store=store,
+        repeats=Repeats(store.writer, settings.caption_seconds + STORING_SECONDS),
         archive=PhotoArchive(settings.photo_root),
         access=Access(settings, KeyRing(store)),
         admission=Admission(

@@ -14,12 +14,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from captionloop.feedback.records import Opinion, ServedCaption, StoredRating
+from captionloop.feedback.repeats import Claim
 from captionloop.serving import metrics
 from captionloop.serving.access import CREDENTIALS, Caller
+from captionloop.serving.audit import by_request
 from captionloop.serving.disconnects import unless_gone
 from captionloop.serving.edge import Body
 from captionloop.serving.keeping import erase, erase_person
 from captionloop.serving.keeping import keep as keep_caption
+from captionloop.serving.once import IdempotencyKey, once
 from captionloop.serving.parts import CallerDep, CountedRoute, Parts, PartsDep
 from captionloop.serving.photos import Photo
 from captionloop.serving.problems import NOT_FOUND, REQUEST_INVALID, FieldError, Problem
@@ -38,7 +41,7 @@ from captionloop.serving.schemas import (
     WordBody,
 )
 from captionloop.serving.uploads import REQUEST_BODY, sent_photo
-from captionloop.serving.wire import Outcome
+from captionloop.serving.wire import ModelDescription, Outcome
 
 tracer = trace.get_tracer("captionloop.gateway")
 router = APIRouter(
@@ -73,15 +76,16 @@ def problems(*statuses: int) -> dict[int | str, dict[str, object]]:
     openapi_extra={"requestBody": REQUEST_BODY},
     responses={
         200: {"model": UnkeptCaption, "description": "Captioned, and nothing of it is kept"},
-        **problems(400, 401, 403, 408, 413, 415, 422, 429, 503),
+        **problems(400, 401, 403, 408, 409, 410, 413, 415, 422, 429, 503),
     },
 )
-async def create_caption(
+async def create_caption(  # noqa: PLR0917 - what a request may have
     request: Request,
     response: Response,
     parts: PartsDep,
     caller: CallerDep,
     keep: Annotated[bool, Query(description="false: caption it, and keep neither photo nor caption")] = True,
+    idempotency_key: IdempotencyKey = None,
 ) -> CaptionBody | Response:
     """Send a photo as `multipart/form-data` (field `image`), as its bytes, or as base64 in JSON.
 
@@ -95,17 +99,11 @@ async def create_caption(
         body.arrived = upload.arrived
         with _stage("upload"):
             sent = await sent_photo(request)
-        with parts.admission.enter():
-            photo, outcome = await unless_gone(request, _captioned(parts, sent.data, model.input_size))
-            served = _served(photo, outcome, caller)
-            kept = keep and sent.keep and parts.settings.keep
-            if kept:
-                with _stage("store"):
-                    await keep_caption(parts, photo, served)
-                if await request.is_disconnected():
-                    await erase(parts, served.caption_id, owner=None)
-                    raise ClientDisconnect
-    _observe(served)
+        kept = keep and sent.keep and parts.settings.keep
+        async with once(parts, caller.rater, idempotency_key if kept else None, sent.data) as turn:
+            served = turn.earlier or await _made(request, parts, caller, sent.data, model, kept, turn.claim)
+    if turn.earlier is None:
+        _observe(served)
     if not kept:
         unkept = UnkeptCaption(**_captioned_photo(served))
         return Response(unkept.model_dump_json(), media_type="application/json")
@@ -147,6 +145,9 @@ async def read_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> C
     served = await parts.read(parts.store.find, _checked(caption_id))
     if served is None or not (caller.is_admin or served.owner == caller.rater):
         raise _unknown()
+    if served.owner != caller.rater:
+        with by_request(caller.rater, "caption.read", caption_id):
+            pass
     rating = await parts.read(parts.store.rating, caption_id, caller.rater)
     return _body_with_rating(served, rating)
 
@@ -163,8 +164,14 @@ async def erase_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> 
     Where the photo cannot be removed at the moment, the rest is gone, and it is removed as soon as that can
     be done: 202.
     """
-    owner = None if caller.is_admin else caller.rater
-    gone = await erase(parts, _checked(caption_id), owner=owner)
+    name = _checked(caption_id)
+    if caller.is_admin:
+        with by_request(caller.rater, "caption.erase", name) as deed:
+            gone = await erase(parts, name, owner=None)
+            if gone is None:
+                deed.outcome = "nothing"
+    else:
+        gone = await erase(parts, name, owner=caller.rater)
     if gone is None:
         raise _unknown()
     metrics.ERASURES.inc()
@@ -232,6 +239,30 @@ async def _count(parts: Parts, stored: StoredRating) -> None:
             metrics.RATINGS.labels(version, str(stored.stars)).inc()
         if stored.adds_correction:
             metrics.CORRECTIONS.labels(version).inc()
+
+
+async def _made(  # noqa: PLR0917
+    request: Request,
+    parts: Parts,
+    caller: Caller,
+    data: bytes,
+    model: ModelDescription,
+    kept: bool,
+    claim: Claim | None,
+) -> ServedCaption:
+    """A photo's caption, kept where it may be; erased again if nobody waits for it any more."""
+    with parts.admission.enter():
+        photo, outcome = await unless_gone(request, _captioned(parts, data, model.input_size))
+        served = _served(photo, outcome, caller)
+        if kept:
+            with _stage("store"):
+                await keep_caption(parts, photo, served, claim)
+            if await request.is_disconnected():
+                await erase(parts, served.caption_id, owner=None)
+                if claim is not None:
+                    parts.repeats.release(claim, although_made=True)
+                raise ClientDisconnect
+        return served
 
 
 async def _captioned(parts: Parts, data: bytes, input_size: int) -> tuple[Photo, Outcome]:

@@ -76,7 +76,7 @@ class Edge:
             app,
             allow_origins=self._settings.allowed_origins,
             allow_methods=("GET", "POST", "PUT", "DELETE"),
-            allow_headers=("Authorization", "X-API-Key", "Content-Type", "X-Request-ID"),
+            allow_headers=("Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "X-Request-ID"),
             expose_headers=("Location", "X-Request-ID", "Retry-After", *LIMIT_HEADERS),
         )
 

@@ -19,7 +19,7 @@ import structlog
 from numpy.typing import NDArray
 from PIL import Image
 
-from captionloop.errors import CaptionloopError, RegistryError
+from captionloop.errors import CaptionloopError, RegistryError, SignatureError
 from captionloop.feedback.models import now
 from captionloop.serving import metrics
 from captionloop.serving.sources import ModelReference, ModelSource
@@ -32,6 +32,7 @@ logger = structlog.get_logger(__name__)
 
 ALTERNATIVES = 4
 RETRY_FAILED_LOAD_SECONDS = 60.0
+REFUSED = "the champion is not signed by a trusted key"
 
 
 @dataclass(frozen=True)
@@ -94,18 +95,20 @@ class Engine:
         """Serve what should be served. Whatever goes wrong with that, what is served now stays."""
         try:
             wanted = self._source.newest()
-            self._notice = ""
-            if wanted is None or self._is_served(wanted) or self._failed_lately(wanted):
+            if wanted is None or self._is_served(wanted):
+                self._notice = ""
+                return
+            if self._failed_lately(wanted):
                 return
             self._reason = f"version {wanted.version} is being loaded"
             same = _same(self._previous, wanted)
             self._switch(self._previous if same else self._loaded(wanted, self._source.fetch))
             self._source.remember(wanted)
-            self._failed = None
+            self._failed, self._notice = None, ""
         except RegistryError as error:
             self._not_loaded(str(error))
-            if self._served is None:
-                self._serve_the_last()
+            refused = isinstance(error, SignatureError)
+            self._serve_the_last(REFUSED if refused else "the registry does not answer")
         except CaptionloopError as error:
             self._not_loaded(str(error))
         except Exception:
@@ -160,18 +163,28 @@ class Engine:
         metrics.BATCH_FALLBACKS.inc()
         return [self._captioned(model, [square])[0] for square in squares]
 
-    def _serve_the_last(self) -> None:
-        """Nobody says what should be served: what was served here before is better than nothing."""
+    def _serve_the_last(self, why: str) -> None:
+        """Nobody says what should be served, or that is refused: what was served here before is better than
+        nothing.
+        """
+        if self._served is not None:
+            if self._notice:
+                self._notice = _notice(why, self._served.reference)
+            return
         last = self._source.last_served()
         if last is None:
             return
         try:
             self._switch(self._loaded(last, self._source.kept))
+        except CaptionloopError as error:
+            logger.error("the model served last is not loaded", reason=str(error))  # noqa: TRY400 - it is told
+            self._reason += f"; the model served last cannot be loaded: {error}"
+            return
         except Exception as error:
             logger.exception("the model served last is not loaded")
             self._reason += f"; the model served last cannot be loaded ({type(error).__name__})"
             return
-        self._notice = f"the registry does not answer; version {last.version} was served here last"
+        self._notice = _notice(why, last)
         logger.warning("serving the last model", version=last.version, reason=self._reason)
 
     def _loaded(self, wanted: ModelReference, fetch: Callable[[ModelReference], Path]) -> ServedModel:
@@ -213,6 +226,10 @@ class Engine:
             self._failed = (self._failed[0], perf_counter())
         metrics.LOAD_FAILURES.inc()
         logger.error("no other model taken over", reason=reason)
+
+
+def _notice(why: str, served: ModelReference) -> str:
+    return f"{why}; version {served.version} was served here last"
 
 
 def _sizes(largest: int) -> list[int]:

@@ -2,8 +2,9 @@
 
 `Upgrade: h2c` is an offer that a server may ignore (RFC 9110, 7.8). Java's HTTP client and `curl --http2`
 make it with every first request. The parser takes whatever follows the headers for the other protocol and
-drops it: the photo arrived empty. And a connection whose headers never come to an end was held for ever.
-What is no HTTP at all is answered with a problem document, like every other error.
+drops it: the photo arrived empty. A WebSocket is such an offer, too: we have none. And a connection whose
+headers never come to an end was held for ever. What is no request to us is answered with a problem document,
+like every other error.
 """
 
 import asyncio
@@ -42,8 +43,8 @@ class PatientProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
-            if self._should_upgrade():
-                self.handle_websocket_upgrade()
+            if self.parser.get_method() == b"CONNECT":  # no offer: it wants a proxy
+                self.send_400_response("CONNECT is not taken: this is no proxy.")
             else:
                 self._go_on(data[offer.args[0] :])
         except httptools.HttpParserError:
@@ -59,7 +60,7 @@ class PatientProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A request's headers are there."""
         self._stop_timer()
-        self._offered = self.parser.should_upgrade() and not self._should_upgrade()
+        self._offered = self.parser.should_upgrade()
         if not self._offered:
             super().on_headers_complete()
 

@@ -10,6 +10,7 @@ from captionloop.errors import CaptionloopError
 from captionloop.feedback.ledger import Lease
 from captionloop.feedback.reconciliation import remove_photo
 from captionloop.feedback.records import ServedCaption
+from captionloop.feedback.repeats import Claim
 from captionloop.serving import metrics
 from captionloop.serving.parts import Parts
 from captionloop.serving.photos import Photo
@@ -21,11 +22,11 @@ logger = structlog.get_logger(__name__)
 LOOK_SECONDS = 0.05
 
 
-async def keep(parts: Parts, photo: Photo, served: ServedCaption) -> None:
+async def keep(parts: Parts, photo: Photo, served: ServedCaption, claim: Claim | None = None) -> None:
     """First a note of the photo, then the photo, then the caption that names it, and the note is gone.
 
-    A caption that is answered is on the disk. Where this fails in between, the note stays, and by it the
-    photo is found and removed.
+    A caption that is answered is on the disk, with the claim of its request if that may be repeated. Where
+    this fails in between, the note stays, and by it the photo is found and removed.
 
     Raises:
         Problem: 503, if one of them cannot be stored.
@@ -35,7 +36,7 @@ async def keep(parts: Parts, photo: Photo, served: ServedCaption) -> None:
     await _until_nobody_removes(parts, sha256)
     await with_archive(parts.archive.write, sha256, photo.kept)
     try:
-        await parts.written(lambda: parts.store.record(served))
+        await parts.written(lambda: parts.store.record(served, claim))
     except BaseException:
         parts.abandoned.add(served.caption_id)  # it may be on the disk all the same
         raise

@@ -49,6 +49,7 @@ def configure_logs(level: str, service: str) -> None:
     # Libraries that are asked for details tell what they work on: rows, statements, parts of bodies.
     root.setLevel(max(logging.INFO, logging.getLevelNamesMapping()[level]))
     logging.getLogger("captionloop").setLevel(level)
+    logging.getLogger("captionloop.audit").setLevel(logging.INFO)  # whatever else is left out
     logging.raiseExceptions = False  # it would print the line that could not be formatted, whole
     for name in ("bentoml", "uvicorn", "uvicorn.error", "uvicorn.access"):
         logger = logging.getLogger(name)

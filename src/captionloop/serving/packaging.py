@@ -25,6 +25,7 @@ from packaging.utils import canonicalize_name
 import captionloop
 from captionloop.captioner.bundle import read_config, verify_bundle
 from captionloop.errors import BundleError
+from captionloop.registry.signatures import signature_of
 from captionloop.serving.sources import VERSION_FILE
 
 ENTRIES = (
@@ -161,6 +162,9 @@ def stage_sources(stage: Path, bundle: Path, version: str, project: Path) -> Non
     # Weights may be their owner's alone where they were written; in an image another user reads them.
     for file in (stage / "model").rglob("*"):
         file.chmod(0o755 if file.is_dir() else 0o644)
+    signature = signature_of(bundle)
+    if signature.is_file():
+        shutil.copy2(signature, signature_of(stage / "model"))
     named = {"name": read_config(bundle).name, "version": version}
     (stage / VERSION_FILE).write_text(json.dumps(named), encoding="utf-8")
     page = project / "frontend/dist"

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from captionloop.feedback.archive import PhotoArchive
 from captionloop.feedback.database import DatabaseError
+from captionloop.feedback.repeats import Repeats
 from captionloop.feedback.statistics import Statistics
 from captionloop.feedback.store import RatingsStore
 from captionloop.serving.access import COOKIE, COOKIE_SECONDS, Access, Caller
@@ -37,6 +38,7 @@ class Parts:
 
     settings: Settings
     store: RatingsStore
+    repeats: Repeats
     archive: PhotoArchive
     access: Access
     admission: Admission

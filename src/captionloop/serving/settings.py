@@ -24,7 +24,7 @@ PACKAGED_MODEL = Path(__file__).resolve().parents[2] / "model"
 PACKAGED_PAGE = Path(__file__).resolve().parents[2] / "page"
 ELSEWHERE = (
     "AIRFLOW", "BIN", "COMMIT", "KEY", "LEAST_RATINGS", "MLFLOW_URL", "POD_IMAGE", "POD_NAMESPACE",
-    "POD_TEMPLATE", "PROJECT", "RETRY_SECONDS", "SCREENSHOTS", "TEST_CONTENTION_SECONDS",
+    "POD_TEMPLATE", "PROJECT", "RETRY_SECONDS", "SCREENSHOTS", "SIGNING_KEY", "TEST_CONTENTION_SECONDS",
     "TEST_LOAD_SECONDS", "TEST_RATINGS", "URL",
 )  # fmt: skip
 """What variables of this prefix other parts of the project read: commands, DAGs, images, tests."""
@@ -80,6 +80,11 @@ class Settings(BaseModel):
         description="URL of model servers that run apart; empty: one is started beside the gateway",
     )
     follow_seconds: Seconds = Field(5.0, description="how often to look for a new champion")
+    trust_store: Path | None = Field(
+        None,
+        description="public keys (a folder, or a file): only models that one of them signed are loaded and "
+        "promoted; empty: all are",
+    )
     max_batch: Annotated[int, Field(ge=2, le=256)] = Field(16, description="photos captioned at once")
     model_streams: Annotated[int, Field(ge=0, le=64)] = Field(
         0, description="batches captioned at once, each on its share of the cores; 0: one a core, at most 4"
@@ -132,6 +137,10 @@ class Settings(BaseModel):
         NOT_SET,
         description="drift.json to show as metrics, path or fsspec URI; empty: the project's newest",
     )
+    audit_log: Path | None = Field(
+        None,
+        description="file to which commands add what administrators do; empty: audit.log in the state folder",
+    )
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="of the JSON log")
 
     @field_validator("trusted_proxies", mode="before")
@@ -139,6 +148,16 @@ class Settings(BaseModel):
     def _known_proxies(cls, given: object) -> str:
         parsed_trust(str(given))
         return str(given)
+
+    @field_validator("trust_store")
+    @classmethod
+    def _usable_keys(cls, given: Path | None) -> Path | None:
+        """Told at the start, not when the next model is to be loaded."""
+        if given is not None:
+            from captionloop.registry.signing_keys import trusted_keys
+
+            trusted_keys(given)
+        return given
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:

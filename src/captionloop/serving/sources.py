@@ -14,6 +14,7 @@ import structlog
 from captionloop.config import project_folder, registered_model, tracking_uri
 from captionloop.errors import BundleError, reason_of
 from captionloop.naming import anchored
+from captionloop.registry.signatures import Signing, signature_of
 from captionloop.serving.settings import PACKAGED_MODEL, Settings
 
 if TYPE_CHECKING:
@@ -69,8 +70,9 @@ class FolderSource:
     Replacing the folder (or what a link points to) is how another model takes over.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, signing: Signing) -> None:
         self._folder = folder
+        self._signing = signing
 
     def newest(self) -> ModelReference | None:
         """What is in the folder now."""
@@ -89,9 +91,10 @@ class FolderSource:
         return ModelReference(name, fingerprint, mark)
 
     def fetch(self, reference: ModelReference) -> Path:
-        """The folder itself."""
-        del reference
-        return self._folder.resolve()
+        """The folder itself; where signatures are asked for, its own must lie beside it."""
+        folder = self._folder.resolve()
+        self._signing.check(folder, signature_of(folder), f"{reference.name} in {folder}")
+        return folder
 
     def last_served(self) -> ModelReference | None:
         """Nothing: the folder alone says what there is."""
@@ -127,7 +130,7 @@ class RegistrySource:
     def fetch(self, reference: ModelReference) -> Path:
         """The champion's bundle, checked file by file. Only the last few are kept."""
         self._cache.mkdir(parents=True, exist_ok=True)
-        place = self.kept(reference)
+        place = self._place(reference)
         folder = self._registry.fetch(reference.version, place)
         os.utime(folder)  # the champion is young, however long ago it was fetched
         by_age = sorted(
@@ -137,6 +140,7 @@ class RegistrySource:
         )
         for old in by_age[KEPT_BUNDLES - 1 :]:
             shutil.rmtree(old, ignore_errors=True)
+            signature_of(old).unlink(missing_ok=True)
         return folder
 
     def last_served(self) -> ModelReference | None:
@@ -146,10 +150,18 @@ class RegistrySource:
             reference = ModelReference(str(told["name"]), str(told["version"]), str(told["mark"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return reference if self.kept(reference).is_dir() else None
+        return reference if self._place(reference).is_dir() else None
 
     def kept(self, reference: ModelReference) -> Path:
-        """Where its bundle lies; whoever loads it checks it file by file."""
+        """Its bundle, as it was fetched; whoever loads it checks it file by file, and here its signature is,
+        where one is asked for.
+        """
+        folder = self._place(reference)
+        called = f"{reference.name} version {reference.version} in {self._cache}"
+        self._registry.signing.check(folder, signature_of(folder), called)
+        return folder
+
+    def _place(self, reference: ModelReference) -> Path:
         return self._cache / f"{reference.name}-{reference.version}-{reference.mark[:12]}"
 
     def remember(self, reference: ModelReference) -> None:
@@ -170,17 +182,18 @@ def choose_source(settings: Settings) -> ModelSource:
     Raises:
         RegistryError: no registry is configured.
     """
+    signing = Signing(trust_store=settings.trust_store)
     if settings.model:
-        return FolderSource(Path(settings.model))
+        return FolderSource(Path(settings.model), signing)
     registry = settings.registry.get_secret_value()
     if PACKAGED_MODEL.is_dir() and not registry:
-        return FolderSource(PACKAGED_MODEL)
+        return FolderSource(PACKAGED_MODEL, signing)
     from captionloop.registry.model_registry import ModelRegistry
 
     project = project_folder()
     uri = anchored(registry, project) if registry else tracking_uri(project)
     name = settings.registry_name or registered_model(project)
-    return RegistrySource(ModelRegistry(uri, name), settings.state.absolute() / "bundles")
+    return RegistrySource(ModelRegistry(uri, name, signing=signing), settings.state.absolute() / "bundles")
 
 
 def _named_version(file: Path) -> tuple[str, str] | None:

@@ -45,10 +45,12 @@ async def sweep_regularly(parts: Parts) -> None:
 
 
 async def end_retention(parts: Parts) -> None:
-    """Erase what is past its retention; the photos follow with the ledger."""
+    """Erase what is past its retention, claims of requests as well; photos follow with the ledger."""
     unrated = timedelta(days=parts.settings.retention_unrated_days)
     rated = timedelta(days=parts.settings.retention_rated_days)
     while await parts.written(lambda: parts.store.expire(unrated=unrated, rated=rated)) is not None:
+        await asyncio.sleep(0)
+    while await parts.written(parts.repeats.prune):
         await asyncio.sleep(0)
     await parts.written(lambda: parts.store.ledger.forget(rated))
 

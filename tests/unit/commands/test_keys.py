@@ -1,3 +1,5 @@
+import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,50 @@ def test_a_rotated_key_has_another_secret_and_the_same_id() -> None:
     run("revoke", after.split("_")[1])
     done = CliRunner().invoke(keys, ["rotate", after.split("_")[1]])
     assert "there is no valid key" in str(done.exception)
+
+
+def test_a_key_ends_when_it_was_said_to(state: Path) -> None:
+    del state
+    run("create", "for ever")
+    run("create", "import", "--expires", "90d")
+    forever, ends = run("list").splitlines()
+    day = f"{datetime.now(UTC) + timedelta(days=90):%Y-%m-%d}"
+    assert f"until {day}" in ends and "valid" in forever
+    assert all("never used" in line for line in (forever, ends))
+
+
+@pytest.mark.parametrize("lifetime", ["90", "0d", "-1d", "1y", "d", "999999w"])
+def test_a_lifetime_that_is_none_is_told_with_an_example(state: Path, lifetime: str) -> None:
+    done = CliRunner().invoke(keys, ["create", "import", "--expires", lifetime])
+    assert done.exit_code == 2 and "90d" in done.output
+    assert list(state.iterdir()) == []
+
+
+def test_what_was_done_stands_in_the_audit_log_without_a_secret(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = run("create", "a name that is nobody's business").strip()
+    key_id = key.split("_")[1]
+    run("list")
+    run("revoke", key_id)
+    CliRunner().invoke(keys, ["revoke", "000000000000"])
+    lines = [json.loads(line) for line in (state / "audit.log").read_text().splitlines()]
+    assert [(line["action"], line["object"], line["outcome"]) for line in lines] == [
+        ("keys.create", key_id, "done"), ("keys.revoke", key_id, "done"),
+        ("keys.revoke", "000000000000", "failed"),
+    ]  # fmt: skip
+    assert all(line["event"] == "audit" and line["actor"].startswith("user:") for line in lines)
+    assert key.split("_")[2] not in str(lines) and "business" not in str(lines)
+    monkeypatch.setenv("CAPTIONLOOP_AUDIT_LOG", str(state / "elsewhere" / "deeds.log"))
+    run("create", "import")
+    assert (state / "elsewhere/deeds.log").read_text().count("\n") == 1 and len(lines) == 3
+
+
+def test_an_audit_log_that_cannot_be_written_stops_nothing(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (state / "file").touch()
+    monkeypatch.setenv("CAPTIONLOOP_AUDIT_LOG", str(state / "file" / "audit.log"))
+    done = CliRunner().invoke(keys, ["create", "import"])
+    assert done.exit_code == 0 and done.stdout.startswith("clk_")
+    assert "cannot be written" in done.stderr and '"keys.create"' in done.stderr

@@ -227,11 +227,39 @@ def test_gateways_find_the_model_servers() -> None:
     assert {port["port"] for port in service["ports"]} == {3000, 9090}
 
 
+@pytest.mark.parametrize(
+    ("values", "source"),
+    [
+        ({"trustSecret": "keys"}, {"secret": {"secretName": "keys", "defaultMode": 0o444}}),
+        ({"trustConfigMap": "keys"}, {"configMap": {"name": "keys", "defaultMode": 0o444}}),
+    ],
+)
+def test_model_servers_and_nobody_else_are_given_the_trusted_keys(
+    values: dict[str, str], source: dict[str, Any]
+) -> None:
+    for name, pod in pods(manifests({"signing": values})):
+        (container,) = pod["containers"]
+        told = {each["name"]: each.get("value") for each in container.get("env", [])}
+        mounts = {each["name"]: each for each in container.get("volumeMounts", [])}
+        if name != "shop-captionloop-model":
+            assert "CAPTIONLOOP_TRUST_STORE" not in told and "trusted-keys" not in mounts
+            continue
+        assert told["CAPTIONLOOP_TRUST_STORE"] == mounts["trusted-keys"]["mountPath"]
+        assert mounts["trusted-keys"]["readOnly"] is True
+        assert {"name": "trusted-keys", **source} in pod["volumes"]
+    assert "trusted-keys" not in json.dumps(manifests({}))
+
+
+def test_trusted_keys_lie_in_one_place() -> None:
+    with pytest.raises(helm.HelmError, match="give one of them"):
+        manifests({"signing": {"trustSecret": "a", "trustConfigMap": "b"}})
+
+
 def test_every_variable_that_is_set_is_a_setting() -> None:
     from captionloop.serving.settings import PREFIX, Settings
 
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    for values in FILES.values():
+    for values in (*FILES.values(), {"signing": {"trustSecret": "keys"}}):
         for _, pod in pods(manifests(values)):
             for variable in pod["containers"][0].get("env", []):
                 assert not variable["name"].startswith(PREFIX) or variable["name"] in known

@@ -7,6 +7,7 @@ import numpy as np
 from captionloop.captioner.captioner import Caption, Captioned, Word
 from captionloop.captioner.options import DecodingOptions
 from captionloop.errors import BundleError, RegistryError
+from captionloop.registry.signatures import Signing
 from captionloop.serving.engine import Engine
 from captionloop.serving.sources import FolderSource, ModelReference
 from captionloop.serving.wire import PreparedImage
@@ -181,7 +182,7 @@ def test_a_folder_is_another_model_when_its_link_is_moved(tmp_path: Path) -> Non
         (tmp_path / name / "checksums.json").write_text(f'{{"model.safetensors": "{name * 64}"}}')
     link = tmp_path / "champion"
     link.symlink_to(tmp_path / "a")
-    source = FolderSource(link)
+    source = FolderSource(link, Signing())
     first = source.newest()
     link.unlink()
     assert source.newest() is None

@@ -181,8 +181,35 @@ def test_the_access_log_names_the_key_and_not_its_secret(
     assert secret not in str(lines)
 
 
-def test_what_is_no_http_gets_a_problem_document() -> None:
-    config = uvicorn.Config(lambda: None, port=0, http=PatientProtocol, lifespan="off", log_config=None)
+@pytest.mark.parametrize(
+    "sent",
+    [b"\x16\x03\x01 hello?\r\n\r\n", b"CONNECT evil.example:80 HTTP/1.1\r\nHost: evil.example\r\n\r\n"],
+    ids=["no HTTP", "for a proxy"],
+)
+def test_what_is_no_request_to_us_gets_a_problem_document(sent: bytes) -> None:
+    head, body = told_by_uvicorn(sent)
+    assert head.startswith(b"HTTP/1.1 400 ") and PROBLEM.encode() in head
+    told = json.loads(body)
+    assert told["type"].endswith("request-malformed") and told["request_id"].encode() in head
+
+
+def test_an_offer_of_a_websocket_is_an_ordinary_request() -> None:
+    offer = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    key = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    head, body = told_by_uvicorn(b"GET /v1/model HTTP/1.1\r\nHost: x\r\n" + offer + key + b"\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ") and body == b"http GET /v1/model"
+
+
+async def tell_what_came(scope: dict, receive: Callable, send: Callable) -> None:
+    told = f"{scope['type']} {scope['method']} {scope['path']}".encode()
+    headers = [(b"content-length", str(len(told)).encode()), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": told})
+
+
+def told_by_uvicorn(sent: bytes) -> tuple[bytes, bytes]:
+    """Head and body of what a server with our protocol answers."""
+    config = uvicorn.Config(tell_what_came, port=0, http=PatientProtocol, lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -191,11 +218,9 @@ def test_what_is_no_http_gets_a_problem_document() -> None:
             time.sleep(0.01)
         address = server.servers[0].sockets[0].getsockname()
         with socket.create_connection(address, timeout=5) as wire:
-            wire.sendall(b"\x16\x03\x01 hello?\r\n\r\n")
+            wire.sendall(sent)
             head, _, body = b"".join(iter(lambda: wire.recv(65536), b"")).partition(b"\r\n\r\n")
     finally:
         server.should_exit = True
         thread.join(5)
-    assert head.startswith(b"HTTP/1.1 400 ") and PROBLEM.encode() in head
-    told = json.loads(body)
-    assert told["type"].endswith("request-malformed") and told["request_id"].encode() in head
+    return head, body

@@ -20,6 +20,8 @@ from captionloop.captioner.joining import join
 from captionloop.captioner.neighbours import Neighbours
 from captionloop.captioner.options import ConsensusOptions, DecodingOptions
 from captionloop.language.tokenizer import CaptionTokenizer
+from captionloop.registry.signatures import Signing, signature_of
+from captionloop.registry.signing_keys import make_key_pair
 from captionloop.serving.packaging import FOR_GPUS, imported_modules, imports_of, pinned, stage_sources
 from captionloop.vision.encoder import Encoder, EncoderSpec
 
@@ -149,6 +151,20 @@ def test_every_module_of_ours_that_serving_imports_is_packed_and_no_training_is(
         assert not [each for each in packed if each.startswith(training)]
     relative = re.compile(r"^\s*from \.", re.MULTILINE)
     assert not [each for each in packed if relative.search((PACKAGE / each).read_text())], "not followed"
+
+
+def test_a_bento_carries_the_signature_of_its_model(
+    captioners: list[Captioner], project_root: Path, tmp_path: Path
+) -> None:
+    bundle, stage = tmp_path / "bundle", tmp_path / "stage"
+    stage.mkdir()
+    captioners[0].save(bundle)
+    private, public = make_key_pair(tmp_path / "keys")
+    Signing(private).sign(bundle, signature_of(bundle))
+    stage_sources(stage, bundle, "7", project_root)
+    assert Signing(trust_store=public).check(stage / "model", signature_of(stage / "model"), "it") is not None
+    included = yaml.safe_load((project_root / "bentofile.yaml").read_text())["include"]
+    assert signature_of(Path("model")).name in included
 
 
 @pytest.mark.e2e

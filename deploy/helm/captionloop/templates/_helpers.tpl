@@ -84,6 +84,23 @@ securityContext:
 {{- end }}
 {{- end -}}
 
+{{/* Public keys that models must be signed by: the setting, the mount, and the volume. */}}
+{{- define "captionloop.trustStore" -}}
+{{- if and .Values.signing.trustSecret .Values.signing.trustConfigMap }}
+{{- fail "signing.trustSecret and signing.trustConfigMap both name the trusted keys: give one of them" }}
+{{- end }}
+{{- or .Values.signing.trustSecret .Values.signing.trustConfigMap -}}
+{{- end -}}
+
+{{- define "captionloop.trustVolume" -}}
+name: trusted-keys
+{{- if .Values.signing.trustSecret }}
+secret: {secretName: {{ .Values.signing.trustSecret }}, defaultMode: 0444}
+{{- else }}
+configMap: {name: {{ .Values.signing.trustConfigMap }}, defaultMode: 0444}
+{{- end }}
+{{- end -}}
+
 {{/* CPU, and, where a metrics adapter serves it, what is under way. The larger wish wins. */}}
 {{- define "captionloop.hpaMetrics" -}}
 - type: Resource
