@@ -28,6 +28,14 @@ class CalibrationParameters(BaseModel):
     method: Literal["isotonic", "temperature"] = "isotonic"
     bins: int = Field(default=10, ge=2, description="of the expected calibration error, equally wide")
     folds: int = Field(default=5, ge=2, description="for the error after calibration, by photo")
+    acceptable: float = Field(
+        default=0.55,
+        gt=0,
+        description="a caption counts as accepted by a person from this share of the CIDEr that people reach",
+    )
+    least_ratings: int = Field(
+        default=100, ge=1, description="rated captions from which on ratings have a say in confidences"
+    )
 
 
 class LatencyParameters(BaseModel):

@@ -37,9 +37,9 @@ def reliability_figure(reports: Sequence[CalibrationReport]) -> "Figure":
 def _reliability(panel: "Axes", binned: Sequence[Bin], paint: str, name: str) -> None:
     confidence = [one.confidence for one in binned]
     right = [one.right for one in binned]
-    words = np.array([one.words for one in binned])
+    sizes = np.array([one.count for one in binned])
     panel.plot(confidence, right, color=paint, linewidth=1.6, label=name, zorder=3)
-    panel.scatter(confidence, right, s=12 + 160 * words / words.sum(), color=paint, zorder=4, linewidth=0)
+    panel.scatter(confidence, right, s=12 + 160 * sizes / sizes.sum(), color=paint, zorder=4, linewidth=0)
 
 
 def curves_figure(curves: "Mapping[str, pd.DataFrame]") -> "Figure":
