@@ -70,8 +70,9 @@ class CaptionedPhoto(_Body):
     confidence: float = Field(
         ge=0,
         le=1,
-        description="How often a person would accept captions like this one. Where `familiar` is false it "
-        "tells nothing: it was measured on photos like those that the model learnt from",
+        description="How often a person would accept captions like this one (of models from before that was "
+        "measured: the geometric mean of the words'). Where `familiar` is false it tells nothing: it was "
+        "measured on photos like those that the model learnt from",
     )
     familiarity: float | None = Field(
         None,
