@@ -82,8 +82,8 @@ def _print(answer: Answer | Failure, *, named: bool) -> None:
         click.echo(f"{answer.image}: {answer.caption}" if named else answer.caption)
         if answer.familiar is False:
             click.echo(
-                f"captionloop: {answer.image}: this photo is unlike anything the model learnt from; do not rely"
-                " on its caption",
+                f"captionloop: {answer.image}: this photo is unlike anything the model learnt from; do not"
+                " rely on its caption",
                 err=True,
             )
 
