@@ -313,8 +313,7 @@ def _rating_body(stored: StoredRating) -> RatingBody:
 def _observe(served: ServedCaption) -> None:
     metrics.CAPTIONS.labels(served.model_version).inc()
     metrics.CONFIDENCE.labels(served.model_version).observe(served.confidence)
-    if served.familiar is False:
-        metrics.UNFAMILIAR.labels(served.model_version).inc()
+    metrics.UNFAMILIAR.labels(served.model_version).inc(served.familiar is False)  # 0 is told as well
     metrics.LENGTH.labels(served.model_version).observe(len(served.words))
 
 

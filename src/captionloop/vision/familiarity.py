@@ -1,7 +1,7 @@
 """How much a photo looks like those that a captioner learnt from.
 
 A photo is its embedding (`embedding.py`), which every caption carries. It is as far from what was learnt as
-from the training photos that are nearest to it, in the metric in which training photos vary alike in all
+from the training photo that is nearest to it, in the metric in which training photos vary alike in all
 directions (Mahalanobis 1936; nearest neighbours as Sun et al. 2022, "Out-of-Distribution Detection with Deep
 Nearest Neighbors", arXiv 2204.06507). How far is far is told by validation photos, which are like those that
 were learnt from without being them.
@@ -19,7 +19,6 @@ Floats = NDArray[np.float32]
 
 FLAGGED: Final = 0.01
 """The share of validation photos that are held for unlike what was learnt from."""
-NEAREST: Final = 5
 KEPT: Final = 4000
 """Training photos at most, of whichever corpus: 256 kB."""
 _BATCH: Final = 512
@@ -70,22 +69,21 @@ class Familiarity:
         return cls(known.taught, distances, float(np.quantile(distances, 1 - FLAGGED)))
 
     def distance(self, embeddings: Floats) -> Floats:
-        """How far photos are from what was learnt from: embeddings `[n, D]`, distances `[n]`."""
-        known, nearest = self._whitened(self.taught), min(NEAREST, len(self.taught))
-        lengths = (known**2).sum(1)
+        """How far photos are from the nearest that was learnt from: embeddings `[n, D]`, distances `[n]`."""
+        known, lengths = self._known
         found = [np.empty(0, np.float32)]
         for start in range(0, len(embeddings), _BATCH):
             asked = self._whitened(embeddings[start : start + _BATCH])
-            squared = (asked**2).sum(1)[:, None] + lengths - 2 * asked @ known.T
-            near = np.partition(squared, nearest - 1, axis=1)[:, :nearest]
-            found.append(np.sqrt(near.clip(0)).mean(1).astype(np.float32))
+            # Not by BLAS, whose threads would wait behind those of the search that has just ended.
+            products = np.einsum("nd,kd->nk", asked, known)
+            squared = (asked**2).sum(1)[:, None] + lengths - 2 * products
+            found.append(np.sqrt(squared.min(1).clip(0)))
         return np.concatenate(found)
 
     def __call__(self, embeddings: Floats) -> list[Likeness]:
         """What each photo is like, by its embedding `[n, D]`."""
-        farther = len(self.distances) - np.searchsorted(
-            self.distances, distances := self.distance(embeddings)
-        )
+        distances = self.distance(embeddings)
+        farther = len(self.distances) - np.searchsorted(self.distances, distances)
         return [
             Likeness(float(count) / len(self.distances), bool(distance <= self.threshold))
             for count, distance in zip(farther, distances, strict=True)
@@ -111,10 +109,16 @@ class Familiarity:
             raise ValueError("its numbers are not finite")
         return cls(taught, distances, float(threshold))
 
-    def _whitened(self, embeddings: NDArray[np.floating]) -> NDArray[np.float64]:
+    def _whitened(self, embeddings: NDArray[np.floating]) -> Floats:
         centre, whitening = self._metric
-        whitened: NDArray[np.float64] = (embeddings.astype(np.float64) - centre) @ whitening
+        whitened: Floats = np.einsum("nd,de->ne", embeddings - centre, whitening).astype(np.float32)
         return whitened
+
+    @cached_property
+    def _known(self) -> tuple[Floats, Floats]:
+        """Training photos in that metric, and the squares of their lengths."""
+        known = self._whitened(self.taught)
+        return known, (known**2).sum(1)
 
     @cached_property
     def _metric(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
