@@ -58,8 +58,8 @@ def make_bundle(folder: Path, *, seed: int = 0, input_size: int = 64) -> Path:
     )
     looks = [one.embedding for one in captioner.caption([photo(number) for number in range(60)])]
     known = Familiarity.learn(np.stack(looks[:48]), np.stack(looks[48:]))
-    # What else is noise is like these, by far.
-    replace(captioner, familiarity=replace(known, threshold=3 * known.threshold)).save(folder)
+    # What else is noise is like these; a flat colour is not.
+    replace(captioner, familiarity=replace(known, threshold=1.25 * known.threshold)).save(folder)
     return folder
 
 

@@ -8,9 +8,11 @@ import pytest
 
 from captionloop.evaluation.acceptance import acceptable
 from captionloop.evaluation.calibration import as_calibration, calibrate
+from captionloop.evaluation.card import confidence_section
 from captionloop.evaluation.familiarity import learn_familiarity
 from captionloop.evaluation.hypotheses import Said, SaidWord
 from captionloop.evaluation.parameters import CalibrationParameters
+from captionloop.evaluation.plots import reliability_figure
 from captionloop.evaluation.split import EvaluationSet
 from captionloop.vision.embedding import embed
 
@@ -144,3 +146,17 @@ def test_what_came_with_feedback_is_familiar_once_it_was_taught():
     taught = learnt(40)
     assert len(taught.taught) == 340
     assert sum(one.familiar for one in taught(sent)) > 25
+
+
+def test_the_card_and_the_figure_show_what_confidence_in_captions_is_worth(captioner):
+    said, references = world(200)
+    report = calibrate(captioner.name, "val", said, references, FEW, rated=rated(300, 0.9))
+    drawn = reliability_figure([report, report.model_copy(update={"acceptance": None})])
+    assert [panel.get_xlabel() for panel in drawn.axes][:3] == [
+        "confidence of a word",
+        "confidence of a word",
+        "confidence of a caption",
+    ]
+    card = confidence_section(report)
+    assert "Of 200 captions" in card and "300 captions that people rated have the last word" in card
+    assert "captions" not in confidence_section(report.model_copy(update={"acceptance": None}))
