@@ -214,8 +214,8 @@ def _acceptance(  # noqa: PLR0917
     held_out, curve = calibrated
     tried = _sureness(held_out, words.photo, accepted)
     known = _sureness(np.interp(words.probability, *curve), words.photo, accepted)
-    after = _cross_validated(tried, parameters.folds, "temperature")
-    by_references = grid, confidence = _temperature(known)
+    after = _cross_validated(tried, parameters.folds, "beta")
+    by_references = grid, confidence = _beta(known)
     raters: dict[str, float | int] = {}
     if rated is not None and len(rated) >= parameters.least_ratings:
         sure, right = (rated[name].to_numpy(np.float64) for name in ("sureness", "accepted"))
@@ -277,7 +277,7 @@ def _cross_validated(words: Outcomes, folds: int, method: str) -> Floats:
 
 
 def _fit(words: Outcomes, method: str) -> tuple[Floats, Floats]:
-    return _isotonic(words) if method == "isotonic" else _temperature(words)
+    return {"isotonic": _isotonic, "temperature": _temperature, "beta": _beta}[method](words)
 
 
 def _isotonic(words: Outcomes) -> tuple[Floats, Floats]:
@@ -299,18 +299,42 @@ def _temperature(words: Outcomes) -> tuple[Floats, Floats]:
     from scipy.special import expit
 
     odds = _log_odds(words.probability)
-    # Never quite certain, as Platt has it: a slope is finite though all the right ones are the likeliest.
-    right = words.right.sum()
-    wrong = len(words.right) - right
-    target = np.where(words.right > 0, (right + 1) / (right + 2), 1 / (wrong + 2))
 
     def surprise(parameters: Floats) -> float:
         logits = np.exp(parameters[0]) * odds + parameters[1]
-        return float(np.mean(np.logaddexp(0, logits) - target * logits))
+        return float(np.mean(np.logaddexp(0, logits) - words.right * logits))
 
     slope, offset = minimize(surprise, np.zeros(2), method="Nelder-Mead").x
     grid = np.linspace(0, 1, _KNOTS)
     return grid, np.asarray(expit(np.exp(slope) * _log_odds(grid) + offset))
+
+
+def _beta(captions: Outcomes) -> tuple[Floats, Floats]:
+    """Beta calibration (Kull et al. 2017, equation 9): the log-odds that captions are accepted are `a` times
+    the logarithm of their sureness, less `b` times that of their doubt, and an offset.
+
+    Three numbers, for a split has hundreds of captions where it has thousands of words.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    # Never quite certain, as Platt has it: slopes are finite though all accepted ones are the surest.
+    right = captions.right.sum()
+    wrong = len(captions.right) - right
+    target = np.where(captions.right > 0, (right + 1) / (right + 2), 1 / (wrong + 2))
+
+    def logits(parameters: Floats, sure: Floats) -> Floats:
+        clipped = np.clip(sure, 1e-4, 1 - 1e-4)
+        a, b = np.exp(parameters[:2])
+        return np.asarray(a * np.log(clipped) - b * np.log1p(-clipped) + parameters[2])
+
+    def surprise(parameters: Floats) -> float:
+        found = logits(parameters, captions.probability)
+        return float(np.mean(np.logaddexp(0, found) - target * found))
+
+    best = minimize(surprise, np.zeros(3), method="Nelder-Mead", options={"maxiter": 2000}).x
+    grid = np.linspace(0, 1, _KNOTS)
+    return grid, np.asarray(expit(logits(best, grid)))
 
 
 def _log_odds(probability: Floats) -> Floats:
