@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from captionloop.captioner.confidence import Calibration, sureness
+from captionloop.captioner.confidence import Calibration, mean_confidence
 from captionloop.captioner.options import DecodingOptions
 from captionloop.errors import ConfigurationError
 from captionloop.language.tokenizer import CaptionTokenizer, Span
@@ -213,7 +213,7 @@ class Captioner:
             text=sentence([word.text for word in words], self.tokenizer.language),
             words=words,
             log_probability=hypothesis.log_probability,
-            confidence=(self.calibration.of_caption if self.calibration else sureness)(confidences),
+            confidence=(self.calibration.of_caption if self.calibration else mean_confidence)(confidences),
         )
 
     def _word(self, span: Span, hypothesis: Hypothesis) -> Word:

@@ -10,13 +10,16 @@ Points = tuple[float, ...]
 
 
 def sureness(words: Sequence[float]) -> float:
-    """How sure a caption is by the confidences of its words, 0 to 1: their geometric mean.
+    """How sure a caption is by the confidences of its words, 0 to 1: as sure as of all of them at once.
 
     It orders captions; how often people accept those of one sureness is what a `Calibration` knows.
     """
-    if not words:
-        return 0.0
-    return float(np.exp(np.mean(np.log(np.maximum(words, 1e-12)))))
+    return float(np.prod(words)) if words else 0.0
+
+
+def mean_confidence(words: Sequence[float]) -> float:
+    """The geometric mean of the confidences of a caption's words, 0 to 1."""
+    return float(np.exp(np.mean(np.log(np.maximum(words, 1e-12))))) if words else 0.0
 
 
 class Calibration(BaseModel):
@@ -56,6 +59,7 @@ class Calibration(BaseModel):
         return float(np.interp(probability, self.probability, self.confidence))
 
     def of_caption(self, words: Sequence[float]) -> float:
-        """The confidence in a caption by those in its words; their sureness where nothing more is known."""
-        sure = sureness(words)
-        return float(np.interp(sure, self.sureness, self.accepted)) if self.knows_captions else sure
+        """The confidence in a caption by those in its words; their mean where nothing more is known."""
+        if not self.knows_captions:
+            return mean_confidence(words)
+        return float(np.interp(sureness(words), self.sureness, self.accepted))

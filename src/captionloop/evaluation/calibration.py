@@ -35,6 +35,7 @@ Floats = NDArray[np.float64]
 
 _BLOCKS = 40  # equally filled, for isotonic regression: few, so that it cannot learn words by heart
 _KNOTS = 41  # points of a temperature curve
+_LEAST = 1e-6  # sureness of a caption
 _DOUBT = 4.0  # ratings that it takes to be believed half as much as what references say
 
 
@@ -230,7 +231,7 @@ def _acceptance(  # noqa: PLR0917
         share=float(accepted.mean()),
         error_before=expected_error(bins_before),
         error_after=expected_error(bins_after),
-        sureness=tuple(round(float(x), 5) for x in grid),
+        sureness=tuple(round(float(x), 8) for x in grid),
         accepted=tuple(round(float(y), 5) for y in confidence),
         bins_before=bins_before,
         bins_after=bins_after,
@@ -324,7 +325,7 @@ def _beta(captions: Outcomes) -> tuple[Floats, Floats]:
     target = np.where(captions.right > 0, (right + 1) / (right + 2), 1 / (wrong + 2))
 
     def logits(parameters: Floats, sure: Floats) -> Floats:
-        clipped = np.clip(sure, 1e-4, 1 - 1e-4)
+        clipped = np.clip(sure, _LEAST, 1 - 1e-4)
         a, b = np.exp(parameters[:2])
         return np.asarray(a * np.log(clipped) - b * np.log1p(-clipped) + parameters[2])
 
@@ -333,7 +334,7 @@ def _beta(captions: Outcomes) -> tuple[Floats, Floats]:
         return float(np.mean(np.logaddexp(0, found) - target * found))
 
     best = minimize(surprise, np.zeros(3), method="Nelder-Mead", options={"maxiter": 2000}).x
-    grid = np.linspace(0, 1, _KNOTS)
+    grid = np.geomspace(_LEAST, 1, _KNOTS)  # long captions are all near zero, and not all alike
     return grid, np.asarray(expit(logits(best, grid)))
 
 

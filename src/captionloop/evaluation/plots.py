@@ -29,7 +29,7 @@ def reliability_figure(reports: Sequence[CalibrationReport]) -> "Figure":
         tidy(panels[0][place], title=report.model, x=axes[0], y=axes[1])
         if report.acceptance is not None:
             axes = "confidence of a caption", "share of such captions that are accepted"
-            _before_and_after(panels[1][place], report.acceptance, "mean of words", colour(place))
+            _before_and_after(panels[1][place], report.acceptance, "all words at once", colour(place))
             tidy(panels[1][place], title=report.model, x=axes[0], y=axes[1])
         elif rows == 2:
             panels[1][place].set_axis_off()

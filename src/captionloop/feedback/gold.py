@@ -1,11 +1,11 @@
 """Gold items: rated captions of photos of the corpus, which people have described before."""
 
+import numpy as np
 import pandas as pd
 
 from captionloop.feedback.reading import names_in_corpus
 from captionloop.language.languages import ENGLISH, Language
 from captionloop.language.words import words_of
-from captionloop.scoring.agreement import what_people_reach
 from captionloop.scoring.cider import CiderD
 
 
@@ -48,7 +48,7 @@ def gold_items(
     }
     if not photos:
         return {}
-    people = what_people_reach({image_id: said[image_id] for image_id in photos.values()}, said)
+    people = _what_people_reach({image_id: said[image_id] for image_id in photos.values()}, said)
     judged = shown[shown["image_id"].isin(photos)]
     ids = [photos[sha256] for sha256 in judged["image_id"]]
     cider = CiderD({image_id: said[image_id] for image_id in photos.values()}, corpus=said)
@@ -59,3 +59,18 @@ def gold_items(
         if share >= good or share <= bad:
             found[str(caption_id)] = share >= good
     return found
+
+
+def _what_people_reach(
+    wanted: dict[str, list[list[str]]], corpus: dict[str, list[list[str]]]
+) -> dict[str, float]:
+    """The mean CIDEr of a photo's captions, each against the others."""
+    references, ids, left_out = {}, [], []
+    for image_id, texts in wanted.items():
+        for number, text in enumerate(texts):
+            references[f"{image_id} {number}"] = [other for k, other in enumerate(texts) if k != number]
+            ids.append(image_id)
+            left_out.append(text)
+    values = CiderD(references, corpus=corpus).rewards(list(references), left_out)
+    table = pd.Series(values, dtype=np.float64).groupby(ids).mean()
+    return {str(image_id): float(value) for image_id, value in table.items()}

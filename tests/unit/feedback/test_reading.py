@@ -37,7 +37,7 @@ def test_how_sure_rated_captions_were_is_read_but_for_photos_of_which_nothing_wa
             store.rate(name, "person:b", Opinion(4)).result(10)
     found = RatingsDatabase(database_url).surenesses()
     assert sorted(found["caption_id"]) == ["before", "known"]
-    assert found["sureness"].tolist() == pytest.approx([0.6, 0.6])
+    assert found["sureness"].tolist() == pytest.approx([0.36, 0.36])
 
 
 def test_erased_photos_are_told_until_they_are_sent_again(database_url: str, store: RatingsStore) -> None:
