@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks.loop.project import configured
 from captionloop.captioner.captioner import Captioned, Captioner
+from captionloop.captioner.confidence import mean_confidence
 from captionloop.corpus.scenes import SAMPLE, Facts, Group
 from captionloop.corpus.scenes.truth import untrue
 from captionloop.errors import ImageError
@@ -138,9 +139,11 @@ def main() -> None:
         wrong = [untrue(SAMPLE, facts_of(known[name]), caption) for name, caption in said.items()]
         judged["names nothing that is not there"] = np.array([float(not one) for one in wrong])
         print(f"{sum(map(len, wrong))} named things of {len(said)} captions are not there\n")
+    words = np.array([mean_confidence([word.confidence for word in one.best.words]) for one in found])
     print("| accepted | captions | confidence | accepted | error | AUC |\n|---|---:|---:|---:|---:|---:|")
     for name, right in judged.items():
         print(row(name, confidence, right, given.bins))
+        print(row(f"{name}; confidence as the mean of words", words, right, given.bins))
     print(f"\n{given.corpus}, {given.split}: {unlike(found)}")
     if given.figure is not None:
         title = f"{captioner.name} on {given.split} of {given.corpus}"
