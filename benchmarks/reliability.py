@@ -6,7 +6,9 @@
 
 The bundle (`data/06_models/<corpus>/candidate`, if no other is named) captions the photos as it does in the
 service. A caption is accepted by references (`evaluation/acceptance.py`, how the confidence was fitted) and,
-of the generated scenes, by the facts: it names nothing that is not there. Nothing is fitted or chosen here.
+of the generated scenes, by the facts: it names nothing that is not there. Nothing is chosen here, and nothing
+fitted; but where the split is the one that confidences are calibrated on, the curves are fitted anew, for
+each half of its photos on the other, so that no caption is judged by a curve that knows it.
 """
 
 import argparse
@@ -26,9 +28,10 @@ from captionloop.corpus.scenes import SAMPLE, Facts, Group
 from captionloop.corpus.scenes.truth import untrue
 from captionloop.errors import ImageError
 from captionloop.evaluation.acceptance import acceptable
-from captionloop.evaluation.calibration import bins, expected_error
-from captionloop.evaluation.parameters import EvaluationParameters
-from captionloop.evaluation.split import evaluation_set
+from captionloop.evaluation.calibration import as_calibration, bins, calibrate, expected_error
+from captionloop.evaluation.hypotheses import Said, SaidWord
+from captionloop.evaluation.parameters import CalibrationParameters, EvaluationParameters
+from captionloop.evaluation.split import EvaluationSet, evaluation_set
 
 Floats = NDArray[np.float64]
 BATCH = 32
@@ -47,6 +50,34 @@ def captioned(captioner: Captioner, photos: Iterable[bytes]) -> Iterator[Caption
             batch = []
     if batch:
         yield from captioner.caption_arrays(np.stack(batch))
+
+
+def calibrated(found: Sequence[Captioned]) -> tuple[Floats, Floats]:
+    """The confidences of captions as they are, and the means of their words'."""
+    words = [[word.confidence for word in one.best.words] for one in found]
+    return np.array([one.best.confidence for one in found]), np.array([mean_confidence(of) for of in words])
+
+
+def crossed(
+    found: Sequence[Captioned], photos: EvaluationSet, rules: CalibrationParameters
+) -> tuple[Floats, Floats]:
+    """The same of captions that are not calibrated, by curves fitted to the other half of the photos."""
+    said = [
+        Said(
+            caption=one.best.text,
+            log_probability=one.best.log_probability,
+            words=tuple(SaidWord(text=word.text, confidence=word.confidence) for word in one.best.words),
+        )
+        for one in found
+    ]
+    confidence, means = np.zeros(len(said)), np.zeros(len(said))
+    for half in (0, 1):
+        other = dict(list(zip(photos.image_ids, said, strict=True))[1 - half :: 2])
+        known = as_calibration(calibrate("", photos.split, other, photos.references, rules, photos.spoken))
+        for place in range(half, len(said), 2):
+            words = [known(word.confidence) for word in said[place].words]
+            confidence[place], means[place] = known.of_caption(words), mean_confidence(words)
+    return confidence, means
 
 
 def facts_of(known: dict[str, Any]) -> Facts:
@@ -98,7 +129,9 @@ def draw(path: Path, title: str, confidence: Floats, judged: dict[str, Floats], 
 
 def unlike(found: Sequence[Captioned]) -> str:
     """How many are of unfamiliar photos."""
-    flagged = [one.likeness is not None and not one.likeness.familiar for one in found]
+    flagged = [not one.likeness.familiar for one in found if one.likeness is not None]
+    if not flagged:
+        return "this bundle does not know what it learnt from"
     return (
         f"{sum(flagged)} of {len(flagged)} photos ({100 * np.mean(flagged):.1f} %) are unlike anything learnt"
     )
@@ -127,9 +160,12 @@ def main() -> None:
     captioner = Captioner.load(given.model or given.data / "06_models" / given.corpus / "candidate")
     chosen = evaluation_set(images, captions, given.split, captioner.tokenizer.language)
     folder = given.photos or raw / "photos"
+    fitted_here = chosen.split == rules.split
+    if fitted_here:
+        captioner.calibration = None
     found = list(captioned(captioner, ((folder / uri).read_bytes() for uri in chosen.uris)))
     said = dict(zip(chosen.image_ids, (one.best.text for one in found), strict=True))
-    confidence = np.array([one.best.confidence for one in found])
+    confidence, words = crossed(found, chosen, rules) if fitted_here else calibrated(found)
     judged: dict[str, Floats] = {}
     by_people = acceptable(said, chosen.references, rules.acceptable, chosen.spoken)
     if by_people is not None:
@@ -139,7 +175,6 @@ def main() -> None:
         wrong = [untrue(SAMPLE, facts_of(known[name]), caption) for name, caption in said.items()]
         judged["names nothing that is not there"] = np.array([float(not one) for one in wrong])
         print(f"{sum(map(len, wrong))} named things of {len(said)} captions are not there\n")
-    words = np.array([mean_confidence([word.confidence for word in one.best.words]) for one in found])
     print("| accepted | captions | confidence | accepted | error | AUC |\n|---|---:|---:|---:|---:|---:|")
     for name, right in judged.items():
         print(row(name, confidence, right, given.bins))
