@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from captionloop.feedback.contradiction import Rarity
 from captionloop.feedback.parameters import Contradiction
 from captionloop.feedback.simulation import Shown, Taste, stars_for
+from captionloop.scoring.rarity import Rarity
 
 BOUNDS = (0.0, 0.02, 0.05, 0.1, 0.15)
 
@@ -52,7 +52,7 @@ def main() -> None:
     rng = random.Random(0)
     chosen = dict(rng.sample(sorted(photos.items()), min(given.photos, len(photos))))
     served = praised(chosen, given.stars)
-    own, other = likenesses(chosen, served, Rarity(captions), rng)
+    own, other = likenesses(chosen, served, Rarity(described.values()), rng)
     print(f"{len(served)} of {len(chosen)} photos whose caption gets {given.stars} stars or more\n")
     print("| likeness at most | corrections of the same photo | of another |\n|---:|---:|---:|")
     for bound in BOUNDS:

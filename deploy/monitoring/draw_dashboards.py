@@ -133,6 +133,14 @@ QUALITY = [
             " / sum by (version) (rate(captionloop_caption_confidence_count[5m]))"
         },
     ),
+    Panel(
+        "Photos unlike anything learnt from (share)",
+        "percentunit",
+        {
+            "{{version}}": "sum by (version) (rate(captionloop_unfamiliar_captions_total[5m]))"
+            " / sum by (version) (rate(captionloop_captions_total[5m]))"
+        },
+    ),
     Panel("Erased on request", "short", {"an hour": "3600 * sum(rate(captionloop_erasures_total[5m]))"}),
 ]
 LOOP = [

@@ -1,7 +1,7 @@
 /**
  * A stand-in for the service, for working on the page without one (`npm run dev:mock`, `npm run preview:mock`).
  * Never part of what is built. The file's name decides: "busy.png" is refused with 429, "broken.png" with 422,
- * "slow.png" takes a while, "blind.png" is captioned without attention.
+ * "slow.png" takes a while, "blind.png" is captioned without attention, "unlike.png" is unlike anything learnt from.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 
@@ -29,11 +29,13 @@ function gaussian(row: number, column: number, width: number): number[][] {
   return cells.map((line) => line.map((value) => value / total));
 }
 
-function captioned(blind: boolean): unknown {
+function captioned(blind: boolean, unlike: boolean): unknown {
   return {
     caption_id: `mock-${String(Date.now())}`,
     caption: WORDS.map(([text]) => text).join(" "),
     confidence: 0.68,
+    familiarity: unlike ? 0 : 0.43,
+    familiar: !unlike,
     words: WORDS.map(([text, confidence, row, column, width]) => ({
       text,
       confidence,
@@ -153,7 +155,8 @@ function caption(upload: string, response: ServerResponse): void {
     answer(response, 422, problem(422, "image-unreadable", "The image cannot be read", detail));
   } else {
     const wait = upload.includes('filename="slow') ? 30_000 : 600;
-    setTimeout(() => answer(response, 201, captioned(upload.includes('filename="blind'))), wait);
+    const named = (start: string): boolean => upload.includes(`filename="${start}`);
+    setTimeout(() => answer(response, 201, captioned(named("blind"), named("unlike"))), wait);
   }
 }
 

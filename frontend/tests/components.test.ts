@@ -21,7 +21,7 @@ describe("the words of a caption", () => {
   function words(): { view: ReturnType<typeof mount>; focus: WordFocus } {
     const focus = useWordFocus(() => CAPTIONED.words.length);
     const view = mount(CaptionWords, {
-      props: { words: CAPTIONED.words, caption: CAPTIONED.caption, focus },
+      props: { words: CAPTIONED.words, caption: CAPTIONED.caption, focus, unlike: false },
       attachTo: document.body,
     });
     return { view, focus };
@@ -183,7 +183,7 @@ describe("a failure", () => {
 
 describe("alternatives", () => {
   it("can be preferred", async () => {
-    const view = mount(AlternativeList, { props: { alternatives: CAPTIONED.alternatives } });
+    const view = mount(AlternativeList, { props: { alternatives: CAPTIONED.alternatives, unlike: false } });
     await view.find("button").trigger("click");
     expect(view.emitted("prefer")).toEqual([["a small boat"]]);
   });

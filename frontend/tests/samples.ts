@@ -7,6 +7,8 @@ export const CAPTIONED: Captioned = {
   caption_id: "c1",
   caption: "a red boat",
   confidence: 0.7,
+  familiarity: 0.4,
+  familiar: true,
   words: [
     {
       text: "a",

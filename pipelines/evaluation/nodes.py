@@ -105,14 +105,18 @@ def publish(evaluation: Json, table: str) -> tuple[Json, str]:
     return evaluation, table
 
 
-def calibrate_words(
+def calibrate_words(  # noqa: PLR0917 - a node's inputs
     captioner: Captioner,
     hypotheses: Json,
     photos: Json,
     features: CachedFeatures,
     parameters: EvaluationParameters,
+    rated: pd.DataFrame | None = None,
 ) -> Json:
-    """How a captioner's confidences are to be read; captions `photos` unless they are those evaluated."""
+    """How a captioner's confidences are to be read; captions `photos` unless they are those evaluated.
+
+    `rated` are captions that people rated (columns `sureness`, `accepted`).
+    """
     said, chosen = Hypotheses.model_validate(hypotheses), EvaluationSet.model_validate(photos)
     if said.split != chosen.split:
         said = caption_split(captioner, features, chosen, batch_size=parameters.batch_size)
@@ -123,6 +127,7 @@ def calibrate_words(
         chosen.references,
         parameters.calibration,
         chosen.spoken,
+        rated,
     )
     return report.model_dump(mode="json")
 

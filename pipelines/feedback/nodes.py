@@ -85,8 +85,8 @@ def curate_ratings(  # noqa: PLR0917 - a node's inputs
     unsound: pd.DataFrame,
     champion_version: Json,
     parameters: FeedbackParameters,
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, Json, pd.DataFrame, pd.DataFrame, Json]:
-    """Photos and references to learn from, evidence against captions, what is held out; and the rest."""
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame, Json, pd.DataFrame, pd.DataFrame, Json]:
+    """Photos and references to learn from, evidence, verdicts, what is held out; and the rest."""
     language = language_of(champion_version.get("language", ENGLISH.code))
     curated = curate(ratings, Photos(photos), images, captions, AbuseList.parse(abuse), parameters, language)
     window = Window.parse(
@@ -98,6 +98,7 @@ def curate_ratings(  # noqa: PLR0917 - a node's inputs
         curated.images,
         curated.references,
         curated.rejections,
+        curated.verdicts,
         held_out_set(curated.held_out, parameters.held_out_photos, language).model_dump(mode="json"),
         curated.judged.raters,
         curated.quarantine,

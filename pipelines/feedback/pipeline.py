@@ -42,6 +42,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "feedback_images",
                     "feedback_references",
                     "feedback_rejections",
+                    "feedback_verdicts",
                     "feedback_held_out",
                     "feedback_raters",
                     "feedback_quarantine",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from captionloop.errors import ConfigurationError
+from captionloop.evaluation.familiarity import learn_familiarity
 from captionloop.evaluation.handover import attach
 from captionloop.evaluation.hypotheses import Hypotheses
 from captionloop.evaluation.split import EvaluationSet
@@ -21,16 +22,23 @@ if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioner
     from captionloop.corpus.photos import PhotoFolder
     from captionloop.registry.model_registry import ModelRegistry
+    from captionloop.vision.features import CachedFeatures
 else:  # Kedro resolves the hints of nodes; torch and mlflow are not worth importing for that.
-    Captioner = PhotoFolder = ModelRegistry = Any
+    Captioner = PhotoFolder = ModelRegistry = CachedFeatures = Any
 
 Json = dict[str, Any]
 
 
-def choose_candidate(
-    parameters: RegistrationParameters, evaluation: Json, photos: Json, **trained: Any
+def choose_candidate(  # noqa: PLR0917 - a node's inputs
+    parameters: RegistrationParameters,
+    evaluation: Json,
+    photos: Json,
+    images: pd.DataFrame,
+    features: CachedFeatures,
+    validation: Json,
+    **trained: Any,
 ) -> tuple[Captioner, Json]:
-    """The captioner to register, with its metrics, calibration and card; and what it said.
+    """The captioner to register, with its metrics, calibration, familiarity and card; and what it said.
 
     `trained` holds `<model>.captioner`, `.hypotheses`, `.calibration` and `.model_card` of every model.
     """
@@ -42,7 +50,8 @@ def choose_candidate(
         )
     captioner: Captioner = trained[f"{name}.captioner"]
     known_of_it = trained[f"{name}.model_card"], trained[f"{name}.calibration"]
-    candidate = attach(captioner, evaluation, *known_of_it)
+    learnt_from = learn_familiarity(images, features, EvaluationSet.model_validate(validation))
+    candidate = attach(captioner, evaluation, *known_of_it, learnt_from)
     kept = KeptCaptions(
         evaluation_set=evaluation_set_hash(EvaluationSet.model_validate(photos).references),
         captions=_said(trained[f"{name}.hypotheses"]),

@@ -11,6 +11,7 @@ from captionloop.pipelines.training.nodes import Results, teach_on_by_words
 from captionloop.captioner.architectures import with_dropout
 from captionloop.captioner.parameters import TrainingParameters, ValidationParameters, VocabularyParameters
 from captionloop.errors import RegistryError
+from captionloop.evaluation.familiarity import learn_familiarity
 from captionloop.evaluation.handover import attach
 from captionloop.evaluation.hypotheses import Hypotheses, caption_split
 from captionloop.evaluation.parameters import EvaluationParameters
@@ -194,16 +195,19 @@ def score(  # noqa: PLR0917 - a node's inputs
     return report, scores, metrics, table, data
 
 
-def calibrate_candidate(
+def calibrate_candidate(  # noqa: PLR0917 - a node's inputs
     captioner: Captioner,
     hypotheses: Json,
     photos: Json,
     features: CachedFeatures,
+    verdicts: pd.DataFrame,
+    ratings_database: RatingsDatabase,
     parameters: EvaluationParameters,
 ) -> Json:
-    """How the candidate's confidences are to be read."""
+    """How the candidate's confidences are to be read, by references and by what people said of captions."""
     named = replace(captioner, name=CANDIDATE)
-    report: Json = evaluating.calibrate_words(named, hypotheses, photos, features, parameters)
+    rated = verdicts.merge(ratings_database.surenesses(), on="caption_id")
+    report: Json = evaluating.calibrate_words(named, hypotheses, photos, features, parameters, rated)
     return report
 
 
@@ -239,10 +243,20 @@ def write_card_of_candidate(  # noqa: PLR0917 - a node's inputs
 
 
 def dress_candidate(  # noqa: PLR0917 - a node's inputs
-    captioner: Captioner, evaluation: Json, model_card: str, calibration: Json, hypotheses: Json, photos: Json
+    captioner: Captioner,
+    evaluation: Json,
+    model_card: str,
+    calibration: Json,
+    hypotheses: Json,
+    photos: Json,
+    images: pd.DataFrame,
+    features: CachedFeatures,
+    validation: Json,
 ) -> tuple[Captioner, Json]:
-    """The captioner to register, with its metrics, calibration and card; and what it said."""
-    dressed = attach(replace(captioner, name=CANDIDATE), evaluation, model_card, calibration)
+    """The captioner to register, with its metrics, calibration, familiarity and card; and what it said."""
+    learnt_from = learn_familiarity(images, features, EvaluationSet.model_validate(validation))
+    named = replace(captioner, name=CANDIDATE)
+    dressed = attach(named, evaluation, model_card, calibration, learnt_from)
     kept = KeptCaptions(
         evaluation_set=evaluation_set_hash(EvaluationSet.model_validate(photos).references),
         captions=Hypotheses.model_validate(hypotheses).systems()[CANDIDATE],

@@ -403,3 +403,52 @@ def test_the_page_speaks_the_language_that_the_browser_asks_for(visits: Callable
     expect(visit.page.get_by_role("alert")).to_contain_text("kein Bild")
     other = visits(locale="fr-FR")
     assert other.page.evaluate(f"{HERE}.lang") == "en"
+
+
+@pytest.mark.parametrize(
+    ("locale", "told"),
+    [("en-GB", "unlike anything it learnt from"), ("de-DE", "gleicht nichts, woraus es gelernt hat")],
+)
+def test_of_a_photo_unlike_anything_learnt_from_no_confidence_is_claimed(
+    visits: Callable[..., Visit], locale: str, told: str
+) -> None:
+    visit = visits(locale=locale)
+    flat = io.BytesIO()
+    Image.new("RGB", (320, 240), "black").save(flat, "PNG")  # the model of the tests has learnt from noise
+    visit.choose(visit.photo("flat.png", content=flat.getvalue()))
+    visit.words.first.wait_for()
+    expect(visit.page.get_by_text(told)).to_have_count(2)  # shown, and told to screen readers
+    said = visit.page.locator(".said")
+    assert "%" not in said.inner_text()
+    expect(said.locator(".sure, .fairly, .unsure, .guess")).to_have_count(0)
+    visit.page.reload()  # it is remembered with the caption
+    visit.page.locator(".recent").first.click()
+    expect(visit.page.get_by_text(told)).to_have_count(2)
+
+
+def test_a_photo_like_those_learnt_from_is_told_with_a_confidence(visit: Visit) -> None:
+    with visit.page.expect_response(lambda answer: answer.request.method == "POST") as made:
+        visit.caption()
+    assert made.value.json()["familiar"] is True
+    expect(visit.page.locator(".confidence")).to_have_attribute("title", re.compile("people would accept"))
+    expect(visit.page.get_by_text("unlike anything")).to_have_count(0)
+
+
+def test_a_caption_is_copied(visits: Callable[..., Visit]) -> None:
+    visit = visits(permissions=["clipboard-read", "clipboard-write"])
+    caption = visit.caption()
+    visit.page.get_by_role("button", name="Copy").click()
+    expect(visit.page.get_by_role("button", name="Copied")).to_be_visible()
+    expect(visit.page.get_by_role("status").filter(has_text="The caption is copied.")).to_be_attached()
+    assert visit.page.evaluate("navigator.clipboard.readText()") == caption
+
+
+def test_a_caption_is_shared_where_the_browser_can(visits: Callable[..., Visit]) -> None:
+    visit = visits(**PHONE, locale="de-DE")
+    visit.page.evaluate(
+        "Object.defineProperty(navigator, 'share', {value: async data => { window.sent = data }})"
+    )
+    caption = visit.caption()
+    visit.page.get_by_role("button", name="Teilen").click()
+    expect(visit.page.get_by_role("status").filter(has_text="Die Beschreibung ist geteilt.")).to_be_attached()
+    assert visit.page.evaluate("window.sent") == {"text": caption}

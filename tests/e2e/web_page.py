@@ -53,7 +53,7 @@ class Visit:
     @property
     def words(self) -> Locator:
         """The caption's words, once there is a caption."""
-        return self.page.get_by_role("toolbar", name="Words of the caption").get_by_role("button")
+        return self.page.get_by_role("toolbar").get_by_role("button")
 
     @property
     def overlay(self) -> Locator:

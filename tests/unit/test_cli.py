@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,6 +27,7 @@ from captionloop.errors import CaptionloopError
 from captionloop.language.tokenizer import CaptionTokenizer
 from captionloop.registry.model_registry import ModelRegistry
 from captionloop.vision.encoder import Encoder, EncoderSpec
+from captionloop.vision.familiarity import Familiarity
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -175,10 +177,27 @@ def test_json_holds_everything_about_every_photo(project, make_captioner, photo)
     assert [answer["image"] for answer in answers] == [str(photo)] * 2
     assert set(answers[0]) == {
         "image", "caption", "confidence", "words", "alternatives", "model", "caption_id",
+        "familiarity", "familiar",
     }  # fmt: skip
     assert " ".join(word["text"] for word in answers[0]["words"]) == answers[0]["caption"]
     assert np.shape(answers[0]["words"][0]["attention"]) == (2, 2)
     assert set(answers[0]["alternatives"][0]) == {"caption", "confidence"}
+
+
+def test_a_photo_unlike_anything_learnt_from_is_named_on_the_error_output(
+    project, make_captioner, photo
+) -> None:
+    captioner = make_captioner()
+    look = captioner.caption([photo.read_bytes()])[0].embedding
+    near = look + np.random.default_rng(0).normal(size=(20, 32)).astype(np.float32)
+    for shift, unlike in ((0, False), (1000, True)):
+        known = Familiarity.learn(near[:10] + shift, near[10:] + shift)
+        replace(captioner, familiarity=known).save(project / "bundle")
+        result = call("caption", photo, "--model", project / "bundle")
+        assert ("unlike anything the model learnt from" in result.stderr) == unlike
+        assert "unlike" not in result.stdout and result.exit_code == 0
+        answer = json.loads(call("caption", photo, "--model", project / "bundle", "--json").stdout)[0]
+        assert answer["familiar"] is not unlike and (answer["familiarity"] == 0) == unlike
 
 
 def test_the_champion_captions_unless_another_is_asked_for(registry, make_captioner, project, photo) -> None:

@@ -17,7 +17,12 @@ export const captionedSchema = v.object({
   /** None where nothing is kept: such a caption can neither be rated nor erased. */
   caption_id: v.nullish(v.string(), null),
   caption: v.string(),
+  /** How often people accept such captions; tells nothing where `familiar` is false. */
   confidence: fraction,
+  /** Share of the model's validation photos that are at least as unlike what it learnt from. */
+  familiarity: v.nullish(fraction, null),
+  /** False: the photo is unlike anything the model learnt from. Null where the model does not know. */
+  familiar: v.nullish(v.boolean(), null),
   words: v.array(wordSchema),
   alternatives: v.array(v.object({ caption: v.string(), confidence: fraction })),
   model: v.object({ name: v.string(), version: v.string() }),

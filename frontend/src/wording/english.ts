@@ -86,6 +86,9 @@ export const english = {
   pointAtWord: "Point at a word, or tap it, to see where the model looked.",
   pointBlind: "This model does not tell where it looks. Point at a word to see how sure it was.",
   confidence: (percent: string): string => `Confidence ${percent}`,
+  acceptance: (percent: string): string =>
+    `Of captions that it is this sure of, people would accept ${percent}`,
+  unlike: "The model cannot tell how sure it is: this photo is unlike anything it learnt from.",
   overMost: "over 99 %",
   underLeast: "under 1 %",
   bands: {
@@ -115,6 +118,12 @@ export const english = {
     "lower left": "the lower left",
     "lower right": "the lower right",
   } satisfies Record<Place, string>,
+  copy: "Copy",
+  copied: "Copied",
+  captionCopied: "The caption is copied.",
+  notCopied: "This browser did not let the page copy. Select the caption to copy it by hand.",
+  share: "Share",
+  shared: "The caption is shared.",
   considered: "It also considered",
   better: "This is better",
   another: "Another photo",

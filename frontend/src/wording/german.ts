@@ -93,6 +93,10 @@ export const german: Texts = {
   pointBlind:
     "Dieses Modell verrät nicht, wohin es schaut. Zeig auf ein Wort, um zu sehen, wie sicher es war.",
   confidence: (percent) => `Sicherheit ${percent}`,
+  acceptance: (percent) =>
+    `Von Beschreibungen, bei denen es sich so sicher ist, würden Menschen ${percent} gelten lassen`,
+  unlike:
+    "Wie sicher es sich ist, kann das Modell nicht sagen: Dieses Foto gleicht nichts, woraus es gelernt hat.",
   overMost: "über 99 %",
   underLeast: "unter 1 %",
   bands: { sure: "sehr sicher", fairly: "ziemlich sicher", unsure: "nicht so sicher", guess: "geraten" },
@@ -117,6 +121,13 @@ export const german: Texts = {
     "lower left": "die Ecke unten links",
     "lower right": "die Ecke unten rechts",
   },
+  copy: "Kopieren",
+  copied: "Kopiert",
+  captionCopied: "Die Beschreibung ist kopiert.",
+  notCopied:
+    "Dieser Browser hat die Seite nicht kopieren lassen. Markiere die Beschreibung, um sie selbst zu kopieren.",
+  share: "Teilen",
+  shared: "Die Beschreibung ist geteilt.",
   considered: "Auch in Betracht gezogen",
   better: "Das ist besser",
   another: "Anderes Foto",

@@ -5,6 +5,7 @@
     encoder.safetensors   the encoder's
     tokenizer.json        the vocabulary
     neighbours.safetensors   training photos and their captions, where captions are ranked by a consensus
+    familiarity.safetensors  how training and validation photos look, where what is unlike them is told
     metrics.json          of its evaluation
     lineage.json          what it was made from
     MODEL_CARD.md         for people
@@ -32,11 +33,14 @@ if TYPE_CHECKING:
 
     from captionloop.captioner.captioner import Captioner
     from captionloop.captioner.neighbours import Neighbours
+    from captionloop.vision.familiarity import Familiarity
 
-FORMAT_VERSION: Final = 3
+FORMAT_VERSION: Final = 4
 """2 may rank by a consensus, and then has `neighbours.safetensors`; 3 says a `language`, which before was
-always English. All are read, and a bundle is written in the lowest that says all of it."""
+always English; 4 may know what it learnt from, in `familiarity.safetensors`, and how often its captions are
+accepted. All are read, and a bundle is written in the lowest that says all of it."""
 _ENGLISH_FORMAT: Final = 2
+_LANGUAGE_FORMAT: Final = 3
 CONFIG, MODEL, ENCODER, TOKENIZER = (
     "config.json",
     "model.safetensors",
@@ -44,6 +48,8 @@ CONFIG, MODEL, ENCODER, TOKENIZER = (
     "tokenizer.json",
 )
 NEIGHBOURS: Final = "neighbours.safetensors"
+FAMILIARITY: Final = "familiarity.safetensors"
+OPTIONAL: Final = (NEIGHBOURS, FAMILIARITY)
 METRICS, LINEAGE, CARD, CHECKSUMS = "metrics.json", "lineage.json", "MODEL_CARD.md", "checksums.json"
 FILES: Final = (CONFIG, MODEL, ENCODER, TOKENIZER, METRICS, LINEAGE, CARD)
 _READINGS: Final = 5  # of a folder that is replaced meanwhile
@@ -122,7 +128,7 @@ def _listed(folder: Path) -> bytes | None:
 def _read(folder: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
-    from captionloop.captioner.captioner import Calibration
+    from captionloop.captioner.confidence import Calibration
     from captionloop.captioner.decoders import build_decoder
     from captionloop.language.tokenizer import CaptionTokenizer
     from captionloop.vision.encoder import Encoder
@@ -149,10 +155,12 @@ def _read(folder: Path) -> dict[str, Any]:
     except (RuntimeError, EncoderError) as error:
         raise BundleError(f"{folder}: the weights do not fit {CONFIG} ({_first_line(error)}).") from error
     _refuse_not_finite(weights, folder / MODEL)
-    try:
-        neighbours = _load_neighbours(folder, config)
-    except (KeyError, ValueError) as error:
-        raise BundleError(f"{folder / NEIGHBOURS} is not what this captionloop reads ({error}).") from error
+    optional: dict[str, Any] = {}
+    for name, load in ((NEIGHBOURS, _load_neighbours), (FAMILIARITY, _load_familiarity)):
+        try:
+            optional[name] = load(folder, config)
+        except (KeyError, ValueError) as error:
+            raise BundleError(f"{folder / name} is not what this captionloop reads ({error}).") from error
     calibration = config.calibration
     return {
         "name": config.name,
@@ -160,7 +168,8 @@ def _read(folder: Path) -> dict[str, Any]:
         "decoder": decoder,
         "tokenizer": tokenizer,
         "decoding": config.decoding,
-        "neighbours": neighbours,
+        "neighbours": optional[NEIGHBOURS],
+        "familiarity": optional[FAMILIARITY],
         "calibration": None if calibration is None else Calibration.model_validate(calibration),
         "metrics": _read_json(folder / METRICS),
         "lineage": _read_json(folder / LINEAGE),
@@ -196,14 +205,15 @@ def verify_bundle(folder: Path) -> None:
         raise BundleError(f"{folder}: there is no bundle here; train a model, or give another path.")
     path = folder / CHECKSUMS
     checksums = _read_json(path)
-    complete = sorted(set(checksums) - {NEIGHBOURS}) == sorted(FILES)
+    complete = sorted(set(checksums) - set(OPTIONAL)) == sorted(FILES)
     if path.read_bytes() != _document(checksums) or not complete:
         raise BundleError(f"{path} is damaged: it is not as it was written. Copy the bundle again.")
-    if NEIGHBOURS not in checksums and (folder / NEIGHBOURS).exists():
-        raise BundleError(
-            f"{folder / NEIGHBOURS} is not listed in {CHECKSUMS}: it does not belong to this bundle. Copy the"
-            " bundle again."
-        )
+    for name in OPTIONAL:
+        if name not in checksums and (folder / name).exists():
+            raise BundleError(
+                f"{folder / name} is not listed in {CHECKSUMS}: it does not belong to this bundle. Copy the"
+                " bundle again."
+            )
     for name in checksums:
         try:
             found = _sha256(folder / name)
@@ -221,7 +231,7 @@ def _write(captioner: "Captioner", folder: Path) -> None:
     encoder, decoder, calibration = captioner.encoder, captioner.decoder, captioner.calibration
     language = captioner.tokenizer.language
     config = BundleConfig(
-        format_version=_ENGLISH_FORMAT if language == ENGLISH else FORMAT_VERSION,
+        format_version=_lowest_format(captioner),
         language=language.code,
         name=captioner.name,
         vocabulary_size=decoder.vocabulary_size,
@@ -236,7 +246,9 @@ def _write(captioner: "Captioner", folder: Path) -> None:
             channels=encoder.channels,
         ),
         decoding=captioner.decoding,
-        calibration=None if calibration is None else calibration.model_dump(mode="json"),
+        calibration=None
+        if calibration is None
+        else calibration.model_dump(mode="json", exclude_defaults=True),
     )
     weights = {name: value.detach().cpu().contiguous() for name, value in decoder.state_dict().items()}
     _refuse_not_finite(weights, folder / MODEL)
@@ -247,15 +259,23 @@ def _write(captioner: "Captioner", folder: Path) -> None:
     encoder.save(folder)
     captioner.tokenizer.save(folder / TOKENIZER)
     names = [*FILES]
-    if captioner.neighbours is not None:
-        from safetensors.numpy import save_file as save_arrays
+    for name, part in ((NEIGHBOURS, captioner.neighbours), (FAMILIARITY, captioner.familiarity)):
+        if part is not None:
+            from safetensors.numpy import save_file as save_arrays
 
-        save_arrays(captioner.neighbours.arrays(), folder / NEIGHBOURS)
-        names.append(NEIGHBOURS)
+            save_arrays(part.arrays(), folder / name)
+            names.append(name)
     (folder / METRICS).write_bytes(_document(captioner.metrics))
     (folder / LINEAGE).write_bytes(_document(captioner.lineage))
     (folder / CARD).write_text(captioner.card or _default_card(captioner), encoding="utf-8")
     (folder / CHECKSUMS).write_bytes(_document({name: _sha256(folder / name) for name in names}))
+
+
+def _lowest_format(captioner: "Captioner") -> int:
+    calibration = captioner.calibration
+    if captioner.familiarity is not None or (calibration is not None and calibration.knows_captions):
+        return FORMAT_VERSION
+    return _ENGLISH_FORMAT if captioner.tokenizer.language == ENGLISH else _LANGUAGE_FORMAT
 
 
 def _load_neighbours(folder: Path, config: BundleConfig) -> "Neighbours | None":
@@ -278,6 +298,20 @@ def _load_neighbours(folder: Path, config: BundleConfig) -> "Neighbours | None":
     if not all(np.isfinite(array).all() for array in arrays):
         raise ValueError("its numbers are not finite")
     return neighbours
+
+
+def _load_familiarity(folder: Path, config: BundleConfig) -> "Familiarity | None":  # noqa: ARG001
+    if not (folder / FAMILIARITY).exists():  # else it is listed, and verified
+        return None
+    from safetensors.numpy import load_file
+
+    from captionloop.vision.embedding import SIZE
+    from captionloop.vision.familiarity import Familiarity
+
+    familiarity = Familiarity.from_arrays(load_file(folder / FAMILIARITY))
+    if familiarity.taught.shape[1] != SIZE:
+        raise ValueError(f"photos in {familiarity.taught.shape[1]} numbers, embeddings have {SIZE}")
+    return familiarity
 
 
 def _refuse_not_finite(weights: "dict[str, Tensor]", path: Path) -> None:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, model_validator
 
+from captionloop.captioner.confidence import Calibration, mean_confidence
 from captionloop.captioner.options import DecodingOptions
 from captionloop.errors import ConfigurationError
 from captionloop.language.tokenizer import CaptionTokenizer, Span
 from captionloop.language.words import sentence
 from captionloop.vision.embedding import embed
+from captionloop.vision.familiarity import Familiarity, Likeness
 
 if TYPE_CHECKING:  # whoever only names a captioner need not wait for torch
     from torch import Tensor
@@ -41,8 +42,8 @@ class Word:
 
 @dataclass(frozen=True)
 class Caption:
-    """One caption of an image. `confidence` is the geometric mean of its words'; `log_probability` counts the
-    end.
+    """One caption of an image. `confidence`: how often a person would accept a caption like it, where the
+    calibration knows that, else the geometric mean of its words'. `log_probability` counts the end.
     """
 
     text: str
@@ -53,40 +54,18 @@ class Caption:
 
 @dataclass(frozen=True)
 class Captioned:
-    """What was found for one image, best first; and the image in a few numbers (`vision/embedding.py`)."""
+    """What was found for one image, best first; the image in a few numbers (`vision/embedding.py`), and
+    whether it looks like what was learnt from, where that is known.
+    """
 
     alternatives: tuple[Caption, ...]
     embedding: NDArray[np.float32] | None = field(default=None, compare=False)
+    likeness: Likeness | None = field(default=None, compare=False)
 
     @property
     def best(self) -> Caption:
         """The caption to show."""
         return self.alternatives[0]
-
-
-class Calibration(BaseModel):
-    """A rising curve from the decoder's word probabilities to how often such words are right, linear between
-    points.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    probability: tuple[float, ...]
-    confidence: tuple[float, ...]
-
-    @model_validator(mode="after")
-    def _rises(self) -> Calibration:
-        if len(self.probability) != len(self.confidence) or not self.probability:
-            raise ValueError("a calibration needs as many confidences as probabilities, and at least one")
-        if sorted(self.probability) != list(self.probability) or sorted(self.confidence) != list(
-            self.confidence
-        ):
-            raise ValueError("the points of a calibration must rise")
-        return self
-
-    def __call__(self, probability: float) -> float:
-        """The calibrated confidence of a word."""
-        return float(np.interp(probability, self.probability, self.confidence))
 
 
 @dataclass(eq=False)
@@ -97,6 +76,7 @@ class Captioner:
         decoding: the default search; each captioning call may be given another.
         neighbours: the training photos that a consensus asks; None where none is ever asked for.
         calibration: fitted on `val` by evaluation; None leaves the decoder's probabilities as confidences.
+        familiarity: what it learnt from, as evaluation measured it; None where nobody has.
         metrics: of its evaluation, as fractions. lineage: what it was made from. card: the model card
         (Markdown). device: where the decoder runs, and the encoder's runtime; None for a GPU where there is
         one. streams: how many threads caption at once; the encoder's runtime shares out the cores among them.
@@ -109,6 +89,7 @@ class Captioner:
     decoding: DecodingOptions = field(default_factory=DecodingOptions)
     neighbours: Neighbours | None = None
     calibration: Calibration | None = None
+    familiarity: Familiarity | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     lineage: dict[str, Any] = field(default_factory=dict)
     card: str = ""
@@ -194,9 +175,10 @@ class Captioner:
 
         found = self.decode_grids(grids, decoding)
         embeddings = embed(torch.as_tensor(grids).float().mean(1).cpu().numpy())
+        likenesses = self.familiarity(embeddings) if self.familiarity else [None] * len(embeddings)
         return [
-            Captioned(tuple(self._caption(one) for one in hypotheses), embedding)
-            for hypotheses, embedding in zip(found, embeddings, strict=True)
+            Captioned(tuple(self._caption(one) for one in hypotheses), embedding, likeness)
+            for hypotheses, embedding, likeness in zip(found, embeddings, likenesses, strict=True)
         ]
 
     def decode_grids(
@@ -226,12 +208,12 @@ class Captioner:
 
     def _caption(self, hypothesis: Hypothesis) -> Caption:
         words = tuple(self._word(span, hypothesis) for span in self.tokenizer.spans(hypothesis.tokens))
-        logs = [np.log(max(word.confidence, 1e-12)) for word in words]
+        confidences = [word.confidence for word in words]
         return Caption(
             text=sentence([word.text for word in words], self.tokenizer.language),
             words=words,
             log_probability=hypothesis.log_probability,
-            confidence=float(np.exp(np.mean(logs))) if logs else 0.0,
+            confidence=(self.calibration.of_caption if self.calibration else mean_confidence)(confidences),
         )
 
     def _word(self, span: Span, hypothesis: Hypothesis) -> Word:

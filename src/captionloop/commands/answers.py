@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from captionloop.errors import CaptionloopError, ConfigurationError, ImageError, without_passwords
 
 if TYPE_CHECKING:
-    from captionloop.captioner.captioner import Caption, Captioner
+    from captionloop.captioner.captioner import Captioned, Captioner
 
 Grid = list[list[float]]
 
@@ -24,7 +24,10 @@ class AnsweredWord:
 
 @dataclass(frozen=True)
 class Answer:
-    """The caption of one photo. `alternatives`: what else was found, best first, as (caption, confidence)."""
+    """The caption of one photo. `alternatives`: what else was found, best first, as (caption, confidence).
+
+    `familiarity` and `familiar` are of `vision/familiarity.py`, None where the model does not know.
+    """
 
     image: str
     caption: str
@@ -33,6 +36,8 @@ class Answer:
     alternatives: tuple[tuple[str, float], ...]
     model: str
     caption_id: str | None = None
+    familiarity: float | None = None
+    familiar: bool | None = None
 
     def as_json(self) -> dict[str, Any]:
         """As `--json` prints it; the same names as in the REST API."""
@@ -69,7 +74,7 @@ def ask_model(
         except ImageError as error:
             yield Failure(str(path), str(error))
         else:
-            yield _answer(path, captioned.best, captioned.alternatives[1:], model)
+            yield _answer(path, captioned, model)
 
 
 def ask_service(url: str, key: str | None, paths: Sequence[Path]) -> Iterator[Answer | Failure]:
@@ -103,7 +108,8 @@ def read_photo(path: Path) -> bytes:
         raise ImageError(f"it cannot be read ({error.strerror}): check the path") from error
 
 
-def _answer(path: Path, best: "Caption", others: Sequence["Caption"], model: str) -> Answer:
+def _answer(path: Path, captioned: "Captioned", model: str) -> Answer:
+    best, likeness = captioned.best, captioned.likeness
     words = tuple(
         AnsweredWord(
             text=word.text,
@@ -117,8 +123,10 @@ def _answer(path: Path, best: "Caption", others: Sequence["Caption"], model: str
         caption=best.text,
         confidence=round(best.confidence, 4),
         words=words,
-        alternatives=tuple((other.text, round(other.confidence, 4)) for other in others),
+        alternatives=tuple((other.text, round(other.confidence, 4)) for other in captioned.alternatives[1:]),
         model=model,
+        familiarity=None if likeness is None else round(likeness.share, 4),
+        familiar=None if likeness is None else likeness.familiar,
     )
 
 
@@ -138,6 +146,8 @@ def _service_answer(path: Path, response: Any) -> Answer | Failure:
             alternatives=tuple((other["caption"], other["confidence"]) for other in document["alternatives"]),
             model=document["model"]["version"],
             caption_id=document["caption_id"],
+            familiarity=document.get("familiarity"),
+            familiar=document.get("familiar"),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise CaptionloopError(

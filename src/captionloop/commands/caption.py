@@ -44,8 +44,9 @@ def caption(  # noqa: PLR0917
 ) -> None:
     """Caption photos.
 
-    The caption of one photo is printed alone; of several, each after its file's name. A photo that cannot
-    be read is named on the error output, the others are captioned all the same, and the exit code is 1.
+    The caption of one photo is printed alone; of several, each after its file's name. On the error output a
+    photo is named that is unlike anything the model learnt from, and one that cannot be read; the others are
+    captioned all the same, and the exit code is 1.
     """
     if attention is not None and len(images) > 1:
         raise ConfigurationError("--attention draws one image: give one, or leave the option out")
@@ -79,6 +80,12 @@ def _print(answer: Answer | Failure, *, named: bool) -> None:
         click.echo(f"captionloop: {answer.image}: {answer.error}", err=True)
     else:
         click.echo(f"{answer.image}: {answer.caption}" if named else answer.caption)
+        if answer.familiar is False:
+            click.echo(
+                f"captionloop: {answer.image}: this photo is unlike anything the model learnt from; do not"
+                " rely on its caption",
+                err=True,
+            )
 
 
 def _draw(image: Path, answer: Answer, place: Path) -> None:

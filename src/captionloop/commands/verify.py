@@ -6,6 +6,7 @@ from statistics import fmean
 
 import click
 
+from captionloop.captioner.confidence import mean_confidence
 from captionloop.client import CaptionClient, ServiceError
 from captionloop.commands.canaries import (
     FEWEST_TO_COMPARE,
@@ -116,7 +117,9 @@ def ask(service: CaptionClient, canary: Canary) -> CanaryAnswer:
     keeping = service.model().keeping
     keeps = keeping is None or keeping.keep
     made = service.caption(canary.photo) if keeps else service.look(canary.photo)
-    return CanaryAnswer(canary, made.caption, made.confidence, made.model.version)
+    # The version before may not have known how often its captions are accepted: its confidence was this.
+    sure = mean_confidence([word.confidence for word in made.words])
+    return CanaryAnswer(canary, made.caption, max(made.confidence, sure), made.model.version)
 
 
 def usual_confidence(service: CaptionClient, version: str) -> float | None:

@@ -1,8 +1,10 @@
-"""How far a word's confidence can be believed, and a curve that makes it believable.
+"""How far confidences can be believed, and curves that make them believable.
 
 A word counts as right when any reference of the photo has it. That asks less than a correct caption does
 (word order is ignored, and a true word that no one happened to write counts as wrong), but it can be told for
-every word without a person looking.
+every word without a person looking. A caption counts as right when a person would accept it
+(`acceptance.py`); its confidence is fitted to the sureness that those in its words come to: by references
+first, then, where enough captions were rated, by what people said of these.
 
 The expected calibration error is that of Guo et al. 2017 (arXiv 1706.04599, equation 3): words are put into
 equally wide bins by confidence, and the gaps between a bin's mean confidence and its share of right words are
@@ -17,24 +19,30 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from captionloop.captioner.confidence import sureness
+from captionloop.evaluation.acceptance import acceptable
 from captionloop.evaluation.hypotheses import Said
 from captionloop.evaluation.parameters import CalibrationParameters
 from captionloop.language.languages import ENGLISH, Language
 from captionloop.language.words import words_of
 
 if TYPE_CHECKING:
-    from captionloop.captioner.captioner import Calibration
+    import pandas as pd
+
+    from captionloop.captioner.confidence import Calibration
 
 Floats = NDArray[np.float64]
 
 _BLOCKS = 40  # equally filled, for isotonic regression: few, so that it cannot learn words by heart
 _KNOTS = 41  # points of a temperature curve
+_LEAST = 1e-6  # sureness of a caption
+_DOUBT = 4.0  # ratings that it takes to be believed half as much as what references say
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Every word of many captions: its probability, whether it was right, and the photo it is about (a
-    number).
+    """Every word of many captions (or every caption): its probability, whether it was right, and the photo it
+    is about (a number).
     """
 
     probability: Floats
@@ -47,17 +55,43 @@ class Outcomes:
 
 
 class Bin(BaseModel):
-    """Words of similar confidence."""
+    """Words, or captions, of similar confidence."""
 
     model_config = ConfigDict(frozen=True)
 
-    words: int
+    count: int
     confidence: float
     right: float
 
 
+class Acceptance(BaseModel):
+    """How often captions are accepted, by their sureness; `accepted` are the curve's values at `sureness`.
+
+    Errors and bins are of the captions as references judge them, and before and after as those of words.
+
+    Attributes:
+        captions, share: how many there were, and the share of them that a person would accept.
+        ratings: how many rated captions the curve was fitted to besides; their expected calibration error
+            by references alone, and with them, is `ratings_before` and `ratings_after`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    captions: int
+    share: float
+    error_before: float
+    error_after: float
+    sureness: tuple[float, ...]
+    accepted: tuple[float, ...]
+    bins_before: tuple[Bin, ...]
+    bins_after: tuple[Bin, ...]
+    ratings: int = 0
+    ratings_before: float | None = None
+    ratings_after: float | None = None
+
+
 class CalibrationReport(BaseModel):
-    """`<model>.calibration`: the curve and what it is worth.
+    """`<model>.calibration`: the curves and what they are worth.
 
     `error_before` and `error_after` are expected calibration errors; the latter, like `bins_after`, on photos
     that the curve was not fitted to (cross-validation by photo). `probability` and `confidence` are the
@@ -78,6 +112,7 @@ class CalibrationReport(BaseModel):
     confidence: tuple[float, ...]
     bins_before: tuple[Bin, ...]
     bins_after: tuple[Bin, ...]
+    acceptance: Acceptance | None = None
 
 
 def outcomes(
@@ -96,11 +131,11 @@ def outcomes(
 
 
 def bins(confidence: Floats, right: Floats, count: int) -> tuple[Bin, ...]:
-    """Words by confidence in `count` equally wide bins; empty ones are left out."""
+    """Words, or captions, by confidence in `count` equally wide bins; empty ones are left out."""
     which = np.minimum((confidence * count).astype(np.int64), count - 1)
     return tuple(
         Bin(
-            words=int((which == i).sum()),
+            count=int((which == i).sum()),
             confidence=float(confidence[which == i].mean()),
             right=float(right[which == i].mean()),
         )
@@ -110,9 +145,9 @@ def bins(confidence: Floats, right: Floats, count: int) -> tuple[Bin, ...]:
 
 
 def expected_error(binned: Sequence[Bin]) -> float:
-    """The expected calibration error of binned words."""
-    total = sum(one.words for one in binned)
-    return sum(one.words * abs(one.confidence - one.right) for one in binned) / total
+    """The expected calibration error of what is binned."""
+    total = sum(one.count for one in binned)
+    return sum(one.count * abs(one.confidence - one.right) for one in binned) / total
 
 
 def calibrate(  # noqa: PLR0917
@@ -122,10 +157,14 @@ def calibrate(  # noqa: PLR0917
     references: Mapping[str, Sequence[str]],
     parameters: CalibrationParameters,
     language: Language = ENGLISH,
+    rated: "pd.DataFrame | None" = None,
 ) -> CalibrationReport:
-    """Fits a curve to the words of a split, and tells how well it does on photos it has not seen."""
+    """Fits curves to the words and captions of a split, and tells how well they do on photos not seen.
+
+    `rated` are captions that people have rated (columns `sureness`, `accepted`), of whichever version.
+    """
     words = outcomes(said, references, language)
-    after = _cross_validated(words, parameters)
+    after = _cross_validated(words, parameters.folds, parameters.method)
     bins_before = bins(words.probability, words.right, parameters.bins)
     bins_after = bins(after, words.right, parameters.bins)
     curve = _fit(words, parameters.method)
@@ -142,29 +181,104 @@ def calibrate(  # noqa: PLR0917
         confidence=tuple(round(float(y), 5) for y in curve[1]),
         bins_before=bins_before,
         bins_after=bins_after,
+        acceptance=_acceptance(said, references, words, (after, curve), parameters, language, rated),
     )
 
 
 def as_calibration(report: CalibrationReport) -> "Calibration":
-    """The curve in the form that a bundle keeps."""
-    from captionloop.captioner.captioner import Calibration
+    """The curves in the form that a bundle keeps."""
+    from captionloop.captioner.confidence import Calibration
 
-    return Calibration(probability=report.probability, confidence=report.confidence)
+    captions = report.acceptance
+    return Calibration(
+        probability=report.probability,
+        confidence=report.confidence,
+        sureness=() if captions is None else captions.sureness,
+        accepted=() if captions is None else captions.accepted,
+    )
 
 
-def _cross_validated(words: Outcomes, parameters: CalibrationParameters) -> Floats:
-    fold = words.photo % min(parameters.folds, int(words.photo.max()) + 1)
+def _acceptance(  # noqa: PLR0917
+    said: Mapping[str, Said],
+    references: Mapping[str, Sequence[str]],
+    words: Outcomes,
+    calibrated: tuple[Floats, tuple[Floats, Floats]],
+    parameters: CalibrationParameters,
+    language: Language,
+    rated: "pd.DataFrame | None",
+) -> Acceptance | None:
+    """`calibrated`: the confidences of the words on photos held out from the fit, and the curve of all."""
+    captions = {image_id: one.caption for image_id, one in said.items()}
+    accepted = acceptable(captions, references, parameters.acceptable, language)
+    if accepted is None:
+        return None
+    held_out, curve = calibrated
+    tried = _sureness(held_out, words.photo, accepted)
+    known = _sureness(np.interp(words.probability, *curve), words.photo, accepted)
+    after = _cross_validated(tried, parameters.folds, "beta")
+    by_references = grid, confidence = _beta(known)
+    raters: dict[str, float | int] = {}
+    if rated is not None and len(rated) >= parameters.least_ratings:
+        sure, right = (rated[name].to_numpy(np.float64) for name in ("sureness", "accepted"))
+        confidence = _corrected(by_references, sure, right)
+        raters = {"ratings": len(rated)}
+        for name, values in (("ratings_before", by_references[1]), ("ratings_after", confidence)):
+            raters[name] = expected_error(bins(np.interp(sure, grid, values), right, parameters.bins))
+    bins_before = bins(tried.probability, accepted, parameters.bins)
+    bins_after = bins(after, accepted, parameters.bins)
+    return Acceptance(
+        captions=len(accepted),
+        share=float(accepted.mean()),
+        error_before=expected_error(bins_before),
+        error_after=expected_error(bins_after),
+        sureness=tuple(round(float(x), 8) for x in grid),
+        accepted=tuple(round(float(y), 5) for y in confidence),
+        bins_before=bins_before,
+        bins_after=bins_after,
+        **raters,
+    )
+
+
+def _sureness(confidence: Floats, photo: NDArray[np.int64], accepted: Floats) -> Outcomes:
+    """Captions by the confidences of their words; one without words is as unsure as can be."""
+    by_photo: list[list[float]] = [[] for _ in accepted]
+    for number, value in zip(photo.tolist(), confidence.tolist(), strict=True):
+        by_photo[number].append(value)
+    return Outcomes(np.array([sureness(words) for words in by_photo]), accepted, np.arange(len(accepted)))
+
+
+def _corrected(curve: tuple[Floats, Floats], sure: Floats, accepted: Floats) -> Floats:
+    """The curve's values, moved by the slope and offset of their log-odds that suit what people accepted.
+
+    A few ratings hardly move it: what references say is where it begins.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    odds = _log_odds(np.interp(sure, *curve))
+
+    def surprise(parameters: Floats) -> float:
+        logits = np.exp(parameters[0]) * odds + parameters[1]
+        doubt = _DOUBT / 2 * float(parameters @ parameters)
+        return float(np.sum(np.logaddexp(0, logits) - accepted * logits)) + doubt
+
+    slope, offset = minimize(surprise, np.zeros(2), method="Nelder-Mead").x
+    return np.asarray(expit(np.exp(slope) * _log_odds(curve[1]) + offset))
+
+
+def _cross_validated(words: Outcomes, folds: int, method: str) -> Floats:
+    fold = words.photo % min(folds, int(words.photo.max()) + 1)
     if fold.max() == 0:
-        return np.interp(words.probability, *_fit(words, parameters.method))
+        return np.interp(words.probability, *_fit(words, method))
     calibrated = np.empty_like(words.probability)
     for held_out in range(int(fold.max()) + 1):
-        curve = _fit(words.where(fold != held_out), parameters.method)
+        curve = _fit(words.where(fold != held_out), method)
         calibrated[fold == held_out] = np.interp(words.probability[fold == held_out], *curve)
     return calibrated
 
 
 def _fit(words: Outcomes, method: str) -> tuple[Floats, Floats]:
-    return _isotonic(words) if method == "isotonic" else _temperature(words)
+    return {"isotonic": _isotonic, "temperature": _temperature, "beta": _beta}[method](words)
 
 
 def _isotonic(words: Outcomes) -> tuple[Floats, Floats]:
@@ -194,6 +308,34 @@ def _temperature(words: Outcomes) -> tuple[Floats, Floats]:
     slope, offset = minimize(surprise, np.zeros(2), method="Nelder-Mead").x
     grid = np.linspace(0, 1, _KNOTS)
     return grid, np.asarray(expit(np.exp(slope) * _log_odds(grid) + offset))
+
+
+def _beta(captions: Outcomes) -> tuple[Floats, Floats]:
+    """Beta calibration (Kull et al. 2017, equation 9): the log-odds that captions are accepted are `a` times
+    the logarithm of their sureness, less `b` times that of their doubt, and an offset.
+
+    Three numbers, for a split has hundreds of captions where it has thousands of words.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    # Never quite certain, as Platt has it: slopes are finite though all accepted ones are the surest.
+    right = captions.right.sum()
+    wrong = len(captions.right) - right
+    target = np.where(captions.right > 0, (right + 1) / (right + 2), 1 / (wrong + 2))
+
+    def logits(parameters: Floats, sure: Floats) -> Floats:
+        clipped = np.clip(sure, _LEAST, 1 - 1e-4)
+        a, b = np.exp(parameters[:2])
+        return np.asarray(a * np.log(clipped) - b * np.log1p(-clipped) + parameters[2])
+
+    def surprise(parameters: Floats) -> float:
+        found = logits(parameters, captions.probability)
+        return float(np.mean(np.logaddexp(0, found) - target * found))
+
+    best = minimize(surprise, np.zeros(3), method="Nelder-Mead", options={"maxiter": 2000}).x
+    grid = np.geomspace(_LEAST, 1, _KNOTS)  # long captions are all near zero, and not all alike
+    return grid, np.asarray(expit(logits(best, grid)))
 
 
 def _log_odds(probability: Floats) -> Floats:

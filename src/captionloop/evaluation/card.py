@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from captionloop.captioner.architectures import DecoderConfig, EnsembleConfig
 from captionloop.captioner.options import DecodingOptions
-from captionloop.evaluation.calibration import CalibrationReport
+from captionloop.evaluation.calibration import Acceptance, CalibrationReport
 from captionloop.evaluation.latency import Latency
 from captionloop.evaluation.split import EvaluationSet
 from captionloop.language.words import words_of
@@ -68,7 +68,7 @@ def model_card(
         f"## Quality on `{evaluation['split']}` ({evaluation['photos']:,} photos)",
         _quality(metrics, left_out(captioner.tokenizer.language)),
         "## Confidence",
-        _confidence(calibration),
+        confidence_section(calibration),
         "## Speed",
         f"On {machine}: one photo from its bytes to its caption in {latency.p50_ms:.0f} ms (median; 95th"
         f" percentile {latency.p95_ms:.0f} ms); {latency.from_photos_per_second:.0f} photos/s in batches.",
@@ -139,13 +139,31 @@ def _quality(metrics: Mapping[str, Mapping[str, float]], absent: Sequence[str]) 
     return "\n".join(["| x100 | value | 95 % interval |", "|---|---:|---:|", *rows, *note])
 
 
-def _confidence(report: CalibrationReport) -> str:
+def confidence_section(report: CalibrationReport) -> str:
+    """What the card says of confidences: how they are meant, and how far they are off."""
     return (
         f"A word counts as right when a person's caption of the photo has it. Of {report.words:,} words about"
         f" {report.photos:,} photos of `{report.split}`, {100 * report.right:.0f} % are right. The expected"
         f" calibration error is {100 * report.error_before:.1f} points for the decoder's own probabilities,"
         f" {100 * report.error_after:.1f} after {report.method} calibration, on photos held out from the fit."
         " The bundle carries the calibration, and the confidences it gives are calibrated."
+        + ("" if report.acceptance is None else f"\n\n{_acceptance(report.acceptance)}")
+    )
+
+
+def _acceptance(found: Acceptance) -> str:
+    rated = (
+        f" {found.ratings:,} captions that people rated have the last word: the curve is off by"
+        f" {100 * (found.ratings_after or 0):.1f} points on these, by references alone it would be by"
+        f" {100 * (found.ratings_before or 0):.1f}."
+        if found.ratings
+        else ""
+    )
+    return (
+        f"Of {found.captions:,} captions {100 * found.share:.0f} % are as good as what people say; a"
+        " caption's confidence is how often such captions are, and is off by"
+        f" {100 * found.error_after:.1f} points on photos held out from the fit.{rated} Of photos that look"
+        " unlike what it learnt from its confidences tell nothing, and it says so."
     )
 
 

@@ -28,6 +28,15 @@ class CalibrationParameters(BaseModel):
     method: Literal["isotonic", "temperature"] = "isotonic"
     bins: int = Field(default=10, ge=2, description="of the expected calibration error, equally wide")
     folds: int = Field(default=5, ge=2, description="for the error after calibration, by photo")
+    acceptable: float = Field(
+        default=1.05,
+        gt=0,
+        description="a caption counts as accepted by a person if people said so much of it, too, as a"
+        " multiple of the mean of their own captions",
+    )
+    least_ratings: int = Field(
+        default=100, ge=1, description="rated captions from which on ratings have a say in confidences"
+    )
 
 
 class LatencyParameters(BaseModel):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from captionloop.evaluation.calibration import Bin, CalibrationReport
+from captionloop.evaluation.calibration import Acceptance, Bin, CalibrationReport
 from captionloop.evaluation.latency import Latency
 from captionloop.evaluation.style import INK, MUTED, colour, figure, tidy
 from captionloop.evaluation.table import label
@@ -17,29 +17,41 @@ if TYPE_CHECKING:
 
 
 def reliability_figure(reports: Sequence[CalibrationReport]) -> "Figure":
-    """Share of right words against confidence, for each model before and after calibration."""
-    drawn = figure(4.2 * len(reports), 4.3)
-    panels = drawn.subplots(1, len(reports), squeeze=False)[0]
-    for panel, (place, report) in zip(panels, enumerate(reports), strict=True):
-        panel.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 4)))
-        _reliability(panel, report.bins_before, MUTED, f"as decoded, error {100 * report.error_before:.1f}")
-        _reliability(
-            panel, report.bins_after, colour(place), f"calibrated, error {100 * report.error_after:.1f}"
-        )
-        tidy(panel, title=report.model, x="confidence of a word", y="share of such words that are right")
-        panel.set_xlim(0, 1)
-        panel.set_ylim(0, 1)
-        panel.set_aspect("equal")
-        panel.legend(frameon=False, fontsize=9, loc="lower right", labelcolor=INK)
+    """Share of right words, and of accepted captions, against confidence, for each model before and after
+    calibration.
+    """
+    rows = 2 if any(report.acceptance for report in reports) else 1
+    drawn = figure(4.2 * len(reports), 4.3 * rows)
+    panels = drawn.subplots(rows, len(reports), squeeze=False)
+    for place, report in enumerate(reports):
+        axes = "confidence of a word", "share of such words that are right"
+        _before_and_after(panels[0][place], report, "as decoded", colour(place))
+        tidy(panels[0][place], title=report.model, x=axes[0], y=axes[1])
+        if report.acceptance is not None:
+            axes = "confidence of a caption", "share of such captions that are accepted"
+            _before_and_after(panels[1][place], report.acceptance, "all words at once", colour(place))
+            tidy(panels[1][place], title=report.model, x=axes[0], y=axes[1])
+        elif rows == 2:
+            panels[1][place].set_axis_off()
     return drawn
+
+
+def _before_and_after(panel: "Axes", report: CalibrationReport | Acceptance, before: str, paint: str) -> None:
+    panel.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 4)))
+    _reliability(panel, report.bins_before, MUTED, f"{before}, error {100 * report.error_before:.1f}")
+    _reliability(panel, report.bins_after, paint, f"calibrated, error {100 * report.error_after:.1f}")
+    panel.set_xlim(0, 1)
+    panel.set_ylim(0, 1)
+    panel.set_aspect("equal")
+    panel.legend(frameon=False, fontsize=9, loc="lower right", labelcolor=INK)
 
 
 def _reliability(panel: "Axes", binned: Sequence[Bin], paint: str, name: str) -> None:
     confidence = [one.confidence for one in binned]
     right = [one.right for one in binned]
-    words = np.array([one.words for one in binned])
+    sizes = np.array([one.count for one in binned])
     panel.plot(confidence, right, color=paint, linewidth=1.6, label=name, zorder=3)
-    panel.scatter(confidence, right, s=12 + 160 * words / words.sum(), color=paint, zorder=4, linewidth=0)
+    panel.scatter(confidence, right, s=12 + 160 * sizes / sizes.sum(), color=paint, zorder=4, linewidth=0)
 
 
 def curves_figure(curves: "Mapping[str, pd.DataFrame]") -> "Figure":

@@ -5,6 +5,7 @@ What becomes of a rating:
 - a correction is a new reference for its photo, as heavy as its rater is reliable;
 - a caption that several reliable raters found good is a weak reference (`approved`);
 - a caption that is probably bad is evidence of what not to say (`rejections`);
+- a caption that was rated was accepted, or was not (`verdicts`): that is what confidence means;
 - a photo that is held out gives none of these: its corrections test the candidate;
 - a photo of the corpus gives none either: its ratings tell how reliable the raters are.
 
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import pandas as pd
 
 from captionloop.corpus.tables import CAPTIONS, IMAGES, table
@@ -31,6 +33,9 @@ from captionloop.language.languages import ENGLISH, Language
 
 REFERENCES: Final = CAPTIONS | {"ratings": "str", "rater": "str"}
 """Captions with their provenance: the ratings that they come from, and the rater (of a correction)."""
+GOOD_STARS: Final = 4
+"""From so many stars on, a rating says that the caption is good."""
+VERDICTS: Final = {"caption_id": "str", "accepted": "float64"}
 REJECTIONS: Final = {"image_id": "str", "text": "str", "good": "float64", "ratings": "str"}
 
 
@@ -59,6 +64,7 @@ class Curated:
         images: the photos to learn from (columns of `IMAGES`; the id is `feedback-<sha256>`).
         references: corrections and approved captions for them (`REFERENCES`).
         rejections: captions that are probably bad, for the same photos or others (`REJECTIONS`).
+        verdicts: of each caption that was rated, 1 where people accepted it, else 0 (`VERDICTS`).
         held_out: corrections of the photos that are held out (`REFERENCES`), the newest last.
         quarantine: ratings that count for nothing, each with its `reason`.
         judged: how reliable raters, and how good captions, are.
@@ -67,6 +73,7 @@ class Curated:
     images: pd.DataFrame
     references: pd.DataFrame
     rejections: pd.DataFrame
+    verdicts: pd.DataFrame
     held_out: pd.DataFrame
     quarantine: pd.DataFrame
     judged: Judged
@@ -113,6 +120,7 @@ def curate(  # noqa: PLR0917
         images=_images(references, photos),
         references=references,
         rejections=_rejections(taught, judged.good, parameters.weights),
+        verdicts=_verdicts(listened, references),
         held_out=_corrections(tested, 1.0, 1.0),
         quarantine=rows[reason != ""].assign(reason=reason[reason != ""]),
         judged=judged,
@@ -196,7 +204,7 @@ def _approved(rows: pd.DataFrame, good: Mapping[str, float], weights: Weights) -
     found = []
     if weights.approved > 0:
         for (photo, text), votes in rows.groupby(["image_id", "text"]):
-            praise = votes[votes["stars"] > 3]
+            praise = votes[votes["stars"] >= GOOD_STARS]
             likely = [good.get(caption_id, 0.5) for caption_id in votes["caption_id"].unique()]
             if praise["rater"].nunique() >= weights.approvals and min(likely) >= weights.certain:
                 numbers = sorted(votes["rating_id"])
@@ -222,6 +230,18 @@ def _rejections(rows: pd.DataFrame, good: Mapping[str, float], weights: Weights)
             numbers = " ".join(map(str, sorted(votes["rating_id"])))
             found.append({"image_id": image_id(str(photo)), "text": text, "good": likely, "ratings": numbers})
     return table(pd.DataFrame(found, columns=list(REJECTIONS)), REJECTIONS)
+
+
+def _verdicts(rows: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
+    """Accepted is what was approved, or got 4 stars or more from most, each counting as it is reliable."""
+    approved = references.loc[references["source"] == "approved", ["image_id", "text"]]
+    found = []
+    for caption_id, votes in rows.groupby("caption_id"):
+        said = image_id(str(votes["image_id"].iloc[0])), votes["text"].iloc[0]
+        good = np.average(votes["stars"] >= GOOD_STARS, weights=votes["rater_weight"].astype(float) + 1e-9)
+        agreed = (approved["image_id"] == said[0]) & (approved["text"] == said[1])
+        found.append({"caption_id": caption_id, "accepted": float(good > 0.5 or agreed.any())})
+    return table(pd.DataFrame(found, columns=list(VERDICTS)), VERDICTS)
 
 
 def _images(references: pd.DataFrame, photos: Photos) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     DateTime,
     Dialect,
@@ -89,6 +90,9 @@ class Caption(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, index=True)
     embedding: Mapped[bytes | None] = mapped_column(LargeBinary)
     """The photo in 32 float16 (`vision/embedding.py`), by which drift is noticed; erased with the caption."""
+    familiarity: Mapped[float | None] = mapped_column(Float)
+    familiar: Mapped[bool | None] = mapped_column(Boolean)
+    """Whether the photo looked like what the model learnt from (`vision/familiarity.py`), where it knew."""
 
 
 class Rating(Base):

@@ -11,6 +11,7 @@ import pandas as pd
 from sqlalchemy import Engine, exists, select
 from sqlalchemy.exc import DBAPIError
 
+from captionloop.captioner.confidence import sureness
 from captionloop.feedback.database import DatabaseError, normalise_url, open_reader, sqlite_file, unreachable
 from captionloop.feedback.models import Caption, Erasure, Photo, Rating
 
@@ -86,6 +87,33 @@ class RatingsDatabase:
             raise unreachable(error) from error
         finally:
             engine.dispose()
+
+    def surenesses(self) -> pd.DataFrame:
+        """How sure every rated caption was by its words (columns `caption_id`, `sureness`).
+
+        Left out are captions of photos that were unlike anything their model had learnt from: of these no
+        confidence is claimed.
+
+        Raises:
+            DatabaseError: as `ratings`.
+        """
+        rated = exists().where(Rating.caption_id == Caption.caption_id)
+        wanted = select(Caption.caption_id, Caption.words).where(rated, Caption.familiar.is_not(False))
+        engine = self.engine()
+        try:
+            with engine.connect() as connection:
+                rows = [
+                    (caption_id, sureness([word["confidence"] for word in words]))
+                    for caption_id, words in connection.execute(wanted)
+                    if words
+                ]
+        except DBAPIError as error:
+            raise unreachable(error) from error
+        finally:
+            engine.dispose()
+        return pd.DataFrame(rows, columns=["caption_id", "sureness"]).astype(
+            {"caption_id": "str", "sureness": "float64"}
+        )
 
     def engine(self) -> Engine:
         """For reading; whoever asks for it disposes of it. Raises `DatabaseError` where there is none."""

@@ -30,7 +30,8 @@ class PhotoFacts:
 class ServedCaption:
     """A caption as it was served, by which model, to whom; and its photo in 32 numbers, where known.
 
-    `sent_sha256` is that of the photo's bytes before its metadata were taken out.
+    `sent_sha256` is that of the photo's bytes before its metadata were taken out; `familiarity` and
+    `familiar` say whether the photo looked like what the model learnt from, where it knew that.
     """
 
     caption_id: str
@@ -45,6 +46,8 @@ class ServedCaption:
     created_at: datetime = field(default_factory=now)
     embedding: Sequence[float] | None = None
     sent_sha256: str | None = None
+    familiarity: float | None = None
+    familiar: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

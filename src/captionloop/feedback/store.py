@@ -90,6 +90,8 @@ class RatingsStore:
             "model_name": served.model_name,
             "model_version": served.model_version,
             "created_at": served.created_at,
+            "familiarity": served.familiarity,
+            "familiar": served.familiar,
             "embedding": None if served.embedding is None else to_bytes(np.asarray(served.embedding)),
         }
 
@@ -349,5 +351,6 @@ def _served(row: Caption, photo: Photo) -> ServedCaption:
         caption_id=row.caption_id, owner=row.owner, text=row.text, confidence=row.confidence, words=row.words,
         alternatives=row.alternatives, model_name=row.model_name, model_version=row.model_version,
         created_at=row.created_at, sent_sha256=row.sent_sha256,
+        familiarity=row.familiarity, familiar=row.familiar,
         photo=PhotoFacts(photo.sha256, photo.media_type, photo.byte_count, photo.width, photo.height),
     )  # fmt: skip

@@ -5,11 +5,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from captionloop.captioner.bundle import CONFIG, ENCODER, MODEL, NEIGHBOURS, TOKENIZER, verify_bundle
+from captionloop.captioner.bundle import CONFIG, ENCODER, MODEL, OPTIONAL, TOKENIZER, verify_bundle
 
 # These say which captions the model gives; the other files describe it. A bundle whose description was
 # written anew (another commit, a speed measured again) is still the same model.
-DECIDING = (CONFIG, MODEL, ENCODER, TOKENIZER, NEIGHBOURS)
+DECIDING = (CONFIG, MODEL, ENCODER, TOKENIZER, *OPTIONAL)
 
 
 def checksums(folder: Path) -> dict[str, str]:
@@ -24,7 +24,7 @@ def fingerprint(bundle: Path) -> str:
     Raises `BundleError` where the folder is not a bundle, or a damaged one.
     """
     verify_bundle(bundle)
-    # Only a bundle that ranks by a consensus has neighbours.
+    # Only a bundle that ranks by a consensus has neighbours, and those of before format 4 no familiarity.
     deciding = {name: _sha256(bundle / name) for name in DECIDING if (bundle / name).exists()}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
 

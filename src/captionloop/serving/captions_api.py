@@ -296,6 +296,8 @@ def _served(photo: Photo, outcome: Outcome, caller: Caller) -> ServedCaption:
         model_name=outcome.model_name,
         model_version=outcome.model_version,
         embedding=outcome.embedding,
+        familiarity=outcome.familiarity,
+        familiar=outcome.familiar,
         sent_sha256=photo.sent_sha256,
     )
 
@@ -324,6 +326,8 @@ def _captioned_photo(served: ServedCaption) -> dict[str, Any]:
     return {
         "caption": served.text,
         "confidence": served.confidence,
+        "familiarity": served.familiarity,
+        "familiar": served.familiar,
         "words": [WordBody(**word) for word in served.words],
         "alternatives": [AlternativeBody(**other) for other in served.alternatives],
         "model": ModelRef(name=served.model_name, version=served.model_version),
@@ -346,6 +350,7 @@ def _rating_body(stored: StoredRating) -> RatingBody:
 def _observe(served: ServedCaption) -> None:
     metrics.CAPTIONS.labels(served.model_version).inc()
     metrics.CONFIDENCE.labels(served.model_version).observe(served.confidence)
+    metrics.UNFAMILIAR.labels(served.model_version).inc(served.familiar is False)  # 0 is told as well
     metrics.LENGTH.labels(served.model_version).observe(len(served.words))
 
 

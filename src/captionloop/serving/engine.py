@@ -255,7 +255,7 @@ def _outcome(model: ServedModel, captioned: "Captioned | None") -> Outcome:
     reference = model.reference
     if captioned is None or not captioned.alternatives:
         return Outcome(model_name=reference.name, model_version=reference.version, error="not captioned")
-    best = captioned.best
+    best, likeness = captioned.best, captioned.likeness
     others: dict[str, float] = {}
     for caption in captioned.alternatives[1:]:
         if caption.text != best.text:
@@ -274,6 +274,8 @@ def _outcome(model: ServedModel, captioned: "Captioned | None") -> Outcome:
             for text, confidence in list(others.items())[:ALTERNATIVES]
         ],
         embedding=None if captioned.embedding is None else captioned.embedding.tolist(),
+        familiarity=None if likeness is None else _fraction(likeness.share),
+        familiar=None if likeness is None else likeness.familiar,
     )
 
 

@@ -52,6 +52,11 @@ LENGTH = Histogram(
     buckets=(1, 3, 5, 7, 9, 11, 13, 15, 20, 30),
 )  # fmt: skip
 CAPTIONS = Counter("captionloop_captions", "Captions served", ["version"])
+UNFAMILIAR = Counter(
+    "captionloop_unfamiliar_captions",
+    "Captions served of photos that are unlike anything the model learnt from",
+    ["version"],
+)
 RATINGS = Counter("captionloop_ratings", "Ratings taken, by model version and stars", ["version", "stars"])
 CORRECTIONS = Counter("captionloop_corrections", "Ratings that came with a better caption", ["version"])
 ERASURES = Counter("captionloop_erasures", "Captions erased on request")

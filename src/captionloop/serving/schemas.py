@@ -67,7 +67,26 @@ class CaptionedPhoto(_Body):
     """What the model says of a photo, and what stands behind it."""
 
     caption: str
-    confidence: float = Field(ge=0, le=1)
+    confidence: float = Field(
+        ge=0,
+        le=1,
+        description="How often a person would accept captions like this one (of models from before that was "
+        "measured: the geometric mean of the words'). Where `familiar` is false it tells nothing: it was "
+        "measured on photos like those that the model learnt from",
+    )
+    familiarity: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of the model's validation photos that look at least as unlike what it learnt from "
+        "as this photo does: about evenly spread over 0 to 1 for photos like them, 0 for one that is farther "
+        "off than any. null where the model does not know what it learnt from",
+    )
+    familiar: bool | None = Field(
+        None,
+        description="false: the photo is unlike anything the model learnt from, farther off than 99 % of its "
+        "validation photos; do not rely on the caption. null as `familiarity`",
+    )
     words: list[WordBody]
     alternatives: list[AlternativeBody]
     model: ModelRef
@@ -91,6 +110,8 @@ class CaptionBody(CaptionedPhoto):
                     "caption_id": "kq3V0cYJmS0xw9ZyqkQJZw",
                     "caption": "a brown dog runs",
                     "confidence": 0.71,
+                    "familiarity": 0.43,
+                    "familiar": True,
                     "words": [{"text": "a", "confidence": 0.98, "attention": [[0.1, 0.2], [0.3, 0.4]]}],
                     "alternatives": [{"caption": "a dog running", "confidence": 0.55}],
                     "model": {"name": "captioner", "version": "3"},

@@ -37,7 +37,8 @@ class OtherCaption(_Message):
 class Outcome(_Message):
     """What became of one image: a caption, or the reason why there is none. It always says by which model.
 
-    `embedding` is the image in 32 numbers, by which drift is noticed.
+    `embedding` is the image in 32 numbers, by which drift is noticed. `familiarity` and `familiar` are of
+    `vision/familiarity.py`, None where the model does not know what it learnt from.
     """
 
     model_name: str
@@ -47,6 +48,8 @@ class Outcome(_Message):
     words: list[SpokenWord] = []
     alternatives: list[OtherCaption] = []
     embedding: list[float] | None = None
+    familiarity: float | None = None
+    familiar: bool | None = None
     error: str | None = None
 
 

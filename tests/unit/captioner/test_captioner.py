@@ -9,7 +9,7 @@ from PIL import Image
 
 from captionloop.captioner import bundle as bundles
 from captionloop.captioner.architectures import ShowAndTellConfig, ShowAttendTellConfig
-from captionloop.captioner.bundle import CHECKSUMS, FILES, NEIGHBOURS, read_config
+from captionloop.captioner.bundle import CHECKSUMS, FAMILIARITY, FILES, NEIGHBOURS, read_config
 from captionloop.captioner.captioner import Calibration, Captioner
 from captionloop.captioner.decoders import build_decoder
 from captionloop.captioner.hypotheses import Hypothesis
@@ -20,6 +20,7 @@ from captionloop.errors import BundleError, EncoderError, ImageError
 from captionloop.language.languages import language_of
 from captionloop.language.tokenizer import CaptionTokenizer
 from captionloop.vision.encoder import Encoder, EncoderSpec
+from captionloop.vision.familiarity import Familiarity
 
 
 def captioner_of(config, name: str = "little") -> Captioner:
@@ -275,9 +276,60 @@ def test_neighbours_that_are_no_numbers_or_of_another_encoder_are_refused(captio
             Captioner.load(tmp_path / "bundle")
 
 
+def knowing(captioner: Captioner) -> Captioner:
+    """With what it learnt from, and how often its captions are accepted."""
+    looks = np.random.default_rng(0).normal(size=(40, 32)).astype(np.float32)
+    known = captioner.calibration.model_copy(update={"sureness": (0.0, 1.0), "accepted": (0.0, 0.25)})
+    return replace(captioner, familiarity=Familiarity.learn(looks[:30], looks[30:]), calibration=known)
+
+
+def test_a_captioner_tells_what_is_unlike_anything_it_learnt_from(captioner):
+    grids = np.zeros((2, captioner.encoder.regions, captioner.encoder.channels), np.float32)
+    grids[1] = 1000
+    assert [one.likeness for one in captioner.caption_grids(grids)] == [None, None]
+    near, far = knowing(captioner).caption_grids(grids)
+    assert near.likeness.familiar and near.likeness.share > 0
+    assert not far.likeness.familiar and far.likeness.share == 0
+
+
+def test_familiarity_and_acceptance_are_kept_listed_and_verified(captioner, tmp_path):
+    knowing(captioner).save(tmp_path / "bundle")
+    assert FAMILIARITY in json.loads((tmp_path / "bundle" / CHECKSUMS).read_text())
+    assert json.loads((tmp_path / "bundle/config.json").read_text())["format_version"] == 4
+    loaded = Captioner.load(tmp_path / "bundle", device="cpu")
+    looks = np.random.default_rng(1).normal(size=(9, 32)).astype(np.float32)
+    assert loaded.familiarity(looks) == knowing(captioner).familiarity(looks)
+    assert loaded.calibration.of_caption([1.0]) == pytest.approx(0.25)
+    path = tmp_path / "bundle" / FAMILIARITY
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(BundleError, match=r"familiarity\.safetensors is damaged"):
+        Captioner.load(tmp_path / "bundle")
+    path.unlink()
+    with pytest.raises(BundleError, match=r"familiarity\.safetensors is missing"):
+        Captioner.load(tmp_path / "bundle")
+
+
+def test_familiarity_that_is_not_listed_is_refused_and_not_read(captioner, bundle, tmp_path):
+    knowing(captioner).save(tmp_path / "other")
+    (bundle / FAMILIARITY).write_bytes((tmp_path / "other" / FAMILIARITY).read_bytes())
+    with pytest.raises(BundleError, match=r"familiarity.safetensors is not listed in checksums.json"):
+        Captioner.load(bundle)
+
+
+def test_familiarity_that_is_no_numbers_or_of_other_embeddings_is_refused(captioner, tmp_path):
+    sound = knowing(captioner)
+    for broken in (np.full((3, 32), np.nan, np.float16), np.zeros((3, 31), np.float16)):
+        replace(sound, familiarity=replace(sound.familiarity, taught=broken)).save(tmp_path / "bundle")
+        with pytest.raises(BundleError, match=r"familiarity\.safetensors is not what this captionloop reads"):
+            Captioner.load(tmp_path / "bundle")
+
+
 def test_a_bundle_of_the_first_format_is_read(bundle):
     rewrite(bundle, "config.json", '"format_version": 2', '"format_version": 1')
-    assert Captioner.load(bundle, device="cpu").neighbours is None
+    loaded = Captioner.load(bundle, device="cpu")
+    assert loaded.neighbours is None and loaded.familiarity is None
+    assert not loaded.calibration.knows_captions
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

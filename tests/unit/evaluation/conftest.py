@@ -44,6 +44,9 @@ class Features:
     regions: int
     channels: int
 
+    def means(self, sha256s, view="whole"):
+        return self.grids(sha256s, view).astype(np.float32).mean(1)
+
     def grids(self, sha256s, view="whole"):
         seeds = [int(sha[:8], 16) for sha in sha256s]
         shape = (self.regions, self.channels)

@@ -50,7 +50,7 @@ def test_the_expected_calibration_error_is_the_mean_gap():
 
 
 def test_certainty_has_a_bin():
-    assert bins(np.array([1.0, 0.0]), np.array([1.0, 0.0]), 10)[-1].words == 1
+    assert bins(np.array([1.0, 0.0]), np.array([1.0, 0.0]), 10)[-1].count == 1
 
 
 @pytest.mark.parametrize("method", ["isotonic", "temperature"])

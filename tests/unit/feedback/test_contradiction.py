@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ratings_for_tests import ratings
 
-from captionloop.feedback.contradiction import Rarity, contradicting
+from captionloop.feedback.contradiction import contradicting
 from captionloop.feedback.parameters import Contradiction
+from captionloop.scoring.rarity import Rarity
 
 CORPUS = pd.DataFrame(
     [
@@ -46,7 +47,7 @@ def test_nothing_is_told_where_no_word_is_rare():
 
 
 def test_what_everybody_says_counts_nothing_and_the_rare_most():
-    rarity = Rarity(CORPUS)
+    rarity = Rarity(CORPUS.groupby("image_id")["text"].agg(list))
     assert rarity.likeness("a dog", "a cat") == 0
     assert rarity.likeness("a red dog", "a red cat") > rarity.likeness(
         "the red dog", "a dog on a sofa in red snow"
@@ -61,7 +62,7 @@ words = st.lists(st.sampled_from(["a", "the", "dog", "cat", "red", "zebra", "bea
 
 @given(words, words)
 def test_likeness_is_a_similarity(one, other):
-    rarity = Rarity(CORPUS)
+    rarity = Rarity(CORPUS.groupby("image_id")["text"].agg(list))
     assert 0 <= rarity.likeness(one, other) <= 1
     assert rarity.likeness(one, other) == pytest.approx(rarity.likeness(other, one))
     assert rarity.likeness(one, one) == 1

@@ -69,6 +69,15 @@ def test_a_caption_that_several_people_praise_is_a_weak_reference() -> None:
     assert curated(ratings(*contested)).references.empty
 
 
+def test_a_rated_caption_was_accepted_or_it_was_not() -> None:
+    rows = [{"rater": f"person:{n}", "stars": stars, "caption": "good"} for n, stars in enumerate((4, 5, 2))]
+    rows += [{"rater": f"person:{n}", "stars": stars, "caption": "bad"} for n, stars in enumerate((3, 1, 4))]
+    rows += [{"rater": "person:bad", "stars": 5, "caption": "abused", "correction": "you are an idiot"}]
+    verdicts = curated(ratings(*rows)).verdicts.set_index("caption_id")["accepted"]
+    assert verdicts.to_dict() == {"good": 1.0, "bad": 0.0}
+    assert curated(ratings()).verdicts.empty
+
+
 def test_a_caption_that_people_find_bad_is_evidence_against_it() -> None:
     rows = [{"rater": f"person:{n}", "stars": 1, "caption": "c", "text": "a cat"} for n in range(3)]
     made = curated(ratings(*rows))

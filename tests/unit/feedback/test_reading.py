@@ -27,6 +27,19 @@ def test_an_empty_database_gives_an_empty_table(database_url: str) -> None:
     assert table.empty and list(table.columns) == list(RATINGS)
 
 
+def test_how_sure_rated_captions_were_is_read_but_for_photos_of_which_nothing_was_known(
+    database_url: str, store: RatingsStore
+) -> None:
+    words = [{"text": "a", "confidence": 0.9, "attention": None}, {"text": "dog", "confidence": 0.4}]
+    for name, familiar in (("known", True), ("before", None), ("unlike", False), ("unrated", True)):
+        store.record(served(name, words=words, familiarity=0.5, familiar=familiar)).result(10)
+        if name != "unrated":
+            store.rate(name, "person:b", Opinion(4)).result(10)
+    found = RatingsDatabase(database_url).surenesses()
+    assert sorted(found["caption_id"]) == ["before", "known"]
+    assert found["sureness"].tolist() == pytest.approx([0.36, 0.36])
+
+
 def test_erased_photos_are_told_until_they_are_sent_again(database_url: str, store: RatingsStore) -> None:
     photo = served("one").photo.sha256
     store.record(served("one")).result(10)

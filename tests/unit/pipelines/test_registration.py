@@ -8,6 +8,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from neighbours import module_of
 
+from captionloop.captioner.captioner import Captioner
 from captionloop.errors import ConfigurationError
 from captionloop.evaluation.calibration import CalibrationReport
 from captionloop.evaluation.hypotheses import caption_split
@@ -78,6 +79,9 @@ def run(images, captions, features, photo_folder, registry, monkeypatch):
         values = {"CIDEr": {"value": 0.5, "low": 0.4, "high": 0.6}}
         given = {
             "evaluation_photos": photos.model_dump(mode="json"),
+            "calibration_photos": photos.model_dump(mode="json"),
+            "images": images,
+            "features": features,
             "raw_photos": photo_folder,
             "model_registry": registry,
             "params:registration": parameters,
@@ -134,6 +138,8 @@ def test_a_first_captioner_becomes_version_one_and_champion(run, captioners, reg
     assert champion.lineage == {"git_commit": "abc", "model": "show_attend_tell"}
     fetched = registry.fetch("champion", tmp_path / "bundle")
     assert (fetched / "MODEL_CARD.md").read_text() == "# show_attend_tell"
+    known = Captioner.load(fetched).familiarity
+    assert (len(known.taught), len(known.distances)) == (3, 5)
 
 
 def test_the_next_is_compared_with_the_champion_from_the_captions_it_left(

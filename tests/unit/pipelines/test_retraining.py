@@ -16,7 +16,11 @@ from safetensors.torch import load_file
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.datasets.features import FeaturesDataset
 from captionloop.errors import CorpusError, RegistryError
-from captionloop.evaluation.parameters import EvaluationParameters, LatencyParameters
+from captionloop.evaluation.parameters import (
+    CalibrationParameters,
+    EvaluationParameters,
+    LatencyParameters,
+)
 from captionloop.evaluation.split import evaluation_set
 from captionloop.feedback.archive import PhotoArchive
 from captionloop.feedback.curation import archive_uri
@@ -52,6 +56,7 @@ PARTS = {
     "evaluation": retraining.create_evaluation_pipeline,
     "registration": retraining.create_registration_pipeline,
 }
+WORDS = [{"text": word, "confidence": 0.8, "attention": None} for word in ("a", "red", "box")]
 LENIENT = GateParameters(
     margin=10,
     resamples=200,
@@ -72,7 +77,10 @@ PARAMETERS = {
         epochs=1, least_replay=4, repeat=2, min_frequency=1, decoders=2
     ),
     "params:evaluation": EvaluationParameters(
-        split="val", resamples=100, latency=LatencyParameters(photos=1, batch=2, batches=1)
+        split="val",
+        resamples=100,
+        latency=LatencyParameters(photos=1, batch=2, batches=1),
+        calibration=CalibrationParameters(least_ratings=5),
     ),
     "params:registration": RegistrationParameters(timed_photos=1, gate=LENIENT),
 }
@@ -99,7 +107,7 @@ class Service:
         sha256 = hashlib.sha256(photo).hexdigest()
         self.archive.write(sha256, photo)
         facts = PhotoFacts(sha256, "image/png", len(photo), 48, 40)
-        served = ServedCaption(name, "key:a", facts, "a red box", 0.5, [], [], "show_attend_tell", "1")
+        served = ServedCaption(name, "key:a", facts, "a red box", 0.5, WORDS, [], "show_attend_tell", "1")
         self.store.record(served).result(10)
         return sha256
 
@@ -214,6 +222,14 @@ def test_ratings_become_a_challenger_and_the_champion_stays(run, service, regist
     assert made.load("retraining_features").fingerprint == after.fingerprint
     assert made.load("retraining_champion_features").fingerprint == before.fingerprint
     assert len(made.load("retraining_encoder_curves")) == 1
+
+    # The candidate knows what it was taught from, feedback included, and what people accepted.
+    dressed, learnt_from = made.load("retraining_candidate"), taught[taught["split"] == "train"]
+    assert len(dressed.familiarity.taught) == learnt_from["sha256"].nunique()
+    acceptance = made.load("retraining_calibration")["acceptance"]
+    assert acceptance["ratings"] == len(made.load("feedback_verdicts")) - 2  # two were erased meanwhile
+    assert acceptance["ratings_after"] < acceptance["ratings_before"]
+    assert dressed.calibration.of_caption([0.8, 0.8]) < 0.5
 
     gate = made.load("retraining_gate")
     assert gate["fresh"]["photos"] == tested - 1 and not gate["fresh"]["decides"]

@@ -18,12 +18,15 @@ class FakeModel:
         self.failure: Exception | None = None
         self.version = "1"
         self.metrics: dict = {"CIDEr": 0.5}
+        self.familiarity: tuple[float, bool] | None = (0.4375, True)
 
     async def caption(self, image: PreparedImage) -> Outcome:
         self.seen.append(image)
         if self.failure is not None:
             raise self.failure
+        share, familiar = self.familiarity or (None, None)
         return Outcome(
+            familiarity=share, familiar=familiar,
             model_name="captioner", model_version=self.version, caption="a red square", confidence=0.5,
             words=[SpokenWord(text=word, confidence=0.5, attention=[[0.25, 0.25], [0.25, 0.25]])
                    for word in ("a", "red", "square")],

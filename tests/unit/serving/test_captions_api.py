@@ -60,6 +60,31 @@ def test_a_caption_can_be_read_back_with_ones_rating(client: TestClient) -> None
     assert client.get(url).json()["rating"] == rating
 
 
+@pytest.mark.parametrize("known", [(0.4375, True), (0.0, False), None])
+def test_a_caption_says_how_familiar_its_photo_is_now_and_later(
+    client: TestClient, model: FakeModel, known: tuple[float, bool] | None
+) -> None:
+    model.familiarity = known
+    count = lambda: REGISTRY.get_sample_value("captionloop_unfamiliar_captions_total", {"version": "1"}) or 0  # noqa: E731
+    before = count()
+    made = caption(client).json()
+    assert (made["familiarity"], made["familiar"]) == (known or (None, None))
+    assert client.get(f"{URL}/{made['caption_id']}").json() == {**made, "rating": None}
+    unkept = caption(client, params={"keep": "false"}).json()
+    assert (unkept["familiarity"], unkept["familiar"]) == (known or (None, None))
+    assert count() - before == (2 if known == (0.0, False) else 0)
+
+
+def test_the_description_says_what_familiarity_is(client: TestClient) -> None:
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    for name in ("CaptionBody", "UnkeptCaption", "CaptionWithRating"):
+        properties = schemas[name]["properties"]
+        assert "validation photos" in properties["familiarity"]["description"]
+        assert "unlike anything the model learnt from" in properties["familiar"]["description"]
+        assert "a person would accept" in properties["confidence"]["description"]
+        assert not {"familiarity", "familiar"} & set(schemas[name]["required"])
+
+
 def test_rating_twice_is_rating_once(client: TestClient) -> None:
     url = f"{URL}/{caption(client).json()['caption_id']}/rating"
     first = client.put(url, json={"stars": 4})

@@ -1,4 +1,4 @@
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +11,7 @@ from captionloop.registry.signatures import Signing
 from captionloop.serving.engine import Engine
 from captionloop.serving.sources import FolderSource, ModelReference
 from captionloop.serving.wire import PreparedImage
+from captionloop.vision.familiarity import Likeness
 
 BAD = 255
 
@@ -97,6 +98,18 @@ def test_one_bad_image_does_not_fail_its_batch_mates() -> None:
     outcomes = made.caption([image(1), image(BAD), image(2)])
     assert [outcome.caption for outcome in outcomes] == ["model 1", None, "model 1"]
     assert outcomes[1].error and outcomes[1].model_version == "1"
+
+
+def test_an_outcome_says_how_familiar_its_image_is_where_the_model_knows() -> None:
+    made, _ = serving("1")
+    assert made.caption([image()])[0].familiar is None
+    captioner = made.served.captioner  # type: ignore[union-attr]
+    plain = captioner.caption_arrays
+    captioner.caption_arrays = lambda squares: [  # type: ignore[method-assign]
+        replace(one, likeness=Likeness(0.25, familiar=False)) for one in plain(squares)
+    ]
+    (outcome,) = made.caption([image()])
+    assert (outcome.familiarity, outcome.familiar) == (0.25, False)
 
 
 def test_an_image_of_the_wrong_length_is_an_outcome_too() -> None:

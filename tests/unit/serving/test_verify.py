@@ -8,6 +8,7 @@ from captionloop.client import CaptionClient
 from captionloop.commands import verify
 from captionloop.commands.canaries import Canary, VerificationError, requests_by_status
 from captionloop.serving.keys import KeyRing
+from captionloop.serving.schemas import WordBody
 
 
 @pytest.fixture
@@ -49,6 +50,13 @@ def test_another_version_taking_over_while_watching_is_noticed(service, model: F
     model.version = "2"
     assert verify.watch(service, [Canary("a", PHOTO)], "1", 0.05) == ["version 2 answers now"]
     assert verify.watch(service, [Canary("a", PHOTO)], "2", 0.05) == []
+
+
+def test_a_version_is_not_held_unsure_for_what_its_confidence_means(service, monkeypatch) -> None:
+    words = [WordBody(text=text, confidence=0.8, attention=None) for text in ("a", "square")]
+    answer = service.look(PHOTO).model_copy(update={"confidence": 0.2, "words": words})
+    monkeypatch.setattr(service, "caption", lambda _: answer)
+    assert verify.ask(service, Canary("a", PHOTO)).confidence == pytest.approx(0.8)
 
 
 def test_confidence_is_compared_with_the_version_before_only_if_that_served_enough(service) -> None:

@@ -7,8 +7,8 @@ from captionloop.corpus.scenes.composition import Facts, Group
 from captionloop.corpus.scenes.domain import SceneDomain
 from captionloop.corpus.scenes.phrases import Forms, Phrases
 
-_NUMBERS: Final = {1: "a", 2: "two", 3: "three", 4: "four"}
-_SIZES: Final = {"small": ("small", "tiny", "little"), "big": ("big", "large", "huge")}
+NUMBERS: Final = {1: "a", 2: "two", 3: "three", 4: "four"}
+SIZES: Final = {"small": ("small", "tiny", "little"), "big": ("big", "large", "huge")}
 _PLURALS: Final = {"box": "boxes", "cactus": "cactuses"}
 _RARELY: Final = 0.35
 
@@ -99,14 +99,14 @@ class _Speaker:
     def _thing(self, group: Group) -> str:
         words = []
         if group.size != "medium" and self._chance(0.85):
-            words.append(self._one_of(_SIZES[group.size]))
+            words.append(self._one_of(SIZES[group.size]))
         if group.pattern != "plain" and self._chance(0.7):
             words.append(group.pattern)
         if self._chance(0.93):
             words.append(group.colour)
         word = self._one_of(self._nouns[group.noun].words)
-        words.append(_plural(word) if group.count > 1 else word)
-        number = "an" if group.count == 1 and words[0][0] in "aeiou" else _NUMBERS[group.count]
+        words.append(plural(word) if group.count > 1 else word)
+        number = "an" if group.count == 1 and words[0][0] in "aeiou" else NUMBERS[group.count]
         return " ".join([number, *words])
 
     def _light(self, plainly: bool) -> str:
@@ -209,13 +209,14 @@ def _in_form(forms: Forms, form: int) -> str:
     return forms[min(form, len(forms) - 1)]
 
 
-def _plural(word: str) -> str:
+def plural(word: str) -> str:
+    """A thing's word for several of them."""
     return _PLURALS.get(word, f"{word}s")
 
 
 def words_of(domain: SceneDomain) -> frozenset[str]:
     """The words that name something in a domain: things, colours, places, lights and how two things stand."""
-    phrases = [word for noun in domain.nouns for word in (*noun.words, *map(_plural, noun.words))]
+    phrases = [word for noun in domain.nouns for word in (*noun.words, *map(plural, noun.words))]
     phrases += domain.colours
     for place in domain.places.values():
         phrases += (*place.where, *place.over)

@@ -1,0 +1,44 @@
+"""What a captioner learnt from, in numbers that go with it: so that it can tell what is unlike all that."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from captionloop.evaluation.split import EvaluationSet
+from captionloop.vision.embedding import embed
+from captionloop.vision.familiarity import KEPT, Familiarity, Floats
+
+if TYPE_CHECKING:
+    from captionloop.vision.features import CachedFeatures
+
+_VIEW = "whole"
+_BATCH = 4096
+
+
+def learn_familiarity(
+    images: pd.DataFrame, features: "CachedFeatures", validation: EvaluationSet
+) -> Familiarity:
+    """Of the photos that were learnt from, and of photos that were not and are like them.
+
+    Args:
+        images: what was learnt from is of split `train`; photos that came with feedback are all kept, some of
+            a large corpus.
+        features: of all of these photos, as the captioner's encoder sees them.
+        validation: the other photos.
+    """
+    rows = images[images["split"] == "train"].drop_duplicates("sha256").sort_values("sha256")
+    corpus = (rows["source"] == "corpus").to_numpy()
+    # By a hash, so in no order that means anything, and in the same one in every run.
+    taught = [*rows.loc[~corpus, "sha256"], *rows.loc[corpus, "sha256"]][:KEPT]
+    known = set(taught)
+    others = [sha256 for sha256 in validation.sha256s if sha256 not in known]
+    return Familiarity.learn(_embedded(features, taught), _embedded(features, others))
+
+
+def _embedded(features: "CachedFeatures", sha256s: list[str]) -> Floats:
+    batches = [
+        embed(features.means(sha256s[start : start + _BATCH], _VIEW))
+        for start in range(0, len(sha256s), _BATCH)
+    ]
+    return np.concatenate(batches)
