@@ -24,6 +24,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "How-to guides": (
         "how-to/serve.md",
         "how-to/api-keys.md",
+        "how-to/erase.md",
         "how-to/promote-and-roll-back.md",
         "how-to/sign-models.md",
         "how-to/retraining.md",

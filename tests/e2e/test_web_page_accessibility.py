@@ -36,6 +36,15 @@ def erasing(visit: Visit) -> None:
     visit.page.get_by_role("button", name="Erase this photo").click()
 
 
+def erasing_all(visit: Visit) -> None:
+    """With captions on the list whose pictures this browser does not have."""
+    result(visit)
+    visit.page.get_by_role("link", name="captionloop").click()
+    visit.page.evaluate("localStorage.clear()")
+    visit.page.reload()
+    visit.page.get_by_role("button", name="Erase all").click()
+
+
 def settings(visit: Visit) -> None:
     visit.page.get_by_role("button", name="Settings").click()
 
@@ -52,7 +61,16 @@ def error(visit: Visit) -> None:
     expect(visit.page.get_by_role("alert")).to_be_visible()
 
 
-STATES: list[Callable[[Visit], None]] = [first_visit, result, rated, erasing, settings, statistics, error]
+STATES: list[Callable[[Visit], None]] = [
+    first_visit,
+    result,
+    rated,
+    erasing,
+    erasing_all,
+    settings,
+    statistics,
+    error,
+]
 
 
 def findings(page: Page) -> list[str]:

@@ -3,10 +3,14 @@
 Photos are named by their content, so the photo of a caption that is erased may be the very one that somebody
 is sending at that moment. Two rules keep them apart:
 
-- Before a photo is written there is a pending row that names it. After that row is committed, the writer
-  looks whether somebody is removing this photo, and waits until that is over.
-- Before a photo is removed, its tombstones are locked, and there must be neither a pending row nor a caption
-  that names it. Then they are leased for a while: of several gateways one removes it.
+- Before a photo is written there is a pending row that names it; where somebody is removing this photo, the
+  writer waits until that is over.
+- Before a photo is removed, there must be neither a pending row nor a caption that names it. Then its
+  tombstones are leased for a while: of several gateways one removes it.
+
+Neither overlooks what the other has not committed yet: SQLite lets one transaction write at a time, and on
+PostgreSQL a lock on the photo's name is held until the commit, shared by those who write and alone by who
+removes.
 
 Whoever is stopped in between leaves a row that says what is left to be done, and `reconciliation` does it.
 """
@@ -80,32 +84,38 @@ class Ledger:
         self._reader = reader
         self._writer = writer
 
-    def begin(self, caption_id: str, sha256: str) -> "Future[None]":
-        """Note that the photo of a caption is about to be written. When the future is done, see
-        `being_removed`.
+    def begin(self, caption_id: str, sha256: str) -> "Future[bool]":
+        """Note that the photo of a caption is about to be written; whether somebody is removing it: then who
+        wants to write it waits, see `being_removed`.
         """
         row = {"caption_id": caption_id, "photo_sha256": sha256, "begun_at": now()}
 
-        def operation(connection: Connection) -> None:
-            connection.execute(insert(PendingPhoto), row)
+        def operation(connection: Connection) -> bool:
+            statements = statements_for(connection.dialect.name)
+            if statements.share_photo is not None:
+                connection.execute(statements.share_photo, {"key": _key(sha256)})
+            connection.execute(statements.keep_pending, row)
+            return _is_leased(connection.scalars(statements.leases, {"photo": sha256}).all())
 
         return self._writer.submit(operation, locks=("0 pending", sha256))
 
     def being_removed(self, sha256: str) -> bool:
-        """Whether somebody is removing this photo: who wants to write it waits until it is not so."""
-        # The lock waits for whoever is about to lease them: they must not have overlooked our pending row.
-        asked = select(Tombstone.leased_until).where(Tombstone.photo_sha256 == sha256, _IN_ARCHIVE)
+        """Whether somebody is removing this photo."""
+        statements = statements_for(self._reader.dialect.name)
         try:
-            with self._reader.begin() as connection:
-                leases = connection.scalars(asked.order_by(Tombstone.tombstone_id).with_for_update()).all()
+            with self._reader.connect() as connection:
+                return _is_leased(connection.scalars(statements.leases, {"photo": sha256}).all())
         except DBAPIError as error:
             raise unreachable(error) from error
-        return any(until is not None and until > now() for until in leases)
 
     def lease(self, sha256: str, holder: str) -> "Future[Lease]":
         """Ask for the right to remove a photo from the archive; see `Lease`."""
 
         def operation(connection: Connection) -> Lease:
+            statements = statements_for(connection.dialect.name)
+            seize = statements.seize_photo
+            if seize is not None and not connection.execute(seize, {"key": _key(sha256)}).scalar_one():
+                return Lease.BUSY
             wanted = (Tombstone.photo_sha256 == sha256, _IN_ARCHIVE)
             leases = select(Tombstone.leased_by, Tombstone.leased_until).where(*wanted)
             found = connection.execute(leases.order_by(Tombstone.tombstone_id).with_for_update()).all()
@@ -119,8 +129,7 @@ class Ledger:
             if connection.execute(pending).first() is not None:
                 return Lease.BUSY
             if connection.execute(select(Photo.sha256).where(Photo.sha256 == sha256)).first() is not None:
-                spare = statements_for(connection.dialect.name).spare_photo
-                connection.execute(spare, {"photo": sha256, "moment": moment})
+                connection.execute(statements.spare_photo, {"photo": sha256, "moment": moment})
                 return Lease.NEEDED
             lease = {"leased_by": holder, "leased_until": moment + LEASE}
             connection.execute(update(Tombstone).where(*wanted).values(lease))
@@ -247,6 +256,15 @@ class Ledger:
                 return list(connection.scalars(wanted))  # type: ignore[call-overload]
         except DBAPIError as error:
             raise unreachable(error) from error
+
+
+def _is_leased(leases: Sequence[datetime | None]) -> bool:
+    return any(until is not None and until > now() for until in leases)
+
+
+def _key(sha256: str) -> int:
+    """The photo's name as PostgreSQL names its locks: 60 bits."""
+    return int(sha256[:15], 16)
 
 
 def _row(sha256: str, reason: str) -> dict[str, object]:

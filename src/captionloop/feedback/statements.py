@@ -6,7 +6,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 
-from sqlalchemy import Delete, Insert, Select, Update, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Delete,
+    Insert,
+    Select,
+    Update,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from captionloop.feedback.models import Base, Caption, Erasure, PendingPhoto, Photo, Rating, Tombstone
@@ -21,6 +33,10 @@ class Statements:
     keep_photo: Insert
     forget_erasure: Delete
     spare_photo: Update
+    share_photo: "Select[None] | None"
+    seize_photo: "Select[bool] | None"
+    keep_pending: Insert
+    leases: "Select[datetime | None]"
     keep_caption: Insert
     pending_no_more: Delete
     caption_exists: "Select[str]"
@@ -34,6 +50,7 @@ def statements_for(dialect: str) -> Statements:
     """In the dialect of `sqlite` or `postgresql`, for both know `ON CONFLICT`."""
     photo, rating, erasure = (_insert(dialect, table) for table in (Photo, Rating, Erasure))
     of_rating = (Rating.caption_id == bindparam("of_caption"), Rating.rater == bindparam("by_rater"))
+    key, several = bindparam("key", type_=BigInteger), dialect == "postgresql"
     return Statements(
         # A row that is there is not touched: everybody who captions this photo would wait for its lock in
         # turn. The caption's foreign key holds it, shared; if it was erased in between, the caption fails and
@@ -48,6 +65,13 @@ def statements_for(dialect: str) -> Statements:
             features_done_at=bindparam("moment"),
             leased_by=None,
             leased_until=None,
+        ),
+        # Only PostgreSQL lets several transactions write at a time.
+        share_photo=select(func.pg_advisory_xact_lock_shared(key)) if several else None,
+        seize_photo=select(func.pg_try_advisory_xact_lock(key)) if several else None,
+        keep_pending=insert(PendingPhoto),
+        leases=select(Tombstone.leased_until).where(
+            Tombstone.photo_sha256 == bindparam("photo"), Tombstone.archive_done_at.is_(None)
         ),
         keep_caption=insert(Caption),
         pending_no_more=delete(PendingPhoto).where(PendingPhoto.caption_id == bindparam("of_caption")),

@@ -32,8 +32,8 @@ async def keep(parts: Parts, photo: Photo, served: ServedCaption, claim: Claim |
         Problem: 503, if one of them cannot be stored.
     """
     sha256, ledger = photo.facts.sha256, parts.store.ledger
-    await parts.written(lambda: ledger.begin(served.caption_id, sha256))
-    await _until_nobody_removes(parts, sha256)
+    if await parts.written(lambda: ledger.begin(served.caption_id, sha256)):
+        await _until_nobody_removes(parts, sha256)
     await with_archive(parts.archive.write, sha256, photo.kept)
     try:
         await parts.written(lambda: parts.store.record(served, claim))

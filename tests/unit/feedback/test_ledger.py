@@ -68,7 +68,7 @@ def test_a_lease_ends_by_itself(store: RatingsStore, ledger: Ledger, monkeypatch
 
 def test_a_photo_that_somebody_is_sending_is_not_removed(store: RatingsStore, ledger: Ledger) -> None:
     store.record(served("one")).result(10)
-    ledger.begin("two", PHOTO).result(10)
+    assert ledger.begin("two", PHOTO).result(10) is False
     store.erase("one", owner=None).result(10)
     assert not ledger.being_removed(PHOTO)
     assert ledger.lease(PHOTO, "me").result(10) is Lease.BUSY
@@ -80,7 +80,7 @@ def test_who_sends_a_photo_that_is_being_removed_waits(store: RatingsStore, ledg
     store.record(served("one")).result(10)
     store.erase("one", owner=None).result(10)
     ledger.lease(PHOTO, "me").result(10)
-    ledger.begin("two", PHOTO).result(10)
+    assert ledger.begin("two", PHOTO).result(10) is True
     assert ledger.being_removed(PHOTO)
     ledger.settle(PHOTO, "me", removed=True).result(10)
     assert not ledger.being_removed(PHOTO)
@@ -96,9 +96,9 @@ def test_never_do_two_gateways_remove_and_write_a_photo_at_once(database_url: st
         ledger = store.ledger
         for turn in range(25):
             caption_id = f"{name} {turn}"
-            ledger.begin(caption_id, PHOTO).result(20)
-            while ledger.being_removed(PHOTO):
-                pass
+            if ledger.begin(caption_id, PHOTO).result(20):
+                while ledger.being_removed(PHOTO):
+                    pass
             archive.add(PHOTO)
             store.record(served(caption_id)).result(20)
             if PHOTO not in archive:

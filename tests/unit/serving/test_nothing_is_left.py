@@ -69,8 +69,8 @@ def test_a_caption_that_was_stored_and_not_answered_is_erased(
     client.get(URL)  # a cookie, by which to look
     record = parts.store.record
 
-    def too_late(served: object) -> None:
-        record(served).result(10)
+    def too_late(*given: object) -> None:
+        record(*given).result(10)
         raise DatabaseError("the answer was lost")
 
     with monkeypatch.context() as patched:
