@@ -130,3 +130,32 @@ def test_a_schema_that_is_missing_or_old_says_what_to_run_and_a_newer_one_is_tak
             else:
                 check_schema(connection)
     engine.dispose()
+
+
+def test_what_is_handed_in_while_it_closes_is_written_and_closing_ends(tmp_path: Path) -> None:
+    upgrade(f"sqlite:///{tmp_path / 'ratings.db'}")
+    engine = open_engine(f"sqlite:///{tmp_path / 'ratings.db'}", pool_size=2)
+    writer = GroupWriter(engine)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(_: Connection) -> bool:
+        begun.set()
+        return go_on.wait(20)
+
+    first = writer.submit(slowly)
+    assert begun.wait(20)
+    closing = threading.Thread(target=writer.close, daemon=True)
+    closing.start()
+    while writer.waiting() == 0:  # its sign to stop
+        closing.join(0.01)
+    late: list[object] = []
+    submitting = threading.Thread(target=lambda: late.append(writer.submit(lambda _: "late")), daemon=True)
+    submitting.start()
+    submitting.join(0.3)
+    go_on.set()
+    closing.join(20)
+    submitting.join(20)
+    assert not closing.is_alive() and first.result(20)
+    assert late[0].result(20) == "late"
+    writer.close()
+    engine.dispose()
