@@ -83,14 +83,16 @@ class GroupWriter:
         return self._waiting.qsize()
 
     def close(self) -> None:
-        """Write what waits, then stop. What is handed in meanwhile by others is written as well."""
+        """Write what waits, then stop.
+
+        What is handed in meanwhile is written by another thread, which begins when this one has ended: of two
+        at once, one would take the sign to stop that is meant for the other.
+        """
         with self._lock:
-            if self._thread is not None:
+            thread, self._thread = self._thread, None
+            if thread is not None:
                 self._waiting.put(None)
-                self._thread.join()
-                self._thread = None
-        if not self._waiting.empty():
-            self._start()
+                thread.join()
 
     def _start(self) -> None:
         with self._lock:

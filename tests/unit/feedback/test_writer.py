@@ -134,25 +134,30 @@ def test_a_schema_that_is_missing_or_old_says_what_to_run_and_a_newer_one_is_tak
     engine.dispose()
 
 
-def test_who_hands_in_work_while_the_writer_is_closed_stops_nobody(tmp_path: Path) -> None:
-    engine = open_engine(f"sqlite:///{tmp_path / 'a.db'}")
-    writer, over, handed_in = GroupWriter(engine), threading.Event(), []
+def test_what_is_handed_in_while_it_closes_is_written_and_closing_ends(tmp_path: Path) -> None:
+    upgrade(f"sqlite:///{tmp_path / 'ratings.db'}")
+    engine = open_engine(f"sqlite:///{tmp_path / 'ratings.db'}", pool_size=2)
+    writer = GroupWriter(engine)
+    begun, go_on = threading.Event(), threading.Event()
 
-    def others() -> None:
-        while not over.is_set():
-            handed_in.append(writer.submit(lambda _: None))
-            handed_in[-1].result(10)
+    def slowly(_: Connection) -> bool:
+        begun.set()
+        return go_on.wait(20)
 
-    thread = threading.Thread(target=others)
-    thread.start()
-    for _ in range(20):
-        closing = threading.Thread(target=writer.close, daemon=True)
-        closing.start()
-        closing.join(20)
-        assert not closing.is_alive()
-    over.set()
-    thread.join()
-    for each in handed_in:
-        each.result(10)
+    first = writer.submit(slowly)
+    assert begun.wait(20)
+    closing = threading.Thread(target=writer.close, daemon=True)
+    closing.start()
+    while writer.waiting() == 0:  # its sign to stop
+        closing.join(0.01)
+    late: list[object] = []
+    submitting = threading.Thread(target=lambda: late.append(writer.submit(lambda _: "late")), daemon=True)
+    submitting.start()
+    submitting.join(0.3)
+    go_on.set()
+    closing.join(20)
+    submitting.join(20)
+    assert not closing.is_alive() and first.result(20)
+    assert late[0].result(20) == "late"
     writer.close()
     engine.dispose()
