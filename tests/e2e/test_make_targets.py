@@ -35,6 +35,7 @@ INTERRUPTED = {
     "lock": "uv pip compile",
     "test": "RUN",
     "unit": "RUN",
+    "integration": "test session starts",
     "unit-avx2": "test session starts",
     "unit-some": "test session starts",
     "kills": "test session starts",

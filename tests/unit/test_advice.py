@@ -26,6 +26,8 @@ from captionloop.errors import CaptionloopError, ConfigurationError, CorpusError
 from captionloop.pipeline_registry import register_pipelines
 from captionloop.registry.model_registry import ModelRegistry
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).resolve().parents[2]
 ADVICE = re.compile(
     r"`\w|\bmake [a-z]|captionloop [a-z]+ |kedro run|[A-Z]+_[A-Z]+|--[a-z]|\bset [a-z]|\blower |\.yml"

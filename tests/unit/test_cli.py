@@ -29,6 +29,8 @@ from captionloop.registry.model_registry import ModelRegistry
 from captionloop.vision.encoder import Encoder, EncoderSpec
 from captionloop.vision.familiarity import Familiarity
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

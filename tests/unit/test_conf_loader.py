@@ -23,6 +23,8 @@ from captionloop.errors import CaptionloopError, ConfigurationError
 from captionloop.naming import nearest
 from captionloop.pipeline_registry import register_pipelines
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def pipelines() -> dict[str, Pipeline]:

@@ -23,6 +23,8 @@ from captionloop.feedback.store import RatingsStore
 from captionloop.image_metadata import without_metadata
 from captionloop.vision.store import FeatureStore
 
+pytestmark = pytest.mark.integration
+
 PRINT = "ab" * 16
 
 

@@ -8,6 +8,8 @@ from mlflow import MlflowClient
 from captionloop.cli import main
 from captionloop.registry.one_run import find_or_begin_run, find_run
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def reports(tmp_path, monkeypatch, project_root):

@@ -18,6 +18,8 @@ from captionloop.corpus.tables import RawCorpus
 from captionloop.datasets.atomic import AtomicJSONDataset
 from captionloop.errors import CorpusError
 
+pytestmark = pytest.mark.integration
+
 OUTPUTS = ("images", "captions", "quarantine", "data_docs")
 
 

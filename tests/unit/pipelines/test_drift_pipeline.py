@@ -28,6 +28,8 @@ from captionloop.registry.evidence import save_training_data
 from captionloop.registry.model_registry import ModelRegistry
 from captionloop.vision.encoder import Encoder, EncoderSpec
 
+pytestmark = pytest.mark.integration
+
 PHOTOS = 24
 PARAMETERS = DriftParameters(limits=DriftLimits(fewest=10))
 

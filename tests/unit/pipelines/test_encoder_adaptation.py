@@ -18,6 +18,8 @@ from captionloop.datasets.workbench import WorkbenchDataset
 from captionloop.errors import EncoderError
 from captionloop.vision.parameters import AdaptationParameters, EncoderParameters
 
+pytestmark = pytest.mark.integration
+
 ENCODER = {"architecture": "resnet10", "input_size": 32, "layer": "layer1", "precision": "float32"}
 
 

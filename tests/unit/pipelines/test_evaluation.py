@@ -12,6 +12,8 @@ from captionloop.datasets.atomic import AtomicFigureDataset, AtomicJSONDataset, 
 from captionloop.evaluation.parameters import EvaluationParameters, LatencyParameters
 from captionloop.scoring import meteor
 
+pytestmark = pytest.mark.integration
+
 MODELS = ("show_and_tell", "show_attend_tell")
 FIGURES = ("gallery", "training_curves", "reliability", "quality_and_latency")
 CURVES = pd.DataFrame(

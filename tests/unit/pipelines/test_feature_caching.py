@@ -18,6 +18,8 @@ from captionloop.errors import StoreError
 from captionloop.vision.caching import CachingParameters
 from captionloop.vision.encoder import Encoder, EncoderSpec
 
+pytestmark = pytest.mark.integration
+
 COUNT = 8
 
 

@@ -20,6 +20,8 @@ from captionloop.registry.model_registry import ModelRegistry
 from captionloop.registry.parameters import RegistrationParameters
 from captionloop.scoring.scores import Scores
 
+pytestmark = pytest.mark.integration
+
 toys = module_of("evaluation")
 images, captions, encoder, features = toys.images, toys.captions, toys.encoder, toys.features
 make_captioner, photo_folder = toys.make_captioner, toys.photo_folder

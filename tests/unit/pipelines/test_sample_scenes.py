@@ -8,6 +8,8 @@ from kedro.runner import SequentialRunner
 from captionloop.corpus.scenes import SceneParameters
 from captionloop.datasets.photos import PhotoFolderDataset
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize(
     ("pipeline", "prefix", "parameters"),

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pandas as pd
+import pytest
 import torch
 from captionloop.pipelines.retraining.nodes import teach_on
 from captionloop.pipelines.training.nodes import teach_by_words
@@ -10,6 +11,8 @@ from neighbours import module_of
 
 from captionloop.feedback.replay import RetrainingParameters, training_tables
 from captionloop.vision.encoder import Encoder, EncoderSpec
+
+pytestmark = pytest.mark.integration
 
 toys = module_of("captioner", "corpus_for_tests")
 

@@ -8,6 +8,8 @@ from captionloop.captioner.parameters import EnsembleParameters, SelfCriticalPar
 from captionloop.errors import ConfigurationError
 from captionloop.vision.encoder import Encoder, EncoderSpec
 
+pytestmark = pytest.mark.integration
+
 toys = module_of("captioner", "corpus_for_tests")
 
 

@@ -1,5 +1,6 @@
 import json
 
+import pytest
 from captionloop.pipelines.sample_scenes import create_pipeline
 from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DataCatalog, MemoryDataset
@@ -10,6 +11,8 @@ from captionloop.datasets.corpus import CorpusDataset
 from captionloop.datasets.photos import PhotoFolderDataset
 from captionloop.provenance.incremental import IncrementalRunner
 from captionloop.provenance.recording import ProvenanceRecorder
+
+pytestmark = pytest.mark.integration
 
 
 def draw(folder, seed: int = 7) -> None:

@@ -9,6 +9,8 @@ from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
 from captionloop.provenance.incremental import IncrementalRunner, incremental
 from captionloop.provenance.output_records import record_path
 
+pytestmark = pytest.mark.integration
+
 ALL = ["split", "tally", "report", "learn"]
 
 

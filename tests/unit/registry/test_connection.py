@@ -11,6 +11,8 @@ import pytest
 from captionloop.errors import RegistryError
 from captionloop.registry import connection
 
+pytestmark = pytest.mark.integration
+
 CREATE = "import sys; from captionloop.registry import connection; connection.create(sys.argv[1])"
 
 

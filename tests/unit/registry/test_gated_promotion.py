@@ -7,6 +7,8 @@ import pytest
 from captionloop.errors import RegistryError
 from captionloop.registry.gate import GateDecision
 
+pytestmark = pytest.mark.integration
+
 
 def decision(promoted: bool = True, champion: str | None = "version 1") -> GateDecision:
     reason = "Promoted: no worse." if promoted else "Not promoted: CIDEr fell."

@@ -8,6 +8,8 @@ from captionloop.errors import RegistryError
 from captionloop.registry import artifacts
 from captionloop.registry.model_registry import ModelRegistry
 
+pytestmark = pytest.mark.integration
+
 
 class Killed(BaseException):
     """Stands for SIGKILL: nothing in the library may catch it."""

@@ -7,6 +7,8 @@ from captionloop.datasets.captioner import CaptionerDataset
 from captionloop.datasets.registry import ModelRegistryDataset, RegisteredVersionDataset
 from captionloop.provenance.content_digests import FileDigests, content_of
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(autouse=True)
 def store(mlflow_store):

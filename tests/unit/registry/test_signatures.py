@@ -17,6 +17,8 @@ from captionloop.registry.model_registry import ModelRegistry
 from captionloop.registry.signatures import SIGNATURE, Signing, signature_of
 from captionloop.registry.signing_keys import make_key_pair, trusted_keys
 
+pytestmark = pytest.mark.integration
+
 Signed = Callable[..., ModelRegistry]
 
 

@@ -184,10 +184,13 @@ def test_without_anonymous_access_a_key_is_needed(gateway: Gateway) -> None:
 
 def test_a_limit_used_up_says_when_to_come_back(gateway: Gateway) -> None:
     client = gateway(anonymous_captions_per_minute=2)
-    answers = [caption(client) for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [201, 201, 429]
-    assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["1", "0", "0"]
-    assert int(answers[2].headers["retry-after"]) >= 1
+    answers = [caption(client) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 201]
+    refused = next(answer for answer in (caption(client) for _ in range(3)) if answer.status_code == 429)
+    assert (
+        refused.headers["ratelimit-remaining"] == "0"
+    )  # at once, or later if a minute has ended
+    assert int(refused.headers["retry-after"]) >= 1
     client.cookies.clear()
     assert caption(client).status_code == 429, "another cookie is not another caller"
     assert caption(client, headers=key(client, "caption")).status_code == 201

@@ -29,6 +29,8 @@ from captionloop.serving.keys import KeyRing
 from captionloop.serving.settings import Settings
 from captionloop.serving.tracing import trace_requests
 
+pytestmark = pytest.mark.integration
+
 PASSWORD = "hunter2-of-the-database"
 WORDS = "my-sisters-secret-garden"
 COMMENT = "call-555-0100"
