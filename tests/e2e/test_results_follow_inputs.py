@@ -73,7 +73,7 @@ def grouped(nodes: list[str]) -> str:
     if not nodes:
         return "nothing"
     if len(nodes) > 40:
-        return f"all {len(nodes)} nodes"
+        return f"{len(nodes)} nodes, nearly all"
     short = [re.sub(r"^write_card_of_.*", "write_card", name.rpartition(".")[2]) for name in nodes]
     counts = Counter(short)
     alone = dict(zip(short, nodes, strict=True))
