@@ -164,7 +164,10 @@ function handle(request: IncomingMessage, body: string, response: ServerResponse
   const url = new URL(request.url ?? "/", "http://mock");
   if (request.method === "POST") caption(body, response);
   else if (request.method === "GET" && url.pathname.endsWith("/captions"))
-    answer(response, 200, { captions: [{ ...(captioned(false, false) as object), rating: null }], next: null });
+    answer(response, 200, {
+      captions: [{ ...(captioned(false, false) as object), rating: null }],
+      next: null,
+    });
   else if (request.method === "DELETE") answer(response, 204, null);
   else if (request.method === "PUT")
     answer(response, 200, { correction: null, comment: null, ...JSON.parse(body) });
