@@ -187,9 +187,7 @@ def test_a_limit_used_up_says_when_to_come_back(gateway: Gateway) -> None:
     answers = [caption(client) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [201, 201]
     refused = next(answer for answer in (caption(client) for _ in range(3)) if answer.status_code == 429)
-    assert (
-        refused.headers["ratelimit-remaining"] == "0"
-    )  # at once, or later if a minute has ended
+    assert refused.headers["ratelimit-remaining"] == "0"  # at once, or later if a minute has ended
     assert int(refused.headers["retry-after"]) >= 1
     client.cookies.clear()
     assert caption(client).status_code == 429, "another cookie is not another caller"
