@@ -90,14 +90,17 @@ def normalizer(language: Language) -> normalizers.Normalizer:
     steps: list[normalizers.Normalizer] = [
         _replace(_APOSTROPHES, "'"),
         _replace(_DASHES, "-"),
+        _replace(_INVISIBLE, ""),  # before letters and marks are composed, which it may stand between
         normalizers.NFKC() if language.compatible else normalizers.NFC(),
         _replace(_INVISIBLE, ""),
         *_lower_case(language),
+        normalizers.NFC(),  # of a letter that lost its dot, a mark may be composed with what is left
         _replace(r'(?<=\p{Hebrew})["“”](?=\p{Hebrew})', "״"),
         _replace(_separators(language), " "),
     ]
     if language.elided:
-        steps.append(_replace(r"'(?=\p{L})", "' "))
+        known = "|".join(rf"\b{word}" for word in (*language.elided, *language.truncated))
+        steps.append(_replace(rf"(?<={known})'(?=\p{{L}})", "' "))
     return normalizers.Sequence(steps)
 
 
@@ -126,7 +129,12 @@ def _separators(language: Language) -> str:
     keeps = "".join(rf"|\b{word}" for word in (*language.elided, *language.truncated))
     kept_after = rf"(?<!{keeps.removeprefix('|')})" if keeps else ""
     kept_before = rf"(?!(?:{'|'.join(language.clitics)})\b)" if language.clitics else ""
-    letter, letter_before = r"[\p{L}\p{N}]", r"[\p{L}\p{M}\p{N}]"
+    # A character that is a word of its own has no other at the other side of a hyphen.
+    alone = rf"&&[^{_IDEOGRAMS}{_UNSPACED}]"
+    letter, letter_before = rf"[\p{{L}}\p{{N}}{alone}]", rf"[\p{{L}}\p{{M}}\p{{N}}{alone}]"
+    character, mark = rf"[{_IDEOGRAMS}{_UNSPACED}]", rf"[\p{{M}}{_JOINERS}]"
+    marked = "|".join(character + mark * marks for marks in (1, 2, 3, 4))
+    inside = rf"\p{{M}}{_JOINERS}'·{_IN_NUMBERS}{_HEBREW_SIGNS}-"
     return "|".join(
         [
             rf"[^\p{{L}}\p{{M}}\p{{N}}\s'·{_JOINERS}{_IN_NUMBERS}{_HEBREW_SIGNS}-]",
@@ -134,9 +142,10 @@ def _separators(language: Language) -> str:
             rf"(?<!{letter_before})'{kept_before}",
             rf"-(?!{letter})|(?<!{letter_before})-",
             rf"[{_IN_NUMBERS}](?!\p{{N}})|(?<!\p{{N}})[{_IN_NUMBERS}]",
-            r"·(?!\p{L})|(?<!\p{L})·",
-            rf"(?<![\p{{Hebrew}}\p{{M}}])[{_HEBREW_SIGNS}]",
-            rf"(?<![\p{{L}}\p{{M}}{_JOINERS}])[{_JOINERS}]+",
-            rf"(?<![\p{{L}}\p{{M}}\p{{N}}{_JOINERS}])\p{{M}}+",
+            rf"(?<={marked})['·-]",
+            rf"·(?![\p{{L}}{alone}])|(?<![\p{{L}}{alone}])·",
+            rf"(?<![\p{{Hebrew}}&&[^{_HEBREW_SIGNS}]])[{_HEBREW_SIGNS}]",
+            rf"(?<![\p{{L}}\p{{M}}{_JOINERS}])[{_JOINERS}][{inside}]*",
+            rf"(?<![\p{{L}}\p{{M}}\p{{N}}{_JOINERS}])\p{{M}}[{inside}]*",
         ]
     )

@@ -1,7 +1,7 @@
 """Text becomes words, and words text, in every script."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from captionloop.errors import ConfigurationError
@@ -62,7 +62,16 @@ def test_cutting_what_was_joined_gives_the_same_words(text, code):
     assert words_of(sentence(words, language), language) == words
 
 
-@given(st.text(max_size=60), st.sampled_from(OTHERS))
+SIGNS = st.text(st.sampled_from("aß'’-·.0\u0387\u200d\u0301\u0345\u00adל׳ส一İ "), max_size=12)
+
+
+@given(st.text(max_size=60) | SIGNS, st.sampled_from(OTHERS))
+@example("a·一", "ja")
+@example("ส-a", "th")
+@example("׳׳", "he")
+@example("a\u00ad\u0301", "de")
+@example("İ\u0301", "tr")
+@example("0'a", "fr")
 def test_a_word_is_itself_when_it_is_cut_alone(text, code):
     language = language_of(code)
     for word in words_of(text, language):
