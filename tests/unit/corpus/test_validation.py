@@ -11,6 +11,8 @@ from captionloop.corpus.tables import CAPTIONS, IMAGES, QUARANTINE
 
 from .conftest import Sick, corpus_of, photo, validated
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize(
     ("row", "reason"),

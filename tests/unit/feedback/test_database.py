@@ -8,6 +8,8 @@ from alembic.migration import MigrationContext
 from captionloop.feedback.database import DatabaseError, normalise_url, open_engine, upgrade
 from captionloop.feedback.models import Base
 
+pytestmark = pytest.mark.integration
+
 
 def test_migrations_and_models_agree(database_url: str) -> None:
     engine = open_engine(database_url)

@@ -11,6 +11,8 @@ from captionloop.feedback.ledger import Lease, Ledger
 from captionloop.feedback.records import Opinion
 from captionloop.feedback.store import RatingsStore
 
+pytestmark = pytest.mark.integration
+
 PHOTO = served("one").photo.sha256
 NOW = timedelta(0)
 

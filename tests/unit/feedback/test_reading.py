@@ -9,6 +9,8 @@ from captionloop.feedback.reasons import Reason
 from captionloop.feedback.records import Opinion
 from captionloop.feedback.store import RatingsStore
 
+pytestmark = pytest.mark.integration
+
 
 def test_ratings_are_read_beside_their_captions(database_url: str, store: RatingsStore) -> None:
     store.record(served("one")).result(10)

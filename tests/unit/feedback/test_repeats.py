@@ -9,6 +9,8 @@ from test_store import served
 from captionloop.feedback.repeats import Claim, ClaimLostError, Earlier, Repeats
 from captionloop.feedback.store import RatingsStore
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def repeats(store: RatingsStore) -> Repeats:

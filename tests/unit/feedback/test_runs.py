@@ -17,6 +17,8 @@ from captionloop.feedback.runs import IDLE_SECONDS, Run, runs_in, superfluous
 from captionloop.feedback.store import RatingsStore
 from captionloop.vision.store import FeatureStore
 
+pytestmark = pytest.mark.integration
+
 PRINT = "ab" * 16
 PHOTO = served("one").photo.sha256
 

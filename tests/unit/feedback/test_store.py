@@ -11,6 +11,8 @@ from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption, cle
 from captionloop.feedback.statistics import statistics
 from captionloop.feedback.store import RatingsStore
 
+pytestmark = pytest.mark.integration
+
 
 def served(caption_id: str, *, photo: bytes = b"photo", owner: str = "key:a", **changes) -> ServedCaption:
     values = {

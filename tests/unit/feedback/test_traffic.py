@@ -7,6 +7,8 @@ from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption
 from captionloop.feedback.store import RatingsStore
 from captionloop.feedback.traffic import read_traffic
 
+pytestmark = pytest.mark.integration
+
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 

@@ -14,6 +14,8 @@ from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption
 from captionloop.feedback.store import RatingsStore
 from captionloop.feedback.writer import ATTEMPTS, GroupWriter
 
+pytestmark = pytest.mark.integration
+
 PHOTOS = [f"{number:064x}" for number in range(6)]
 
 

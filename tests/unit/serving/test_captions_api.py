@@ -14,6 +14,8 @@ from captionloop.images import load_square
 from captionloop.serving.keys import KeyRing
 from captionloop.serving.schemas import CaptionBody
 
+pytestmark = pytest.mark.integration
+
 URL = "/v1/captions"
 RATED = ("captionloop_ratings_total", "captionloop_corrections_total")
 Gateway = Callable[..., TestClient]

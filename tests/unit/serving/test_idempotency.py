@@ -17,6 +17,8 @@ from captionloop.feedback.models import Caption, RepeatableRequest
 from captionloop.serving.keys import KeyRing
 from captionloop.serving.sweeping import end_retention
 
+pytestmark = pytest.mark.integration
+
 URL = "/v1/captions"
 KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
 Gateway = Callable[..., TestClient]

@@ -20,6 +20,8 @@ from captionloop.commands.canaries import Canary
 from captionloop.feedback.models import Caption, Photo
 from captionloop.serving.schemas import UnkeptCaption
 
+pytestmark = pytest.mark.integration
+
 URL = "/v1/captions"
 FORM = {"image": ("a.png", PHOTO, "image/png")}
 TEXT = base64.b64encode(PHOTO).decode()

@@ -17,6 +17,8 @@ from captionloop.feedback.models import now
 from captionloop.serving import keys
 from captionloop.serving.keys import KeyRing
 
+pytestmark = pytest.mark.integration
+
 URL = "/v1/captions"
 Gateway = Callable[..., TestClient]
 

@@ -21,6 +21,8 @@ from captionloop.serving.http_protocol import PatientProtocol
 from captionloop.serving.keys import KeyRing
 from captionloop.serving.settings import Settings
 
+pytestmark = pytest.mark.integration
+
 URL = "/v1/captions"
 PROBLEM = "application/problem+json"
 PAGE = "https://app.example"

@@ -16,6 +16,8 @@ from captionloop.feedback.reconciliation import differences, finish
 from captionloop.serving import sweeping
 from captionloop.serving.parts import Parts
 
+pytestmark = pytest.mark.integration
+
 URL = "/v1/captions"
 FORM = {"image": ("a.png", PHOTO, "image/png")}
 Gateway = Callable[..., TestClient]

@@ -10,6 +10,8 @@ from captionloop.errors import CorpusError, StoreError
 from captionloop.feedback.archive import ArchiveError, PhotoArchive
 from captionloop.vision.store import FeatureStore, missing_from
 
+pytestmark = pytest.mark.integration
+
 PRINT = "cd" * 16
 SHAPE = (4, 6)
 
