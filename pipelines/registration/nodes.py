@@ -49,15 +49,30 @@ def choose_candidate(  # noqa: PLR0917 - a node's inputs
             f"registration.model is {name!r}, which is not trained here: choose one of {known}"
         )
     captioner: Captioner = trained[f"{name}.captioner"]
-    known_of_it = trained[f"{name}.model_card"], trained[f"{name}.calibration"]
+    known_of_it = trained[f"{name}.model_card"], trained[f"{name}.calibration"], trained[f"{name}.hypotheses"]
+    candidate, kept = dress(captioner, evaluation, *known_of_it, photos, images, features, validation)
+    return replace(candidate, lineage={"parent_version": None, **captioner.lineage}), kept
+
+
+def dress(  # noqa: PLR0917 - as its callers' nodes have them
+    captioner: Captioner,
+    evaluation: Json,
+    model_card: str,
+    calibration: Json,
+    hypotheses: Json,
+    photos: Json,
+    images: pd.DataFrame,
+    features: CachedFeatures,
+    validation: Json,
+) -> tuple[Captioner, Json]:
+    """A captioner with its metrics, calibration, familiarity and card; and what it said."""
     learnt_from = learn_familiarity(images, features, EvaluationSet.model_validate(validation))
-    candidate = attach(captioner, evaluation, *known_of_it, learnt_from)
     kept = KeptCaptions(
         evaluation_set=evaluation_set_hash(EvaluationSet.model_validate(photos).references),
-        captions=_said(trained[f"{name}.hypotheses"]),
+        captions=_said(hypotheses),
     )
-    lineage = {"parent_version": None, **captioner.lineage}
-    return replace(candidate, lineage=lineage), kept.model_dump(mode="json")
+    dressed = attach(captioner, evaluation, model_card, calibration, learnt_from)
+    return dressed, kept.model_dump(mode="json")
 
 
 def challenge_champion(

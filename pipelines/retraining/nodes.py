@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from captionloop.pipelines.evaluation import nodes as evaluating
+from captionloop.pipelines.registration import nodes as registering
 from captionloop.pipelines.training.nodes import Results, teach_on_by_words
 
 from captionloop.captioner.architectures import with_dropout
 from captionloop.captioner.parameters import TrainingParameters, ValidationParameters, VocabularyParameters
 from captionloop.errors import RegistryError
-from captionloop.evaluation.familiarity import learn_familiarity
-from captionloop.evaluation.handover import attach
 from captionloop.evaluation.hypotheses import Hypotheses, caption_split
 from captionloop.evaluation.parameters import EvaluationParameters
 from captionloop.evaluation.split import EvaluationSet
@@ -254,14 +253,10 @@ def dress_candidate(  # noqa: PLR0917 - a node's inputs
     validation: Json,
 ) -> tuple[Captioner, Json]:
     """The captioner to register, with its metrics, calibration, familiarity and card; and what it said."""
-    learnt_from = learn_familiarity(images, features, EvaluationSet.model_validate(validation))
     named = replace(captioner, name=CANDIDATE)
-    dressed = attach(named, evaluation, model_card, calibration, learnt_from)
-    kept = KeptCaptions(
-        evaluation_set=evaluation_set_hash(EvaluationSet.model_validate(photos).references),
-        captions=Hypotheses.model_validate(hypotheses).systems()[CANDIDATE],
-    )
-    return replace(dressed, name=captioner.name), kept.model_dump(mode="json")
+    known_of_it = model_card, calibration, hypotheses
+    dressed, kept = registering.dress(named, evaluation, *known_of_it, photos, images, features, validation)
+    return replace(dressed, name=captioner.name), kept
 
 
 def challenge_champion(  # noqa: PLR0917 - a node's inputs
