@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -72,9 +73,16 @@ def photo(seed: int = 0, size: tuple[int, int] = (320, 240), kind: str = "JPEG",
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens at.
+
+    Below those that the system gives to whatever connects (Linux: from 32768): one of those can be taken
+    before the server binds it, and Kedro-Viz refuses ports above 49151.
+    """
+    while True:
+        port = secrets.randbelow(12768) + 20000
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class ServiceProcess:
