@@ -47,7 +47,7 @@ def watch(  # noqa: PLR0917 - a node's inputs
     are in the archive and nobody has erased them.
     """
     from captionloop.captioner.captioner import Captioner
-    from captionloop.feedback.curation import archive_uri
+    from captionloop.feedback.archive import archive_uri
     from captionloop.feedback.traffic import read_traffic
 
     champion = model_registry.champion()

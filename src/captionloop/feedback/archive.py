@@ -30,6 +30,11 @@ class ArchiveError(CaptionloopError):
     """A photo cannot be stored, or is missing or damaged."""
 
 
+def archive_uri(sha256: str) -> str:
+    """Where a photo is in the photo archive."""
+    return f"{sha256[:2]}/{sha256}"
+
+
 class PhotoArchive:
     """A folder (local path or fsspec URI) of photos named by their content.
 
@@ -150,7 +155,7 @@ class PhotoArchive:
     def _path(self, sha256: str) -> str:
         if _NAME.fullmatch(sha256) is None:
             raise ArchiveError(f"{sha256!r} is not a SHA-256 in hexadecimal")
-        return f"{self._root}/{sha256[:2]}/{sha256}"
+        return f"{self._root}/{archive_uri(sha256)}"
 
 
 def _write_local(path: Path, data: bytes) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from captionloop.corpus.tables import CAPTIONS, IMAGES, table
+from captionloop.feedback.archive import archive_uri
 from captionloop.feedback.caps import beyond_cap, capped_shares, in_burst
 from captionloop.feedback.contradiction import contradicting
 from captionloop.feedback.copies import copied
@@ -135,11 +136,6 @@ def is_held_out(sha256: str, share: float) -> bool:
 def image_id(sha256: str) -> str:
     """The id of a photo that came with feedback."""
     return f"feedback-{sha256}"
-
-
-def archive_uri(sha256: str) -> str:
-    """Where a photo is in the photo archive."""
-    return f"{sha256[:2]}/{sha256}"
 
 
 def _reasons(  # noqa: PLR0917

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from captionloop.evaluation.split import EvaluationSet
-from captionloop.feedback.curation import archive_uri
+from captionloop.feedback.archive import archive_uri
 from captionloop.language.languages import ENGLISH, Language
 
 SPLIT = "feedback"

@@ -4,7 +4,7 @@ import pandas as pd
 
 from captionloop.corpus.inspection import PhotoState, inspect_photo
 from captionloop.corpus.photos import PhotoFolder
-from captionloop.feedback.curation import archive_uri
+from captionloop.feedback.archive import archive_uri
 from captionloop.feedback.parameters import FeedbackParameters
 
 

@@ -18,7 +18,7 @@ from captionloop.captioner.options import DecodingOptions
 from captionloop.corpus.photos import PhotoFolder
 from captionloop.errors import RegistryError
 from captionloop.evaluation.drift import DriftLimits, DriftParameters
-from captionloop.feedback.curation import archive_uri
+from captionloop.feedback.archive import archive_uri
 from captionloop.feedback.database import upgrade
 from captionloop.feedback.reading import RatingsDatabase
 from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption
