@@ -101,3 +101,8 @@ def _home_of(user: str) -> str:
 
 def _fits(folder: str) -> bool:
     return len(os.fsencode(folder)) + _SOCKET_NAME <= _SOCKET_BYTES
+
+
+def printable(text: str) -> str:
+    """The text; what cannot be written as UTF-8 (of a file's name in another encoding) is spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

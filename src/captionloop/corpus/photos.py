@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 import fsspec
 
-from captionloop.corpus.tables import printable
 from captionloop.errors import CorpusError
+from captionloop.paths import printable
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
+from captionloop.paths import printable
+
 Split = Literal["train", "val", "test"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "val", "test")
 
@@ -78,11 +80,6 @@ class RawCorpus:
                 source="human", weight=1.0, repeated=caption_table.index.isin(list(repeated))
             ),
         )
-
-
-def printable(text: str) -> str:
-    """The text; what cannot be written as UTF-8 (of a file's name in another encoding) is spelt out."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def table(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:

@@ -14,9 +14,10 @@ from captionloop.corpus.expectations import TWIN_REASONS, Expected, Reason, suit
 from captionloop.corpus.inspection import PhotoFacts, PhotoState
 from captionloop.corpus.likeness import Twins, find_twins, lost_to_twins, mark_twins
 from captionloop.corpus.photos import found_names, similar_names
-from captionloop.corpus.tables import CAPTIONS, IMAGES, QUARANTINE, SPLITS, RawCorpus, printable, table
+from captionloop.corpus.tables import CAPTIONS, IMAGES, QUARANTINE, SPLITS, RawCorpus, table
 from captionloop.language.languages import ENGLISH, Language
 from captionloop.language.words import length_in_words
+from captionloop.paths import printable
 
 _LETTER: Final = re.compile(r"[^\W\d_]")
 _PAIRS_SHOWN: Final = 100

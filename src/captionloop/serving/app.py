@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from captionloop import __version__
 from captionloop.errors import CaptionloopError
+from captionloop.paths import printable
 from captionloop.serving import captions_api, insight_api
 from captionloop.serving.edge import Edge, count_refusal
 from captionloop.serving.page import add_docs, add_page
@@ -120,15 +121,11 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
     if any(each["type"] == "json_invalid" for each in found):
         return _answer(request, Problem(MALFORMED, "The body is not valid JSON."))
     errors = [
-        FieldError(".".join(str(part) for part in each["loc"][1:]) or "body", _printable(each["msg"]))
+        FieldError(".".join(str(part) for part in each["loc"][1:]) or "body", printable(each["msg"]))
         for each in found
     ]
     detail = "; ".join(f"{each.field}: {each.message}" for each in errors[:3]) + "."
     return _answer(request, Problem(REQUEST_INVALID, detail, errors=errors))
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
 
 
 async def _on_storage_error(request: Request, error: Exception) -> Response:
