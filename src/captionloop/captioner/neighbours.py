@@ -10,7 +10,7 @@ said that the captioner did not say itself.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Protocol, Self
 
 import numpy as np
 import torch
@@ -21,13 +21,33 @@ from captionloop.captioner.options import ConsensusOptions
 from captionloop.errors import CorpusError
 from captionloop.scoring.cider import CiderD
 
-if TYPE_CHECKING:  # a service that ranks by a consensus has no tables, and no pandas
-    from captionloop.captioner.photos import CaptionedPhotos, Features
-
 DIMENSIONS: Final = 128
 _BATCH: Final = 4096
 
 Floats = NDArray[np.float32]
+
+
+class TokenisedPhotos(Protocol):
+    """Photos by content hash, with the tokens of each one's captions. Tables of a corpus are for training: a
+    service that ranks by a consensus has no pandas.
+    """
+
+    @property
+    def sha256s(self) -> Sequence[str]:
+        """Each photo's content hash."""
+
+    @property
+    def tokens(self) -> Sequence[tuple[tuple[int, ...], ...]]:
+        """Each photo's captions."""
+
+
+class MeanFeatures(Protocol):
+    """Cached features by content hash and view."""
+
+    views: tuple[str, ...]
+
+    def means(self, sha256s: Sequence[str], view: str = ...) -> Floats:
+        """The mean of each photo's grid, `[n, C]`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +69,7 @@ class Neighbours:
     captions: tuple[tuple[tuple[int, ...], ...], ...] = field(repr=False)
 
     @classmethod
-    def collect(cls, photos: "CaptionedPhotos", features: "Features") -> Self:
+    def collect(cls, photos: TokenisedPhotos, features: MeanFeatures) -> Self:
         """The photos of a split as they look in the first view; one that is there more than once counts once.
 
         Raises:
@@ -66,7 +86,7 @@ class Neighbours:
         empty = cls(centre.astype(np.float32), projection, np.empty((0, kept.shape[1]), np.float16), ())
         return empty.joined_by(photos, features)
 
-    def joined_by(self, photos: "CaptionedPhotos", features: "Features") -> Self:
+    def joined_by(self, photos: TokenisedPhotos, features: MeanFeatures) -> Self:
         """The same and these photos, seen by the same encoder."""
         rows = _distinct(photos)
         seen = [self._directions(means) for means in _means([photos.sha256s[row] for row in rows], features)]
@@ -170,7 +190,7 @@ def _product(one: Floats, other: Floats) -> Floats:
     return found
 
 
-def _distinct(photos: "CaptionedPhotos") -> list[int]:
+def _distinct(photos: TokenisedPhotos) -> list[int]:
     """The first row of each photo by its content."""
     first: dict[str, int] = {}
     for row, sha256 in enumerate(photos.sha256s):
@@ -178,7 +198,7 @@ def _distinct(photos: "CaptionedPhotos") -> list[int]:
     return list(first.values())
 
 
-def _means(sha256s: Sequence[str], features: "Features") -> Iterator[Floats]:
+def _means(sha256s: Sequence[str], features: MeanFeatures) -> Iterator[Floats]:
     for start in range(0, len(sha256s), _BATCH):
         yield features.means(sha256s[start : start + _BATCH], features.views[0])
 
