@@ -118,12 +118,11 @@ def workloads(*, small: bool) -> dict[str, Callable[[], object]]:
     from benchmarks.photos import draw_jpeg
     from benchmarks.reference import long_winded
     from benchmarks.training import our_loss, stepping
-    from captionloop.captioner.architectures import ShowAttendTellConfig
     from captionloop.captioner.captioner import Captioner
     from captionloop.captioner.decoders import build_decoder
-    from captionloop.captioner.decoders.packing import PackedCaptions
-    from captionloop.captioner.options import DecodingOptions
-    from captionloop.language.tokenizer import CaptionTokenizer
+    from captionloop.captioner.decoders.base import PackedCaptions
+    from captionloop.captioner.model_config import DecodingOptions, ShowAttendTellConfig
+    from captionloop.tokenizer import CaptionTokenizer
     from captionloop.vision.encoder import Encoder, EncoderSpec
     from captionloop.vision.runtimes import native_precision
 

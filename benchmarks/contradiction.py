@@ -2,7 +2,7 @@
 
     python -m benchmarks.contradiction data/02_intermediate/flickr8k/captions.parquet
 
-One caption of each photo is "served", and gets the stars that people would give it (`Taste`, as in
+One caption of each photo is "served", and gets the stars that people would give it (`SimulatedQuality`, as in
 `benchmarks.loop`); another one is the correction, of the same photo or of some other. Of those whose served
 caption is praised, the shares whose likeness is not above a bound. Takes seconds: nothing is trained.
 """
@@ -16,17 +16,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from captionloop.feedback.parameters import Contradiction
-from captionloop.feedback.simulation import Shown, Taste, stars_for
-from captionloop.scoring.rarity import Rarity
+from captionloop.feedback.feedback_parameters import Contradiction
+from captionloop.feedback.simulation import SimulatedItem, SimulatedQuality, stars_for
+from captionloop.scoring.ngrams import Rarity
 
 BOUNDS = (0.0, 0.02, 0.05, 0.1, 0.15)
 
 
 def praised(photos: dict[str, list[str]], stars: int) -> list[str]:
     """The photos whose first caption gets so many stars of those who know the others."""
-    shown = [Shown(photo, texts[0], texts[1:]) for photo, texts in photos.items()]
-    shares = Taste(photos).share(shown)
+    shown = [SimulatedItem(photo, texts[0], texts[1:]) for photo, texts in photos.items()]
+    shares = SimulatedQuality(photos).share(shown)
     return [photo for photo, share in zip(photos, shares, strict=True) if stars_for(share) >= stars]
 
 

@@ -11,13 +11,17 @@ import torch
 
 from benchmarks.reference import ReferenceDecoder, long_winded, reference_beam_search
 from benchmarks.timing import interleaved, table
-from captionloop.captioner.architectures import ShowAndTellConfig, ShowAttendTellConfig, TransformerConfig
 from captionloop.captioner.decoders import build_decoder
-from captionloop.captioner.decoding import DecodingOptions
-from captionloop.captioner.searcher import Searcher
+from captionloop.captioner.decoding import PrepackedDecoder
+from captionloop.captioner.model_config import (
+    DecodingOptions,
+    ShowAndTellConfig,
+    ShowAttendTellConfig,
+    TransformerConfig,
+)
 
 
-def search(searcher: Searcher, grids: torch.Tensor, options: DecodingOptions) -> list[list[int]]:
+def search(searcher: PrepackedDecoder, grids: torch.Tensor, options: DecodingOptions) -> list[list[int]]:
     """As `Captioner.decode_grids` does."""
     return [list(found[0].tokens) for found in searcher.decode(grids, options)]
 
@@ -34,7 +38,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     grids = torch.rand(size.images, size.regions, size.channels, device=device)
     build = partial(build_decoder, vocabulary_size=size.words, channels=size.channels)
     ours = long_winded(build(ShowAttendTellConfig())).eval().to(device)
-    searcher, reference = Searcher(ours), ReferenceDecoder(ours).eval().to(device)
+    searcher, reference = PrepackedDecoder(ours), ReferenceDecoder(ours).eval().to(device)
     options = DecodingOptions(
         beam_width=size.beam, alternatives=1, max_length=size.steps, length_penalty=0, precision="float32"
     )
@@ -51,7 +55,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     }
     others = (ShowAttendTellConfig(attention="dot"), ShowAndTellConfig(), TransformerConfig())
     for name, config in zip(("show_attend_tell, dot", "show_and_tell", "transformer"), others, strict=True):
-        other = Searcher(long_winded(build(config)).eval().to(device))
+        other = PrepackedDecoder(long_winded(build(config)).eval().to(device))
         rivals[name] = partial(search, other, grids, fast)
     seconds = interleaved(rivals, size.rounds)
     print(

@@ -22,7 +22,7 @@ from benchmarks.timing import interleaved, table
 from captionloop.images import load_square
 from captionloop.views import WHOLE
 from captionloop.vision.encoder import IMAGENET_DEVIATION, IMAGENET_MEAN, Encoder, EncoderSpec
-from captionloop.vision.extraction import Sight, extract
+from captionloop.vision.feature_caching import PhotoView, extract
 from captionloop.vision.runtimes import EncoderRuntime, cores, make_runtime, native_precision
 
 SIZE, BATCH = 224, 32
@@ -51,7 +51,7 @@ def plain_loop(architecture: str, files: Sequence[Path], device: str) -> Callabl
 
 
 def together(files: Sequence[Path], runtime: EncoderRuntime) -> None:
-    sights = (Sight(str(file), str(number), WHOLE) for number, file in enumerate(files))
+    sights = (PhotoView(str(file), str(number), WHOLE) for number, file in enumerate(files))
     for _ in extract(sights, lambda sight: Path(sight.uri).read_bytes(), runtime, SIZE):
         pass
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks.loop.world import scenes_world
 from captionloop.captioner.captioner import Captioner
-from captionloop.evaluation.variety import words_of
+from captionloop.evaluation.predictions import words_of
 from captionloop.registry.model_registry import ModelRegistry
 from captionloop.scoring.bootstrap import mean_interval
 from captionloop.scoring.cider import CiderD

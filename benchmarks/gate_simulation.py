@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from captionloop.corpus.scenes.captions import describe
-from captionloop.corpus.scenes.composition import compose
-from captionloop.corpus.scenes.domain import DOMAINS
-from captionloop.evaluation.variety import words_of
-from captionloop.registry.evidence import Evidence
+from captionloop.corpus.scenes.layout import compose
+from captionloop.corpus.scenes.scene_captions import describe
+from captionloop.corpus.scenes.world import DOMAINS
+from captionloop.evaluation.predictions import words_of
 from captionloop.registry.gate import GateParameters, decide
+from captionloop.registry.scored_captions import ScoredCaptions
 from captionloop.scoring.scores import Scores, score_systems
 
 Chosen = NDArray[np.int64]  # which of the four answers a model gives to each photo
@@ -48,7 +48,7 @@ class Population:
         """Mean over the population."""
         return float(self.scores[answer].cider().mean())
 
-    def evidence(self, name: str, photos: Chosen, chosen: Chosen) -> Evidence:
+    def evidence(self, name: str, photos: Chosen, chosen: Chosen) -> ScoredCaptions:
         """What a model that gives the `chosen` answers is worth on some photos (drawn with replacement)."""
         ids = tuple(f"{place}" for place in range(len(photos)))
         per_image = {
@@ -60,7 +60,7 @@ class Population:
             image_id: self.answers[answer][keys[photo]]
             for image_id, photo, answer in zip(ids, photos, chosen, strict=True)
         }
-        return Evidence(name, "simulated", captions, Scores(ids, per_image))
+        return ScoredCaptions(name, "simulated", captions, Scores(ids, per_image))
 
 
 @dataclass(frozen=True)

@@ -38,17 +38,16 @@ from torch.nn import functional
 
 from benchmarks.loop.project import configured
 from benchmarks.loop.world import cider, scenes_world
-from captionloop.captioner import training
 from captionloop.captioner.captioner import Captioner
-from captionloop.captioner.decoders.base import Decoder
-from captionloop.captioner.decoders.packing import PackedCaptions
-from captionloop.captioner.photos import Batch
-from captionloop.captioner.teaching import TeachingByWords
-from captionloop.datasets.features import FeaturesDataset
-from captionloop.feedback.replay import RetrainingParameters
-from captionloop.language.tokenizer import CaptionTokenizer
+from captionloop.captioner.decoders.base import Decoder, PackedCaptions
+from captionloop.datasets.model_datasets import FeaturesDataset
+from captionloop.feedback.retraining_data import RetrainingParameters
+from captionloop.tokenizer import CaptionTokenizer
+from captionloop.training import train_captioner
+from captionloop.training.caption_data import Batch
+from captionloop.training.caption_module import CrossEntropyModule
 from captionloop.vision.encoder import Encoder
-from captionloop.vision.features import CachedFeatures
+from captionloop.vision.feature_store import CachedFeatures
 
 Tokens = tuple[int, ...]
 
@@ -84,7 +83,7 @@ class Run:
         )
 
 
-class Signalled(TeachingByWords):
+class Signalled(CrossEntropyModule):
     """Teaching by words, and something about captions that people rejected."""
 
     def __init__(self, *args: Any, rejections: Mapping[str, str], strength: float, **kwargs: Any) -> None:
@@ -171,7 +170,7 @@ def teach(run: Run, name: str, parameters: RetrainingParameters) -> Captioner:
 
     chosen = SIGNALS[name]
     taught = (
-        TeachingByWords
+        CrossEntropyModule
         if chosen is None
         else partial(chosen[0], rejections=run.rejections, strength=chosen[1])
     )
@@ -180,7 +179,7 @@ def teach(run: Run, name: str, parameters: RetrainingParameters) -> Captioner:
         captions = captions[captions["source"] != "approved"]
     captioner: Captioner
     report = {"until": None, "used": {"corrections": 0, "approved_captions": 0}}
-    with tempfile.TemporaryDirectory() as folder, patch.object(training, "TeachingByWords", taught):
+    with tempfile.TemporaryDirectory() as folder, patch.object(train_captioner, "TeachingByWords", taught):
         captioner, _, _ = teach_on(
             run.images, captions, run.features, run.encoder, run.concept_weights, run.origin, run.version,
             report, {"doubted": 0}, parameters, Path(folder) / "work",

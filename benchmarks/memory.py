@@ -28,7 +28,7 @@ import pandas as pd
 
 from benchmarks.metrics import sentence
 from benchmarks.photos import draw_jpeg
-from captionloop.vision.features import FeatureManifest
+from captionloop.vision.feature_store import FeatureManifest
 
 TARGET_PHOTOS = 100_000
 CAPTIONS = 5
@@ -64,10 +64,10 @@ def tables(count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def cache(images: pd.DataFrame, folder: Path) -> FeatureManifest:
     """Encodes the photos into a store; nothing is left to do where that has been done."""
-    from captionloop.vision.caching import CachingParameters, cache_features
     from captionloop.vision.encoder import Encoder, EncoderSpec
+    from captionloop.vision.feature_caching import CachingParameters, cache_features
+    from captionloop.vision.feature_store import FeatureStore
     from captionloop.vision.runtimes import native_precision
-    from captionloop.vision.store import FeatureStore
 
     spec = EncoderSpec(architecture="resnet10", input_size=SIDE, precision=native_precision())
     store = FeatureStore(folder / "features", shard_bytes=SHARD_BYTES)
@@ -77,12 +77,12 @@ def cache(images: pd.DataFrame, folder: Path) -> FeatureManifest:
 
 def train(images: pd.DataFrame, captions: pd.DataFrame, folder: Path) -> None:
     """An epoch with a small decoder, through Lightning, from the cached features."""
-    from captionloop.captioner.parameters import TrainingParameters
-    from captionloop.captioner.training import train as train_captioner
+    from captionloop.training.train_captioner import train as train_captioner
+    from captionloop.training.training_parameters import CrossEntropyParameters
 
     features = cache(images, folder).open()
     decoder = {"kind": "show_attend_tell", "embedding": 64, "hidden": 64, "attention_size": 64}
-    parameters = TrainingParameters.model_validate(
+    parameters = CrossEntropyParameters.model_validate(
         {"decoder": decoder, "epochs": 1, "batch_size": 1000, "validation": {"photos": 40}}
     )
     train_captioner(images, captions, features, parameters, workbench=folder / "work")

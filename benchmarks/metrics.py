@@ -17,9 +17,7 @@ from typing import Any
 
 from captionloop.scoring.bootstrap import bootstrap, paired_bootstrap
 from captionloop.scoring.cider import CiderD
-from captionloop.scoring.java import java_binary
-from captionloop.scoring.meteor import Meteor
-from captionloop.scoring.ptb import tokenize
+from captionloop.scoring.java_metrics import Meteor, java_binary, tokenize
 from captionloop.scoring.scores import score_systems
 
 References = dict[str, list[str]]

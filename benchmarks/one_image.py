@@ -13,12 +13,11 @@ from PIL import Image
 
 from benchmarks.reference import ReferenceDecoder, long_winded, reference_beam_search
 from benchmarks.timing import interleaved, table
-from captionloop.captioner.architectures import ShowAttendTellConfig
 from captionloop.captioner.captioner import Captioner
+from captionloop.captioner.consensus import DIMENSIONS, NeighbourIndex
 from captionloop.captioner.decoders import build_decoder
-from captionloop.captioner.neighbours import DIMENSIONS, Neighbours
-from captionloop.captioner.options import ConsensusOptions, DecodingOptions
-from captionloop.language.tokenizer import CaptionTokenizer
+from captionloop.captioner.model_config import ConsensusOptions, DecodingOptions, ShowAttendTellConfig
+from captionloop.tokenizer import CaptionTokenizer
 from captionloop.vision.encoder import IMAGENET_DEVIATION, IMAGENET_MEAN, Encoder, EncoderSpec
 from captionloop.vision.runtimes import native_precision
 
@@ -45,11 +44,11 @@ def ours(words: int, device: str) -> Captioner:
     return Captioner("ours", encoder, long_winded(decoder), tokenizer, search, known, device=device)
 
 
-def neighbours(channels: int, words: int) -> Neighbours:
+def neighbours(channels: int, words: int) -> NeighbourIndex:
     """As many as Flickr8k has, five captions of ten words each, made up."""
     random = np.random.default_rng(0)
     said = random.integers(4, words, (PHOTOS, 5, 10)).tolist()
-    return Neighbours(
+    return NeighbourIndex(
         centre=random.normal(size=channels).astype(np.float32),
         projection=random.normal(size=(channels, DIMENSIONS)).astype(np.float32),
         directions=(random.normal(size=(PHOTOS, DIMENSIONS)) / DIMENSIONS**0.5).astype(np.float16),

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from captionloop.corpus.scenes.captions import describe
-from captionloop.corpus.scenes.composition import compose
-from captionloop.corpus.scenes.domain import DOMAINS
+from captionloop.corpus.scenes.layout import compose
+from captionloop.corpus.scenes.scene_captions import describe
+from captionloop.corpus.scenes.world import DOMAINS
 from captionloop.feedback.curation import Curated, Photos, curate
-from captionloop.feedback.parameters import FeedbackParameters
-from captionloop.feedback.reading import ratings_table
-from captionloop.feedback.simulation import ABUSE, People, Shown, Taste
-from captionloop.feedback.wording import AbuseList
+from captionloop.feedback.feedback_parameters import FeedbackParameters
+from captionloop.feedback.rating_filters import AbuseList
+from captionloop.feedback.simulation import ABUSE, SimulatedItem, SimulatedQuality, SimulatedRaters
+from captionloop.ratings.reader import ratings_table
 
 ROUNDS, RATINGS, SCENES, GOLD = 5, 200, 80, 14
 RIGHT = (0.0, 0.3, 0.5, 0.6, 0.7)  # how often the captioner is right, round by round
@@ -61,11 +61,13 @@ def descriptions(world: str, split: str, count: int) -> list[tuple[str, ...]]:
     return said
 
 
-def ratings_of(attack: Attack, seed: int, known: list[tuple[str, ...]]) -> tuple[pd.DataFrame, People]:
+def ratings_of(
+    attack: Attack, seed: int, known: list[tuple[str, ...]]
+) -> tuple[pd.DataFrame, SimulatedRaters]:
     """All ratings of five rounds; photos are named by what they are of."""
-    people = People(seed=seed, colluding=attack.colluding, flood=attack.flood, abuse=attack.abuse)
+    people = SimulatedRaters(seed=seed, colluding=attack.colluding, flood=attack.flood, abuse=attack.abuse)
     scenes = descriptions("shifted", "train", ROUNDS * SCENES)
-    taste = Taste({f"known {n}": said for n, said in enumerate(known)})
+    taste = SimulatedQuality({f"known {n}": said for n, said in enumerate(known)})
     begin, rows, given = pd.Timestamp("2026-11-01 08:00", tz="UTC"), [], {}
     rng = random.Random(seed)
     for turn in range(ROUNDS):
@@ -75,7 +77,7 @@ def ratings_of(attack: Attack, seed: int, known: list[tuple[str, ...]]) -> tuple
         for name, said in [*new, *gold]:
             right = rng.random() < (RIGHT[turn] if name.startswith("new") else 0.7)
             text = rng.choice(said) if right else rng.choice(rng.choice(known))
-            shown.append(Shown(f"{turn} {name}", text, said))
+            shown.append(SimulatedItem(f"{turn} {name}", text, said))
             photo[f"{turn} {name}"] = (text, hashlib.sha256(name.encode()).hexdigest())
         shares = taste.share(shown)
         for rater, caption, opinion in people.rate(shown, shares, RATINGS, turn):

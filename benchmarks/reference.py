@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from captionloop.captioner.decoders import ShowAttendTell
-from captionloop.language.tokenizer import CaptionTokenizer
+from captionloop.tokenizer import CaptionTokenizer
 
 BOS, EOS = CaptionTokenizer.BOS, CaptionTokenizer.EOS
 NEVER_SAID = [CaptionTokenizer.PAD, BOS, CaptionTokenizer.UNK]

@@ -5,7 +5,7 @@
     python -m benchmarks.reliability --corpus flickr8k --split val --figure flickr8k.png
 
 The bundle (`data/06_models/<corpus>/candidate`, if no other is named) captions the photos as it does in the
-service. A caption is accepted by references (`evaluation/acceptance.py`, how the confidence was fitted) and,
+service. A caption is accepted by references (`evaluation/calibration.py`, how the confidence was fitted) and,
 of the generated scenes, by the facts: it names nothing that is not there. Nothing is chosen here, and nothing
 fitted; but where the split is the one that confidences are calibrated on, the curves are fitted anew, for
 each half of its photos on the other, so that no caption is judged by a curve that knows it.
@@ -23,15 +23,18 @@ from numpy.typing import NDArray
 
 from benchmarks.loop.project import configured
 from captionloop.captioner.captioner import Captioned, Captioner
-from captionloop.captioner.confidence import mean_confidence
+from captionloop.captioner.model_config import mean_confidence
 from captionloop.corpus.scenes import SAMPLE, Facts, Group
-from captionloop.corpus.scenes.truth import untrue
+from captionloop.corpus.scenes.scene_captions import untrue
 from captionloop.errors import ImageError
-from captionloop.evaluation.acceptance import acceptable
-from captionloop.evaluation.calibration import as_calibration, bins, calibrate, expected_error
-from captionloop.evaluation.hypotheses import Said, SaidWord
-from captionloop.evaluation.parameters import CalibrationParameters, EvaluationParameters
-from captionloop.evaluation.split import EvaluationSet, evaluation_set
+from captionloop.evaluation.calibration import acceptable, as_calibration, bins, calibrate, expected_error
+from captionloop.evaluation.evaluation_set import (
+    CalibrationParameters,
+    EvaluationParameters,
+    EvaluationSet,
+    evaluation_set,
+)
+from captionloop.evaluation.predictions import PredictedCaption, PredictedWord
 
 Floats = NDArray[np.float64]
 BATCH = 32
@@ -63,10 +66,10 @@ def crossed(
 ) -> tuple[Floats, Floats]:
     """The same of captions that are not calibrated, by curves fitted to the other half of the photos."""
     said = [
-        Said(
+        PredictedCaption(
             caption=one.best.text,
             log_probability=one.best.log_probability,
-            words=tuple(SaidWord(text=word.text, confidence=word.confidence) for word in one.best.words),
+            words=tuple(PredictedWord(text=word.text, confidence=word.confidence) for word in one.best.words),
         )
         for one in found
     ]
@@ -107,7 +110,7 @@ def auc(confidence: Floats, right: Floats) -> float | None:
 
 def draw(path: Path, title: str, confidence: Floats, judged: dict[str, Floats], count: int) -> None:
     """The curves; a dot is as large as there are captions in it."""
-    from captionloop.evaluation.style import INK, MUTED, colour, figure, tidy
+    from captionloop.evaluation.figures import INK, MUTED, colour, figure, tidy
 
     drawn = figure(5.2, 4.6)
     panel = drawn.subplots()

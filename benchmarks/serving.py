@@ -33,7 +33,8 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from captionloop.commands.project import bundle_folder, project_folder
+from captionloop.commands.model_lookup import bundle_folder
+from captionloop.config import project_folder
 
 PHOTOS = 64
 CLIENTS = 32

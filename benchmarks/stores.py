@@ -29,12 +29,12 @@ import pyarrow as pa
 import zarr
 
 from benchmarks.timing import interleaved
-from captionloop.vision import shard_folders, shards, store
-from captionloop.vision.store import FeatureStore
+from captionloop.vision import feature_store, shards
+from captionloop.vision.feature_store import FeatureStore
 
 REGIONS, CHANNELS = 49, 1280
 BATCH = 32
-FLUSHED: int = store.SHARD_BYTES // (REGIONS * CHANNELS * 2)
+FLUSHED: int = feature_store.SHARD_BYTES // (REGIONS * CHANNELS * 2)
 """Grids between two flushes."""
 
 Grids = np.ndarray
@@ -174,7 +174,9 @@ def lines_to_own(each: Store) -> int:
     """Lines of code that would be ours: the adapter above, and for our own store all of it."""
     lines = len(inspect.getsource(type(each)).splitlines())
     if isinstance(each, Ours):
-        lines += sum(len(inspect.getsource(module).splitlines()) for module in (store, shards, shard_folders))
+        lines += sum(
+            len(inspect.getsource(module).splitlines()) for module in (feature_store, shards, shards)
+        )
     return lines
 
 

@@ -24,9 +24,9 @@ import pandas as pd
 from benchmarks.loop.figure import figure
 from benchmarks.loop.play import Play, crowd, play
 from benchmarks.loop.world import Picture, World
-from captionloop.corpus.photos import PhotoFolder
-from captionloop.evaluation.split import evaluation_set
-from captionloop.evaluation.variety import words_of
+from captionloop.evaluation.evaluation_set import evaluation_set
+from captionloop.evaluation.predictions import words_of
+from captionloop.photos import PhotoFolder
 
 THEMES = {
     "snow": {"snow", "snowy", "ski", "skis", "skier", "skiing", "snowboard", "snowboarder", "sled", "ice"},

@@ -13,11 +13,11 @@ import torch
 
 from benchmarks.reference import ReferenceDecoder
 from benchmarks.timing import interleaved, table
-from captionloop.captioner.architectures import ShowAttendTellConfig
 from captionloop.captioner.decoders import Decoder, build_decoder
-from captionloop.captioner.decoders.packing import BOS, EOS, PackedCaptions
-from captionloop.captioner.precision import Precision, fast_products
-from captionloop.captioner.teaching import caption_loss
+from captionloop.captioner.decoders.base import BOS, EOS, PackedCaptions
+from captionloop.captioner.model_config import ShowAttendTellConfig
+from captionloop.hardware import PrecisionSetting, fast_products
+from captionloop.training.caption_module import caption_loss
 
 CAPTIONS_PER_PHOTO = 5
 
@@ -36,7 +36,7 @@ def stepping(model: torch.nn.Module, loss: Callable[[], torch.Tensor]) -> Callab
 
 
 def our_loss(
-    decoder: Decoder, grids: torch.Tensor, captions: PackedCaptions, precision: Precision = "auto"
+    decoder: Decoder, grids: torch.Tensor, captions: PackedCaptions, precision: PrecisionSetting = "auto"
 ) -> torch.Tensor:
     with fast_products(precision, grids.device):
         taught = decoder(grids, captions)

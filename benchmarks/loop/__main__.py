@@ -41,7 +41,7 @@ def main() -> None:
     arguments.add_argument("--base", type=Path, default=Path("data"))
     given = arguments.parse_args()
     logging.getLogger("kedro").setLevel(logging.WARNING)
-    from captionloop.commands.project import open_registry
+    from captionloop.commands.model_lookup import open_registry
 
     undefended = {"defences": False, "examination_rounds": 0}
     game = Play(given.folder, None, given.base, undefended if given.no_defences else {})

@@ -4,8 +4,8 @@ import pandas as pd
 
 from benchmarks.loop.play import Play
 from benchmarks.loop.world import World, cider
-from captionloop.corpus.photos import PhotoFolder
-from captionloop.feedback.reading import RatingsDatabase
+from captionloop.photos import PhotoFolder
+from captionloop.ratings.reader import RatingsDatabase
 
 
 def ceiling(game: Play, world: World, epochs: int, turn: int = 99) -> tuple[float, float]:
@@ -16,13 +16,13 @@ def ceiling(game: Play, world: World, epochs: int, turn: int = 99) -> tuple[floa
     from captionloop.pipelines.retraining.nodes import teach_on
     from captionloop.pipelines.retraining.sight import teach_encoder_on
 
-    from captionloop.feedback.replay import (
+    from captionloop.feedback.retraining_data import (
         EncoderRetrainingParameters,
         RetrainingParameters,
         training_tables,
     )
-    from captionloop.vision.caching import CachingParameters, cache_folders
-    from captionloop.vision.store import FeatureStore
+    from captionloop.vision.feature_caching import CachingParameters, cache_folders
+    from captionloop.vision.feature_store import FeatureStore
 
     champion, version = game.version(1), {"version": turn}
     folder = game.folder / "fully_labelled"

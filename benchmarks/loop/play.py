@@ -14,11 +14,11 @@ import pandas as pd
 from benchmarks.loop.project import ROOT, configured
 from benchmarks.loop.world import Picture, World, cider
 from captionloop.captioner.captioner import Captioner
-from captionloop.feedback.archive import PhotoArchive
-from captionloop.feedback.database import upgrade
-from captionloop.feedback.records import PhotoFacts, ServedCaption
-from captionloop.feedback.simulation import People, Shown, Taste
-from captionloop.feedback.store import RatingsStore
+from captionloop.feedback.simulation import SimulatedItem, SimulatedQuality, SimulatedRaters
+from captionloop.photos import PhotoArchive
+from captionloop.ratings.database import upgrade
+from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.records import PhotoFacts, ServedCaption
 from captionloop.registry.model_registry import ModelRegistry
 
 PIPELINES = (
@@ -82,7 +82,7 @@ class Play:
         found = self.registry.version(which)
         return Captioner.load(self.registry.fetch(found.version, self.folder / f"models/{found.version}"))
 
-    def serve(self, captioner: Captioner, pictures: Sequence[Picture], turn: int) -> list[Shown]:
+    def serve(self, captioner: Captioner, pictures: Sequence[Picture], turn: int) -> list[SimulatedItem]:
         """Caption pictures and record it, as the service does."""
         version = str(self.registry.champion().version)  # type: ignore[union-attr]
         shown, done = [], []
@@ -103,12 +103,19 @@ class Play:
                 model_version=version,
             )
             done.append(self.store.record(served))
-            shown.append(Shown(served.caption_id, best.text, one.captions))
+            shown.append(SimulatedItem(served.caption_id, best.text, one.captions))
         for future in done:
             future.result(30)
         return shown
 
-    def rate(self, people: People, taste: Taste, shown: Sequence[Shown], ratings: int, turn: int) -> int:
+    def rate(
+        self,
+        people: SimulatedRaters,
+        taste: SimulatedQuality,
+        shown: Sequence[SimulatedItem],
+        ratings: int,
+        turn: int,
+    ) -> int:
         """Let the crowd rate what was shown."""
         opinions = people.rate(shown, taste.share(shown), ratings, turn)
         for future in [self.store.rate(caption, rater, opinion) for rater, caption, opinion in opinions]:
@@ -143,7 +150,7 @@ class Play:
 def play(
     game: Play,
     world: World,
-    people: People,
+    people: SimulatedRaters,
     *,
     rounds: int,
     ratings: int,
@@ -151,7 +158,7 @@ def play(
     corpus: str = "sample_scenes",
 ) -> list[Round]:
     """All rounds; prints a line for each."""
-    taste, done = Taste(world.corpus), []
+    taste, done = SimulatedQuality(world.corpus), []
     before = cider(game.champion(), world.shifted_test), _first(game.champion(), world)
     done.append(Round(0, 0, 0, 0, 0, True, "", *before, *before, 0, 0))
     print(HEAD, line(done[0]), sep="\n", flush=True)
@@ -194,12 +201,12 @@ def play(
     return done
 
 
-def crowd(ratings: int, **people: Any) -> People:
+def crowd(ratings: int, **people: Any) -> SimulatedRaters:
     """Enough people that nobody gives more than ten ratings a round.
 
     A round passes within a second here, and more of one person in that time are a burst to the defences.
     """
-    return People(raters=max(20, math.ceil(with_gold(ratings) / 10)), **people)
+    return SimulatedRaters(raters=max(20, math.ceil(with_gold(ratings) / 10)), **people)
 
 
 def with_gold(sent: int) -> int:

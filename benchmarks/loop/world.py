@@ -9,10 +9,10 @@ import pandas as pd
 
 from benchmarks.loop.project import configured
 from captionloop.captioner.captioner import Captioner
-from captionloop.corpus.photos import PhotoFolder
 from captionloop.corpus.scenes import SceneParameters, draw_scenes
-from captionloop.corpus.scenes.scenes import Scene
-from captionloop.evaluation.variety import words_of
+from captionloop.corpus.scenes.render import Scene
+from captionloop.evaluation.predictions import words_of
+from captionloop.photos import PhotoFolder
 from captionloop.scoring.cider import CiderD
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from captionloop.cli import main
 from captionloop.config import read_configuration
 from captionloop.pipeline_registry import register_pipelines
-from captionloop.serving.settings import describe_settings
+from captionloop.serving.service_settings import describe_settings
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LAYERS: Final = (

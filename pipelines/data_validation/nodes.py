@@ -8,19 +8,19 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import Field
 
-from captionloop.corpus.expectations import Expected
-from captionloop.corpus.inspection import PhotoFacts, inspect_photos
-from captionloop.corpus.photos import PhotoFolder, found_names
+from captionloop.corpus.expectations import CorpusRules
+from captionloop.corpus.photo_checks import PhotoFacts, inspect_photos
 from captionloop.corpus.tables import RawCorpus
 from captionloop.corpus.validation import validate
 from captionloop.errors import CorpusError
-from captionloop.language.languages import language_of
-from captionloop.scoring.round_trip import try_round_trip
+from captionloop.languages import language_of
+from captionloop.photos import PhotoFolder, found_names
+from captionloop.scoring.scores import try_round_trip
 
 logger = logging.getLogger(__name__)
 
 
-class ValidationParameters(Expected):
+class ValidationParameters(CorpusRules):
     """The rules, and what to do with a corpus that breaks them."""
 
     on_failure: Literal["stop", "quarantine"] = "quarantine"

@@ -12,17 +12,16 @@ import pandas as pd
 
 from captionloop.errors import RegistryError
 from captionloop.evaluation.drift import DriftParameters, compare
-from captionloop.evaluation.drift_reference import feedback_traffic, reference_traffic
-from captionloop.evaluation.drift_report import drift_figure, drift_page
-from captionloop.evaluation.split import EvaluationSet, training_captions
-from captionloop.language.words import words_of
-from captionloop.registry.evidence import load_training_data
+from captionloop.evaluation.drift_report import drift_figure, drift_page, feedback_traffic, reference_traffic
+from captionloop.evaluation.evaluation_set import EvaluationSet, training_captions
+from captionloop.registry.scored_captions import load_training_data
+from captionloop.tokenizer import word_tokens
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from captionloop.corpus.photos import PhotoFolder
-    from captionloop.feedback.reading import RatingsDatabase
+    from captionloop.photos import PhotoFolder
+    from captionloop.ratings.reader import RatingsDatabase
     from captionloop.registry.model_registry import ModelRegistry
 else:  # Kedro resolves the hints of nodes; matplotlib and mlflow are not worth importing for that.
     Figure = PhotoFolder = RatingsDatabase = ModelRegistry = Any
@@ -47,8 +46,8 @@ def watch(  # noqa: PLR0917 - a node's inputs
     are in the archive and nobody has erased them.
     """
     from captionloop.captioner.captioner import Captioner
-    from captionloop.feedback.archive import archive_uri
-    from captionloop.feedback.traffic import read_traffic
+    from captionloop.photos import archive_uri
+    from captionloop.ratings.reader import read_traffic
 
     champion = model_registry.champion()
     if champion is None:
@@ -84,7 +83,7 @@ def watch(  # noqa: PLR0917 - a node's inputs
     reference = reference_traffic(captioner, images, evaluated, photos, parameters)
     if taught is None:  # of a version from before this was kept
         known = Counter(
-            word for text in training_captions(images, captions) for word in words_of(text, language)
+            word for text in training_captions(images, captions) for word in word_tokens(text, language)
         )
     else:
         known = Counter(taught["words"])

@@ -5,12 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from captionloop.corpus.photos import PhotoFolder
-from captionloop.language.languages import language_of
+from captionloop.languages import language_of
+from captionloop.photos import PhotoFolder
+from captionloop.training.training_parameters import AdaptationParameters, EncoderParameters
 from captionloop.vision.concepts import choose_concepts, rank_concepts
-from captionloop.vision.encoder import Encoder
-from captionloop.vision.parameters import AdaptationParameters, EncoderParameters
-from captionloop.vision.weights import PretrainedWeights
+from captionloop.vision.encoder import Encoder, PretrainedWeights
 
 
 def find_concepts(
@@ -42,18 +41,18 @@ def adapt_encoder(  # noqa: PLR0917 - the inputs of the node
 
     Its curves are there twice: for the report, and for MLflow.
     """
-    from captionloop.vision.teaching import no_curves, teach
+    from captionloop.training.train_encoder import no_curves, train_encoder
 
     if parameters.epochs == 0:
         return encoder, no_curves(), no_curves()
     named, folders = concepts["concept"].tolist(), {"corpus": photos}
     spoken = language_of(language)
-    taught = teach(images, captions, named, folders, encoder, parameters, workbench, spoken)
+    taught = train_encoder(images, captions, named, folders, encoder, parameters, workbench, spoken)
     return taught.encoder, taught.curves, taught.curves
 
 
 def draw_curves(curves: pd.DataFrame) -> Any:
     """Loss and mean average precision over the epochs."""
-    from captionloop.vision.curves import curves_figure
+    from captionloop.evaluation.figures import encoder_curves_figure
 
-    return curves_figure(curves)
+    return encoder_curves_figure(curves)

@@ -7,25 +7,28 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from captionloop.evaluation.calibration import CalibrationReport, as_calibration, calibrate
-from captionloop.evaluation.card import TrainingData, model_card, unsaid_words
+from captionloop.evaluation.evaluation_report import evaluation_report, evaluation_table, tracked
+from captionloop.evaluation.evaluation_set import (
+    EvaluationParameters,
+    EvaluationSet,
+    evaluation_set,
+    training_captions,
+)
+from captionloop.evaluation.figures import curves_figure, pareto_figure, reliability_figure
 from captionloop.evaluation.gallery import Exhibit, choose, gallery_figure, square
-from captionloop.evaluation.hypotheses import Hypotheses, all_systems, caption_split
 from captionloop.evaluation.latency import latencies, measure_latency
-from captionloop.evaluation.parameters import EvaluationParameters
-from captionloop.evaluation.plots import curves_figure, pareto_figure, reliability_figure
-from captionloop.evaluation.report import evaluation_report, tracked
-from captionloop.evaluation.split import EvaluationSet, evaluation_set, training_captions
-from captionloop.evaluation.table import evaluation_table
-from captionloop.language.languages import language_of
-from captionloop.language.words import words_of
+from captionloop.evaluation.model_card import TrainingData, missing_words, model_card
+from captionloop.evaluation.predictions import Predictions, all_systems, caption_split
+from captionloop.languages import language_of
 from captionloop.scoring.scores import Scores, score_systems
+from captionloop.tokenizer import word_tokens
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from captionloop.captioner.captioner import Captioner
-    from captionloop.corpus.photos import PhotoFolder
-    from captionloop.vision.features import CachedFeatures
+    from captionloop.photos import PhotoFolder
+    from captionloop.vision.feature_store import CachedFeatures
 else:  # Kedro resolves the hints of nodes; torch and matplotlib are not worth importing for that.
     Figure = Captioner = PhotoFolder = CachedFeatures = Any
 
@@ -50,8 +53,8 @@ def describe_training_data(
     from_people = photos[photos["source"] == "feedback"]
     rated = learnt["image_id"].isin(from_people["image_id"])
     spoken = language_of(language)
-    words = Counter(word for text in learnt["text"] for word in words_of(text, spoken))
-    of_corpus = {word for text in learnt.loc[~rated, "text"] for word in words_of(text, spoken)}
+    words = Counter(word for text in learnt["text"] for word in word_tokens(text, spoken))
+    of_corpus = {word for text in learnt.loc[~rated, "text"] for word in word_tokens(text, spoken)}
     data = TrainingData(
         corpus=parameters.corpus,
         photos=len(photos),
@@ -83,7 +86,7 @@ def score_captions(
 ) -> tuple[Json, pd.DataFrame, Json]:
     """The report, the scores of every photo, and the metrics to track."""
     chosen = EvaluationSet.model_validate(photos)
-    models = [Hypotheses.model_validate(one) for one in hypotheses]
+    models = [Predictions.model_validate(one) for one in hypotheses]
     scores = score_systems(all_systems(models), chosen.references, chosen.spoken)
     known = training_captions(images, captions)
     report = evaluation_report(
@@ -117,7 +120,7 @@ def calibrate_words(  # noqa: PLR0917 - a node's inputs
 
     `rated` are captions that people rated (columns `sureness`, `accepted`).
     """
-    said, chosen = Hypotheses.model_validate(hypotheses), EvaluationSet.model_validate(photos)
+    said, chosen = Predictions.model_validate(hypotheses), EvaluationSet.model_validate(photos)
     if said.split != chosen.split:
         said = caption_split(captioner, features, chosen, batch_size=parameters.batch_size)
     report = calibrate(
@@ -174,7 +177,7 @@ def draw_gallery(  # noqa: PLR0917 - a node's inputs
     chosen = EvaluationSet.model_validate(photos)
     scores = Scores.from_frame(caption_scores[caption_scores["system"] == captioner.name])
     ciders = dict(zip(scores.image_ids, scores.cider().tolist(), strict=True))
-    captions = Hypotheses.model_validate(hypotheses).systems()[captioner.name]
+    captions = Predictions.model_validate(hypotheses).systems()[captioner.name]
     shown = choose(ciders, captions, parameters.gallery.each)
     rows = [chosen.image_ids.index(image_id) for _, image_id in shown]
     calibrated = replace(captioner, calibration=as_calibration(CalibrationReport.model_validate(calibration)))
@@ -204,7 +207,7 @@ def write_card(  # noqa: PLR0917 - a node's inputs
     training_data: Json,
 ) -> str:
     """The model card of a captioner."""
-    captions = Hypotheses.model_validate(hypotheses).systems()[captioner.name]
+    captions = Predictions.model_validate(hypotheses).systems()[captioner.name]
     return model_card(
         captioner,
         evaluation,
@@ -212,5 +215,5 @@ def write_card(  # noqa: PLR0917 - a node's inputs
         latency=latencies([latency])[captioner.name],
         machine=latency["machine"],
         data=TrainingData(**training_data),
-        unsaid=unsaid_words(captions, EvaluationSet.model_validate(photos)),
+        unsaid=missing_words(captions, EvaluationSet.model_validate(photos)),
     )

@@ -4,11 +4,10 @@ from typing import Any
 
 import pandas as pd
 
-from captionloop.corpus.photos import PhotoFolder
-from captionloop.vision.caching import CachingParameters, cache_features
+from captionloop.photos import PhotoFolder
 from captionloop.vision.encoder import Encoder
-from captionloop.vision.features import FeatureManifest
-from captionloop.vision.store import FeatureStore
+from captionloop.vision.feature_caching import CachingParameters, cache_features
+from captionloop.vision.feature_store import FeatureManifest, FeatureStore
 
 
 def cache(

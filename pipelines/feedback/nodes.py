@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from captionloop.errors import RegistryError
-from captionloop.feedback.curation import Photos, curate
-from captionloop.feedback.held_out import held_out_set
-from captionloop.feedback.inspection import inspect_rated_photos
-from captionloop.feedback.parameters import FeedbackParameters
-from captionloop.feedback.summary import Window, summary
-from captionloop.feedback.wording import AbuseList
-from captionloop.language.languages import ENGLISH, language_of
-from captionloop.naming import how_to_make
+from captionloop.feedback.curation import Photos, Window, curate, held_out_set, summary
+from captionloop.feedback.feedback_parameters import FeedbackParameters
+from captionloop.feedback.rating_checks import inspect_rated_photos
+from captionloop.feedback.rating_filters import AbuseList
+from captionloop.languages import ENGLISH, language_of
+from captionloop.paths import how_to_make
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioner
-    from captionloop.corpus.photos import PhotoFolder
-    from captionloop.feedback.reading import RatingsDatabase
+    from captionloop.photos import PhotoFolder
+    from captionloop.ratings.reader import RatingsDatabase
     from captionloop.registry.model_registry import ModelRegistry
 else:  # Kedro resolves the hints of nodes; torch, SQLAlchemy and mlflow are not worth importing for that.
     Captioner = PhotoFolder = RatingsDatabase = ModelRegistry = Any
@@ -31,7 +29,7 @@ def check_ratings(
     ratings_database: RatingsDatabase,
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[Json], dict[str, bytes]]:
     """The ratings that are sound by themselves, those that are not, the findings and their Data Docs."""
-    from captionloop.feedback.expectations import check_ratings
+    from captionloop.feedback.rating_checks import check_ratings
 
     checked = check_ratings(ratings_database.ratings(), ratings_database.erased())
     return checked.good, checked.bad, checked.findings, dict(checked.pages)
@@ -50,7 +48,7 @@ def fetch_champion(model_registry: ModelRegistry) -> tuple[Captioner, Captioner,
     Its language is that of the captions that people rate, and so of their corrections.
     """
     from captionloop.captioner.captioner import Captioner
-    from captionloop.registry.descent import origin_of
+    from captionloop.registry.model_registry import base_captioner
 
     champion = model_registry.champion()
     if champion is None:
@@ -60,7 +58,7 @@ def fetch_champion(model_registry: ModelRegistry) -> tuple[Captioner, Captioner,
         )
     taught = [version for version in model_registry.versions() if version.lineage.get("feedback_until")]
     newest = taught[0] if taught else None
-    origin = origin_of(champion, model_registry)
+    origin = base_captioner(champion, model_registry)
     with tempfile.TemporaryDirectory() as scratch:
         captioners = {
             version: Captioner.load(model_registry.fetch(version, Path(scratch) / str(version)))

@@ -6,23 +6,27 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from captionloop.errors import ConfigurationError
+from captionloop.evaluation.evaluation_set import EvaluationSet
 from captionloop.evaluation.familiarity import learn_familiarity
-from captionloop.evaluation.handover import attach
-from captionloop.evaluation.hypotheses import Hypotheses
-from captionloop.evaluation.split import EvaluationSet
-from captionloop.registry.challenge import Challenge, EncodedPhotos, call_champion
-from captionloop.registry.entry import enter
-from captionloop.registry.evidence import Evidence, KeptCaptions, evaluation_set_hash
+from captionloop.evaluation.predictions import Predictions
 from captionloop.registry.gate import GateDecision, decide, refuse_rolled_back
 from captionloop.registry.gate_report import gate_report
-from captionloop.registry.parameters import RegistrationParameters
+from captionloop.registry.registration import (
+    ChampionComparison,
+    EncodedPhotos,
+    RegistrationParameters,
+    compare_with_champion,
+    register_version,
+    with_evaluation,
+)
+from captionloop.registry.scored_captions import EvaluationCaptions, ScoredCaptions, evaluation_set_hash
 from captionloop.scoring.scores import Scores
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioner
-    from captionloop.corpus.photos import PhotoFolder
+    from captionloop.photos import PhotoFolder
     from captionloop.registry.model_registry import ModelRegistry
-    from captionloop.vision.features import CachedFeatures
+    from captionloop.vision.feature_store import CachedFeatures
 else:  # Kedro resolves the hints of nodes; torch and mlflow are not worth importing for that.
     Captioner = PhotoFolder = ModelRegistry = CachedFeatures = Any
 
@@ -67,11 +71,11 @@ def dress(  # noqa: PLR0917 - as its callers' nodes have them
 ) -> tuple[Captioner, Json]:
     """A captioner with its metrics, calibration, familiarity and card; and what it said."""
     learnt_from = learn_familiarity(images, features, EvaluationSet.model_validate(validation))
-    kept = KeptCaptions(
+    kept = EvaluationCaptions(
         evaluation_set=evaluation_set_hash(EvaluationSet.model_validate(photos).references),
         captions=_said(hypotheses),
     )
-    dressed = attach(captioner, evaluation, model_card, calibration, learnt_from)
+    dressed = with_evaluation(captioner, evaluation, model_card, calibration, learnt_from)
     return dressed, kept.model_dump(mode="json")
 
 
@@ -84,7 +88,7 @@ def challenge_champion(
 ) -> Json:
     """What the champion says about the same photos, and how fast the two are."""
     chosen = EvaluationSet.model_validate(photos)
-    return call_champion(
+    return compare_with_champion(
         model_registry,
         candidate,
         EncodedPhotos(raw_photos, dict(zip(chosen.image_ids, chosen.uris, strict=True))),
@@ -101,9 +105,12 @@ def decide_promotion(
     challenge: Json,
 ) -> tuple[Json, str]:
     """The gate's decision and its report."""
-    kept, called = KeptCaptions.model_validate(candidate_captions), Challenge.model_validate(challenge)
+    kept, called = (
+        EvaluationCaptions.model_validate(candidate_captions),
+        ChampionComparison.model_validate(challenge),
+    )
     chosen = EvaluationSet.model_validate(photos)
-    candidate = Evidence(
+    candidate = ScoredCaptions(
         name=parameters.model,
         evaluation_set=kept.evaluation_set,
         captions=kept.captions,
@@ -133,8 +140,10 @@ def register_candidate(  # noqa: PLR0917 - a node's inputs
 ) -> Json:
     """Enters the candidate into the registry, and promotes it where the gate says so."""
     decision = GateDecision.model_validate(gate)
-    kept = KeptCaptions.model_validate(candidate_captions)
-    version = enter(model_registry, candidate, kept, decision, gate_report, training_data=training_data)
+    kept = EvaluationCaptions.model_validate(candidate_captions)
+    version = register_version(
+        model_registry, candidate, kept, decision, gate_report, training_data=training_data
+    )
     return {
         "name": version.name,
         "version": version.version,
@@ -148,14 +157,14 @@ def register_candidate(  # noqa: PLR0917 - a node's inputs
 
 
 def _said(hypotheses: Json) -> dict[str, str]:
-    said = Hypotheses.model_validate(hypotheses).default
+    said = Predictions.model_validate(hypotheses).default
     return {image_id: one.caption for image_id, one in said.items()}
 
 
-def _champion(called: Challenge, photos: EvaluationSet) -> Evidence | None:
+def _champion(called: ChampionComparison, photos: EvaluationSet) -> ScoredCaptions | None:
     if called.version is None:
         return None
-    return Evidence.gathered(
+    return ScoredCaptions.gathered(
         f"version {called.version}",
         called.captions,
         photos.references,

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from captionloop.feedback.examination import Verdict, judge_ranks, part_of, ranks
-from captionloop.feedback.replay import (
+from captionloop.feedback.label_noise import NoiseThreshold, fold_of, noise_threshold, reference_fit
+from captionloop.feedback.retraining_data import (
     EncoderRetrainingParameters,
     Tables,
     examination_tables,
-    named_concepts,
+    extended_concepts,
     teachable,
 )
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioner
-    from captionloop.corpus.photos import PhotoFolder
-    from captionloop.feedback.reading import RatingsDatabase
+    from captionloop.photos import PhotoFolder
+    from captionloop.ratings.reader import RatingsDatabase
 else:  # Kedro resolves the hints of nodes; torch and SQLAlchemy are not worth importing for that.
     Captioner = PhotoFolder = RatingsDatabase = Any
 
@@ -41,17 +41,17 @@ def examine_references(  # noqa: PLR0917 - a node's inputs
     workbench: Path,
 ) -> tuple[pd.DataFrame, Json]:
     """The references that fit their photos, and a report on the others."""
-    from captionloop.vision.teaching import teach
+    from captionloop.training.train_encoder import train_encoder
 
     rules, corpus = parameters.examination, (corpus_images, corpus_captions)
     language = origin.tokenizer.language
     images, said = teachable((feedback_images, references), ratings_database.erased())
     if not parameters.epochs or not rules.rounds or len(images) < rules.least_photos:
-        return references, _report(said.head(0).assign(rank=1.0), 0, Verdict(0.0, None))
-    named = named_concepts(concepts, corpus_captions, said, parameters, language)
+        return references, _report(said.head(0).assign(rank=1.0), 0, NoiseThreshold(0.0, None))
+    named = extended_concepts(concepts, corpus_captions, said, parameters, language)
     lessons = parameters.model_copy(update={"epochs": rules.epochs, "replay": rules.replay})
     folders = {"corpus": corpus_photos, "feedback": photo_archive}
-    part = part_of(said["image_id"], rules.parts)
+    part = fold_of(said["image_id"], rules.parts)
     believed, rank = pd.Series(True, index=said.index), pd.Series(1.0, index=said.index)
     for turn in range(rules.rounds):
         for number in range(rules.parts):
@@ -66,10 +66,10 @@ def examine_references(  # noqa: PLR0917 - a node's inputs
                 turn=champion_version["version"],
             )
             place = workbench / f"round_{turn}" / f"part_{number}"
-            taught = teach(*tables, named, folders, origin.encoder, lessons, place, language)
+            taught = train_encoder(*tables, named, folders, origin.encoder, lessons, place, language)
             looked = tables[0].loc[tables[0]["split"] == "val", "image_id"]
-            rank[examined.index] = ranks(taught.said, looked, examined, named, language)
-        verdict = judge_ranks(np.asarray(rank, np.float64), rules.most_wrong)
+            rank[examined.index] = reference_fit(taught.said, looked, examined, named, language)
+        verdict = noise_threshold(np.asarray(rank, np.float64), rules.most_wrong)
         believed = rank >= verdict.bound
     shutil.rmtree(workbench, ignore_errors=True)
     doubted = said.assign(rank=rank)[~believed]
@@ -81,7 +81,7 @@ def _with(images: pd.DataFrame, references: pd.DataFrame) -> Tables:
     return images[images["image_id"].isin(references["image_id"])], references
 
 
-def _report(doubted: pd.DataFrame, examined: int, verdict: Verdict) -> Json:
+def _report(doubted: pd.DataFrame, examined: int, verdict: NoiseThreshold) -> Json:
     columns = ["caption_id", "image_id", "text", "source", "ratings", "rank"]
     left_out = (
         f"{len(doubted)} of {examined} references are left out: they fit other photos better than their own"

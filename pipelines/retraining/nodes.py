@@ -9,34 +9,41 @@ from captionloop.pipelines.evaluation import nodes as evaluating
 from captionloop.pipelines.registration import nodes as registering
 from captionloop.pipelines.training.nodes import Results, teach_on_by_words
 
-from captionloop.captioner.architectures import with_dropout
-from captionloop.captioner.parameters import TrainingParameters, ValidationParameters, VocabularyParameters
+from captionloop.captioner.model_config import with_dropout
 from captionloop.errors import RegistryError
-from captionloop.evaluation.hypotheses import Hypotheses, caption_split
-from captionloop.evaluation.parameters import EvaluationParameters
-from captionloop.evaluation.split import EvaluationSet
-from captionloop.feedback.replay import (
+from captionloop.evaluation.evaluation_set import EvaluationParameters, EvaluationSet
+from captionloop.evaluation.predictions import Predictions, caption_split
+from captionloop.feedback.retraining_data import (
     RetrainingParameters,
     all_taught,
     feedback_once,
     tables_of,
     training_tables,
 )
-from captionloop.registry.challenge import Challenge, EncodedPhotos, call_champion
-from captionloop.registry.entry import enter
-from captionloop.registry.evidence import Evidence, KeptCaptions, evaluation_set_hash
 from captionloop.registry.gate import GateDecision, decide, decide_on_fresh, refuse_rolled_back
 from captionloop.registry.gate_report import gate_report
-from captionloop.registry.parameters import RegistrationParameters
+from captionloop.registry.registration import (
+    ChampionComparison,
+    EncodedPhotos,
+    RegistrationParameters,
+    compare_with_champion,
+    register_version,
+)
+from captionloop.registry.scored_captions import EvaluationCaptions, ScoredCaptions, evaluation_set_hash
 from captionloop.scoring.scores import Scores
+from captionloop.training.training_parameters import (
+    CrossEntropyParameters,
+    ValidationParameters,
+    VocabularyParameters,
+)
 from captionloop.vision.encoder import Encoder
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioner
-    from captionloop.corpus.photos import PhotoFolder
-    from captionloop.feedback.reading import RatingsDatabase
+    from captionloop.photos import PhotoFolder
+    from captionloop.ratings.reader import RatingsDatabase
     from captionloop.registry.model_registry import ModelRegistry
-    from captionloop.vision.features import CachedFeatures
+    from captionloop.vision.feature_store import CachedFeatures
 else:  # Kedro resolves the hints of nodes; torch, SQLAlchemy and mlflow are not worth importing for that.
     Captioner = PhotoFolder = RatingsDatabase = ModelRegistry = CachedFeatures = Any
 
@@ -83,14 +90,13 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
     Several decoders are, each with its share of the replayed captions and all with one vocabulary, and their
     mean is kept; the curves are means as well.
     """
-    from captionloop.captioner.grounding import Grounding
-    from captionloop.captioner.soup import mean_of_weights
-    from captionloop.captioner.training import corpus_digest
+    from captionloop.captioner.ensembling import average_weights
+    from captionloop.training.train_captioner import NewWordInit, corpus_digest
 
     same_eyes = encoder.fingerprint == origin.encoder.fingerprint
     neighbours = origin.neighbours if same_eyes else None
     start = replace(origin, encoder=encoder, neighbours=neighbours)
-    grounding = Grounding(concept_weights, parameters.grounding)
+    grounding = NewWordInit(concept_weights, parameters.grounding)
     feedback = feedback_once((images, captions))[1]
     # Of the feedback alone, and so the same for all: each has other captions of the corpus.
     tokenizer = origin.tokenizer.grown(feedback["text"], min_frequency=parameters.min_frequency)
@@ -125,12 +131,12 @@ def teach_on(  # noqa: PLR0917 - a node's inputs
         "feedback_doubted_references": examination["doubted"],
     }
     metrics = {"validation": {"CIDEr-D": float(last["val_cider"]), "epoch": int(last["epoch"])}}
-    decoder = mean_of_weights([each.decoder for each, _, _ in taught])
+    decoder = average_weights([each.decoder for each, _, _ in taught])
     return replace(captioner, decoder=decoder, lineage=lineage, metrics=metrics), curves, curves
 
 
-def _teaching(origin: Captioner, parameters: RetrainingParameters, decoder: int) -> TrainingParameters:
-    return TrainingParameters(
+def _teaching(origin: Captioner, parameters: RetrainingParameters, decoder: int) -> CrossEntropyParameters:
+    return CrossEntropyParameters(
         name=origin.name,
         decoder=with_dropout(origin.decoder.config, parameters.dropout, parameters.feature_dropout),
         decoding=origin.decoding,
@@ -168,7 +174,7 @@ def caption_fresh_feedback(  # noqa: PLR0917 - a node's inputs
     said = caption_frozen_set(captioner, champion, held_out, features, champion_features, parameters)
     captions: Json = {}
     for one in said:
-        captions |= Hypotheses.model_validate(one).systems()
+        captions |= Predictions.model_validate(one).systems()
     return {**captions, "references": held_out["references"]}
 
 
@@ -269,7 +275,7 @@ def challenge_champion(  # noqa: PLR0917 - a node's inputs
 ) -> Json:
     """What the champion says about the frozen set; it must still be the one that the run began with."""
     chosen = EvaluationSet.model_validate(photos)
-    challenge = call_champion(
+    challenge = compare_with_champion(
         model_registry,
         candidate,
         EncodedPhotos(corpus_photos, dict(zip(chosen.image_ids, chosen.uris, strict=True))),
@@ -295,9 +301,12 @@ def decide_promotion(  # noqa: PLR0917 - a node's inputs
     champion_hypotheses: Json,
 ) -> tuple[Json, str]:
     """The gate's decision and its report, on the frozen set and on fresh feedback."""
-    kept, called = KeptCaptions.model_validate(candidate_captions), Challenge.model_validate(challenge)
+    kept, called = (
+        EvaluationCaptions.model_validate(candidate_captions),
+        ChampionComparison.model_validate(challenge),
+    )
     chosen = EvaluationSet.model_validate(photos)
-    candidate = Evidence(
+    candidate = ScoredCaptions(
         name=CANDIDATE,
         evaluation_set=kept.evaluation_set,
         captions=kept.captions,
@@ -312,8 +321,8 @@ def decide_promotion(  # noqa: PLR0917 - a node's inputs
     if len(fresh) > 1:  # CIDEr of a single photo is zero: every word is in all of the documents
         decision = decide_on_fresh(
             decision,
-            Evidence.by_cider(CANDIDATE, fresh_captions[CANDIDATE], fresh, chosen.spoken),
-            Evidence.by_cider(name, fresh_captions[CHAMPION], fresh, chosen.spoken),
+            ScoredCaptions.by_cider(CANDIDATE, fresh_captions[CANDIDATE], fresh, chosen.spoken),
+            ScoredCaptions.by_cider(name, fresh_captions[CHAMPION], fresh, chosen.spoken),
             parameters.gate,
         )
     if called.rolled_back:
@@ -322,15 +331,15 @@ def decide_promotion(  # noqa: PLR0917 - a node's inputs
 
 
 def _champion(
-    name: str, called: Challenge, caption_scores: pd.DataFrame, said: Json, photos: EvaluationSet
-) -> Evidence:
+    name: str, called: ChampionComparison, caption_scores: pd.DataFrame, said: Json, photos: EvaluationSet
+) -> ScoredCaptions:
     """The champion's evidence; it is scored already where it said the same in this run's evaluation."""
-    if Hypotheses.model_validate(said).systems()[CHAMPION] != called.captions:
-        return Evidence.gathered(
+    if Predictions.model_validate(said).systems()[CHAMPION] != called.captions:
+        return ScoredCaptions.gathered(
             name, called.captions, photos.references, called.champion_seconds, photos.spoken
         )
     scores = Scores.from_frame(caption_scores[caption_scores["system"] == CHAMPION])
-    return Evidence(
+    return ScoredCaptions(
         name,
         evaluation_set_hash(photos.references),
         called.captions,
@@ -350,8 +359,8 @@ def register_challenger(  # noqa: PLR0917 - a node's inputs
 ) -> Json:
     """Enters the candidate as challenger, with what the gate decided; promoting it is a step of its own."""
     decision = GateDecision.model_validate(gate)
-    kept = KeptCaptions.model_validate(candidate_captions)
-    version = enter(
+    kept = EvaluationCaptions.model_validate(candidate_captions)
+    version = register_version(
         model_registry, candidate, kept, decision, gate_report, training_data=training_data, promote=False
     )
     return {

@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from captionloop.pipelines.retraining.nodes import assemble
 
-from captionloop.evaluation.split import EvaluationSet
-from captionloop.feedback.replay import (
+from captionloop.evaluation.evaluation_set import EvaluationSet
+from captionloop.feedback.retraining_data import (
     EncoderRetrainingParameters,
     RetrainingParameters,
     encoder_tables,
-    named_concepts,
+    extended_concepts,
     teachable,
 )
-from captionloop.vision.caching import CachingParameters, cache_folders
 from captionloop.vision.encoder import Encoder
-from captionloop.vision.features import FeatureManifest
+from captionloop.vision.feature_caching import CachingParameters, cache_folders
+from captionloop.vision.feature_store import FeatureManifest
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioner
-    from captionloop.corpus.photos import PhotoFolder
-    from captionloop.feedback.reading import RatingsDatabase
-    from captionloop.vision.store import FeatureStore
+    from captionloop.photos import PhotoFolder
+    from captionloop.ratings.reader import RatingsDatabase
+    from captionloop.vision.feature_store import FeatureStore
 else:  # Kedro resolves the hints of nodes; torch and SQLAlchemy are not worth importing for that.
     Captioner = PhotoFolder = RatingsDatabase = FeatureStore = Any
 
@@ -48,7 +48,7 @@ def teach_encoder_on(  # noqa: PLR0917 - a node's inputs
     With what its classifier looks for (columns `concept`, `weights`). Its curves are there twice: for the
     report, and for MLflow.
     """
-    from captionloop.vision.teaching import no_curves, teach
+    from captionloop.training.train_encoder import no_curves, train_encoder
 
     if parameters.epochs == 0:
         return origin.encoder, pd.DataFrame({"concept": [], "weights": []}), no_curves(), no_curves()
@@ -57,9 +57,9 @@ def teach_encoder_on(  # noqa: PLR0917 - a node's inputs
         (corpus_images, corpus_captions), feedback, parameters, turn=champion_version["version"]
     )
     language = origin.tokenizer.language
-    named = named_concepts(concepts, corpus_captions, feedback[1], parameters, language)
+    named = extended_concepts(concepts, corpus_captions, feedback[1], parameters, language)
     folders = {"corpus": corpus_photos, "feedback": photo_archive}
-    taught = teach(images, captions, named, folders, origin.encoder, parameters, workbench, language)
+    taught = train_encoder(images, captions, named, folders, origin.encoder, parameters, workbench, language)
     weights = pd.DataFrame({"concept": named, "weights": list(taught.weights)})
     return taught.encoder, weights, taught.curves, taught.curves
 

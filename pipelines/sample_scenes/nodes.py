@@ -6,7 +6,7 @@ from typing import Any
 
 from captionloop.corpus.scenes import SceneParameters, as_corpus, draw_scenes
 from captionloop.corpus.tables import RawCorpus
-from captionloop.language.languages import language_of
+from captionloop.languages import language_of
 
 logger = logging.getLogger(__name__)
 

@@ -6,24 +6,23 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from captionloop.captioner.captioner import Captioner
-from captionloop.captioner.options import DecodingOptions
-from captionloop.captioner.parameters import (
+from captionloop.captioner.model_config import DecodingOptions
+from captionloop.errors import ConfigurationError
+from captionloop.languages import ENGLISH, language_of
+from captionloop.training.training_parameters import (
+    CrossEntropyParameters,
     EnsembleParameters,
     SelfCriticalParameters,
-    TrainingParameters,
     in_tokens,
 )
-from captionloop.errors import ConfigurationError
-from captionloop.language.languages import ENGLISH, language_of
 
 if TYPE_CHECKING:
-    from captionloop.captioner.grounding import Grounding
-    from captionloop.captioner.training import Trained
-    from captionloop.language.tokenizer import CaptionTokenizer
+    from captionloop.tokenizer import CaptionTokenizer
+    from captionloop.training.train_captioner import NewWordInit, TrainingResult
     from captionloop.vision.encoder import Encoder
-    from captionloop.vision.features import CachedFeatures
+    from captionloop.vision.feature_store import CachedFeatures
 else:  # Kedro resolves the hints of nodes for every command; torch is not worth importing for that.
-    CachedFeatures = CaptionTokenizer = Encoder = Grounding = Trained = Any
+    CachedFeatures = CaptionTokenizer = Encoder = NewWordInit = TrainingResult = Any
 
 Results = tuple[Captioner, pd.DataFrame, pd.DataFrame]
 """A captioner and its curves, these twice: for the report, and for MLflow."""
@@ -35,12 +34,12 @@ def teach_by_words(
     captions: pd.DataFrame,
     features: CachedFeatures,
     encoder: Encoder,
-    parameters: TrainingParameters,
+    parameters: CrossEntropyParameters,
     workbench: Path,
     language: str = ENGLISH.code,
 ) -> Results:
     """Teacher forcing from fresh weights: the captioner that did best on validation, and its curves."""
-    from captionloop.captioner.training import train
+    from captionloop.training.train_captioner import train
 
     if features.fingerprint != encoder.fingerprint:
         raise ConfigurationError(
@@ -69,17 +68,17 @@ def teach_on_by_words(
     captions: pd.DataFrame,
     features: CachedFeatures,
     start: Captioner,
-    parameters: TrainingParameters,
+    parameters: CrossEntropyParameters,
     workbench: Path,
     keep_last: bool = False,
-    grounding: Grounding | None = None,
+    grounding: NewWordInit | None = None,
     tokenizer: CaptionTokenizer | None = None,
 ) -> Results:
     """Teacher forcing from the weights of another captioner (warm start), its vocabulary grown.
 
     `tokenizer`: the vocabulary, where it has grown already.
     """
-    from captionloop.captioner.training import train
+    from captionloop.training.train_captioner import train
 
     trained = train(
         images,
@@ -114,7 +113,7 @@ def teach_by_reward(
     workbench: Path,
 ) -> Results:
     """Self-critical sequence training of a captioner that was taught by words."""
-    from captionloop.captioner.training import train_self_critically
+    from captionloop.training.train_captioner import train_self_critically
 
     parameters = in_tokens(parameters, start.tokenizer.language)
     trained = train_self_critically(images, captions, features, parameters, workbench=workbench, start=start)
@@ -139,13 +138,13 @@ def caption_together(
     encoder: Encoder,
     by_words: Captioner,
     by_reward: Captioner,
-    words: TrainingParameters,
+    words: CrossEntropyParameters,
     reward: SelfCriticalParameters,
     parameters: EnsembleParameters,
     workbench: Path,
 ) -> Captioner:
     """A captioner, the one taught on from it by reward, and a sibling of the latter for each seed, as one."""
-    from captionloop.captioner.joining import join
+    from captionloop.captioner.ensembling import build_ensemble
 
     if reward.seed in parameters.seeds:
         raise ConfigurationError(
@@ -175,26 +174,25 @@ def caption_together(
             workbench=place / "by_reward",
         )
         members.append(sibling)
-    return join(members, parameters.name, parameters.decoding or by_reward.decoding)
+    return build_ensemble(members, parameters.name, parameters.decoding or by_reward.decoding)
 
 
 def _results(
-    trained: Trained,
+    trained: TrainingResult,
     images: pd.DataFrame,
     captions: pd.DataFrame,
     *,
     encoder: Encoder,
     features: CachedFeatures,
-    parameters: TrainingParameters | SelfCriticalParameters,
+    parameters: CrossEntropyParameters | SelfCriticalParameters,
     decoding: DecodingOptions,
     start: Captioner | None,
 ) -> Results:
-    from captionloop.captioner.lineage import lineage
-    from captionloop.captioner.training import corpus_digest, remember
+    from captionloop.training.train_captioner import build_index, corpus_digest, lineage
 
     progress, neighbours = trained.progress, None
     if decoding.consensus is not None:
-        neighbours = remember(
+        neighbours = build_index(
             images,
             captions,
             features,

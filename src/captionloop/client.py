@@ -20,7 +20,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from captionloop.errors import CaptionloopError, without_passwords
-from captionloop.serving.retry_budget import RetryBudget
+from captionloop.serving.gateway.model_client import RetryBudget
 from captionloop.serving.schemas import (
     CaptionBody,
     CaptionsPage,

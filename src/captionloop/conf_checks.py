@@ -18,7 +18,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from captionloop.conf_loader import FILES, ProjectConfigLoader, plain
 from captionloop.errors import ConfigurationError
-from captionloop.naming import nearest
+from captionloop.paths import nearest
 
 logger = logging.getLogger(__name__)
 

@@ -16,15 +16,16 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from captionloop.errors import ConfigurationError
-from captionloop.naming import (
+from captionloop.paths import (
     SAMPLE_CORPUS,
     anchored,
     environment_registered_model,
     environment_tracking_uri,
+    expanded,
+    expanded_everywhere,
     model_of_corpus,
     nearest,
 )
-from captionloop.paths import expanded, expanded_everywhere
 
 # Kedro uses a name that OmegaConf is giving up.
 warnings.filterwarnings("ignore", message=r"\s*register_new_resolver\(\)", category=UserWarning)

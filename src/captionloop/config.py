@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captionloop.errors import ConfigurationError, RegistryError
-from captionloop.naming import (
+from captionloop.paths import (
     REGISTERED_MODEL,
     SAMPLE_CORPUS,
     anchored,
     environment_registered_model,
     environment_tracking_uri,
+    expanded,
     nearest,
 )
-from captionloop.paths import expanded
 
 if TYPE_CHECKING:
     from captionloop.conf_loader import ProjectConfigLoader

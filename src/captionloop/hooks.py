@@ -106,7 +106,7 @@ class OneCorpusPerModel:
             catalog.load(name).refuse_other_corpus()
 
 
-class OneMlflowRun:
+class SharedMlflowRun:
     """Lets pipeline runs that belong together be one MLflow run: `--params mlflow_run=<name>`.
 
     kedro-mlflow begins a run at every `kedro run`; given the id of one that exists, it goes on with that.
@@ -122,7 +122,7 @@ class OneMlflowRun:
             raise ConfigurationError(
                 f"mlflow_run={name!r} cannot be used: letters, digits and . : + - _ only"
             )
-        from captionloop.registry.one_run import find_or_begin_run
+        from captionloop.registry.tracking import find_or_begin_run
 
         tracking = context.mlflow.tracking
         uri = context.mlflow.server.mlflow_tracking_uri
@@ -138,7 +138,7 @@ class OnePipelineRun:
         """Called before anything is made or written."""
         if int(os.environ.get("WORLD_SIZE", "1")) < 2 or "RANK" not in os.environ:
             return
-        from captionloop.captioner.processes import follow, release_followers
+        from captionloop.training.processes import follow, release_followers
 
         if os.environ["RANK"] == "0":
             release_followers()
@@ -147,20 +147,20 @@ class OnePipelineRun:
         raise SystemExit(0)
 
 
-class WholeMlflowStore:
+class CreateMlflowStore:
     """Makes the project's MLflow store where there is none, so that a run killed meanwhile spoils nothing."""
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: Any) -> None:
         """Called before kedro-mlflow looks for the store."""
-        from captionloop.registry import connection
+        from captionloop.registry import tracking
 
         uri = context.config_loader.tracking_uri()
         if uri is not None:
-            connection.create(uri)
+            tracking.create(uri)
 
 
-class OneLineErrors:
+class UserErrorHook:
     """Shows a user's mistake as one line with exit code 1, where Kedro would print a traceback.
 
     Round all other hooks, for what kedro-mlflow cannot write raises in them.

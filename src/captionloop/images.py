@@ -29,7 +29,7 @@ from PIL import (
 
 from captionloop.errors import ImageError, ImageLimitError
 from captionloop.image_header import MEDIA_TYPES, PhotoFile, open_photo_file, webp_size
-from captionloop.memory import give_back
+from captionloop.memory import trim_memory
 from captionloop.views import WHOLE, View
 
 Pixels = NDArray[np.uint8]
@@ -398,7 +398,7 @@ class _Turns:
         try:
             yield
         finally:
-            give_back()  # else each thread keeps what its largest photo took
+            trim_memory()  # else each thread keeps what its largest photo took
             with self._changed:
                 self._free += weight
                 self._changed.notify_all()

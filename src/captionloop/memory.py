@@ -6,7 +6,7 @@ from functools import cache
 from typing import Final
 
 
-def give_back() -> None:
+def trim_memory() -> None:
     """Have the C library return what it keeps of freed tensors and pictures; without glibc, nothing.
 
     Captions of ever different lengths make tensors of ever different sizes, and glibc keeps the gaps between
@@ -21,7 +21,7 @@ def keep_no_large_blocks() -> None:
     """Have the C library return blocks of megabytes as soon as they are freed; without glibc, nothing.
 
     Left alone it raises that bound to 64 MB with the first large picture that is freed, for each thread, and
-    `give_back` does not reach what lies at the top of a thread's memory.
+    `trim_memory` does not reach what lies at the top of a thread's memory.
     """
     mallopt = _of_glibc("mallopt")
     if mallopt is not None:

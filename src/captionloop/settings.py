@@ -7,12 +7,12 @@ from pathlib import Path
 from captionloop.conf_loader import LOADER_ARGS
 from captionloop.hooks import (
     CheckedConfiguration,
+    CreateMlflowStore,
     OneCorpusPerModel,
     OneLineConfigLoader,
-    OneLineErrors,
-    OneMlflowRun,
     OnePipelineRun,
-    WholeMlflowStore,
+    SharedMlflowRun,
+    UserErrorHook,
 )
 from captionloop.provenance.incremental import IncrementalSession
 from captionloop.provenance.recording import ProvenanceRecorder
@@ -25,11 +25,11 @@ if _beside not in os.environ.get("PATH", "").split(os.pathsep):
 
 # Of two that go first, the later one is called first: what is configured is checked before anything is made.
 HOOKS = (
-    WholeMlflowStore(),
+    CreateMlflowStore(),
     CheckedConfiguration(),
     OneCorpusPerModel(),
-    OneMlflowRun(),
-    OneLineErrors(),
+    SharedMlflowRun(),
+    UserErrorHook(),
     OnePipelineRun(),
     ProvenanceRecorder(),
 )

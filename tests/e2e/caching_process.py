@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from captionloop.corpus.photos import PhotoFolder
 from captionloop.corpus.scenes import SceneParameters, draw_scenes
-from captionloop.vision.caching import CachingParameters, cache_features
+from captionloop.photos import PhotoFolder
 from captionloop.vision.encoder import Encoder, EncoderSpec
-from captionloop.vision.store import FeatureStore
+from captionloop.vision.feature_caching import CachingParameters, cache_features
+from captionloop.vision.feature_store import FeatureStore
 
 SHARD_ENTRIES = 16
 

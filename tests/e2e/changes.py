@@ -122,7 +122,7 @@ CHANGES: dict[str, Callable[[Project], object]] = {
     "`save_args` of a picture in the catalog": lambda project: (
         project.folder / "conf/short/catalog_evaluation.yml"
     ).write_text(
-        "reliability:\n  type: captionloop.datasets.atomic.AtomicFigureDataset\n"
+        "reliability:\n  type: captionloop.datasets.atomic_datasets.AtomicFigureDataset\n"
         "  filepath: ${runtime_params:workspace}/08_reporting/${globals:corpus}/reliability.png\n"
         "  save_args: {dpi: 90}\n"
     ),
@@ -133,7 +133,7 @@ CHANGES: dict[str, Callable[[Project], object]] = {
         "evaluation/gallery.py", "fontsize=12.5", "fontsize=12"
     ),
     "a comment or a docstring of the code that trains": lambda project: project.edit(
-        "captioner/training.py", '"""Training a captioner:', '"""How a captioner is trained:'
+        "training/train_captioner.py", '"""Training a captioner:', '"""How a captioner is trained:'
     ),
     "another version of Matplotlib": lambda project: project.other_version("matplotlib"),
     "another version of Lightning": lambda project: project.other_version("lightning"),

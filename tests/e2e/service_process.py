@@ -24,13 +24,12 @@ def make_bundle(folder: Path, *, seed: int = 0, input_size: int = 64) -> Path:
     """A captioner with random weights: it says nonsense, but it says it through the whole machinery."""
     import torch
 
-    from captionloop.captioner.architectures import ShowAttendTellConfig
     from captionloop.captioner.captioner import Captioner
     from captionloop.captioner.decoders import build_decoder
-    from captionloop.captioner.options import DecodingOptions
-    from captionloop.language.tokenizer import CaptionTokenizer
+    from captionloop.captioner.model_config import DecodingOptions, ShowAttendTellConfig
+    from captionloop.tokenizer import CaptionTokenizer
+    from captionloop.vision.embedding import Familiarity
     from captionloop.vision.encoder import Encoder, EncoderSpec
-    from captionloop.vision.familiarity import Familiarity
 
     encoder = Encoder.build(EncoderSpec(architecture="resnet10", input_size=input_size), None, seed=seed)
     tokenizer = CaptionTokenizer.train(SENTENCES, min_frequency=1)

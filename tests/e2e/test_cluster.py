@@ -22,11 +22,11 @@ from small_project import ROOT
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from captionloop.feedback.database import open_reader, upgrade
-from captionloop.feedback.models import Rating
-from captionloop.feedback.store import RatingsStore
+from captionloop.ratings.api_keys import ApiKeyStore
+from captionloop.ratings.database import open_reader, upgrade
+from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.records import Rating
 from captionloop.registry.model_registry import ModelRegistry
-from captionloop.serving.keys import KeyRing
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 CLIENTS = 32
@@ -171,7 +171,7 @@ class Person:
 
 def test_a_key_has_one_limit_at_three_gateways(cluster: Cluster) -> None:
     store = RatingsStore(cluster.database)
-    _, key = KeyRing(store).create("a limit", ["caption"])
+    _, key = ApiKeyStore(store).create("a limit", ["caption"])
     store.close()
     with httpx.Client(base_url=cluster.url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
         asked = [client.post("/v1/captions", files={"image": photo(n)}) for n in range(KEY_CAPTIONS + 7)]

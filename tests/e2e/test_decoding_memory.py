@@ -12,8 +12,8 @@ pytestmark = pytest.mark.e2e
 MEASURE = """
 import asyncio, sys
 from pathlib import Path
-from captionloop.serving.photos import PhotoReader
-from captionloop.serving.problems import Problem
+from captionloop.serving.gateway.uploads import PhotoReader
+from captionloop.serving.gateway.problems import Problem
 
 def memory(field):
     lines = Path("/proc/self/status").read_text().splitlines()

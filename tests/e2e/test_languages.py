@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from small_project import ROOT
 
-from captionloop.evaluation.split import EvaluationSet
+from captionloop.evaluation.evaluation_set import EvaluationSet
 from captionloop.scoring.scores import score
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]

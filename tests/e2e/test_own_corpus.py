@@ -11,10 +11,10 @@ import yaml
 from small_project import BIN, SmallProject
 
 from captionloop.corpus.scenes import SceneParameters, draw_scenes
-from captionloop.feedback.archive import PhotoArchive
-from captionloop.feedback.database import upgrade
-from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption
-from captionloop.feedback.store import RatingsStore
+from captionloop.photos import PhotoArchive
+from captionloop.ratings.database import upgrade
+from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.records import PhotoFacts, RatingInput, ServedCaption
 from captionloop.registry.model_registry import ModelRegistry
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
@@ -36,10 +36,10 @@ TINY_BLOCKS = {
 }
 CATALOG = """
 raw_photos:
-  type: captionloop.datasets.photos.PhotoFolderDataset
+  type: captionloop.datasets.corpus_datasets.PhotoFolderDataset
   filepath: {photos}
 raw_corpus:
-  type: captionloop.datasets.corpus.CorpusDataset
+  type: captionloop.datasets.corpus_datasets.CorpusDataset
   format: csv
   filepath: {table}
 """
@@ -82,7 +82,7 @@ def rate(project: SmallProject) -> dict[str, str]:
             f"c{number}", f"p{number % 6}", facts, "a red box", 0.5, [], [], "captioner_mine", "1"
         )
         store.record(served).result()
-        store.rate(f"c{number}", f"p{number % 6}", Opinion(2, correction=scene.captions[0])).result()
+        store.rate(f"c{number}", f"p{number % 6}", RatingInput(2, correction=scene.captions[0])).result()
     store.close()
     return {"ratings": url, "photos": str(archive)}
 

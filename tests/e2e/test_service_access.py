@@ -12,7 +12,7 @@ import pytest
 from service_process import ServiceProcess, photo
 
 from captionloop.client import CaptionClient, ServiceError
-from captionloop.serving.keys import CACHE_SECONDS
+from captionloop.ratings.api_keys import CACHE_SECONDS
 
 pytestmark = pytest.mark.e2e
 

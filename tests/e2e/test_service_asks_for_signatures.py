@@ -12,12 +12,11 @@ from service_process import ServiceProcess, photo
 
 from captionloop.captioner.captioner import Captioner
 from captionloop.registry import model_version
-from captionloop.registry.contents import checksums, fingerprint
 from captionloop.registry.model_registry import ModelRegistry
-from captionloop.registry.signatures import Signing, signature_of
-from captionloop.registry.signing_keys import make_key_pair
+from captionloop.registry.model_version import checksums, fingerprint
+from captionloop.registry.signing import Signing, make_key_pair, signature_of
 from captionloop.serving.engine import REFUSED, Engine
-from captionloop.serving.sources import FolderSource, RegistrySource
+from captionloop.serving.model_sources import FolderSource, RegistrySource
 
 pytestmark = pytest.mark.e2e
 

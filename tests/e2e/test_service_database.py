@@ -17,9 +17,9 @@ from servers import DebianPostgres, needs_debian_postgres, new_database
 from service_process import ServiceProcess, photo
 from sqlalchemy import text
 
-from captionloop.feedback.database import open_engine, upgrade
-from captionloop.feedback.store import RatingsStore
-from captionloop.serving.keys import KeyRing
+from captionloop.ratings.api_keys import ApiKeyStore
+from captionloop.ratings.database import open_engine, upgrade
+from captionloop.ratings.rating_store import RatingsStore
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -117,7 +117,7 @@ def test_two_gateways_make_one_caption_under_one_idempotency_key(
     database = new_database(any_postgres, f"once_{os.getpid()}")
     upgrade(database)
     store = RatingsStore(database)
-    _, secret = KeyRing(store).create("twice", ["caption"])
+    _, secret = ApiKeyStore(store).create("twice", ["caption"])
     store.close()
     told: dict[int, set[str]] = {number: set() for number in range(12)}
     statuses: Counter[int] = Counter()
@@ -207,7 +207,7 @@ def test_a_database_that_falls_silent_is_503_within_five_seconds_and_whole_again
         upgrade(server.url)
         with gateways(tmp_path, server.url, bundles[0], 1) as (gateway,):
             store = RatingsStore(server.url)
-            key = KeyRing(store).create("somebody", ["caption"])[1]
+            key = ApiKeyStore(store).create("somebody", ["caption"])[1]
             store.close()
             _silence(network, gateway, key)
     finally:

@@ -12,10 +12,10 @@ from servers import DebianPostgres, needs_debian_postgres, new_database
 from service_process import ServiceProcess, photo
 from test_service_database import gateways
 
-from captionloop.feedback.archive import PREFIXES, PhotoArchive
-from captionloop.feedback.database import upgrade
-from captionloop.feedback.reconciliation import differences, finish
-from captionloop.feedback.store import RatingsStore
+from captionloop.photos import PREFIXES, PhotoArchive
+from captionloop.ratings.database import upgrade
+from captionloop.ratings.ledger import differences, finish
+from captionloop.ratings.rating_store import RatingsStore
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

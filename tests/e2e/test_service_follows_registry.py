@@ -11,7 +11,7 @@ from service_process import SERVICE, ServiceProcess, photo
 from captionloop.captioner.captioner import Captioner
 from captionloop.registry.model_registry import ModelRegistry
 from captionloop.serving.engine import Engine
-from captionloop.serving.sources import KEPT_BUNDLES, RegistrySource
+from captionloop.serving.model_sources import KEPT_BUNDLES, RegistrySource
 
 pytestmark = pytest.mark.e2e
 

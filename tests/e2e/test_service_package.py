@@ -10,9 +10,9 @@ import pytest
 from service_process import SENTENCES, ServiceProcess, photo
 
 from captionloop.captioner.captioner import Calibration, Captioner
-from captionloop.captioner.neighbours import Neighbours
-from captionloop.captioner.options import ConsensusOptions
-from captionloop.serving.packaging import package_bento
+from captionloop.captioner.consensus import NeighbourIndex
+from captionloop.captioner.model_config import ConsensusOptions
+from captionloop.serving.bento import package_bento
 
 pytestmark = pytest.mark.e2e
 
@@ -40,7 +40,7 @@ def with_consensus(bundle: Path, folder: Path) -> Path:
     """The same model, which ranks what it finds by what was said of the nearest of three photos."""
     captioner = Captioner.load(bundle)
     random = np.random.default_rng(0)
-    captioner.neighbours = Neighbours(
+    captioner.neighbours = NeighbourIndex(
         centre=np.zeros(captioner.encoder.channels, np.float32),
         projection=random.normal(size=(captioner.encoder.channels, 4)).astype(np.float32),
         directions=random.normal(size=(3, 4)).astype(np.float16),

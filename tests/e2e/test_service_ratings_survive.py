@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from captionloop.feedback.database import open_reader, upgrade
-from captionloop.feedback.models import Rating
+from captionloop.ratings.database import open_reader, upgrade
+from captionloop.ratings.records import Rating
 
 pytestmark = pytest.mark.e2e
 
@@ -23,8 +23,8 @@ RATINGS = int(os.environ.get("CAPTIONLOOP_TEST_RATINGS", "1000"))
 KILLS = 3
 WRITER = """
 import os, sys, threading
-from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption
-from captionloop.feedback.store import RatingsStore
+from captionloop.ratings.records import Opinion, PhotoFacts, ServedCaption
+from captionloop.ratings.rating_store import RatingsStore
 
 url, name, log = sys.argv[1:]
 store = RatingsStore(url)

@@ -11,8 +11,8 @@ import httpx
 import pytest
 from service_process import ServiceProcess, photo
 
-from captionloop.feedback.statistics import statistics
-from captionloop.feedback.store import RatingsStore
+from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.usage_statistics import statistics
 
 pytestmark = pytest.mark.e2e
 

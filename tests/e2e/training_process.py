@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "captioner"))
 
 from corpus_for_tests import draw_corpus, small_training
 
-from captionloop.captioner.training import train
+from captionloop.training.train_captioner import train
 
 
 def main() -> None:

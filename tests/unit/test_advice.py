@@ -15,14 +15,13 @@ import pytest
 from click.testing import CliRunner, Result
 from kedro.io import DatasetError
 
-from captionloop import config, naming
+from captionloop import config, paths
 from captionloop.cli import main
 from captionloop.conf_checks import check_configuration
-from captionloop.corpus.photos import PhotoFolder
 from captionloop.corpus.tables import RawCorpus
-from captionloop.datasets.corpus import CorpusDataset
-from captionloop.datasets.photos import PhotoFolderDataset
+from captionloop.datasets.corpus_datasets import CorpusDataset, PhotoFolderDataset
 from captionloop.errors import CaptionloopError, ConfigurationError, CorpusError, EncoderError, RegistryError
+from captionloop.photos import PhotoFolder
 from captionloop.pipeline_registry import register_pipelines
 from captionloop.registry.model_registry import ModelRegistry
 
@@ -39,46 +38,47 @@ ELSEWHERE = "raised in "  # where the mistake and what mends it are both plain f
 PIPELINE = "by a pipeline: "  # what it says to run makes the file anew; the tests of pipelines do that
 BY_HAND = "by hand: "
 TRIED = {
-    "serving/edge.py: {}: see CAPTIONLOOP_CORS_ORIGINS": ELSEWHERE + "serving/test_manners.py",
+    "serving/gateway/middleware.py: {}: see CAPTIONLOOP_CORS_ORIGINS": ELSEWHERE + "serving/test_manners.py",
     "client.py: {} keeps nothing": ELSEWHERE + "test_client.py",
     "captioner/bundle.py: {}: bundle format {} is newer": BY_HAND + "needs a newer captionloop",
     "captioner/bundle.py: {}: the weights are not finite": PIPELINE + "training",
-    "captioner/photos.py: photo {}: its cached features": PIPELINE + "feature_caching",
-    "captioner/processes.py: Training '{}': process {}": BY_HAND + "needs a process that is killed",
-    "captioner/processes.py: Training '{}': processes.nodes": BY_HAND + "needs several machines",
-    "captioner/processes.py: Training '{}': torchrun": BY_HAND + "needs torchrun",
+    "training/caption_data.py: photo {}: its cached features": PIPELINE + "feature_caching",
+    "training/processes.py: Training '{}': process {}": BY_HAND + "needs a process that is killed",
+    "training/processes.py: Training '{}': processes.nodes": BY_HAND + "needs several machines",
+    "training/processes.py: Training '{}': torchrun": BY_HAND + "needs torchrun",
     "commands/erasing.py: say what to erase": ELSEWHERE + "commands/test_erasing.py",
     "commands/erasing.py: there is no ratings database": ELSEWHERE + "commands/test_erasing.py",
-    "commands/keys.py: there is no key": HERE + "test_list_the_keys",
-    "commands/keys.py: there is no valid key": ELSEWHERE + "commands/test_keys.py",
-    "serving/keys.py: there is no valid key": ELSEWHERE + "commands/test_keys.py",
-    "feedback/database.py: the ratings database has no tables": ELSEWHERE + "feedback/test_database.py",
-    "feedback/database.py: the ratings database is of revision": ELSEWHERE + "feedback/test_database.py",
+    "commands/admin.py: there is no key": HERE + "test_list_the_keys",
+    "commands/admin.py: there is no valid key": ELSEWHERE + "commands/test_keys.py",
+    "ratings/api_keys.py: there is no valid key": ELSEWHERE + "commands/test_keys.py",
+    "ratings/database.py: the ratings database has no tables": ELSEWHERE + "feedback/test_database.py",
+    "ratings/database.py: the ratings database is of revision": ELSEWHERE + "feedback/test_database.py",
     "paths.py: There is no home folder": ELSEWHERE + "test_paths.py",
     "provenance/incremental.py: --only-missing-outputs": PIPELINE + "the same one without --runner",
-    "serving/access.py: CAPTIONLOOP_RATE_LIMIT_STORAGE": ELSEWHERE + "serving/test_access.py",
+    "serving/gateway/auth.py: CAPTIONLOOP_RATE_LIMIT_STORAGE": ELSEWHERE + "serving/test_access.py",
     "vision/encoder.py: {}: the encoder's weights": PIPELINE + "encoder_adaptation",
     "captioner/bundle.py: {} is not what this": BY_HAND + "needs a newer captionloop",
-    "commands/outcome.py: There is no report": PIPELINE + "the one of the step",
-    "datasets/features.py: no features": PIPELINE + "feature_caching",
-    "datasets/features.py: {} is not a list": PIPELINE + "feature_caching",
-    "evaluation/hypotheses.py: The cached features": PIPELINE + "feature_caching,training",
-    "evaluation/split.py: {} photos of split": PIPELINE + "data_validation",
+    "commands/report.py: There is no report": PIPELINE + "the one of the step",
+    "datasets/model_datasets.py: no features": PIPELINE + "feature_caching",
+    "datasets/model_datasets.py: {} is not a list": PIPELINE + "feature_caching",
+    "evaluation/predictions.py: The cached features": PIPELINE + "feature_caching,training",
+    "evaluation/evaluation_set.py: {} photos of split": PIPELINE + "data_validation",
     "vision/encoder.py: {} is damaged": PIPELINE + "encoder_adaptation",
-    "vision/features.py: features in {} are not complete": PIPELINE + "feature_caching",
+    "vision/feature_store.py: features in {} are not complete": PIPELINE + "feature_caching",
     "vision/shards.py: cannot read": PIPELINE + "feature_caching",
-    "vision/store.py: photo {} has no cached": PIPELINE + "feature_caching",
-    "captioner/joining.py: '{}' and '{}' know different words": ELSEWHERE + "captioner/test_joining.py",
-    "commands/answers.py: No captioning service answers": ELSEWHERE + "test_cli.py",
-    "commands/answers.py: {} answered {}, but not": ELSEWHERE + "test_cli.py",
-    "commands/canaries.py: There is no photo in": ELSEWHERE + "commands/test_canaries.py",
-    "commands/canaries.py: There is no evaluation set": ELSEWHERE + "commands/test_canaries.py",
+    "vision/feature_store.py: photo {} has no cached": PIPELINE + "feature_caching",
+    "captioner/ensembling.py: '{}' and '{}' know different words": ELSEWHERE + "captioner/test_joining.py",
+    "commands/caption.py: No captioning service answers": ELSEWHERE + "test_cli.py",
+    "commands/caption.py: {} answered {}, but not": ELSEWHERE + "test_cli.py",
+    "commands/verify.py: There is no photo in": ELSEWHERE + "commands/test_canaries.py",
+    "commands/verify.py: There is no evaluation set": ELSEWHERE + "commands/test_canaries.py",
     "commands/caption.py: --attention draws one": ELSEWHERE + "test_cli.py",
     "commands/caption.py: --url asks": ELSEWHERE + "test_cli.py",
-    "commands/package.py: --model and --version": HERE + "test_give_one_of_model_and_version",
-    "commands/project.py: {} in {} cannot be read": HERE + "test_a_report_that_cannot_be_read_is_made_anew",
-    "commands/project.py: There is no model": HERE + "test_give_a_model_where_there_is_none",
-    "commands/ratings.py: --since": ELSEWHERE + "commands/test_ratings.py",
+    "commands/serve.py: --model and --version": HERE + "test_give_one_of_model_and_version",
+    "commands/model_lookup.py: {} in {} cannot be read": HERE
+    + "test_a_report_that_cannot_be_read_is_made_anew",
+    "commands/model_lookup.py: There is no model": HERE + "test_give_a_model_where_there_is_none",
+    "commands/report.py: --since": ELSEWHERE + "commands/test_ratings.py",
     "commands/report.py: There is no evaluation": HERE + "test_name_another_workspace",
     "commands/serve.py: There is no model": HERE + "test_set_the_model_to_serve",
     "commands/serve.py: Another `captionloop serve` holds": HERE + "test_one_of_two_takes_another_address",
@@ -92,46 +92,48 @@ TRIED = {
     "config.py: {} cannot be read without": BY_HAND + "needs an environment without Kedro",
     "config.py: There is no configuration": HERE + "test_run_it_inside_the_project",
     "conf_loader.py: There is no configuration": HERE + "test_run_it_inside_the_project",
-    "datasets/corpus.py: {} holds captions": HERE + "test_drawn_scenes_go_into_another_folder",
-    "datasets/photos.py: {} holds photos": HERE + "test_drawn_scenes_go_into_another_folder",
-    "evaluation/split.py: Split {} has no photos": HERE + "test_set_the_split",
-    "feedback/archive.py: photo storage": HERE + "test_name_a_folder_for_photos",
-    "feedback/database.py: CAPTIONLOOP_DATABASE is not": HERE + "test_write_a_database_url",
-    "feedback/database.py: the ratings database is of a version": BY_HAND + "needs a newer captionloop",
-    "feedback/database.py: the ratings database does not answer": HERE + "test_write_a_database_url",
+    "datasets/corpus_datasets.py: {} holds captions": HERE + "test_drawn_scenes_go_into_another_folder",
+    "datasets/corpus_datasets.py: {} holds photos": HERE + "test_drawn_scenes_go_into_another_folder",
+    "evaluation/evaluation_set.py: Split {} has no photos": HERE + "test_set_the_split",
+    "photos.py: photo storage": HERE + "test_name_a_folder_for_photos",
+    "ratings/database.py: CAPTIONLOOP_DATABASE is not": HERE + "test_write_a_database_url",
+    "ratings/database.py: the ratings database is of a version": BY_HAND + "needs a newer captionloop",
+    "ratings/database.py: the ratings database does not answer": HERE + "test_write_a_database_url",
     "feedback/nodes.py: {} has no champion": HERE + "test_promote_a_champion",
-    "feedback/reading.py: there is no ratings database": HERE + "test_name_the_ratings_database",
+    "ratings/reader.py: there is no ratings database": HERE + "test_name_the_ratings_database",
     "corpus/scenes/phrases.py: the sample scenes are not described": HERE + "test_set_the_language",
-    "evaluation/hypotheses.py: {} captions in {}": PIPELINE + "training,evaluation",
-    "feedback/database.py: CAPTIONLOOP_DATABASE takes no options": HERE + "test_write_a_database_url",
-    "language/languages.py: language: {} is not the code": HERE + "test_set_the_language",
-    "language/tokenizer.py: Captions: no word": HERE + "test_lower_the_least_frequency",
-    "registry/connection.py: The MLflow store": HERE + "test_correct_the_tracking_uri",
+    "evaluation/predictions.py: {} captions in {}": PIPELINE + "training,evaluation",
+    "ratings/database.py: CAPTIONLOOP_DATABASE takes no options": HERE + "test_write_a_database_url",
+    "languages.py: language: {} is not the code": HERE + "test_set_the_language",
+    "tokenizer.py: Captions: no word": HERE + "test_lower_the_least_frequency",
+    "registry/tracking.py: The MLflow store": HERE + "test_correct_the_tracking_uri",
     "registry/model_registry.py: There is no {} {}": HERE + "test_list_the_versions",
     "registry/model_registry.py: {} version {} is of the corpus": HERE + "test_give_a_corpus_its_own_model",
     "registry/model_registry.py: Nothing to roll back to": HERE + "test_choose_another_version_by_hand",
-    "registry/signatures.py: {} is signed by key {}, which was trusted": ELSEWHERE
+    "registry/signing.py: {} is signed by key {}, which was trusted": ELSEWHERE
     + "registry/test_signatures.py",
-    "registry/signatures.py: {} is not signed, and {} is set": ELSEWHERE + "registry/test_signatures.py",
-    "registry/signatures.py: The signature of {} cannot be read": ELSEWHERE + "registry/test_signatures.py",
-    "registry/signing_keys.py: {}={} holds no public key": ELSEWHERE + "registry/test_signatures.py",
-    "serving/once.py: This Idempotency-Key was sent": ELSEWHERE + "serving/test_idempotency.py",
-    "serving/once.py: What was captioned under this": ELSEWHERE + "serving/test_idempotency.py",
-    "scoring/java.py: Java for the caption metrics": BY_HAND + "installs a package",
-    "scoring/java.py: {} cannot be started": BY_HAND + "installs a package",
-    "serving/keys.py: there is no key": HERE + "test_list_the_keys",
-    "serving/packaging.py: package {} is needed": BY_HAND + "installs a package",
-    "serving/packaging.py: {} is there already": HERE + "test_give_one_of_model_and_version",
-    "serving/packaging.py: there is no bentofile.yaml": ELSEWHERE + "test_cli.py",
-    "serving/settings.py: CAPTIONLOOP_PAGE": HERE + "test_name_a_built_page",
-    "serving/sources.py: {} is not a bundle": HERE + "test_set_the_model_to_serve",
+    "registry/signing.py: {} is not signed, and {} is set": ELSEWHERE + "registry/test_signatures.py",
+    "registry/signing.py: The signature of {} cannot be read": ELSEWHERE + "registry/test_signatures.py",
+    "registry/signing.py: {}={} holds no public key": ELSEWHERE + "registry/test_signatures.py",
+    "serving/gateway/idempotency.py: This Idempotency-Key was sent": ELSEWHERE
+    + "serving/test_idempotency.py",
+    "serving/gateway/idempotency.py: What was captioned under this": ELSEWHERE
+    + "serving/test_idempotency.py",
+    "scoring/java_metrics.py: Java for the caption metrics": BY_HAND + "installs a package",
+    "scoring/java_metrics.py: {} cannot be started": BY_HAND + "installs a package",
+    "ratings/api_keys.py: there is no key": HERE + "test_list_the_keys",
+    "serving/bento.py: package {} is needed": BY_HAND + "installs a package",
+    "serving/bento.py: {} is there already": HERE + "test_give_one_of_model_and_version",
+    "serving/bento.py: there is no bentofile.yaml": ELSEWHERE + "test_cli.py",
+    "serving/service_settings.py: CAPTIONLOOP_PAGE": HERE + "test_name_a_built_page",
+    "serving/model_sources.py: {} is not a bundle": HERE + "test_set_the_model_to_serve",
     "training/nodes.py: The cached features": ELSEWHERE + "pipelines/test_training.py",
-    "vision/caching.py: the encoder computes": HERE + "test_set_the_precision_that_the_machine_has",
-    "vision/caching.py: photo {} has changed": ELSEWHERE + "vision/test_caching.py",
+    "vision/feature_caching.py: the encoder computes": HERE + "test_set_the_precision_that_the_machine_has",
+    "vision/feature_caching.py: photo {} has changed": ELSEWHERE + "vision/test_caching.py",
     "vision/concepts.py: no word of the captions": HERE
     + "test_without_concepts_no_epochs_or_a_lower_minimum",
     "vision/encoder.py: no encoder in": ELSEWHERE + "pipelines/test_encoder_adaptation.py",
-    "vision/store.py: cannot write": ELSEWHERE + "vision/test_store.py",
+    "vision/feature_store.py: cannot write": ELSEWHERE + "vision/test_store.py",
 }
 """Where the advice of each message, by its module and beginning, is carried out."""
 
@@ -198,11 +200,10 @@ def store(project: Path, mlflow_store: str, monkeypatch: pytest.MonkeyPatch) -> 
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
-    from captionloop.captioner.architectures import ShowAndTellConfig
     from captionloop.captioner.captioner import Captioner
     from captionloop.captioner.decoders import build_decoder
-    from captionloop.captioner.options import DecodingOptions
-    from captionloop.language.tokenizer import CaptionTokenizer
+    from captionloop.captioner.model_config import DecodingOptions, ShowAndTellConfig
+    from captionloop.tokenizer import CaptionTokenizer
     from captionloop.vision.encoder import Encoder, EncoderSpec
 
     torch.manual_seed(0)
@@ -238,7 +239,7 @@ def free_port() -> int:
 def test_without_concepts_no_epochs_or_a_lower_minimum() -> None:
     from captionloop.pipelines.encoder_adaptation.nodes import find_concepts
 
-    from captionloop.vision.parameters import AdaptationParameters
+    from captionloop.training.training_parameters import AdaptationParameters
 
     images = pd.DataFrame({"image_id": ["a", "b"], "split": "train"})
     captions = pd.DataFrame({"image_id": ["a", "b"], "text": ["a red box", "a red ball"]})
@@ -252,7 +253,7 @@ def test_without_concepts_no_epochs_or_a_lower_minimum() -> None:
 
 
 def test_lower_the_least_frequency() -> None:
-    from captionloop.language.tokenizer import CaptionTokenizer
+    from captionloop.tokenizer import CaptionTokenizer
 
     with pytest.raises(CorpusError, match="lower `min_frequency`"):
         CaptionTokenizer.train(["a red box"], min_frequency=2)
@@ -261,7 +262,7 @@ def test_lower_the_least_frequency() -> None:
 
 def test_set_the_language() -> None:
     from captionloop.corpus.scenes.phrases import phrases_of
-    from captionloop.language.languages import language_of
+    from captionloop.languages import language_of
 
     with pytest.raises(ConfigurationError, match=r"set `language` in conf/base/globals\.yml to one of"):
         language_of("klingon")
@@ -271,7 +272,7 @@ def test_set_the_language() -> None:
 
 
 def test_set_the_split() -> None:
-    from captionloop.evaluation.split import choose_split
+    from captionloop.evaluation.evaluation_set import choose_split
 
     images = pd.DataFrame({"source": ["corpus"], "split": ["train"]})
     with pytest.raises(CorpusError, match=r"set evaluation\.split"):
@@ -282,8 +283,8 @@ def test_set_the_split() -> None:
 def test_set_the_precision_that_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
     from types import SimpleNamespace
 
-    from captionloop.vision.caching import _check_precision
     from captionloop.vision.encoder import Encoder, EncoderSpec
+    from captionloop.vision.feature_caching import _check_precision
 
     encoder = Encoder.build(EncoderSpec(architecture="resnet10", input_size=64, precision="bfloat16"))
     runtime = SimpleNamespace(name="float32 alone", precision="float32")
@@ -330,9 +331,9 @@ def test_set_the_tracking_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_rename_a_place_that_no_address_can_name(tmp_path: Path) -> None:
     place = tmp_path / "what?"
     with pytest.raises(ConfigurationError, match="rename it, or set MLFLOW_TRACKING_URI"):
-        naming.anchored("sqlite:///mlflow.db", place)
-    assert naming.anchored(f"sqlite:///{tmp_path}/mlflow.db", place) == f"sqlite:///{tmp_path}/mlflow.db"
-    assert naming.anchored("sqlite:///mlflow.db", tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+        paths.anchored("sqlite:///mlflow.db", place)
+    assert paths.anchored(f"sqlite:///{tmp_path}/mlflow.db", place) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert paths.anchored("sqlite:///mlflow.db", tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
 
 
 def test_unset_one_of_two_stores(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -419,8 +420,8 @@ def test_give_one_of_model_and_version(store: str, bundle: Path, tmp_path: Path)
 
 
 def test_a_report_that_cannot_be_read_is_made_anew(project: Path) -> None:
-    from captionloop.commands.project import Catalog
-    from captionloop.datasets.atomic import AtomicJSONDataset
+    from captionloop.commands.model_lookup import Catalog
+    from captionloop.datasets.atomic_datasets import AtomicJSONDataset
 
     place = project / "data/08_reporting/sample_scenes/evaluation.json"
     place.parent.mkdir(parents=True)
@@ -442,7 +443,7 @@ def test_set_the_model_to_serve(
     store: str, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from captionloop.commands.serve import check_start
-    from captionloop.serving.settings import Settings
+    from captionloop.serving.service_settings import Settings
 
     port = free_port()
     refused("or set CAPTIONLOOP_MODEL", "serve", "--port", port)
@@ -475,7 +476,7 @@ def test_one_of_two_takes_another_address(tmp_path: Path) -> None:
 
 
 def test_name_a_built_page(tmp_path: Path) -> None:
-    from captionloop.serving.settings import Settings
+    from captionloop.serving.service_settings import Settings
 
     settings = Settings.from_environment({"CAPTIONLOOP_PAGE": str(tmp_path)})
     with pytest.raises(ConfigurationError, match="name the folder of a built page"):
@@ -504,8 +505,8 @@ def test_list_the_keys(project: Path) -> None:
 
 
 def test_name_the_ratings_database(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from captionloop.datasets.ratings import RatingsDataset
-    from captionloop.feedback.database import upgrade
+    from captionloop.datasets.corpus_datasets import RatingsDataset
+    from captionloop.ratings.database import upgrade
 
     with pytest.raises(CaptionloopError, match="or set CAPTIONLOOP_DATABASE"):
         RatingsDataset().load().engine()
@@ -516,7 +517,7 @@ def test_name_the_ratings_database(project: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_name_a_folder_for_photos(tmp_path: Path) -> None:
-    from captionloop.feedback.archive import PhotoArchive
+    from captionloop.photos import PhotoArchive
 
     (tmp_path / "file").touch()
     name = hashlib.sha256(b"photo").hexdigest()

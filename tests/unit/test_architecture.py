@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 FLOORS = (
-    "language",
     "corpus",
     "scoring",
     "vision",
     "captioner",
+    "training",
+    "ratings",
     "evaluation",
     "feedback",
     "registry",
@@ -22,12 +23,17 @@ FLOORS = (
 FOUNDATION = (
     "errors",
     "memory",
+    "hardware",
     "views",
     "image_header",
     "images",
     "image_metadata",
     "paths",
-    "naming",
+    "files",
+    "languages",
+    "tokenizer",
+    "photos",
+    "progress",
     "conf_loader",
     "conf_checks",
     "config",

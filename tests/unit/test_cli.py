@@ -18,16 +18,15 @@ from click.testing import CliRunner
 from PIL import Image
 
 from captionloop import cli
-from captionloop.captioner.architectures import ShowAndTellConfig, ShowAttendTellConfig
 from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.decoders import build_decoder
-from captionloop.captioner.options import DecodingOptions
+from captionloop.captioner.model_config import DecodingOptions, ShowAndTellConfig, ShowAttendTellConfig
 from captionloop.commands import doctor
 from captionloop.errors import CaptionloopError
-from captionloop.language.tokenizer import CaptionTokenizer
 from captionloop.registry.model_registry import ModelRegistry
+from captionloop.tokenizer import CaptionTokenizer
+from captionloop.vision.embedding import Familiarity
 from captionloop.vision.encoder import Encoder, EncoderSpec
-from captionloop.vision.familiarity import Familiarity
 
 pytestmark = pytest.mark.integration
 
@@ -526,9 +525,9 @@ def test_another_environment_has_another_model(project, registry, make_captioner
 
 def test_a_start_that_fails_on_its_port_changes_nothing(project, registry, make_captioner) -> None:
     from captionloop.commands.serve import fresh_key
-    from captionloop.serving.assembly import open_store
-    from captionloop.serving.keys import KeyRing
-    from captionloop.serving.settings import Settings
+    from captionloop.ratings.api_keys import ApiKeyStore
+    from captionloop.serving.gateway.app import open_store
+    from captionloop.serving.service_settings import Settings
 
     make_captioner().save(project / "bundle")
     registry.register(project / "bundle")
@@ -540,7 +539,7 @@ def test_a_start_that_fails_on_its_port_changes_nothing(project, registry, make_
         result = call("serve", "--port", port)
         assert (result.exit_code, result.stdout) == (1, "")
         assert f"Nothing can listen on 127.0.0.1:{port}" in result.stderr.splitlines()[-1]
-        assert KeyRing(store).recognise(key) is not None
+        assert ApiKeyStore(store).recognise(key) is not None
         store.close()
 
 

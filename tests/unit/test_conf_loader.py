@@ -20,7 +20,7 @@ from captionloop.config import (
     tracking_uri,
 )
 from captionloop.errors import CaptionloopError, ConfigurationError
-from captionloop.naming import nearest
+from captionloop.paths import nearest
 from captionloop.pipeline_registry import register_pipelines
 
 pytestmark = pytest.mark.integration
@@ -215,8 +215,8 @@ def test_every_corpus_has_a_registered_model_of_its_own(project, monkeypatch) ->
 
 @pytest.mark.parametrize("variable", ["MLFLOW_TRACKING_URI", "CAPTIONLOOP_REGISTRY"])
 def test_one_mlflow_store_for_all(project, variable, monkeypatch) -> None:
-    from captionloop.serving.settings import Settings
-    from captionloop.serving.sources import RegistrySource, choose_source
+    from captionloop.serving.model_sources import RegistrySource, choose_source
+    from captionloop.serving.service_settings import Settings
 
     def everywhere() -> set[str]:
         source = choose_source(Settings.from_environment())
@@ -240,7 +240,7 @@ def test_two_variables_that_name_two_stores_are_told(project, monkeypatch) -> No
 
 
 def test_the_service_keeps_its_state_in_the_project_from_any_of_its_folders(project, monkeypatch) -> None:
-    from captionloop.serving.settings import Settings
+    from captionloop.serving.service_settings import Settings
 
     monkeypatch.delenv("CAPTIONLOOP_STATE", raising=False)
     monkeypatch.chdir(project / "conf/base")
@@ -249,7 +249,7 @@ def test_the_service_keeps_its_state_in_the_project_from_any_of_its_folders(proj
 
 
 def test_a_misspelt_variable_is_told_with_the_nearest_name() -> None:
-    from captionloop.serving.settings import Settings
+    from captionloop.serving.service_settings import Settings
 
     environment = {"CAPTIONLOOP_DATABSE": "x", "CAPTIONLOOP_URL": "y", "CAPTIONLOOP_STATE": "z", "HOME": "h"}
     (line,) = Settings.misspelt(environment)
@@ -260,7 +260,7 @@ def test_every_variable_of_ours_that_the_project_reads_is_known(project_root) ->
     import re
     import subprocess
 
-    from captionloop.serving.settings import Settings
+    from captionloop.serving.service_settings import Settings
 
     found = subprocess.run(
         ["git", "grep", "-hoE", r"CAPTIONLOOP_[A-Z_]+[A-Z]", "--", "src", "dags", "deploy", "docs"],

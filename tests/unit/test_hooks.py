@@ -14,14 +14,14 @@ from sqlalchemy.exc import OperationalError
 
 from captionloop.config import read_configuration
 from captionloop.errors import CorpusError, StoreError
-from captionloop.hooks import OneLineErrors, OnePipelineRun, WholeMlflowStore
+from captionloop.hooks import CreateMlflowStore, OnePipelineRun, UserErrorHook
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def hooks(*others: object) -> Any:
     manager = _create_hook_manager()
-    for plugin in (OneLineErrors(), *others):
+    for plugin in (UserErrorHook(), *others):
         manager.register(plugin)
     return manager.hook
 
@@ -129,15 +129,15 @@ def test_a_project_that_does_not_say_where_its_mlflow_store_is_gets_none_from_us
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     loader = read_configuration(tmp_path)
     context = SimpleNamespace(config_loader=loader, project_path=tmp_path)
-    WholeMlflowStore().after_context_created(context)
+    CreateMlflowStore().after_context_created(context)
     (tmp_path / "conf/base/mlflow.yml").write_text("tracking: {}")
-    WholeMlflowStore().after_context_created(context)
+    CreateMlflowStore().after_context_created(context)
     assert [each.name for each in tmp_path.iterdir()] == ["conf"]
 
 
 @pytest.mark.parametrize(("rank", "runs"), [("0", True), ("1", False)])
 def test_of_the_processes_that_torchrun_has_started_the_first_runs_the_pipeline(monkeypatch, rank, runs):
-    from captionloop.captioner import processes
+    from captionloop.training import processes
 
     did = []
     monkeypatch.setenv("WORLD_SIZE", "2")

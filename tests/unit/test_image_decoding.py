@@ -14,12 +14,12 @@ from photos_for_tests import FORMS, SQUARES, encoded, exif_with, jpeg_with, nois
 from PIL import Image
 
 from captionloop import images
-from captionloop.corpus.inspection import PhotoLimits, PhotoState, inspect_photo
-from captionloop.corpus.photos import PhotoFolder
+from captionloop.corpus.photo_checks import PhotoLimits, PhotoState, inspect_photo
 from captionloop.errors import ImageError, ImageLimitError
 from captionloop.images import decode_photo, load_square, load_views, open_photo
-from captionloop.serving.photos import PhotoReader
-from captionloop.serving.problems import IMAGE_TOO_LARGE, IMAGE_UNREADABLE, Problem
+from captionloop.photos import PhotoFolder
+from captionloop.serving.gateway.problems import IMAGE_TOO_LARGE, IMAGE_UNREADABLE, Problem
+from captionloop.serving.gateway.uploads import PhotoReader
 from captionloop.views import VIEWS
 
 _VIEWS = [VIEWS["whole"], VIEWS["upper-right"], VIEWS["centre-mirrored"]]

@@ -21,7 +21,7 @@ ENTRANCES = {
         "assert len(dict(pipelines))\n"
         "import torch"
     ),
-    "the service": "import captionloop.serving.service, captionloop.captioner.beam",
+    "the service": "import captionloop.serving.service, captionloop.captioner.beam_search",
 }
 
 

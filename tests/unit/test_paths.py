@@ -8,12 +8,12 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from captionloop import config, naming, paths
-from captionloop.commands.project import WrittenPath, bundle_folder
+from captionloop import config, paths
+from captionloop.commands.model_lookup import WrittenPath, bundle_folder
 from captionloop.config import read_configuration
 from captionloop.errors import ConfigurationError
 from captionloop.paths import expanded, expanded_everywhere, make_room_for_sockets
-from captionloop.serving.settings import Settings
+from captionloop.serving.service_settings import Settings
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_parameters_files_variables_and_options_agree(
     monkeypatch.setenv("CAPTIONLOOP_PROJECT", "~/project")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///~/of-variable.db")
     assert config.project_folder() == home / "project"
-    assert naming.environment_tracking_uri() == f"sqlite:///{home}/of-variable.db"
+    assert paths.environment_tracking_uri() == f"sqlite:///{home}/of-variable.db"
     assert bundle_folder(tmp_path, "~/bundle")[0] == home / "bundle"
 
     @click.command()
@@ -149,19 +149,19 @@ def test_a_place_that_no_address_can_name_is_told(tmp_path: Path, name: str) -> 
     """SQLAlchemy and MLflow would make, and look for, a file elsewhere."""
     (tmp_path / name).mkdir()
     with pytest.raises(ConfigurationError, match="rename it, or set MLFLOW_TRACKING_URI"):
-        naming.anchored("sqlite:///mlflow.db", tmp_path / name)
-    assert naming.anchored("postgresql://db/mlflow?sslmode=require", tmp_path).endswith("?sslmode=require")
+        paths.anchored("sqlite:///mlflow.db", tmp_path / name)
+    assert paths.anchored("postgresql://db/mlflow?sslmode=require", tmp_path).endswith("?sslmode=require")
 
 
 def test_other_odd_places_hold_both_databases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow.store.db.utils import create_sqlalchemy_engine
 
-    from captionloop.serving.assembly import open_store
+    from captionloop.serving.gateway.app import open_store
 
     folder = tmp_path / "Jürgens Projekt (1) #2 100%"
     folder.mkdir()
     open_store(Settings(state=folder / "state")).close()
-    engine = create_sqlalchemy_engine(naming.anchored("sqlite:///mlflow.db", folder))
+    engine = create_sqlalchemy_engine(paths.anchored("sqlite:///mlflow.db", folder))
     engine.connect().close()
     engine.dispose()
     assert (folder / "state/ratings.db").is_file() and (folder / "mlflow.db").is_file()

@@ -21,19 +21,18 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from captionloop.captioner.architectures import DecoderConfig
-from captionloop.captioner.options import DecodingOptions
+from captionloop.captioner.model_config import DecoderConfig, DecodingOptions
 from captionloop.errors import BundleError, ConfigurationError, EncoderError
-from captionloop.language.languages import ENGLISH, language_of
-from captionloop.vision.durable import begin_folder, flush_folder, replace_folder
-from captionloop.vision.weights import not_finite
+from captionloop.files import begin_folder, flush_folder, replace_folder
+from captionloop.languages import ENGLISH, language_of
+from captionloop.vision.encoder import not_finite
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from captionloop.captioner.captioner import Captioner
-    from captionloop.captioner.neighbours import Neighbours
-    from captionloop.vision.familiarity import Familiarity
+    from captionloop.captioner.consensus import NeighbourIndex
+    from captionloop.vision.embedding import Familiarity
 
 FORMAT_VERSION: Final = 4
 """2 may rank by a consensus, and then has `neighbours.safetensors`; 3 says a `language`, which before was
@@ -128,9 +127,9 @@ def _listed(folder: Path) -> bytes | None:
 def _read(folder: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
-    from captionloop.captioner.confidence import Calibration
     from captionloop.captioner.decoders import build_decoder
-    from captionloop.language.tokenizer import CaptionTokenizer
+    from captionloop.captioner.model_config import Calibration
+    from captionloop.tokenizer import CaptionTokenizer
     from captionloop.vision.encoder import Encoder
 
     verify_bundle(folder)
@@ -278,7 +277,7 @@ def _lowest_format(captioner: "Captioner") -> int:
     return _ENGLISH_FORMAT if captioner.tokenizer.language == ENGLISH else _LANGUAGE_FORMAT
 
 
-def _load_neighbours(folder: Path, config: BundleConfig) -> "Neighbours | None":
+def _load_neighbours(folder: Path, config: BundleConfig) -> "NeighbourIndex | None":
     if not (folder / NEIGHBOURS).exists():  # else it is listed, and verified
         if config.decoding.consensus is not None:
             raise BundleError(
@@ -289,9 +288,9 @@ def _load_neighbours(folder: Path, config: BundleConfig) -> "Neighbours | None":
     import numpy as np
     from safetensors.numpy import load_file
 
-    from captionloop.captioner.neighbours import Neighbours
+    from captionloop.captioner.consensus import NeighbourIndex
 
-    neighbours = Neighbours.from_arrays(load_file(folder / NEIGHBOURS))
+    neighbours = NeighbourIndex.from_arrays(load_file(folder / NEIGHBOURS))
     if neighbours.centre.shape != (config.encoder.channels,):
         raise ValueError(f"{len(neighbours.centre)} channels, the encoder has {config.encoder.channels}")
     arrays = neighbours.centre, neighbours.projection, neighbours.directions
@@ -305,8 +304,7 @@ def _load_familiarity(folder: Path, config: BundleConfig) -> "Familiarity | None
         return None
     from safetensors.numpy import load_file
 
-    from captionloop.vision.embedding import SIZE
-    from captionloop.vision.familiarity import Familiarity
+    from captionloop.vision.embedding import SIZE, Familiarity
 
     familiarity = Familiarity.from_arrays(load_file(folder / FAMILIARITY))
     if familiarity.taught.shape[1] != SIZE:

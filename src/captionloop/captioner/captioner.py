@@ -11,20 +11,17 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from captionloop.captioner.confidence import Calibration, mean_confidence
-from captionloop.captioner.options import DecodingOptions
+from captionloop.captioner.model_config import Calibration, DecodingOptions, mean_confidence
 from captionloop.errors import ConfigurationError
-from captionloop.language.tokenizer import CaptionTokenizer, Span
-from captionloop.language.words import sentence
-from captionloop.vision.embedding import embed
-from captionloop.vision.familiarity import Familiarity, Likeness
+from captionloop.tokenizer import CaptionTokenizer, Span, sentence
+from captionloop.vision.embedding import Familiarity, Likeness, embed
 
 if TYPE_CHECKING:  # whoever only names a captioner need not wait for torch
     from torch import Tensor
 
+    from captionloop.captioner.beam_search import Hypothesis
+    from captionloop.captioner.consensus import NeighbourIndex
     from captionloop.captioner.decoders.base import Decoder
-    from captionloop.captioner.hypotheses import Hypothesis
-    from captionloop.captioner.neighbours import Neighbours
     from captionloop.vision.encoder import Encoder
     from captionloop.vision.runtimes import EncoderRuntime
 
@@ -87,7 +84,7 @@ class Captioner:
     decoder: Decoder
     tokenizer: CaptionTokenizer
     decoding: DecodingOptions = field(default_factory=DecodingOptions)
-    neighbours: Neighbours | None = None
+    neighbours: NeighbourIndex | None = None
     calibration: Calibration | None = None
     familiarity: Familiarity | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -99,12 +96,12 @@ class Captioner:
     def __post_init__(self) -> None:
         import torch
 
-        from captionloop.captioner.searcher import Searcher
+        from captionloop.captioner.decoding import PrepackedDecoder
 
         self._device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.decoder.eval().to(self._device)
         self._runtime: EncoderRuntime | None = None
-        self._searcher = Searcher(self.decoder)
+        self._searcher = PrepackedDecoder(self.decoder)
         self._lock = threading.Lock()
 
     @classmethod

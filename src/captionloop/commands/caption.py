@@ -1,15 +1,212 @@
-"""`captionloop caption`: photos in, captions out, with a model here or through the service."""
+"""`captionloop caption`: photos in, captions out, with a model here or through the service; `--attention`
+draws.
+"""
 
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from math import ceil
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
-from captionloop.commands.answers import Answer, Failure, ask_model, ask_service, read_photo
-from captionloop.commands.project import WrittenPath, bundle_folder, project_folder
-from captionloop.errors import ConfigurationError
+from captionloop.commands.model_lookup import WrittenPath, bundle_folder
+from captionloop.config import project_folder
+from captionloop.errors import CaptionloopError, ConfigurationError, ImageError, without_passwords
+from captionloop.evaluation.figures import INK, MUTED, figure
+from captionloop.evaluation.gallery import spotlight
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from captionloop.captioner.captioner import Captioned, Captioner
+
+Grid = list[list[float]]
+
+
+@dataclass(frozen=True)
+class AnsweredWord:
+    """A word, how sure the model is of it (0 to 1), and where it looked (rows x columns), if it attends."""
+
+    text: str
+    confidence: float
+    attention: Grid | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The caption of one photo. `alternatives`: what else was found, best first, as (caption, confidence).
+
+    `familiarity` and `familiar` are of `vision/embedding.py`, None where the model does not know.
+    """
+
+    image: str
+    caption: str
+    confidence: float
+    words: tuple[AnsweredWord, ...]
+    alternatives: tuple[tuple[str, float], ...]
+    model: str
+    caption_id: str | None = None
+    familiarity: float | None = None
+    familiar: bool | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """As `--json` prints it; the same names as in the REST API."""
+        document = asdict(self)
+        document["alternatives"] = [
+            {"caption": caption, "confidence": confidence} for caption, confidence in self.alternatives
+        ]
+        return document
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A photo that could not be captioned, and why."""
+
+    image: str
+    error: str
+
+    def as_json(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        return asdict(self)
+
+
+def ask_model(
+    captioner: "Captioner", model: str, paths: Sequence[Path], beam_width: int | None
+) -> Iterator[Answer | Failure]:
+    """Captions photos with a model of ours; one that cannot be read does not stop the others."""
+    decoding = captioner.decoding
+    if beam_width is not None:
+        alternatives = min(decoding.alternatives, beam_width)
+        decoding = decoding.model_copy(update={"beam_width": beam_width, "alternatives": alternatives})
+    for path in paths:
+        try:
+            captioned = captioner.caption([read_photo(path)], decoding)[0]
+        except ImageError as error:
+            yield Failure(str(path), str(error))
+        else:
+            yield _answer(path, captioned, model)
+
+
+def ask_service(url: str, key: str | None, paths: Sequence[Path]) -> Iterator[Answer | Failure]:
+    """Captions photos through the REST API; a photo that it refuses does not stop the others.
+
+    Raises:
+        ConfigurationError: nobody answers at `url`, or it is not our service.
+    """
+    import httpx
+
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        with httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=60) as client:
+            for path in paths:
+                try:
+                    files = {"image": (path.name, read_photo(path))}
+                    yield _service_answer(path, client.post("/v1/captions", files=files))
+                except ImageError as error:
+                    yield Failure(str(path), str(error))
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ConfigurationError(
+            f"No captioning service answers at {without_passwords(url)} ({error}): check --url"
+        ) from error
+
+
+def read_photo(path: Path) -> bytes:
+    """The bytes of a photo. Raises `ImageError` where there are none."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"it cannot be read ({error.strerror}): check the path") from error
+
+
+def _answer(path: Path, captioned: "Captioned", model: str) -> Answer:
+    best, likeness = captioned.best, captioned.likeness
+    words = tuple(
+        AnsweredWord(
+            text=word.text,
+            confidence=round(word.confidence, 4),
+            attention=None if word.attention is None else word.attention.astype(float).round(4).tolist(),
+        )
+        for word in best.words
+    )
+    return Answer(
+        image=str(path),
+        caption=best.text,
+        confidence=round(best.confidence, 4),
+        words=words,
+        alternatives=tuple((other.text, round(other.confidence, 4)) for other in captioned.alternatives[1:]),
+        model=model,
+        familiarity=None if likeness is None else round(likeness.share, 4),
+        familiar=None if likeness is None else likeness.familiar,
+    )
+
+
+def _service_answer(path: Path, response: Any) -> Answer | Failure:
+    try:
+        document = response.json()
+        if response.is_error:
+            return Failure(str(path), document["detail"])
+        return Answer(
+            image=str(path),
+            caption=document["caption"],
+            confidence=document["confidence"],
+            words=tuple(
+                AnsweredWord(word["text"], word["confidence"], word["attention"])
+                for word in document["words"]
+            ),
+            alternatives=tuple((other["caption"], other["confidence"]) for other in document["alternatives"]),
+            model=document["model"]["version"],
+            caption_id=document["caption_id"],
+            familiarity=document.get("familiarity"),
+            familiar=document.get("familiar"),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise CaptionloopError(
+            f"{without_passwords(str(response.url))} answered {response.status_code}, "
+            "but not as a captioning service: check --url"
+        ) from error
+
+
+_COLUMNS = 6
+_INCHES = 2.0
+
+
+def attention_figure(photo: bytes, answer: Answer) -> "Figure":
+    """The photo, and once more for every word of its caption.
+
+    Raises `ConfigurationError` where the model does not attend: there is nothing to draw then.
+    """
+    from captionloop.images import load_square
+
+    if all(word.attention is None for word in answer.words):
+        raise ConfigurationError(
+            f"Model {answer.model} has no attention to draw: choose one that attends (show_attend_tell)"
+        )
+    picture = load_square(photo, 256)
+    count = 1 + len(answer.words)
+    rows, columns = ceil(count / _COLUMNS), min(count, _COLUMNS)
+    drawn = figure(_INCHES * columns, (_INCHES + 0.35) * rows + 0.4)
+    drawn.suptitle(answer.caption, x=0.01, ha="left", color=INK, fontsize=12, fontweight="bold")
+    panels: Sequence[Axes] = list(drawn.subplots(rows, columns, squeeze=False).flat)
+    for panel in panels:
+        panel.set_axis_off()
+    panels[0].imshow(picture)
+    panels[0].set_title(f"confidence {100 * answer.confidence:.0f} %", color=MUTED, fontsize=9)
+    for panel, word in zip(panels[1:], answer.words, strict=False):
+        panel.imshow(_lit(picture, word))
+        panel.set_title(f"{word.text}  {100 * word.confidence:.0f} %", color=INK, fontsize=10)
+    return drawn
+
+
+def _lit(picture: "NDArray[np.uint8]", word: AnsweredWord) -> "NDArray[np.uint8]":
+    if word.attention is None:
+        return picture
+    return spotlight(picture, np.asarray(word.attention, np.float32))
 
 
 @click.command()
@@ -89,7 +286,6 @@ def _print(answer: Answer | Failure, *, named: bool) -> None:
 
 
 def _draw(image: Path, answer: Answer, place: Path) -> None:
-    from captionloop.commands.attention import attention_figure
 
     try:
         attention_figure(read_photo(image), answer).savefig(place)

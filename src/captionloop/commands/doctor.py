@@ -102,7 +102,7 @@ def processor(_: Path) -> Iterator[Finding]:
     try:
         import torch
 
-        from captionloop.vision.arithmetic import bfloat16_is_fast
+        from captionloop.hardware import bfloat16_is_fast
     except ImportError as error:
         yield Finding("device", "missing", f"torch cannot be imported ({error})", INSTALL)
         return
@@ -134,21 +134,21 @@ def java(_: Path) -> Iterator[Finding]:
 
 def registry(project: Path) -> Iterator[Finding]:
     """The MLflow store, and whether anything is served from it."""
-    from captionloop.commands.project import open_registry
+    from captionloop.commands.model_lookup import open_registry
     from captionloop.errors import CaptionloopError
-    from captionloop.naming import how_to_make
-    from captionloop.registry import connection
+    from captionloop.paths import how_to_make
+    from captionloop.registry import tracking
 
     try:
         opened = open_registry(project)
-        if not connection.exists(opened.tracking_uri):
+        if not tracking.exists(opened.tracking_uri):
             yield Finding("MLflow store", "optional", f"{opened.tracking_uri} is not made yet", "make demo")
             return
         champion = opened.champion()
     except CaptionloopError as error:
         yield Finding("MLflow store", "missing", str(error), "see conf/base/mlflow.yml")
         return
-    yield Finding("MLflow store", "ok", connection.without_password(opened.tracking_uri))
+    yield Finding("MLflow store", "ok", tracking.without_password(opened.tracking_uri))
     if champion is None:
         yield Finding(
             "champion", "optional", f"no model is promoted yet as {opened.name}", how_to_make(opened.name)
@@ -169,7 +169,7 @@ def configuration(project: Path) -> Iterator[Finding]:
     """Names and values in `conf/` and in the environment that nothing can use."""
     from captionloop.config import environments, is_project, read_configuration
     from captionloop.errors import ConfigurationError
-    from captionloop.serving.settings import Settings
+    from captionloop.serving.service_settings import Settings
 
     for line in Settings.misspelt():
         yield Finding("environment", "optional", line, "rename the variable, or unset it")

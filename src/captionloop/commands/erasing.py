@@ -10,18 +10,17 @@ from pathlib import Path
 
 import click
 
-from captionloop.commands.project import Catalog, WrittenPath, open_registry
+from captionloop.commands.model_lookup import Catalog, WrittenPath, open_registry
 from captionloop.config import environments, is_project, project_folder, read_configuration
 from captionloop.errors import ConfigurationError, ImageError
-from captionloop.feedback.archive import PREFIXES, PhotoArchive
-from captionloop.feedback.derived import Derived
-from captionloop.feedback.reconciliation import WRITE_SECONDS, differences, finish, remove_photos
-from captionloop.feedback.runs import runs_in, superfluous
-from captionloop.feedback.store import RatingsStore
-from captionloop.feedback.whereabouts import whereabouts
-from captionloop.serving.assembly import open_store
-from captionloop.serving.settings import Settings
-from captionloop.vision.store import FeatureStore
+from captionloop.feedback.erasure import Derived, whereabouts
+from captionloop.feedback.run_folders import runs_in, superfluous
+from captionloop.photos import PREFIXES, PhotoArchive
+from captionloop.ratings.ledger import WRITE_SECONDS, differences, finish, remove_photos
+from captionloop.ratings.rating_store import RatingsStore
+from captionloop.serving.gateway.app import open_store
+from captionloop.serving.service_settings import Settings
+from captionloop.vision.feature_store import FeatureStore
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PHOTOS_AT_ONCE = 1000

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from captionloop.commands.lifetimes import LIFETIME
-from captionloop.commands.project import WrittenPath, open_registry, project_folder
+from captionloop.commands.admin import LIFETIME
+from captionloop.commands.model_lookup import WrittenPath, open_registry
+from captionloop.config import project_folder
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from captionloop.registry import ModelVersion
+    from captionloop.registry.model_version import ModelVersion
 
 METRICS = ("CIDEr", "BLEU-4")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -72,7 +73,7 @@ def show(version: str, env: str | None, as_json: bool) -> None:
 @ENV
 def promote(version: str, gated: bool, env: str | None) -> None:
     """Make VERSION the champion, whatever the gate said of it (unless --gated)."""
-    from captionloop.serving.audit import by_command
+    from captionloop.serving.logs import by_command
 
     registry = open_registry(project_folder(), env)
     before = registry.champion()
@@ -98,7 +99,7 @@ def promote(version: str, gated: bool, env: str | None) -> None:
 @ENV
 def rollback(only_from: int | None, env: str | None) -> None:
     """Give the champion's place back to the version before it."""
-    from captionloop.serving.audit import by_command
+    from captionloop.serving.logs import by_command
 
     registry = open_registry(project_folder(), env)
     left = registry.champion()
@@ -122,7 +123,7 @@ def sign(version: str, env: str | None) -> None:
     For a version that you know to be yours: from before there were keys, or signed by one that shall count
     no more. What is registered is signed by itself where that key is set.
     """
-    from captionloop.serving.audit import by_command
+    from captionloop.serving.logs import by_command
 
     registry = open_registry(project_folder(), env)
     with by_command("models.sign", f"{registry.name} {version}"):
@@ -140,8 +141,8 @@ def keygen(folder: Path, expires: timedelta | None) -> None:
     public one goes into the trust stores of whoever promotes and serves them: CAPTIONLOOP_TRUST_STORE names
     a folder of such files, or one file.
     """
-    from captionloop.registry.signing_keys import make_key_pair
-    from captionloop.serving.audit import by_command
+    from captionloop.registry.signing import make_key_pair
+    from captionloop.serving.logs import by_command
 
     with by_command("models.keygen", str(folder)):
         private, public = make_key_pair(folder, expires)

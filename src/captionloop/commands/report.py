@@ -1,21 +1,122 @@
-"""`captionloop report`: what the last run found out, where its reports are, and what to do next."""
+"""`captionloop report`, `outcome`, `ratings`: what the last run found, as text or as JSON for an
+orchestrator.
+"""
 
 import json
 import os
+import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from captionloop.commands.project import Catalog, WrittenPath
+from captionloop.commands.model_lookup import Catalog, WrittenPath, open_registry
 from captionloop.config import corpus_of, environment_of, project_folder, registered_model, tracking_uri
 from captionloop.errors import ConfigurationError, RegistryError
-from captionloop.naming import how_to_make
+from captionloop.paths import how_to_make
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+STEP_REPORTS = {
+    "feedback": "feedback_report",
+    "examination": "retraining_examination",
+    "gate": "retraining_registered_version",
+    "drift": "drift_report",
+}
+PAGES = {"feedback": "feedback_data_docs", "gate": "retraining_gate_report", "drift": "drift_page"}
+"""The datasets of the reports, and of the pages for people."""
+LONGEST_PAGE = 20_000
+"""Characters of a page that go into the outcome: orchestrators keep it in their database."""
+
+
+@click.command()
+@click.argument("what", type=click.Choice(list(STEP_REPORTS)))
+@click.option(
+    "--workspace",
+    type=WrittenPath(path_type=Path, file_okay=False),
+    help="Where the run wrote: what it was given as workspace.",
+)
+@click.option("--mlflow-run", help="Name of the MLflow run that the pipelines were given.")
+@click.option("--env", help="Kedro environment whose mlflow.yml names the MLflow store.")
+def outcome(what: str, workspace: Path | None, mlflow_run: str | None, env: str | None) -> None:
+    """Print what came of WHAT: feedback (is it enough), examination (what of it is doubted), gate, drift.
+
+    The report itself, with the path of the page for people, its Markdown, and the id of the MLflow run added;
+    the references that are doubted stay in their report.
+    """
+    project = project_folder()
+    catalog = Catalog(project, env, workspace)
+    told = read_report(catalog, STEP_REPORTS[what])
+    told.pop("references", None)
+    page = catalog.location(PAGES[what]) if what in PAGES else None
+    if page is not None and page.is_dir():
+        page /= "index.html"
+    if page is not None and page.exists():
+        told["page"] = str(page)
+        if page.suffix == ".md":
+            told["markdown"] = page.read_text(encoding="utf-8")[:LONGEST_PAGE]
+    if mlflow_run is not None:
+        from captionloop.registry.tracking import find_run
+
+        found = find_run(tracking_uri(project, env), mlflow_run)
+        if found is not None:
+            told |= {"mlflow_run": found.run_id, "mlflow_page": found.page}
+    click.echo(json.dumps(told, ensure_ascii=False))
+
+
+def read_report(catalog: Catalog, name: str) -> dict[str, Any]:
+    """A report, which is a JSON object. Raises `ConfigurationError` where there is none."""
+    told = catalog.load(name)
+    if not isinstance(told, dict):
+        raise ConfigurationError(
+            f"There is no report in {catalog.location(name)}: run the pipeline that makes it"
+        )
+    return dict(told)
+
+
+@click.command()
+@click.option("--least", default=50, show_default=True, type=click.IntRange(1), help="How many are enough.")
+@click.option("--since", default="", help="Count from this moment (ISO 8601), if it is later.")
+@click.option("--env", help="Kedro environment whose mlflow.yml names the registry.")
+@click.option(
+    "--skip-code", default=0, show_default=True, type=click.IntRange(0, 255), help="Exit code if too few."
+)
+def ratings(least: int, since: str, env: str | None, skip_code: int) -> None:
+    """Count the ratings that were given or changed since the newest version that learnt from ratings."""
+    from captionloop.ratings.usage_statistics import count_ratings
+    from captionloop.serving.gateway.app import open_store
+    from captionloop.serving.service_settings import Settings
+
+    versions = open_registry(project_folder(), env).versions()
+    moments = [_moment(since)] if since else []
+    taught = [
+        version.lineage["feedback_until"] for version in versions if "feedback_until" in version.lineage
+    ]
+    moments += [_moment(taught[0])] if taught else []
+    count = 0
+    settings = Settings.from_environment()
+    if settings.has_database:
+        store = open_store(settings)
+        try:
+            count = count_ratings(store.reader, max(moments, default=None))
+        finally:
+            store.close()
+    click.echo(f"{count} new ratings, {least} needed")
+    if count < least:
+        sys.exit(skip_code)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"--since {text!r} is no moment: write 2026-11-24T18:00:00+00:00") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
 
 METRICS = ("BLEU-1", "BLEU-4", "METEOR", "ROUGE-L")
 REPORTS = (
@@ -69,8 +170,8 @@ def report(corpus: str | None, env: str | None, workspace: Path | None, as_json:
 
 def _registration(registered: Mapping[str, Any] | None, project: Path, env: str | None) -> list[str]:
     """What became of the version that the run registered, as the registry knows it now."""
-    from captionloop.registry import ModelRegistry
-    from captionloop.registry.connection import without_password
+    from captionloop.registry.model_registry import ModelRegistry
+    from captionloop.registry.tracking import without_password
 
     if registered is None:
         return ["Not registered yet: kedro run --pipelines registration"]

@@ -1,4 +1,4 @@
-"""`captionloop serve`: the whole service on this machine."""
+"""`captionloop serve`: the whole service on this machine; `captionloop package`: the champion as a Bento."""
 
 import fcntl
 import os
@@ -8,16 +8,17 @@ from pathlib import Path
 
 import click
 
+from captionloop.commands.model_lookup import WrittenPath, bundle_folder
 from captionloop.config import project_folder, registered_model
 from captionloop.errors import BundleError, ConfigurationError
-from captionloop.feedback.store import RatingsStore
-from captionloop.naming import how_to_make
-from captionloop.paths import make_room_for_sockets
-from captionloop.serving.assembly import open_store
-from captionloop.serving.audit import by_command
-from captionloop.serving.keys import KeyRing
-from captionloop.serving.settings import Settings
-from captionloop.serving.sources import choose_source
+from captionloop.paths import how_to_make, make_room_for_sockets
+from captionloop.ratings.api_keys import ApiKeyStore
+from captionloop.ratings.rating_store import RatingsStore
+from captionloop.serving.bento import package_bento
+from captionloop.serving.gateway.app import open_store
+from captionloop.serving.logs import by_command
+from captionloop.serving.model_sources import choose_source
+from captionloop.serving.service_settings import Settings
 
 KEY_NAME = "captionloop serve"
 
@@ -114,8 +115,26 @@ def hold_address(state: Path, host: str, port: int) -> None:
 
 def fresh_key(store: RatingsStore, name: str) -> str:
     """A new key of this name; those of the name are revoked, for whoever had them runs no more."""
-    ring = KeyRing(store)
+    ring = ApiKeyStore(store)
     for record in ring.all():
         if record.name == name and record.revoked_at is None:
             ring.revoke(record.key_id)
     return ring.create(name, ("caption", "rate"))[1]
+
+
+@click.command()
+@click.option("--model", help="A bundle's folder, or a version or alias of the registry. [default: champion]")
+@click.option("--version", help="A version of the registry; the same as --model with a number.")
+@click.option("--env", help="Kedro environment whose model is meant.")
+@click.option(
+    "--output", type=WrittenPath(path_type=Path, file_okay=False), help="Also copy the Bento to this folder."
+)
+def package(model: str | None, version: str | None, env: str | None, output: Path | None) -> None:
+    """Package a model with the service as a Bento, and print its tag."""
+    if model is not None and version is not None:
+        raise ConfigurationError("--model and --version both name the model: give one of them")
+    project = project_folder()
+    bundle, name = bundle_folder(project, version or model, env)
+    tag = package_bento(bundle, version=name, project=project, output=output)
+    click.echo(tag)
+    click.echo(f"Serve it with: bentoml serve {output or tag}", err=True)

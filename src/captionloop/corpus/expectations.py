@@ -11,14 +11,13 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from captionloop.corpus.inspection import PhotoLimits
-from captionloop.corpus.likeness import LikenessLimits
+from captionloop.corpus.photo_checks import LikenessLimits, PhotoLimits
 from captionloop.corpus.tables import CAPTIONS, IMAGES, SPLITS
 
 SuiteName = Literal["photos", "captions", "corpus", "released_images", "released_captions"]
 
 
-class Expected(BaseModel):
+class CorpusRules(BaseModel):
     """The numbers in the expectations; the parameters of `data_validation`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,7 +33,7 @@ class Expected(BaseModel):
     duplicates_in_split: Literal["keep", "quarantine"] = "keep"
 
 
-class Reason:
+class CorpusIssue:
     """Why a row is in quarantine."""
 
     AMBIGUOUS_IMAGE_ID: Final = "its id names several photos"
@@ -60,7 +59,7 @@ class Reason:
     TOO_FEW_CAPTIONS: Final = "the image has too few captions"
 
 
-TWIN_REASONS: Final = (Reason.TWIN_ELSEWHERE, Reason.TWIN_HERE)
+TWIN_REASONS: Final = (CorpusIssue.TWIN_ELSEWHERE, CorpusIssue.TWIN_HERE)
 
 
 @dataclass(frozen=True)
@@ -71,9 +70,9 @@ class Suite:
     expectations: tuple[Any, ...]
 
 
-def suites(expected: Expected) -> Mapping[SuiteName, Suite]:
+def suites(expected: CorpusRules) -> Mapping[SuiteName, Suite]:
     """Every suite by name."""
-    makers: Mapping[SuiteName, Callable[[Expected], tuple[Any, ...]]] = {
+    makers: Mapping[SuiteName, Callable[[CorpusRules], tuple[Any, ...]]] = {
         "photos": _photos,
         "captions": _captions,
         "corpus": _corpus,
@@ -104,45 +103,45 @@ def _within(column: str, low: float | None, high: float | None, reason: str) -> 
     )
 
 
-def _photos(expected: Expected) -> tuple[Any, ...]:
+def _photos(expected: CorpusRules) -> tuple[Any, ...]:
     return (
-        _is("ambiguous", False, Reason.AMBIGUOUS_IMAGE_ID),
-        _is("occurrence", 0, Reason.DUPLICATE_IMAGE_ID),
+        _is("ambiguous", False, CorpusIssue.AMBIGUOUS_IMAGE_ID),
+        _is("occurrence", 0, CorpusIssue.DUPLICATE_IMAGE_ID),
         _vocabulary().ExpectColumnValuesToBeInSet(
-            column="split", value_set=list(SPLITS), **_because(Reason.UNKNOWN_SPLIT)
+            column="split", value_set=list(SPLITS), **_because(CorpusIssue.UNKNOWN_SPLIT)
         ),
-        _is("missing", False, Reason.PHOTO_MISSING),
-        _is("too_heavy", False, Reason.PHOTO_TOO_HEAVY),
-        _is("too_many_pixels", False, Reason.PHOTO_TOO_MANY_PIXELS),
-        _is("undecodable", False, Reason.PHOTO_UNDECODABLE),
-        _within("shorter_side", expected.min_side, None, Reason.PHOTO_TOO_SMALL),
-        _within("longer_side", None, expected.max_side, Reason.PHOTO_TOO_LONG),
+        _is("missing", False, CorpusIssue.PHOTO_MISSING),
+        _is("too_heavy", False, CorpusIssue.PHOTO_TOO_HEAVY),
+        _is("too_many_pixels", False, CorpusIssue.PHOTO_TOO_MANY_PIXELS),
+        _is("undecodable", False, CorpusIssue.PHOTO_UNDECODABLE),
+        _within("shorter_side", expected.min_side, None, CorpusIssue.PHOTO_TOO_SMALL),
+        _within("longer_side", None, expected.max_side, CorpusIssue.PHOTO_TOO_LONG),
     )
 
 
-def _captions(expected: Expected) -> tuple[Any, ...]:
+def _captions(expected: CorpusRules) -> tuple[Any, ...]:
     return (
-        _is("photo_exists", True, Reason.NO_PHOTO),
-        _is("image_listed", True, Reason.NO_IMAGE),
-        _is("image_good", True, Reason.IMAGE_REJECTED),
-        _is("occurrence", 0, Reason.DUPLICATE_CAPTION_ID),
-        _is("repeated", False, Reason.REPEATED_ROW),
-        _is("empty", False, Reason.EMPTY),
-        _is("is_text", True, Reason.NOT_TEXT),
-        _within("words", expected.min_words, None, Reason.TOO_SHORT),
-        _within("words", None, expected.max_words, Reason.TOO_LONG),
-        _within("characters", None, expected.max_characters, Reason.TOO_LONG),
+        _is("photo_exists", True, CorpusIssue.NO_PHOTO),
+        _is("image_listed", True, CorpusIssue.NO_IMAGE),
+        _is("image_good", True, CorpusIssue.IMAGE_REJECTED),
+        _is("occurrence", 0, CorpusIssue.DUPLICATE_CAPTION_ID),
+        _is("repeated", False, CorpusIssue.REPEATED_ROW),
+        _is("empty", False, CorpusIssue.EMPTY),
+        _is("is_text", True, CorpusIssue.NOT_TEXT),
+        _within("words", expected.min_words, None, CorpusIssue.TOO_SHORT),
+        _within("words", None, expected.max_words, CorpusIssue.TOO_LONG),
+        _within("characters", None, expected.max_characters, CorpusIssue.TOO_LONG),
     )
 
 
-def _corpus(expected: Expected) -> tuple[Any, ...]:
-    twins = [_is("twin_elsewhere", "", Reason.TWIN_ELSEWHERE)]
+def _corpus(expected: CorpusRules) -> tuple[Any, ...]:
+    twins = [_is("twin_elsewhere", "", CorpusIssue.TWIN_ELSEWHERE)]
     if expected.duplicates_in_split == "quarantine":
-        twins.append(_is("twin_here", "", Reason.TWIN_HERE))
-    return *twins, _within("captions", expected.min_captions, None, Reason.TOO_FEW_CAPTIONS)
+        twins.append(_is("twin_here", "", CorpusIssue.TWIN_HERE))
+    return *twins, _within("captions", expected.min_captions, None, CorpusIssue.TOO_FEW_CAPTIONS)
 
 
-def _released_images(expected: Expected) -> tuple[Any, ...]:
+def _released_images(expected: CorpusRules) -> tuple[Any, ...]:
     gxe = _vocabulary()
     return (
         gxe.ExpectTableColumnsToMatchOrderedList(column_list=list(IMAGES)),
@@ -161,7 +160,7 @@ def _released_images(expected: Expected) -> tuple[Any, ...]:
     )
 
 
-def _released_captions(expected: Expected) -> tuple[Any, ...]:
+def _released_captions(expected: CorpusRules) -> tuple[Any, ...]:
     gxe = _vocabulary()
     return (
         gxe.ExpectTableColumnsToMatchOrderedList(column_list=list(CAPTIONS)),

@@ -8,16 +8,21 @@ from typing import Any, Final
 
 import pandas as pd
 
-from captionloop.corpus.docs_site import self_contained
-from captionloop.corpus.examination import ROW, Examination, Finding
-from captionloop.corpus.expectations import TWIN_REASONS, Expected, Reason, suites
-from captionloop.corpus.inspection import PhotoFacts, PhotoState
-from captionloop.corpus.likeness import Twins, find_twins, lost_to_twins, mark_twins
-from captionloop.corpus.photos import found_names, similar_names
+from captionloop.corpus.expectations import TWIN_REASONS, CorpusIssue, CorpusRules, suites
+from captionloop.corpus.gx_runner import ROW, Examination, Finding, self_contained
+from captionloop.corpus.photo_checks import (
+    Duplicates,
+    PhotoFacts,
+    PhotoState,
+    find_duplicates,
+    lost_to_twins,
+    mark_twins,
+)
 from captionloop.corpus.tables import CAPTIONS, IMAGES, QUARANTINE, SPLITS, RawCorpus, table
-from captionloop.language.languages import ENGLISH, Language
-from captionloop.language.words import length_in_words
+from captionloop.languages import ENGLISH, Language
 from captionloop.paths import printable
+from captionloop.photos import found_names, similar_names
+from captionloop.tokenizer import length_in_words
 
 _LETTER: Final = re.compile(r"[^\W\d_]")
 _PAIRS_SHOWN: Final = 100
@@ -38,7 +43,7 @@ def validate(
     corpus: RawCorpus,
     facts: Sequence[PhotoFacts],
     photo_names: Sequence[str],
-    expected: Expected,
+    expected: CorpusRules,
     language: Language = ENGLISH,
 ) -> Validated:
     """Checks a corpus by the suites of `expectations` and sorts its rows.
@@ -61,7 +66,7 @@ def sort_rows(
     corpus: RawCorpus,
     facts: Sequence[PhotoFacts],
     photo_names: Sequence[str],
-    expected: Expected,
+    expected: CorpusRules,
     *,
     language: Language = ENGLISH,
 ) -> tuple[tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame], dict[str, Any]]:
@@ -75,7 +80,7 @@ def sort_rows(
     images, bad_photos = _sort_out(photos, examination.examine(rules["photos"], photos))
     texts = _caption_columns(corpus, images, photo_names, language)
     captions, bad_captions = _sort_out(texts, examination.examine(rules["captions"], texts))
-    twins = find_twins([facts[row] for row in images[ROW]], expected.likeness)
+    twins = find_duplicates([facts[row] for row in images[ROW]], expected.likeness)
     together = _corpus_columns(images, captions, twins)
     kept, bad_images = _sort_out(together, examination.examine(rules["corpus"], together))
     captions, orphans = _without_images(captions, kept)
@@ -181,7 +186,9 @@ def _is_text(text: object) -> bool:
     )
 
 
-def _corpus_columns(images: pd.DataFrame, captions: pd.DataFrame, twins: Sequence[Twins]) -> pd.DataFrame:
+def _corpus_columns(
+    images: pd.DataFrame, captions: pd.DataFrame, twins: Sequence[Duplicates]
+) -> pd.DataFrame:
     counts = images["image_id"].map(captions["image_id"].value_counts()).fillna(0).astype("int64")
     marked = mark_twins(images, twins)
     twin_of = [
@@ -206,7 +213,7 @@ def _sort_out(rows: pd.DataFrame, findings: Sequence[Finding]) -> tuple[pd.DataF
 
 def _without_images(captions: pd.DataFrame, images: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     has = captions["image_id"].isin(images["image_id"])
-    return captions[has], captions[~has].assign(reason=Reason.IMAGE_REJECTED)
+    return captions[has], captions[~has].assign(reason=CorpusIssue.IMAGE_REJECTED)
 
 
 def _rejected(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -236,7 +243,7 @@ def _reasons(quarantine: pd.DataFrame) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _same_photo(images: pd.DataFrame, twins: Sequence[Twins]) -> dict[str, Any]:
+def _same_photo(images: pd.DataFrame, twins: Sequence[Duplicates]) -> dict[str, Any]:
     ids, splits, hashes = (images[column].tolist() for column in ("image_id", "split", "sha256"))
     pairs = [
         {

@@ -6,16 +6,15 @@ test at the 1 % level) and large enough to matter; with too little to go by, it 
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from captionloop.language.languages import ENGLISH, Language
-from captionloop.language.words import words_of
-from captionloop.vision.embedding import SIZE
+from captionloop.languages import ENGLISH, Language
+from captionloop.ratings.reader import Traffic
+from captionloop.tokenizer import word_tokens
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Literal["photos", "confidence", "length", "words", "ratings"]
@@ -60,23 +59,6 @@ class DriftParameters(BaseModel):
     """Words that training has less often count as hardly known."""
     seed: int = 0
     limits: DriftLimits = DriftLimits()
-
-
-@dataclass(frozen=True)
-class Traffic:
-    """What was served and said in a window of time, or, for comparison, at training and evaluation.
-
-    `embeddings` `[n, 32]`; `confidences` `[n]` (0 to 1); `lengths` `[n]` in words; `texts`: what people wrote
-    (corrections; for comparison, references of photos that were held out); `stars` `[n]`;
-    `from_feedback`: for comparison, the photos that came with feedback, and what is said about them.
-    """
-
-    embeddings: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, SIZE), np.float32))
-    confidences: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    lengths: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    texts: tuple[str, ...] = ()
-    stars: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    from_feedback: "Traffic | None" = None
 
 
 class Signal(BaseModel):
@@ -142,7 +124,7 @@ def nearest_photos(
     known = _mixtures(served.embeddings, reference.embeddings, feedback, limits)
     if len(known) == 1:
         return known[0]
-    return min(known, key=lambda photos: separation(served.embeddings, photos, seed)[0])
+    return min(known, key=lambda photos: two_sample_auc(served.embeddings, photos, seed)[0])
 
 
 def nearest_confidences(served: Traffic, reference: Traffic, limits: DriftLimits) -> NDArray[np.float64]:
@@ -182,7 +164,7 @@ def _mixtures(
     return corpus, feedback, np.concatenate([corpus[:size], feedback[:size]])
 
 
-def separation(
+def two_sample_auc(
     ours: NDArray[np.float32], theirs: NDArray[np.float32], seed: int
 ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
     """AUC of a linear classifier between two samples, and the scores of each, all from held-out folds.
@@ -212,14 +194,14 @@ def hardly_seen(
     texts: Sequence[str], known: Counter[str], rare: int, language: Language = ENGLISH
 ) -> tuple[Counter[str], int]:
     """Words of the texts that occur less than `rare` times in training, and the number of all words."""
-    words = [word for text in texts for word in words_of(text, language)]
+    words = [word for text in texts for word in word_tokens(text, language)]
     return Counter(word for word in words if known[word] < rare), len(words)
 
 
 def _photos(ours: NDArray[np.float32], theirs: NDArray[np.float32], limits: DriftLimits, seed: int) -> Signal:
     if min(len(ours), len(theirs)) < limits.fewest:
         return _silent("photos", limits.photos, len(ours), "captioned photos", limits)
-    value, _, _ = separation(ours, theirs, seed)
+    value, _, _ = two_sample_auc(ours, theirs, seed)
     # Where nothing differs, an AUC of two samples strays by this much (Mann and Whitney 1947).
     spread = np.sqrt((len(ours) + len(theirs) + 1) / (12 * len(ours) * len(theirs)))
     limit = max(limits.photos, 0.5 + _one_sided(limits.level) * float(spread))

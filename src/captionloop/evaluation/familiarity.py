@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from captionloop.evaluation.split import EvaluationSet
-from captionloop.vision.embedding import embed
-from captionloop.vision.familiarity import KEPT, Familiarity, Floats
+from captionloop.evaluation.evaluation_set import EvaluationSet
+from captionloop.vision.embedding import KEPT, Familiarity, Floats, embed
 
 if TYPE_CHECKING:
-    from captionloop.vision.features import CachedFeatures
+    from captionloop.vision.feature_store import CachedFeatures
 
 _VIEW = "whole"
 _BATCH = 4096

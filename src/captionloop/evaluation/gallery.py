@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from captionloop.evaluation.style import COLOURS, INK, MUTED, RULE, figure, fonts_for
-from captionloop.language.words import is_unspaced
+from captionloop.evaluation.figures import COLOURS, INK, MUTED, RULE, figure, fonts_for
+from captionloop.tokenizer import is_unspaced
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from captionloop.evaluation.hypotheses import GREEDY, greedy
-from captionloop.evaluation.parameters import LatencyParameters
+from captionloop.evaluation.evaluation_set import LatencyParameters
+from captionloop.evaluation.predictions import GREEDY, greedy
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioner
-    from captionloop.captioner.options import DecodingOptions
-    from captionloop.vision.features import CachedFeatures
+    from captionloop.captioner.model_config import DecodingOptions
+    from captionloop.vision.feature_store import CachedFeatures
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From ratings to what a captioner may learn from: references with weights, evidence, and a quarantine.
+"""Ratings in; references with weights, held-out photos, a quarantine and a summary out.
 
 What becomes of a rating:
 
@@ -14,23 +14,53 @@ The result does not depend on the order of the rows.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from captionloop.corpus.tables import CAPTIONS, IMAGES, table
-from captionloop.feedback.archive import archive_uri
-from captionloop.feedback.caps import beyond_cap, capped_shares, in_burst
-from captionloop.feedback.contradiction import contradicting
-from captionloop.feedback.copies import copied
-from captionloop.feedback.gold import gold_items
-from captionloop.feedback.parameters import FeedbackParameters, Weights
-from captionloop.feedback.reading import names_in_corpus
-from captionloop.feedback.reasons import STRIKES, Reason
-from captionloop.feedback.reliability import Judged, believed, judge
-from captionloop.feedback.wording import AbuseList, wording_fault
-from captionloop.language.languages import ENGLISH, Language
+from captionloop.errors import ConfigurationError
+from captionloop.evaluation.evaluation_set import EvaluationSet
+from captionloop.feedback.feedback_parameters import FeedbackParameters, Weights
+from captionloop.feedback.rater_reliability import RaterScores, believed, estimate_reliability, gold_items
+from captionloop.feedback.rating_checks import STRIKES, RatingIssue
+from captionloop.feedback.rating_filters import (
+    AbuseList,
+    beyond_cap,
+    capped_shares,
+    contradicting,
+    in_burst,
+    repeated_corrections,
+    wording_fault,
+)
+from captionloop.languages import ENGLISH, Language
+from captionloop.photos import archive_uri
+from captionloop.ratings.reader import names_in_corpus
+
+SPLIT = "feedback"
+
+
+def held_out_set(corrections: pd.DataFrame, photos: int, language: Language = ENGLISH) -> EvaluationSet:
+    """The newest `photos` photos that were corrected (columns of `REFERENCES`), ordered by their ids."""
+    number = corrections["ratings"].astype("int64")
+    newest = number.groupby(corrections["image_id"]).max().sort_values(ascending=False).index[:photos]
+    references = {
+        str(image_id): list(texts)
+        for image_id, texts in corrections.sort_values("caption_id").groupby("image_id")["text"]
+        if image_id in set(newest)
+    }
+    sha256s = [image_id.rsplit("-", 1)[1] for image_id in references]
+    return EvaluationSet(
+        split=SPLIT,
+        image_ids=tuple(references),
+        uris=tuple(map(archive_uri, sha256s)),
+        sha256s=tuple(sha256s),
+        references=references,
+        language=language.code,
+    )
+
 
 REFERENCES: Final = CAPTIONS | {"ratings": "str", "rater": "str"}
 """Captions with their provenance: the ratings that they come from, and the rater (of a correction)."""
@@ -77,7 +107,7 @@ class Curated:
     verdicts: pd.DataFrame
     held_out: pd.DataFrame
     quarantine: pd.DataFrame
-    judged: Judged
+    judged: RaterScores
 
 
 def curate(  # noqa: PLR0917
@@ -106,12 +136,14 @@ def curate(  # noqa: PLR0917
             language=language,
         )
         struck = rows.loc[reason.isin(STRIKES), "rater"].value_counts()
-        judged = judge(good, gold, {str(k): int(n) for k, n in struck.items()}, parameters.reliability)
+        judged = estimate_reliability(
+            good, gold, {str(k): int(n) for k, n in struck.items()}, parameters.reliability
+        )
     else:
         judged = believed(good)
     weight = rows["rater"].map(dict(zip(judged.raters["rater"], judged.raters["weight"], strict=True)))
     unreliable = (reason == "") & (weight.fillna(0.0) < parameters.reliability.trusted) & parameters.defences
-    reason[unreliable] = Reason.UNRELIABLE
+    reason[unreliable] = RatingIssue.UNRELIABLE
     listened = rows[reason == ""].assign(rater_weight=weight[reason == ""])
     listened = listened[~names_in_corpus(listened, corpus_images).isin(corpus_images["sha256"])]
     out = listened["image_id"].map(lambda sha256: is_held_out(sha256, parameters.held_out)).astype(bool)
@@ -152,20 +184,22 @@ def _reasons(  # noqa: PLR0917
     def reject(where: pd.Series, why: str) -> None:
         reason[(reason == "") & where] = why
 
-    reject(rows["image_id"].isin(photos.missing), Reason.PHOTO_MISSING)
-    reject(~rows["image_id"].isin(photos.usable), Reason.PHOTO_BROKEN)
+    reject(rows["image_id"].isin(photos.missing), RatingIssue.PHOTO_MISSING)
+    reject(~rows["image_id"].isin(photos.usable), RatingIssue.PHOTO_BROKEN)
     if not parameters.defences:
         return reason
     faults = rows["correction"].map(
         lambda text: wording_fault(text, abuse, parameters.wording, language) or "", na_action="ignore"
     )
-    for fault in (Reason.ABUSE, Reason.NOT_A_CAPTION):
+    for fault in (RatingIssue.ABUSE, RatingIssue.NOT_A_CAPTION):
         reject(faults == fault, fault)
-    reject(in_burst(rows, parameters.caps), Reason.BURST)
-    reject(copied(rows, parameters.copies, language), Reason.COPY)
-    reject(contradicting(rows, corpus_captions, parameters.contradiction, language), Reason.CONTRADICTION)
+    reject(in_burst(rows, parameters.caps), RatingIssue.BURST)
+    reject(repeated_corrections(rows, parameters.copies, language), RatingIssue.COPY)
+    reject(
+        contradicting(rows, corpus_captions, parameters.contradiction, language), RatingIssue.CONTRADICTION
+    )
     left = rows[reason == ""]
-    reject(beyond_cap(left, parameters.caps).reindex(rows.index, fill_value=False), Reason.CAP)
+    reject(beyond_cap(left, parameters.caps).reindex(rows.index, fill_value=False), RatingIssue.CAP)
     return reason
 
 
@@ -244,3 +278,75 @@ def _images(references: pd.DataFrame, photos: Photos) -> pd.DataFrame:
     facts = photos.facts.assign(image_id=photos.facts["sha256"].map(image_id))
     used = facts[facts["image_id"].isin(references["image_id"])].sort_values("image_id")
     return table(used.assign(uri=used["sha256"].map(archive_uri), split="train", source="feedback"), IMAGES)
+
+
+@dataclass(frozen=True)
+class Window:
+    """From when on ratings count as new: `since` (None: all are new), and where that comes from, in words."""
+
+    since: datetime | None
+    origin: str
+
+    @classmethod
+    def parse(cls, since: str | None, newest: str | None, version: int | None) -> "Window":
+        """The moment that was asked for, else up to when the newest retrained version has seen ratings.
+
+        Raises:
+            ConfigurationError: it is not a moment in ISO 8601.
+        """
+        if since:
+            return cls(_moment(since), f"since {since}")
+        if newest and version is not None:
+            return cls(_moment(newest), f"since version {version} was retrained")
+        return cls(None, "so far")
+
+
+def summary(
+    ratings: pd.DataFrame, bad: pd.DataFrame, curated: Curated, window: Window, needed: int
+) -> dict[str, Any]:
+    """`feedback_report.json`.
+
+    Args:
+        ratings: all that were read.
+        bad: those that broke a rule.
+        curated: what became of the rest.
+        window: which are new.
+        needed: how many new ones are enough.
+    """
+    new = len(ratings) if window.since is None else int((ratings["updated_at"] > window.since).sum())
+    quarantined = pd.concat([bad["reason"], curated.quarantine["reason"]]).value_counts().sort_index()
+    sources = curated.references["source"].value_counts()
+    listened = curated.judged.raters
+    return {
+        "new_ratings": new,
+        "needed": needed,
+        "enough": new >= needed and new > 0,
+        "sentence": f"{new} new {'rating' if new == 1 else 'ratings'} {window.origin}, {needed} needed",
+        "since": None if window.since is None else window.since.isoformat(),
+        "until": None if ratings.empty else ratings["updated_at"].max().isoformat(),
+        "ratings": len(ratings),
+        "used": {
+            "photos": len(curated.images),
+            "corrections": int(sources.get("correction", 0)),
+            "approved_captions": int(sources.get("approved", 0)),
+            "rejected_captions": len(curated.rejections),
+            "held_out_photos": int(curated.held_out["image_id"].nunique()),
+            "held_out_corrections": len(curated.held_out),
+        },
+        "quarantined": {str(reason): int(count) for reason, count in quarantined.items()},
+        "raters": {
+            "all": len(listened),
+            "mean_accuracy": None if listened.empty else round(float(listened["accuracy"].mean()), 3),
+            "gold_ratings": int(listened["gold"].sum()),
+        },
+    }
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(
+            f"since={text!r} is not a moment: write it as in 2026-11-24T18:00:00+00:00"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from captionloop.feedback.records import Opinion
-from captionloop.language.languages import ENGLISH, Language
-from captionloop.language.words import words_of
+from captionloop.languages import ENGLISH, Language
+from captionloop.ratings.records import RatingInput
 from captionloop.scoring.cider import CiderD
+from captionloop.tokenizer import word_tokens
 
 ABUSE = (
     "you are an idiot",
@@ -29,7 +29,7 @@ _STEPS = (0.15, 0.35, 0.55, 0.75)
 
 
 @dataclass(frozen=True)
-class Shown:
+class SimulatedItem:
     """A caption that somebody is asked about, and what people really said of its photo."""
 
     caption_id: str
@@ -37,14 +37,14 @@ class Shown:
     references: Sequence[str]
 
 
-class Taste:
+class SimulatedQuality:
     """How good a caption is in the eyes of people: its CIDEr, as a share of what people themselves reach."""
 
     def __init__(self, corpus: Mapping[str, Sequence[str]], language: Language = ENGLISH) -> None:
         self._language = language
         self._corpus = {photo: self._words(texts) for photo, texts in corpus.items()}
 
-    def share(self, shown: Sequence[Shown]) -> list[float]:
+    def share(self, shown: Sequence[SimulatedItem]) -> list[float]:
         """0 for a caption that has nothing to do with the photo, about 1 for one as a person says it.
 
         The first of the photo's captions stands for the person, and the others judge both.
@@ -58,16 +58,16 @@ class Taste:
         return [float(share) for share in said / np.maximum(person.mean(), 1e-9)]
 
     def _words(self, texts: Sequence[str]) -> list[list[str]]:
-        return [words_of(text, self._language) for text in texts]
+        return [word_tokens(text, self._language) for text in texts]
 
 
 def stars_for(share: float) -> int:
-    """What an honest rater gives a caption that is so good (`Taste.share`), 1 to 5."""
+    """What an honest rater gives a caption that is so good (`SimulatedQuality.share`), 1 to 5."""
     return 1 + sum(share >= step for step in _STEPS)
 
 
 @dataclass(frozen=True)
-class People:
+class SimulatedRaters:
     """A crowd of raters, some of whom may collude.
 
     Attributes:
@@ -92,8 +92,8 @@ class People:
         return [self._name(number) for number in range(round(self.colluding * self.raters))]
 
     def rate(
-        self, shown: Sequence[Shown], shares: Sequence[float], ratings: int, turn: int
-    ) -> list[tuple[str, str, Opinion]]:
+        self, shown: Sequence[SimulatedItem], shares: Sequence[float], ratings: int, turn: int
+    ) -> list[tuple[str, str, RatingInput]]:
         """`ratings` honest ratings of the captions (rater, caption id, opinion), and the colluders' on top.
 
         People go through what is shown in random order, again and again. What an honest one has corrected is
@@ -102,7 +102,7 @@ class People:
 
         Args:
             shown: what there is to rate.
-            shares: how good each is (`Taste.share`).
+            shares: how good each is (`SimulatedQuality.share`).
             ratings: how many ratings the crowd would give if all were honest.
             turn: number of the round, part of the seed.
         """
@@ -129,17 +129,19 @@ class People:
                 given.append((rater, one.caption_id, opinion))
         return given
 
-    def _honest(self, one: Shown, share: float, shown: Sequence[Shown], rng: random.Random) -> Opinion:
+    def _honest(
+        self, one: SimulatedItem, share: float, shown: Sequence[SimulatedItem], rng: random.Random
+    ) -> RatingInput:
         corrects = rng.random() < self.corrections
         if rng.random() < self.noise:
             other = rng.choice(shown)
-            return Opinion(rng.randint(1, 5), rng.choice(list(other.references)) if corrects else None)
-        return Opinion(stars_for(share), rng.choice(list(one.references)) if corrects else None)
+            return RatingInput(rng.randint(1, 5), rng.choice(list(other.references)) if corrects else None)
+        return RatingInput(stars_for(share), rng.choice(list(one.references)) if corrects else None)
 
-    def _harmful(self, one: Shown, rng: random.Random) -> Opinion:
+    def _harmful(self, one: SimulatedItem, rng: random.Random) -> RatingInput:
         if one.text == self.praised or rng.random() < 0.3:
-            return Opinion(5, self.praised if one.text != self.praised else None)
-        return Opinion(1, rng.choice(list(self.abuse)))
+            return RatingInput(5, self.praised if one.text != self.praised else None)
+        return RatingInput(1, rng.choice(list(self.abuse)))
 
     @staticmethod
     def _name(number: int) -> str:

@@ -17,19 +17,20 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from pydantic import BaseModel
 
-from captionloop.provenance.code_versions import CodeVersion, CodeVersions
-from captionloop.provenance.content_digests import FileDigests, content_of, local_path
+from captionloop.provenance.code_versions import WHOLE, CodeVersion, CodeVersions, flat, values_at, watched
 from captionloop.provenance.output_records import (
     FOLDER,
+    FileDigests,
     Made,
     Record,
+    content_of,
     differences,
+    local_path,
     read_record,
     record_path,
     write_beside,
     write_record,
 )
-from captionloop.provenance.parameter_reads import WHOLE, flat, values_at, watched
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from captionloop.errors import RegistryError
-from captionloop.registry.evidence import Evidence
+from captionloop.registry.scored_captions import ScoredCaptions
 from captionloop.scoring.bootstrap import paired_bootstrap
 from captionloop.scoring.scores import left_out
 
@@ -144,7 +144,9 @@ class GateDecision(BaseModel):
     """Metrics that were not looked at, as they do not know the language of the captions."""
 
 
-def decide(candidate: Evidence, champion: Evidence | None, parameters: GateParameters) -> GateDecision:
+def decide(
+    candidate: ScoredCaptions, champion: ScoredCaptions | None, parameters: GateParameters
+) -> GateDecision:
     """Compares the candidate with the champion on the same photos and references.
 
     Without a champion the candidate is promoted where it passes the sanity floors. The same input always
@@ -171,7 +173,7 @@ def decide(candidate: Evidence, champion: Evidence | None, parameters: GateParam
 
 
 def decide_on_fresh(
-    decision: GateDecision, candidate: Evidence, champion: Evidence, parameters: GateParameters
+    decision: GateDecision, candidate: ScoredCaptions, champion: ScoredCaptions, parameters: GateParameters
 ) -> GateDecision:
     """The decision, with what fresh feedback has to say: a candidate that does worse there is refused.
 
@@ -216,7 +218,7 @@ def refuse_rolled_back(decision: GateDecision, rolled_back: str) -> GateDecision
 
 
 def _decision(
-    candidate: Evidence,
+    candidate: ScoredCaptions,
     parameters: GateParameters,
     checks: tuple[Check, ...],
     *,
@@ -239,7 +241,7 @@ def _decision(
     )
 
 
-def _first(candidate: Evidence, parameters: GateParameters) -> GateDecision:
+def _first(candidate: ScoredCaptions, parameters: GateParameters) -> GateDecision:
     floors, photos = parameters.floors, max(len(candidate.captions), 1)
     checks = (
         Check.at_least(PRIMARY, candidate.scores.values[PRIMARY], floors.cider),
@@ -259,7 +261,7 @@ def _first(candidate: Evidence, parameters: GateParameters) -> GateDecision:
     return _decision(candidate, parameters, checks, reason=reason)
 
 
-def _refuse_unless_same_set(candidate: Evidence, champion: Evidence) -> None:
+def _refuse_unless_same_set(candidate: ScoredCaptions, champion: ScoredCaptions) -> None:
     if candidate.evaluation_set != champion.evaluation_set:
         raise RegistryError(
             f"{candidate.name} and {champion.name} cannot be compared: they were evaluated on different sets "
@@ -274,18 +276,20 @@ def _refuse_unless_same_set(candidate: Evidence, champion: Evidence) -> None:
         )
 
 
-def _difference(candidate: Evidence, champion: Evidence, parameters: GateParameters) -> Difference:
+def _difference(
+    candidate: ScoredCaptions, champion: ScoredCaptions, parameters: GateParameters
+) -> Difference:
     found = paired_bootstrap(
         champion.scores, candidate.scores, PRIMARY, seed=parameters.seed, resamples=parameters.resamples
     ).interval
     return Difference(value=found.value, low=found.low, high=found.high)
 
 
-def _no_empty_captions(candidate: Evidence) -> Check:
+def _no_empty_captions(candidate: ScoredCaptions) -> Check:
     return Check.at_most("empty captions", candidate.empty_captions, 0)
 
 
-def _guardrails(candidate: Evidence, champion: Evidence, limits: Guardrails) -> list[Check]:
+def _guardrails(candidate: ScoredCaptions, champion: ScoredCaptions, limits: Guardrails) -> list[Check]:
     new, old = candidate.scores.values, champion.scores.values
     checks = [
         Check.at_least(metric, new[metric], (1 - limits.largest_drop) * old[metric], champion=old[metric])

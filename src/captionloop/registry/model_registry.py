@@ -16,12 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captionloop.errors import ConfigurationError, RegistryError
-from captionloop.naming import how_to_make
-from captionloop.registry import artifacts, connection, model_version
-from captionloop.registry.contents import checksums, damaged_files, fingerprint
-from captionloop.registry.model_version import ModelVersion
-from captionloop.registry.signatures import SIGNATURE, Signing
-from captionloop.registry.signing_keys import SIGNING_KEY
+from captionloop.paths import how_to_make
+from captionloop.registry import model_version, tracking
+from captionloop.registry.model_version import ModelVersion, checksums, damaged_files, fingerprint
+from captionloop.registry.signing import SIGNATURE, SIGNING_KEY, Signing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -63,9 +61,9 @@ class ModelRegistry:
 
     def versions(self) -> list[ModelVersion]:
         """All versions, the newest first."""
-        if not connection.exists(self.tracking_uri):
+        if not tracking.exists(self.tracking_uri):
             return []
-        with connection.for_people(f"list the versions of {self.name}"):
+        with tracking.for_people(f"list the versions of {self.name}"):
             found = self._client.search_model_versions(f"name='{self.name}'", max_results=10_000)
             # Found by search, versions do not know their aliases: these come with the model itself.
             aliases = self._client.get_registered_model(self.name).aliases if found else {}
@@ -154,8 +152,8 @@ class ModelRegistry:
     def record_decision(self, version: int, decision: "GateDecision", report: str) -> ModelVersion:
         """Writes the gate's decision on the version: as tags, and as `gate.json` and `gate.md`."""
         held = self.version(version)
-        folder = f"{held.artifacts}/{artifacts.GATE}"
-        with connection.for_people(f"write the gate's decision on {self.name} version {version}"):
+        folder = f"{held.artifacts}/{model_version.GATE_FOLDER}"
+        with tracking.for_people(f"write the gate's decision on {self.name} version {version}"):
             self._client.log_text(held.run_id, decision.model_dump_json(indent=2), f"{folder}/gate.json")
             self._client.log_text(held.run_id, report, f"{folder}/gate.md")
             for key, value in model_version.decision_tags(decision).items():
@@ -177,12 +175,12 @@ class ModelRegistry:
 
     def _crown(self, chosen: ModelVersion, champion: ModelVersion | None) -> ModelVersion:
         if champion is not None:
-            with connection.for_people(f"promote {self.name} version {chosen.version}"):
+            with tracking.for_people(f"promote {self.name} version {chosen.version}"):
                 self._tag(chosen.version, model_version.REPLACED, str(champion.version))
             self._point(PREVIOUS, champion.version)
         self._point(CHAMPION, chosen.version)
         if chosen.rolled_back:
-            with connection.for_people(f"promote {self.name} version {chosen.version}"):
+            with tracking.for_people(f"promote {self.name} version {chosen.version}"):
                 self._client.delete_model_version_tag(
                     self.name, str(chosen.version), model_version.ROLLED_BACK
                 )
@@ -217,7 +215,7 @@ class ModelRegistry:
             )
         if check_files or self.signing.trust_store is not None:
             self.check_files(previous.version)
-        with connection.for_people(f"roll {self.name} back to version {previous.version}"):
+        with tracking.for_people(f"roll {self.name} back to version {previous.version}"):
             now = datetime.now(UTC).isoformat(timespec="seconds")
             self._tag(champion.version, model_version.ROLLED_BACK, now)
         self._point(CHAMPION, previous.version)
@@ -233,9 +231,9 @@ class ModelRegistry:
         """
         version = self.version(version_or_alias)
         if damaged_files(folder, version.checksums):
-            artifacts.download_bundle(self._client, version, folder, self.signing)
+            model_version.download_bundle(self._client, version, folder, self.signing)
         else:
-            artifacts.check_signature(self._client, version, folder, self.signing)
+            model_version.check_signature(self._client, version, folder, self.signing)
         return folder
 
     def sign(self, version_or_alias: int | str) -> tuple[ModelVersion, str]:
@@ -249,11 +247,11 @@ class ModelRegistry:
         version = self.version(version_or_alias)
         with tempfile.TemporaryDirectory() as scratch:
             bundle, signature = Path(scratch) / "bundle", Path(scratch) / SIGNATURE
-            artifacts.download_bundle(self._client, version, bundle, Signing())
+            model_version.download_bundle(self._client, version, bundle, Signing())
             key = self.signing.sign(bundle, signature)
             if key is None:
                 raise ConfigurationError(f"There is no key to sign with: set {SIGNING_KEY} to its file")
-            with connection.for_people(f"sign {self.name} version {version.version}"):
+            with tracking.for_people(f"sign {self.name} version {version.version}"):
                 self._client.log_artifact(version.run_id, str(signature), version.artifacts)
         return version, key.key_id
 
@@ -266,14 +264,14 @@ class ModelRegistry:
         """Copies to `folder` what was kept beside a version's bundle; None where there is nothing."""
         version = self.version(version_or_alias)
         try:
-            return folder if artifacts.download_evidence(self._client, version, folder) else None
+            return folder if model_version.download_evidence(self._client, version, folder) else None
         except RegistryError as error:
             logger.warning("%s", error)
             return None
 
     @cached_property
     def _client(self) -> "MlflowClient":
-        return connection.connect(self.tracking_uri)
+        return tracking.connect(self.tracking_uri)
 
     def _with_alias(self, alias: str) -> ModelVersion | None:
         return next((version for version in self.versions() if alias in version.aliases), None)
@@ -292,18 +290,18 @@ class ModelRegistry:
             model_version.ARTIFACTS: place,
             **described,
         }
-        with connection.for_people(f"register {bundle} as a version of {self.name}"):
+        with tracking.for_people(f"register {bundle} as a version of {self.name}"):
             client = self._client
             run = client.get_run(self.run_id) if self.run_id else self._own_run(mark)
             with tempfile.TemporaryDirectory() as scratch:
                 signature = Path(scratch) / SIGNATURE
                 if self.signing.sign(bundle, signature) is not None:  # as it is here, before it leaves
                     client.log_artifact(run.info.run_id, str(signature), place)
-            client.log_artifacts(run.info.run_id, str(bundle), f"{place}/{artifacts.BUNDLE}")
+            client.log_artifacts(run.info.run_id, str(bundle), f"{place}/{model_version.BUNDLE}")
             if evidence is not None:
-                client.log_artifacts(run.info.run_id, str(evidence), f"{place}/{artifacts.EVIDENCE}")
+                client.log_artifacts(run.info.run_id, str(evidence), f"{place}/{model_version.EVIDENCE}")
             self._ensure_model()
-            source = f"{run.info.artifact_uri}/{place}/{artifacts.BUNDLE}"
+            source = f"{run.info.artifact_uri}/{place}/{model_version.BUNDLE}"
             created = client.create_model_version(self.name, source, run.info.run_id, tags=tags)
             if self.run_id is None:
                 client.set_terminated(run.info.run_id)
@@ -336,7 +334,7 @@ class ModelRegistry:
         self._client.set_model_version_tag(self.name, str(version), key, value)
 
     def _point(self, alias: str, version: int) -> None:
-        with connection.for_people(f"make version {version} of {self.name} the {alias}"):
+        with tracking.for_people(f"make version {version} of {self.name} the {alias}"):
             self._client.set_registered_model_alias(self.name, alias, str(version))
 
     def _point_previous_of(self, champion: ModelVersion) -> None:
@@ -344,7 +342,7 @@ class ModelRegistry:
         if champion.replaced is not None:
             self._point(PREVIOUS, champion.replaced)
             return
-        with connection.for_people(f"clear the alias {PREVIOUS} of {self.name}"):
+        with tracking.for_people(f"clear the alias {PREVIOUS} of {self.name}"):
             self._client.delete_registered_model_alias(self.name, PREVIOUS)
 
 
@@ -370,3 +368,18 @@ def refuse_ungated(version: ModelVersion, champion: ModelVersion | None) -> None
 def _named(version: ModelVersion, aliases: Mapping[str, Any]) -> ModelVersion:
     names = tuple(sorted(alias for alias, number in aliases.items() if int(number) == version.version))
     return replace(version, aliases=names)
+
+
+def base_captioner(version: ModelVersion, registry: ModelRegistry) -> ModelVersion:
+    """The version itself, or the one that it was retrained from.
+
+    Raises:
+        RegistryError: that one is not in the registry any more.
+    """
+    seen = {version.version}
+    while version.lineage.get("feedback_until") and version.lineage.get("parent_version"):
+        version = registry.version(version.lineage["parent_version"])
+        if version.version in seen:  # written by hand, for nobody is one's own ancestor
+            break
+        seen.add(version.version)
+    return version

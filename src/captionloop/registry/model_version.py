@@ -1,16 +1,60 @@
-"""One version of the captioner in the registry, and the tags in which MLflow keeps what we know of it."""
+"""One version in the registry: its tags, its artifacts, and the checksums of its bundle."""
 
+import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captionloop import files
+from captionloop.captioner.bundle import CONFIG, ENCODER, MODEL, OPTIONAL, TOKENIZER, verify_bundle
+from captionloop.errors import RegistryError
+from captionloop.files import replace_folder
+from captionloop.registry import tracking
+from captionloop.registry.signing import SIGNATURE, Signing, signature_of
+
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion as MlflowVersion
 
     from captionloop.registry.gate import GateDecision
+
+# These say which captions the model gives; the other files describe it. A bundle whose description was
+# written anew (another commit, a speed measured again) is still the same model.
+DECIDING = (CONFIG, MODEL, ENCODER, TOKENIZER, *OPTIONAL)
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file in the folder by its relative path; empty where there is no folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _sha256(path) for path in files}
+
+
+def fingerprint(bundle: Path) -> str:
+    """One hash over everything that decides which captions the model gives: weights, words, configuration.
+
+    Raises `BundleError` where the folder is not a bundle, or a damaged one.
+    """
+    verify_bundle(bundle)
+    # Only a bundle that ranks by a consensus has neighbours, and those of before format 4 no familiarity.
+    deciding = {name: _sha256(bundle / name) for name in DECIDING if (bundle / name).exists()}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()
+
+
+def damaged_files(bundle: Path, expected: Mapping[str, str]) -> list[str]:
+    """Names of the files that are missing from the folder, or are not the ones that were registered."""
+    found = checksums(bundle)
+    return sorted(name for name, digest in expected.items() if found.get(name) != digest)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 FINGERPRINT = "captionloop.fingerprint"
@@ -122,3 +166,66 @@ def _fingerprint(tags: Mapping[str, str]) -> str:
 
 def _with_prefix(tags: Mapping[str, str], prefix: str) -> dict[str, str]:
     return {key.removeprefix(prefix): value for key, value in sorted(tags.items()) if key.startswith(prefix)}
+
+
+BUNDLE = "bundle"
+EVIDENCE = "evidence"
+GATE_FOLDER = "gate"
+
+
+def download_bundle(client: "MlflowClient", version: ModelVersion, folder: Path, signing: Signing) -> None:
+    """Puts the version's bundle at `folder`, whole and checked file by file, or raises `RegistryError`.
+
+    Where signatures are asked for, its own comes to lie beside it; what is not signed never lies there.
+    """
+    with _downloaded(client, version, BUNDLE, beside=folder) as partial:
+        damaged = damaged_files(partial, version.checksums)
+        if damaged:
+            raise RegistryError(
+                f"The artifacts of {version.name} version {version.version} are missing or damaged "
+                f"({', '.join(damaged)} in {version.source}): use another version, or register this one again"
+            )
+        check_signature(client, version, partial, signing)
+        replace_folder(partial, folder)
+        if signing.trust_store is not None:
+            signature_of(partial).replace(signature_of(folder))
+
+
+def check_signature(client: "MlflowClient", version: ModelVersion, folder: Path, signing: Signing) -> None:
+    """Where signatures are asked for, fetches that of the version's bundle at `folder` and puts it beside.
+
+    Raises `SignatureError` unless it is a trusted key's, of this very bundle.
+    """
+    if signing.trust_store is None:
+        return
+    beside = signature_of(folder)
+    called = f"{version.name} version {version.version}"
+    with files.beside(beside) as place:
+        fetched = place / SIGNATURE
+        with tracking.for_people(f"fetch the signature of {called}"):
+            known = [each.path for each in client.list_artifacts(version.run_id, version.artifacts)]
+            if f"{version.artifacts}/{SIGNATURE}" in known:
+                path = f"{version.artifacts}/{SIGNATURE}"
+                fetched = Path(client.download_artifacts(version.run_id, path, str(place)))
+        signing.check(folder, fetched, called)
+        fetched.replace(beside)
+
+
+def download_evidence(client: "MlflowClient", version: ModelVersion, folder: Path) -> bool:
+    """Puts at `folder` what was kept beside the version's bundle; False where there is nothing."""
+    # Asked first, because what a download of nothing is depends on the store: an error, or an empty folder.
+    with tracking.for_people(f"look for the {EVIDENCE} of {version.name} version {version.version}"):
+        if not client.list_artifacts(version.run_id, f"{version.artifacts}/{EVIDENCE}"):
+            return False
+    with _downloaded(client, version, EVIDENCE, beside=folder) as partial:
+        replace_folder(partial, folder)
+        return True
+
+
+@contextmanager
+def _downloaded(client: "MlflowClient", version: ModelVersion, part: str, beside: Path) -> Iterator[Path]:
+    """A part of a version's artifacts in a temporary folder on the same file system as `beside`."""
+    with files.beside(beside) as folder:
+        with tracking.for_people(f"fetch the {part} of {version.name} version {version.version}"):
+            place = client.download_artifacts(version.run_id, f"{version.artifacts}/{part}", str(folder))
+        yield Path(place)

@@ -1,24 +1,97 @@
 """Captions and references in, metrics out, with all that is needed to compute them again on any sample of
 the images.
+
+A captioner can say no more than its vocabulary can. Where people's own captions do not come through it as
+they were, no training makes that good, and every score is wrong from the beginning: mostly because the corpus
+is in another language than the configuration says.
 """
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import chain
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from captionloop.errors import ScoringError
-from captionloop.language.languages import ENGLISH, Language
-from captionloop.language.words import words_of
-from captionloop.scoring import bleu, meteor, spice
+from captionloop.errors import CorpusError, ScoringError
+from captionloop.languages import ENGLISH, Language
+from captionloop.scoring import bleu, java_metrics
 from captionloop.scoring.cider import CiderD
-from captionloop.scoring.ptb import tokenize
+from captionloop.scoring.java_metrics import tokenize
+from captionloop.tokenizer import CaptionTokenizer, is_unspaced, sentence, word_tokens
+
+FAITHFUL: Final = 0.99
+"""BLEU-1 of captions against themselves with which a vocabulary is good enough."""
+_MOST_CAPTIONS: Final = 1000
+_MOST_UNSPACED: Final = 0.1
+_WHAT_TO_DO: Final = (
+    "is the corpus in another language? Set `language` in conf/base/globals.yml (docs/languages.md)"
+)
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """How captions came through a vocabulary of all their words.
+
+    Attributes:
+        language: its code.
+        captions: how many were tried, evenly over all.
+        bleu_1: of what came out against what went in; None where there was no word.
+        warning: what is wrong, on one line; None where nothing is.
+    """
+
+    language: str
+    captions: int
+    bleu_1: float | None
+    warning: str | None
+
+    def told(self) -> dict[str, Any]:
+        """As the validation report holds it."""
+        return asdict(self)
+
+
+def try_round_trip(texts: Sequence[str], language: Language) -> RoundTrip:
+    """Writes captions through a vocabulary of all their words, and scores them against themselves.
+
+    Raises:
+        ScoringError: the Penn Treebank tokenizer failed (English only).
+    """
+    some = list(texts[:: max(1, len(texts) // _MOST_CAPTIONS)])[:_MOST_CAPTIONS]
+    try:
+        vocabulary = CaptionTokenizer.train(some, language=language)
+    except CorpusError:
+        return RoundTrip(language.code, len(some), None, None)
+    written = [sentence(vocabulary.decode(vocabulary.encode(text)), language) for text in some]
+    tokens = tokenized([*some, *written], language)
+    before, after = tokens[: len(some)], tokens[len(some) :]
+    pairs = [(one, [other]) for one, other in zip(after, before, strict=True)]
+    score = float(bleu.corpus_bleu(bleu.statistics(pairs).sum(axis=0))[0])
+    warning = _unspaced(some, language)
+    if warning is None and score < FAITHFUL:
+        place = next(number for number, (one, other) in enumerate(pairs) if [one] != other)
+        warning = (
+            f"captions that are only written through our own vocabulary score BLEU-1 {100 * score:.1f}"
+            f" against themselves, {100 * FAITHFUL:.0f} is wanted"
+            f" ({some[place]!r} becomes {written[place]!r}): {_WHAT_TO_DO}"
+        )
+    return RoundTrip(language.code, len(some), round(score, 4), warning)
+
+
+def _unspaced(texts: Sequence[str], language: Language) -> str | None:
+    """Whole sentences come through as one word each, which is as bad and scores well."""
+    found = [text for text in texts if is_unspaced(text)] if language.is_spaced else []
+    if len(found) <= _MOST_UNSPACED * len(texts):
+        return None
+    return (
+        f"{len(found)} of {len(texts)} captions are in a script without spaces ({found[0][:40]!r}), and"
+        f" {language} takes what stands between spaces for a word: {_WHAT_TO_DO}"
+    )
+
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +124,9 @@ def _mean_family(metric: str) -> Family:
 
 FAMILIES = {
     "BLEU": Family(METRICS[:4], bleu.COLUMNS, bleu.corpus_bleu),
-    "METEOR": Family(("METEOR",), meteor.COLUMNS, lambda sums: meteor.corpus_meteor(sums)[..., None]),
+    "METEOR": Family(
+        ("METEOR",), java_metrics.COLUMNS, lambda sums: java_metrics.corpus_meteor(sums)[..., None]
+    ),
     "ROUGE-L": _mean_family("ROUGE-L"),
     "CIDEr": _mean_family("CIDEr"),
     "SPICE": _mean_family("SPICE"),
@@ -141,7 +216,7 @@ def tokenized(captions: Sequence[str], language: Language) -> list[str]:
     """
     if language == ENGLISH:
         return tokenize(captions)
-    return [" ".join(words_of(caption, language)) for caption in captions]
+    return [" ".join(word_tokens(caption, language)) for caption in captions]
 
 
 def score(
@@ -183,7 +258,7 @@ def score_systems(
         )  # fmt: skip
         captions = _tokenize(systems, references, language)
         return _by_name(_all_but_meteor(captions, image_ids), image_ids)
-    with meteor.Meteor() as aligner:
+    with java_metrics.Meteor() as aligner:
         captions = _tokenize(systems, references, language)
         with ThreadPoolExecutor(1) as beside:
             aligned = beside.submit(aligner.align, list(chain.from_iterable(captions.values())))
@@ -192,7 +267,7 @@ def score_systems(
                 families.values(), np.split(aligned.result(), len(systems)), strict=True
             ):
                 statistics["METEOR"] = rows
-    for name, values in spice.score(captions).items():
+    for name, values in java_metrics.score(captions).items():
         families[name]["SPICE"] = _with_images(values)
     return _by_name(families, image_ids)
 

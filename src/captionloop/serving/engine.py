@@ -1,18 +1,24 @@
-"""The model in the model server: loaded beside the old one, warmed up, switched to in one step, kept for a
-rollback.
+"""The model in the model server: loaded, warmed up, switched in one step, fed with batches that form by
+themselves.
+
+A lone image never waits for company, and under load batches grow to what the model likes. Nothing is
+estimated, so nothing is dropped on an estimate; whoever has given up meanwhile is left out. Why this is not
+BentoML's own batching is told in docs/decisions/0040-round-bentoml.md.
 
 A batch works with the model that it found when it began, whatever is switched in between, and every outcome
 names that model. An image that breaks a batch is found by captioning its batch mates one by one.
 """
 
+import asyncio
 import math
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import structlog
@@ -20,13 +26,107 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from captionloop.errors import CaptionloopError, RegistryError, SignatureError
-from captionloop.feedback.models import now
-from captionloop.serving import metrics
-from captionloop.serving.sources import ModelReference, ModelSource
-from captionloop.serving.wire import ModelDescription, OtherCaption, Outcome, PreparedImage, SpokenWord
+from captionloop.ratings.records import now
+from captionloop.serving import telemetry
+from captionloop.serving.model_sources import ModelReference, ModelSource
+from captionloop.serving.schemas import (
+    CaptionResult,
+    ModelDescription,
+    OtherCaption,
+    PreparedImage,
+    WordResult,
+)
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioned, Captioner
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class BatcherFullError(Exception):
+    """More items are waiting than we are willing to hold."""
+
+
+class Batcher(Generic[Item, Result]):
+    """Collects items and runs them in batches, in threads of its own.
+
+    Args:
+        run: results of a batch, in its order; called from as many threads at once as there are streams.
+        largest: items in a batch at most.
+        capacity: items that may wait.
+        streams: batches at a time.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Item]], Sequence[Result]],
+        *,
+        largest: int,
+        capacity: int,
+        streams: int = 1,
+    ) -> None:
+        self._run = run
+        self._largest = largest
+        self._capacity = capacity
+        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
+        self._threads = ThreadPoolExecutor(streams, thread_name_prefix="batches")
+        self._streams = streams
+        self._company = max(1, largest // 2)
+        self._busy = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def submit(self, item: Item) -> Result:
+        """The item's result, when its batch is done.
+
+        Raises:
+            BatcherFullError: too many wait already.
+        """
+        if len(self._waiting) >= self._capacity:
+            raise BatcherFullError(f"{self._capacity} images wait for the model already")
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._busy < self._streams and self._worth_it():
+            self._busy += 1
+            task = asyncio.create_task(self._work())
+            self._tasks.add(task)  # the loop itself holds tasks by weak references
+            task.add_done_callback(self._tasks.discard)
+        return await future
+
+    def _worth_it(self) -> bool:
+        """Whether a free stream should take what waits.
+
+        A small batch costs nearly as much as a large one: while another stream is busy, which will soon take
+        what waits, a free one starts for half a batch and not for less.
+        """
+        return len(self._waiting) >= (self._company if self._busy else 1)
+
+    async def _work(self) -> None:
+        """One stream; what it leaves waiting, a busy one will take."""
+        while True:
+            await self._run_batch()
+            self._busy -= 1
+            if not self._worth_it():
+                return
+            self._busy += 1
+
+    async def _run_batch(self) -> None:
+        batch = [(item, future) for item, future in self._waiting[: self._largest] if not future.done()]
+        del self._waiting[: self._largest]
+        if not batch:
+            return
+        items = [item for item, _ in batch]
+        try:
+            results = await asyncio.get_running_loop().run_in_executor(self._threads, self._run, items)
+        except Exception as error:  # the whole batch is told; the next one goes on
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)
+
 
 logger = structlog.get_logger(__name__)
 
@@ -70,7 +170,7 @@ class Engine:
         self._reason = "no model is registered yet"
         self._notice = ""
         self._stopped = threading.Event()
-        metrics.MODEL_READY.set(0)
+        telemetry.MODEL_READY.set(0)
 
     @property
     def served(self) -> ServedModel | None:
@@ -115,20 +215,22 @@ class Engine:
             logger.exception("model not loaded")
             self._not_loaded("the model could not be loaded; see the log")
 
-    def caption(self, images: Sequence[PreparedImage]) -> list[Outcome]:
+    def caption(self, images: Sequence[PreparedImage]) -> list[CaptionResult]:
         """Caption prepared images, in order. Never raises:
         an image without a caption has an outcome that says so.
         """
         model = self._served
         if model is None:
-            return [Outcome(model_name="", model_version="", error="no model is loaded") for _ in images]
+            return [
+                CaptionResult(model_name="", model_version="", error="no model is loaded") for _ in images
+            ]
         began = perf_counter()
         squares = [_square(image, model.input_size) for image in images]
         readable = [square for square in squares if square is not None]
         captioned = iter(self._captioned(model, readable))
         outcomes = [_outcome(model, None if square is None else next(captioned)) for square in squares]
-        metrics.BATCH.observe(len(images))
-        metrics.BATCH_SECONDS.observe(perf_counter() - began)
+        telemetry.BATCH.observe(len(images))
+        telemetry.BATCH_SECONDS.observe(perf_counter() - began)
         return outcomes
 
     def describe(self) -> ModelDescription:
@@ -160,7 +262,7 @@ class Engine:
             if len(squares) == 1:
                 logger.exception("image not captioned")
                 return [None]
-        metrics.BATCH_FALLBACKS.inc()
+        telemetry.BATCH_FALLBACKS.inc()
         return [self._captioned(model, [square])[0] for square in squares]
 
     def _serve_the_last(self, why: str) -> None:
@@ -193,18 +295,18 @@ class Engine:
         size = int(captioner.encoder.spec.input_size)
         for batch in _sizes(self._max_batch):  # compile, allocate, fill caches: not while somebody waits
             captioner.caption_arrays(np.full((batch, size, size, 3), 127, np.uint8))
-        metrics.LOAD_SECONDS.observe(perf_counter() - began)
+        telemetry.LOAD_SECONDS.observe(perf_counter() - began)
         return ServedModel(wanted, captioner, now())
 
     def _switch(self, model: ServedModel | None) -> None:
         assert model is not None
         before = self._served
         self._previous, self._served = before, model
-        metrics.MODEL_READY.set(1)
+        telemetry.MODEL_READY.set(1)
         if before is not None:
-            metrics.SWAPS.inc()
-            metrics.MODEL_INFO.labels(before.reference.name, before.reference.version).set(0)
-        metrics.MODEL_INFO.labels(model.reference.name, model.reference.version).set(1)
+            telemetry.SWAPS.inc()
+            telemetry.MODEL_INFO.labels(before.reference.name, before.reference.version).set(0)
+        telemetry.MODEL_INFO.labels(model.reference.name, model.reference.version).set(1)
         logger.info(
             "serving model",
             version=model.reference.version,
@@ -224,7 +326,7 @@ class Engine:
         self._reason = reason
         if self._failed is not None:
             self._failed = (self._failed[0], perf_counter())
-        metrics.LOAD_FAILURES.inc()
+        telemetry.LOAD_FAILURES.inc()
         logger.error("no other model taken over", reason=reason)
 
 
@@ -251,22 +353,24 @@ def _square(image: PreparedImage, size: int) -> NDArray[np.uint8] | None:
     return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _outcome(model: ServedModel, captioned: "Captioned | None") -> Outcome:
+def _outcome(model: ServedModel, captioned: "Captioned | None") -> CaptionResult:
     reference = model.reference
     if captioned is None or not captioned.alternatives:
-        return Outcome(model_name=reference.name, model_version=reference.version, error="not captioned")
+        return CaptionResult(
+            model_name=reference.name, model_version=reference.version, error="not captioned"
+        )
     best, likeness = captioned.best, captioned.likeness
     others: dict[str, float] = {}
     for caption in captioned.alternatives[1:]:
         if caption.text != best.text:
             others.setdefault(caption.text, _fraction(caption.confidence))
-    return Outcome(
+    return CaptionResult(
         model_name=reference.name,
         model_version=reference.version,
         caption=best.text,
         confidence=_fraction(best.confidence),
         words=[
-            SpokenWord(text=word.text, confidence=_fraction(word.confidence), attention=_grid(word.attention))
+            WordResult(text=word.text, confidence=_fraction(word.confidence), attention=_grid(word.attention))
             for word in best.words
         ],
         alternatives=[

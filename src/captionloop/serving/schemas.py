@@ -1,13 +1,11 @@
-"""The bodies of the REST API, as pydantic models: the gateway answers with them,
-the Python client reads them.
-"""
+"""Every body on a wire as a pydantic model: the REST API's, and those between gateway and model server."""
 
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat
 
-from captionloop.feedback.records import COMMENT_LENGTH, CORRECTION_LENGTH, clean_line, clean_prose
+from captionloop.ratings.records import COMMENT_LENGTH, CORRECTION_LENGTH, clean_line, clean_prose
 
 CaptionId = Annotated[str, Field(description="Names one served caption", examples=["kq3V0cYJmS0xw9ZyqkQJZw"])]
 
@@ -267,3 +265,70 @@ class ProblemBody(_Body):
     instance: str
     request_id: str
     errors: list[FieldErrorBody] | None = None
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, protected_namespaces=(), ser_json_bytes="base64", val_json_bytes="base64"
+    )
+
+
+class PreparedImage(_Message):
+    """A photo made ready: uint8 `[size, size, 3]`, row by row."""
+
+    size: int
+    pixels: bytes
+
+
+class WordResult(_Message):
+    """One word: its confidence, and where the model looked, `[rows][columns]`, if it looks."""
+
+    text: str
+    confidence: float
+    attention: list[list[float]] | None = None
+
+
+class OtherCaption(_Message):
+    """A caption that lost to the best one."""
+
+    caption: str
+    confidence: float
+
+
+class CaptionResult(_Message):
+    """What became of one image: a caption, or the reason why there is none. It always says by which model.
+
+    `embedding` is the image in 32 numbers, by which drift is noticed. `familiarity` and `familiar` are of
+    `vision/embedding.py`, None where the model does not know what it learnt from.
+    """
+
+    model_name: str
+    model_version: str
+    caption: str | None = None
+    confidence: float = 0.0
+    words: list[WordResult] = []
+    alternatives: list[OtherCaption] = []
+    embedding: list[float] | None = None
+    familiarity: float | None = None
+    familiar: bool | None = None
+    error: str | None = None
+
+
+class ModelDescription(_Message):
+    """The model that is served right now, or why there is none.
+
+    `notice` says what is not as it should be though one is served.
+    """
+
+    ready: bool
+    reason: str = ""
+    notice: str = ""
+    name: str = ""
+    version: str = ""
+    previous_version: str | None = None
+    loaded_at: datetime | None = None
+    input_size: int = 0
+    decoding: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+    lineage: dict[str, Any] = {}
+    card: str = ""

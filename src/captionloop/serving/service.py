@@ -1,4 +1,8 @@
-"""The two BentoML services: a model server, and the gateway before it, which alone is exposed.
+"""The two BentoML services, a model server and the gateway before it, and how they stop.
+
+Uvicorn stops taking connections the moment it gets the signal, and all processes get it together. The gateway
+turns unready first, so that whoever balances load looks elsewhere; the model server stays until no gateway
+asks it any more. A second signal stops at once.
 
     bentoml serve captionloop.serving.service:Gateway
 
@@ -10,34 +14,91 @@ Settings are read when this module is imported, for BentoML wants to know of wor
 
 import gc
 import os
+import signal
+import threading
+from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
 from time import monotonic
+from types import FrameType
 from typing import Any
 
 import bentoml
-from opentelemetry import context as telemetry
+from opentelemetry import context as trace_context
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from captionloop.paths import make_room_for_sockets
-from captionloop.serving import metrics
-from captionloop.serving.app import create_app
-from captionloop.serving.assembly import assemble
-from captionloop.serving.batching import Batcher, BatcherFullError
-from captionloop.serving.disconnects import unless_gone
-from captionloop.serving.draining import StopSignal
-from captionloop.serving.engine import Engine
-from captionloop.serving.http_protocol import use_patient_protocol
+from captionloop.serving import telemetry
+from captionloop.serving.engine import Batcher, BatcherFullError, Engine
+from captionloop.serving.gateway.app import build_services, create_app
+from captionloop.serving.gateway.http_protocol import use_patient_protocol
+from captionloop.serving.gateway.middleware import unless_gone
+from captionloop.serving.gateway.model_client import ModelServerProxy, RemoteModelServers
 from captionloop.serving.logs import configure_logs
-from captionloop.serving.loop_watch import read_drift, regularly, show_drift, show_retraining
-from captionloop.serving.remote import RemoteModelServers
-from captionloop.serving.settings import Settings
-from captionloop.serving.sources import RegistrySource, choose_source
-from captionloop.serving.tracing import trace_requests
-from captionloop.serving.upstream import ModelServerProxy
-from captionloop.serving.wire import ModelDescription, Outcome, PreparedImage
+from captionloop.serving.model_sources import RegistrySource, choose_source
+from captionloop.serving.schemas import CaptionResult, ModelDescription, PreparedImage
+from captionloop.serving.service_settings import Settings
+from captionloop.serving.telemetry import read_drift, regularly, show_drift, show_retraining, trace_requests
 from captionloop.vision.runtimes import cores
+
+POLL_SECONDS = 0.05
+
+
+class GracefulShutdown:
+    """Stands between a signal and uvicorn's handler of it.
+
+    Args:
+        begin: called at the signal.
+        may_stop: asked until it says yes, given the seconds since the signal.
+        force_after: seconds after which requests that are still under way are cut off.
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[], None],
+        may_stop: Callable[[float], bool],
+        *,
+        force_after: float | None = None,
+    ) -> None:
+        self._begin = begin
+        self._may_stop = may_stop
+        self._force_after = force_after
+        self._began: float | None = None
+        self._handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
+
+    def install(self) -> None:
+        """Take over SIGTERM and SIGINT. Does nothing outside the main thread,
+        or where no server handles them.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGTERM, signal.SIGINT):
+            handler = signal.getsignal(number)
+            if callable(handler):
+                self._handlers[number] = handler
+                signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        stop = self._handlers[number]
+        if self._began is not None:
+            stop(number, frame)
+            return
+        self._began = monotonic()
+        self._begin()
+        threading.Thread(target=self._wait, args=(number,), name="draining", daemon=True).start()
+
+    def _wait(self, number: int) -> None:
+        began = self._began or monotonic()
+        while not self._may_stop(monotonic() - began):
+            threading.Event().wait(POLL_SECONDS)
+        self._handlers[number](number, None)
+        if self._force_after is None:
+            return
+        threading.Event().wait(max(0.0, self._force_after - (monotonic() - began)))
+        # Uvicorn cuts requests off at a second SIGINT.
+        self._handlers.get(signal.SIGINT, self._handlers[number])(signal.SIGINT, None)
+
 
 # Uvicorn believes X-Forwarded-For from this machine unless told otherwise; whom to believe is our own
 # setting.
@@ -77,11 +138,11 @@ class ModelServer:
         )
         self._engine.follow(settings.follow_seconds)
         self._stopping = False
-        StopSignal(self._stop, self._may_stop).install()
+        GracefulShutdown(self._stop, self._may_stop).install()
         if isinstance(source, RegistrySource):
             regularly(lambda: show_retraining(source.last_registered))
         if settings.metrics_port and bentoml.server_context.worker_index == 1:
-            metrics.serve_metrics(settings.metrics_port)
+            telemetry.serve_metrics(settings.metrics_port)
         _settle()
 
     async def __is_ready__(self) -> bool:
@@ -89,10 +150,10 @@ class ModelServer:
         return self._engine.served is not None and not self._stopping
 
     @bentoml.api  # type: ignore[untyped-decorator]
-    async def caption(self, image: PreparedImage, ctx: bentoml.Context) -> Outcome:
+    async def caption(self, image: PreparedImage, ctx: bentoml.Context) -> CaptionResult:
         """The image's outcome, captioned together with whatever else is waiting."""
         try:
-            with metrics.QUEUE.track_inprogress():
+            with telemetry.QUEUE.track_inprogress():
                 outcome = await unless_gone(ctx.request, self._batcher.submit(image))
         except ClientDisconnect:
             raise bentoml.exceptions.ServiceUnavailable("the caller has given up") from None
@@ -165,11 +226,11 @@ class _GatewayFirst:
         if scope["type"] != "http":
             await self._bento_app(scope, receive, send)
             return
-        token = telemetry.attach(telemetry.Context())
+        token = trace_context.attach(trace_context.Context())
         try:
             await app(scope, receive, send)
         finally:
-            telemetry.detach(token)
+            trace_context.detach(token)
 
 
 @bentoml.service(
@@ -189,14 +250,14 @@ class Gateway:
         configure_logs(settings.log_level, "gateway")
         trace_requests(app, "captionloop-gateway")
         apart = settings.model_server.get_secret_value()
-        parts = assemble(settings, RemoteModelServers(apart) if apart else ModelServerProxy(self.model))
+        parts = build_services(settings, RemoteModelServers(apart) if apart else ModelServerProxy(self.model))
         app.state.parts = parts
         regularly(lambda: show_drift(read_drift(settings)))
 
         def begin() -> None:
             parts.draining = True
 
-        StopSignal(
+        GracefulShutdown(
             begin,
             lambda seconds: seconds >= settings.drain_seconds,
             force_after=settings.drain_seconds + settings.stop_seconds,

@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
 
 from captionloop.errors import CorpusError
-from captionloop.language.languages import ENGLISH, Language
-from captionloop.language.tokenizer import CaptionTokenizer
+from captionloop.languages import ENGLISH, Language
+from captionloop.tokenizer import CaptionTokenizer
 
 _OR: Final = "|"
 

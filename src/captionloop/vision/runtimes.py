@@ -19,8 +19,8 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 
 from captionloop.errors import ConfigurationError
+from captionloop.hardware import Precision, bfloat16_is_fast, precision_here, say_float32
 from captionloop.images import Pixels
-from captionloop.vision.arithmetic import Precision, bfloat16_is_fast, precision_here, say_float32
 from captionloop.vision.encoder import IMAGENET_DEVIATION, IMAGENET_MEAN, Encoder
 from captionloop.vision.shards import Grids
 

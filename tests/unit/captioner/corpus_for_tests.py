@@ -6,7 +6,7 @@ from hashlib import sha256
 import numpy as np
 import pandas as pd
 
-from captionloop.captioner.parameters import TrainingParameters
+from captionloop.training.training_parameters import CrossEntropyParameters
 
 COLOURS = ("red", "green", "blue", "yellow")
 THINGS = ("ball", "box", "star", "ring")
@@ -60,7 +60,7 @@ def draw_corpus(photos: int = 48) -> Corpus:
     )
 
 
-def small_training(**changes) -> TrainingParameters:
+def small_training(**changes) -> CrossEntropyParameters:
     settings = {
         "decoder": {"kind": "show_attend_tell", "embedding": 24, "hidden": 24, "attention_size": 16},
         "epochs": 4,
@@ -72,4 +72,4 @@ def small_training(**changes) -> TrainingParameters:
         "precision": "float32",
         "processes": {"accelerator": "cpu"},
     }
-    return TrainingParameters.model_validate(settings | changes)
+    return CrossEntropyParameters.model_validate(settings | changes)

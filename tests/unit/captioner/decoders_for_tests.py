@@ -2,13 +2,13 @@
 
 import torch
 
-from captionloop.captioner.architectures import (
+from captionloop.captioner.decoders import Decoder, build_decoder
+from captionloop.captioner.model_config import (
     EnsembleConfig,
     ShowAndTellConfig,
     ShowAttendTellConfig,
     TransformerConfig,
 )
-from captionloop.captioner.decoders import Decoder, build_decoder
 
 CONFIGS = {
     "show_and_tell": ShowAndTellConfig(embedding=10, hidden=12, dropout=0.4),

@@ -8,19 +8,23 @@ import torch
 from PIL import Image
 
 from captionloop.captioner import bundle as bundles
-from captionloop.captioner.architectures import ShowAndTellConfig, ShowAttendTellConfig
+from captionloop.captioner.beam_search import Hypothesis
 from captionloop.captioner.bundle import CHECKSUMS, FAMILIARITY, FILES, NEIGHBOURS, read_config
 from captionloop.captioner.captioner import Calibration, Captioner
+from captionloop.captioner.consensus import NeighbourIndex
 from captionloop.captioner.decoders import build_decoder
-from captionloop.captioner.hypotheses import Hypothesis
-from captionloop.captioner.neighbours import Neighbours
-from captionloop.captioner.options import ConsensusOptions, DecodingOptions
-from captionloop.datasets.captioner import CaptionerDataset
+from captionloop.captioner.model_config import (
+    ConsensusOptions,
+    DecodingOptions,
+    ShowAndTellConfig,
+    ShowAttendTellConfig,
+)
+from captionloop.datasets.model_datasets import CaptionerDataset
 from captionloop.errors import BundleError, EncoderError, ImageError
-from captionloop.language.languages import language_of
-from captionloop.language.tokenizer import CaptionTokenizer
+from captionloop.languages import language_of
+from captionloop.tokenizer import CaptionTokenizer
+from captionloop.vision.embedding import Familiarity
 from captionloop.vision.encoder import Encoder, EncoderSpec
-from captionloop.vision.familiarity import Familiarity
 
 
 def captioner_of(config, name: str = "little") -> Captioner:
@@ -221,7 +225,7 @@ def test_the_catalog_sees_a_captioner_only_when_it_is_whole(captioner, tmp_path)
 
 def remembering(captioner: Captioner) -> Captioner:
     channels = captioner.encoder.channels
-    neighbours = Neighbours(
+    neighbours = NeighbourIndex(
         centre=np.zeros(channels, np.float32),
         projection=np.ones((channels, 2), np.float32),
         directions=np.eye(2, dtype=np.float16),

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from captionloop.captioner.lineage import lineage
+from captionloop.training.train_captioner import lineage
 
 NOBODY_S = pd.DataFrame({"source": ["human", "correction", "approved"]})
 

@@ -1,6 +1,6 @@
 import pytest
 
-from captionloop.captioner.confidence import Calibration, mean_confidence, sureness
+from captionloop.captioner.model_config import Calibration, mean_confidence, sureness
 
 WORDS = {"probability": (0.0, 1.0), "confidence": (0.0, 1.0)}
 

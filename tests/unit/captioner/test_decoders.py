@@ -6,13 +6,11 @@ import torch
 from decoders_for_tests import CONFIGS, REGIONS, loud_decoder, some_features
 from torch.nn.functional import cross_entropy
 
-from captionloop.captioner.architectures import EnsembleConfig
+from captionloop.captioner.beam_search import beam_search
 from captionloop.captioner.decoders import Ensemble
-from captionloop.captioner.decoders.attention import AdditiveAttention
-from captionloop.captioner.decoders.packing import BOS, PackedCaptions
-from captionloop.captioner.decoders.recurrent import RecurrentLinear
-from captionloop.captioner.decoders.words import WordEmbedding
-from captionloop.captioner.decoding import DecodingOptions, beam_search
+from captionloop.captioner.decoders.base import BOS, PackedCaptions, RecurrentLinear, WordEmbedding
+from captionloop.captioner.decoders.show_attend_tell import AdditiveAttention
+from captionloop.captioner.model_config import DecodingOptions, EnsembleConfig
 
 CAPTIONS = [[4, 5, 6], [7], [5, 5, 8, 5, 6], [4, 4], []]
 IMAGE = [0, 1, 0, 2, 1]

@@ -9,11 +9,11 @@ from decoders_for_tests import CONFIGS, REGIONS, loud_decoder, some_features
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captionloop.captioner.beam import largest
-from captionloop.captioner.decoders.base import State, Step, per_row
-from captionloop.captioner.decoders.packing import PackedCaptions
-from captionloop.captioner.decoding import DecodingOptions, beam_search, decode, greedy, sample
-from captionloop.language.tokenizer import CaptionTokenizer
+from captionloop.captioner.beam_search import beam_search, largest
+from captionloop.captioner.decoders.base import PackedCaptions, State, Step, per_row
+from captionloop.captioner.decoding import decode, greedy, sample
+from captionloop.captioner.model_config import DecodingOptions
+from captionloop.tokenizer import CaptionTokenizer
 
 EOS, BOS = CaptionTokenizer.EOS, CaptionTokenizer.BOS
 WORDS = (4, 5, 6)

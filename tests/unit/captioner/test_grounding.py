@@ -3,8 +3,8 @@ import pytest
 import torch
 from decoders_for_tests import CHANNELS, CONFIGS, loud_decoder
 
-from captionloop.captioner.grounding import Grounding, ground_new_words
-from captionloop.language.tokenizer import CaptionTokenizer
+from captionloop.tokenizer import CaptionTokenizer
+from captionloop.training.train_captioner import NewWordInit, ground_new_words
 
 KNOWN = ["boat", "car", "duck", "kite", "tree"]
 TOKENIZER = CaptionTokenizer.train([" ".join(KNOWN)]).grown(["guitar guitars lamp"])
@@ -17,9 +17,9 @@ def grown(name: str):
     return decoder
 
 
-def table(weights: dict[str, torch.Tensor], strength: float = 1.0) -> Grounding:
+def table(weights: dict[str, torch.Tensor], strength: float = 1.0) -> NewWordInit:
     rows = {"concept": list(weights), "weights": [row.tolist() for row in weights.values()]}
-    return Grounding(pd.DataFrame(rows), strength)
+    return NewWordInit(pd.DataFrame(rows), strength)
 
 
 def led_by_the_photo(decoder) -> torch.Tensor:

@@ -3,13 +3,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from captionloop.captioner.architectures import EnsembleConfig, ShowAndTellConfig, ShowAttendTellConfig
 from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.decoders import build_decoder
-from captionloop.captioner.joining import join
-from captionloop.captioner.options import DecodingOptions
+from captionloop.captioner.ensembling import build_ensemble
+from captionloop.captioner.model_config import (
+    DecodingOptions,
+    EnsembleConfig,
+    ShowAndTellConfig,
+    ShowAttendTellConfig,
+)
 from captionloop.errors import ConfigurationError
-from captionloop.language.tokenizer import CaptionTokenizer
+from captionloop.tokenizer import CaptionTokenizer
 from captionloop.vision.encoder import Encoder, EncoderSpec
 
 ATTENDING = ShowAttendTellConfig(embedding=8, hidden=8, attention_size=8)
@@ -31,7 +35,7 @@ def captioner(encoder, config, *, name="one", seed=0, text="a red ball and a blu
 
 def test_joined_captioners_caption_as_one_and_survive_a_bundle(encoder, tmp_path):
     members = [captioner(encoder, ATTENDING), captioner(encoder, TELLING, name="two", seed=1)]
-    joined = join(members, "both", DECODING)
+    joined = build_ensemble(members, "both", DECODING)
     joined.save(tmp_path / "both")
     read = Captioner.load(tmp_path / "both", device="cpu")
     assert read.name == "both"
@@ -45,16 +49,16 @@ def test_joined_captioners_caption_as_one_and_survive_a_bundle(encoder, tmp_path
 
 def test_members_of_an_ensemble_that_joins_another_count_once_each(encoder):
     first, second, third = (captioner(encoder, TELLING, name=str(n), seed=n) for n in range(3))
-    joined = join([join([first, second], "two", DECODING), third], "three", DECODING)
+    joined = build_ensemble([build_ensemble([first, second], "two", DECODING), third], "three", DECODING)
     assert joined.decoder.config == EnsembleConfig(members=(TELLING,) * 3)
 
 
 def test_what_does_not_go_together_is_refused_with_what_to_do(encoder):
     first = captioner(encoder, TELLING)
     with pytest.raises(ConfigurationError, match="two captioners"):
-        join([first], "alone", DECODING)
+        build_ensemble([first], "alone", DECODING)
     with pytest.raises(ConfigurationError, match=r"different words.*vocabulary"):
-        join([first, captioner(encoder, TELLING, text="another thing")], "both", DECODING)
+        build_ensemble([first, captioner(encoder, TELLING, text="another thing")], "both", DECODING)
     other = Encoder.build(EncoderSpec(architecture="resnet10", input_size=64), seed=1)
     with pytest.raises(ConfigurationError, match="different encoders"):
-        join([first, replace(first, encoder=other)], "both", DECODING)
+        build_ensemble([first, replace(first, encoder=other)], "both", DECODING)

@@ -9,18 +9,17 @@ from corpus_for_tests import draw_corpus, small_training
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captionloop.captioner.architectures import ShowAndTellConfig
+from captionloop.captioner.beam_search import Hypothesis
 from captionloop.captioner.captioner import Captioner
+from captionloop.captioner.consensus import NeighbourIndex
 from captionloop.captioner.decoders import build_decoder
-from captionloop.captioner.hypotheses import Hypothesis
-from captionloop.captioner.neighbours import Neighbours
-from captionloop.captioner.options import ConsensusOptions, DecodingOptions
-from captionloop.captioner.parameters import EnsembleParameters, SelfCriticalParameters
-from captionloop.captioner.photos import CaptionedPhotos
-from captionloop.captioner.training import remember
+from captionloop.captioner.model_config import ConsensusOptions, DecodingOptions, ShowAndTellConfig
 from captionloop.errors import BundleError, ConfigurationError, CorpusError
-from captionloop.language.tokenizer import CaptionTokenizer
 from captionloop.scoring.cider import CiderD
+from captionloop.tokenizer import CaptionTokenizer
+from captionloop.training.caption_data import CaptionedPhotos
+from captionloop.training.train_captioner import build_index
+from captionloop.training.training_parameters import EnsembleParameters, SelfCriticalParameters
 from captionloop.vision.encoder import Encoder, EncoderSpec
 
 CONSENSUS = DecodingOptions(
@@ -34,8 +33,8 @@ def tokenizer(corpus):
 
 
 @pytest.fixture(scope="module")
-def neighbours(corpus, tokenizer) -> Neighbours:
-    return remember(corpus.images, corpus.captions, corpus.features, tokenizer, max_length=8)
+def neighbours(corpus, tokenizer) -> NeighbourIndex:
+    return build_index(corpus.images, corpus.captions, corpus.features, tokenizer, max_length=8)
 
 
 def hypothesis(tokens, score: float = 0.0) -> Hypothesis:
@@ -85,7 +84,7 @@ def test_the_worth_is_the_weighted_mean_of_cider_with_each_neighbour(shown, coun
     corpus = draw_corpus()
     tokenizer = CaptionTokenizer.train(corpus.captions["text"].tolist())
     photos = train_photos(corpus, tokenizer)
-    known = Neighbours.collect(photos, corpus.features)
+    known = NeighbourIndex.collect(photos, corpus.features)
     options = ConsensusOptions(neighbours=count, nearness=nearness, likelihood=0.5)
     means = corpus.features.means([photos.sha256s[n] for n in shown])
     found = [[hypothesis(photos.tokens[n][0], -1.0), hypothesis(photos.tokens[0][1], -2.0)] for n in shown]
@@ -110,7 +109,7 @@ def test_a_photo_counts_once_however_often_it_is_shown(corpus, tokenizer, neighb
         image_id=corpus.captions["image_id"] + "#2", caption_id=corpus.captions["caption_id"] + "#2"
     )
     tables = (pd.concat([corpus.images, again]), pd.concat([corpus.captions, said]))
-    twice = remember(*tables, corpus.features, tokenizer, max_length=8)
+    twice = build_index(*tables, corpus.features, tokenizer, max_length=8)
     assert twice.captions == neighbours.captions
 
 
@@ -118,10 +117,10 @@ def test_what_comes_with_feedback_joins_what_is_remembered(corpus, neighbours, t
     images = corpus.images.assign(
         source=["feedback" if n < 3 else "corpus" for n in range(len(corpus.images))]
     )
-    grown = remember(images, corpus.captions, corpus.features, tokenizer, max_length=8, known=neighbours)
+    grown = build_index(images, corpus.captions, corpus.features, tokenizer, max_length=8, known=neighbours)
     assert len(grown) == len(neighbours) + 3
     assert grown.captions[: len(neighbours)] == neighbours.captions
-    same = remember(
+    same = build_index(
         corpus.images, corpus.captions, corpus.features, tokenizer, max_length=8, known=neighbours
     )
     assert same is neighbours
@@ -130,7 +129,7 @@ def test_what_comes_with_feedback_joins_what_is_remembered(corpus, neighbours, t
 def test_one_photo_is_like_nothing(corpus, tokenizer):
     first = corpus.images[corpus.images["split"] == "train"].head(1)
     with pytest.raises(CorpusError, match="two training photos"):
-        remember(first, corpus.captions, corpus.features, tokenizer, max_length=8)
+        build_index(first, corpus.captions, corpus.features, tokenizer, max_length=8)
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +167,7 @@ def test_a_bundle_holds_the_neighbours(tmp_path, tokenizer):
         vocabulary_size=tokenizer.vocabulary_size,
         channels=encoder.channels,
     )
-    known = Neighbours(
+    known = NeighbourIndex(
         centre=random.normal(size=encoder.channels).astype(np.float32),
         projection=random.normal(size=(encoder.channels, 4)).astype(np.float32),
         directions=random.normal(size=(6, 4)).astype(np.float16),

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from captionloop.captioner.architectures import (
+from captionloop.captioner.decoders import build_decoder
+from captionloop.captioner.decoding import packing, prepack
+from captionloop.captioner.model_config import (
     EnsembleConfig,
     ShowAndTellConfig,
     ShowAttendTellConfig,
     TransformerConfig,
 )
-from captionloop.captioner.decoders import build_decoder
-from captionloop.captioner.packed import packed, packing
-from captionloop.vision.arithmetic import bfloat16_works
+from captionloop.hardware import bfloat16_works
 
 WORDS, CHANNELS = 300, 48
 
@@ -41,7 +41,7 @@ def test_a_packed_decoder_is_the_decoder(config, number, apart):
     decoder = build_decoder(config, vocabulary_size=WORDS, channels=CHANNELS).eval()
     before = {name: weight.clone() for name, weight in decoder.state_dict().items()}
     grids, tokens = torch.rand(3, 6, CHANNELS), torch.tensor([5, 6, 7])
-    faster = packed(decoder, number)
+    faster = prepack(decoder, number)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=number is torch.bfloat16):
         expected = decoder.step(tokens, decoder.begin(grids))
         found = faster.step(tokens, faster.begin(grids))

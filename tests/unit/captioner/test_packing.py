@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captionloop.captioner.decoders.packing import BOS, EOS, PackedCaptions
+from captionloop.captioner.decoders.base import BOS, EOS, PackedCaptions
 
 captions_of_images = st.lists(
     st.tuples(st.lists(st.integers(4, 30), max_size=6), st.integers(0, 3)), min_size=1, max_size=9

@@ -1,11 +1,10 @@
-from captionloop.captioner.architectures import ShowAndTellConfig
-from captionloop.captioner.options import DecodingOptions
-from captionloop.captioner.parameters import SelfCriticalParameters, TrainingParameters, in_tokens
-from captionloop.language.languages import ENGLISH, language_of
+from captionloop.captioner.model_config import DecodingOptions, ShowAndTellConfig
+from captionloop.languages import ENGLISH, language_of
+from captionloop.training.training_parameters import CrossEntropyParameters, SelfCriticalParameters, in_tokens
 
 
 def test_lengths_are_said_in_words_and_kept_in_characters_where_there_are_no_spaces():
-    parameters = TrainingParameters(
+    parameters = CrossEntropyParameters(
         decoder=ShowAndTellConfig(embedding=8, hidden=8),
         max_length=20,
         decoding=DecodingOptions(max_length=24, no_repeat_ngram=3),

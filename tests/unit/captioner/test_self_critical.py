@@ -8,16 +8,22 @@ import pytest
 import torch
 from torch import nn
 
-from captionloop.captioner.decoders.base import Decoder, State, Step, Taught, per_row
-from captionloop.captioner.decoders.packing import PackedCaptions
-from captionloop.captioner.decoding import DecodingOptions, sample
-from captionloop.captioner.hypotheses import EOS, NEVER_SAID
-from captionloop.captioner.judge import Judge
-from captionloop.captioner.parameters import SelfCriticalParameters
-from captionloop.captioner.photos import Batches, CaptionedPhotos, Share
-from captionloop.captioner.self_critical import TeachingByReward, _as_drawn
-from captionloop.captioner.teaching import Material, caption_loss
-from captionloop.language.tokenizer import CaptionTokenizer
+from captionloop.captioner.beam_search import EOS, NEVER_SAID
+from captionloop.captioner.decoders.base import (
+    Decoder,
+    PackedCaptions,
+    State,
+    Step,
+    TeacherForcingOutput,
+    per_row,
+)
+from captionloop.captioner.decoding import sample
+from captionloop.captioner.model_config import DecodingOptions
+from captionloop.tokenizer import CaptionTokenizer
+from captionloop.training.caption_data import Batches, CaptionedPhotos, CaptionGroup
+from captionloop.training.caption_module import CaptionData, ValidationCider, caption_loss
+from captionloop.training.self_critical import SelfCriticalModule, _as_drawn
+from captionloop.training.training_parameters import SelfCriticalParameters
 
 BOS = CaptionTokenizer.BOS
 WORDS = ("red", "green", "box")
@@ -45,7 +51,7 @@ class TableDecoder(Decoder):
         return Step(self.table[tokens].log_softmax(-1), state, None)
 
     def forward(self, features, captions):
-        return Taught(self.table[captions.inputs], None)
+        return TeacherForcingOutput(self.table[captions.inputs], None)
 
     def grow(self, vocabulary_size):
         raise NotImplementedError
@@ -59,7 +65,7 @@ class Seen:
 
 
 @pytest.fixture
-def material() -> Material:
+def material() -> CaptionData:
     images = pd.DataFrame({"image_id": ["a", "b"], "sha256": ["0", "1"], "split": "train"})
     captions = pd.DataFrame(
         {
@@ -71,17 +77,17 @@ def material() -> Material:
     )
     tokenizer = CaptionTokenizer.train(captions["text"].tolist(), min_frequency=1)
     photos = CaptionedPhotos.from_tables(images, captions, "train", tokenizer, max_length=3)
-    return Material(photos, photos, Seen(), Judge(photos, tokenizer))
+    return CaptionData(photos, photos, Seen(), ValidationCider(photos, tokenizer))
 
 
-def teaching_with(material: Material, **settings) -> TeachingByReward:
+def teaching_with(material: CaptionData, **settings) -> SelfCriticalModule:
     decoder = TableDecoder(len(material.judge.tokenizer.words))
     parameters = SelfCriticalParameters(max_length=3, **settings)
-    return TeachingByReward(decoder, material, parameters, keeper=None)
+    return SelfCriticalModule(decoder, material, parameters, keeper=None)
 
 
-def batch_of(material: Material, *photos: int):
-    shares = [Share(photo, (0,), "whole") for photo in photos]
+def batch_of(material: CaptionData, *photos: int):
+    shares = [CaptionGroup(photo, (0,), "whole") for photo in photos]
     return next(iter(Batches(material.train, material.features, [shares], grids=False)))
 
 

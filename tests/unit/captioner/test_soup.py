@@ -3,9 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captionloop.captioner.architectures import EnsembleConfig, ShowAndTellConfig, ShowAttendTellConfig
 from captionloop.captioner.decoders import Decoder, build_decoder
-from captionloop.captioner.soup import mean_of_weights
+from captionloop.captioner.ensembling import average_weights
+from captionloop.captioner.model_config import EnsembleConfig, ShowAndTellConfig, ShowAttendTellConfig
 
 ATTENDING = ShowAttendTellConfig(embedding=8, hidden=8, attention_size=8)
 TELLING = ShowAndTellConfig(embedding=8, hidden=8)
@@ -21,7 +21,7 @@ def decoder(config, seed: int) -> Decoder:
 def test_every_weight_is_the_mean_of_theirs_and_they_stay_as_they_are(config):
     members = [decoder(config, seed) for seed in range(3)]
     before = [{name: weight.clone() for name, weight in one.state_dict().items()} for one in members]
-    mean = mean_of_weights(members)
+    mean = average_weights(members)
     for name, weight in mean.state_dict().items():
         expected = sum(one[name].double() for one in before) / 3
         torch.testing.assert_close(weight.double(), expected, atol=1e-7, rtol=1e-6)
@@ -35,7 +35,7 @@ def test_every_weight_is_the_mean_of_theirs_and_they_stay_as_they_are(config):
 def test_the_mean_of_the_same_decoder_says_the_same(seed, count):
     one = decoder(ATTENDING, seed)
     state = one.begin(torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(seed)))
-    mean = mean_of_weights([one] * count)
+    mean = average_weights([one] * count)
     words = torch.tensor([1, 2])
     torch.testing.assert_close(mean.step(words, state).log_probs, one.step(words, state).log_probs)
 
@@ -44,6 +44,6 @@ def test_what_is_done_to_the_mean_is_not_done_to_them():
     members = [decoder(ATTENDING, seed) for seed in range(2)]
     first = next(members[0].parameters()).clone()
     with torch.no_grad():
-        for weight in mean_of_weights(members).parameters():
+        for weight in average_weights(members).parameters():
             weight.zero_()
     assert torch.equal(next(members[0].parameters()), first)

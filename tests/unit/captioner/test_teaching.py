@@ -4,28 +4,32 @@ import torch
 from corpus_for_tests import MadeUpFeatures, draw_corpus, small_training
 from safetensors.torch import load_file
 
-from captionloop.captioner import self_critical
-from captionloop.captioner.architectures import (
+from captionloop.captioner.beam_search import permitted
+from captionloop.captioner.captioner import Captioner
+from captionloop.captioner.decoders import build_decoder
+from captionloop.captioner.decoders.base import PackedCaptions
+from captionloop.captioner.model_config import (
+    DecodingOptions,
     EnsembleConfig,
     ShowAndTellConfig,
     ShowAttendTellConfig,
     with_dropout,
 )
-from captionloop.captioner.captioner import Captioner
-from captionloop.captioner.decoders import build_decoder
-from captionloop.captioner.decoders.packing import PackedCaptions
-from captionloop.captioner.decoding import DecodingOptions
-from captionloop.captioner.hypotheses import permitted
-from captionloop.captioner.judge import Judge
-from captionloop.captioner.parameters import SelfCriticalParameters
-from captionloop.captioner.photos import CaptionedPhotos, plan_epoch
-from captionloop.captioner.progress import EpochRecord, Progress
-from captionloop.captioner.self_critical import TeachingByReward
-from captionloop.captioner.teaching import Teaching, TeachingByWords, caption_loss
-from captionloop.captioner.training import corpus_digest, train, train_self_critically
-from captionloop.datasets.metrics import histories
+from captionloop.datasets.mlflow_datasets import histories
 from captionloop.errors import ConfigurationError, CorpusError, StoreError, TrainingError
-from captionloop.language.tokenizer import CaptionTokenizer
+from captionloop.tokenizer import CaptionTokenizer
+from captionloop.training import self_critical
+from captionloop.training.caption_data import CaptionedPhotos, epoch_batches
+from captionloop.training.caption_module import (
+    CaptionModule,
+    CrossEntropyModule,
+    ValidationCider,
+    caption_loss,
+)
+from captionloop.training.self_critical import SelfCriticalModule
+from captionloop.training.train_captioner import corpus_digest, train, train_self_critically
+from captionloop.training.training_parameters import SelfCriticalParameters
+from captionloop.training.training_run import EpochMetrics, TrainingCurves
 
 
 def weights_of(trained):
@@ -66,14 +70,16 @@ def test_the_weights_kept_are_those_of_the_best_epoch(trained, corpus):
     grids = torch.from_numpy(corpus.features.grids(val.sha256s)).float()
     captioner = as_captioner(trained)
     said = captioner.decode_grids(grids, captioner.decoding.model_copy(update={"beam_width": 1}))
-    cider = Judge(val, trained.tokenizer).cider({i: found[0].tokens for i, found in enumerate(said)})
+    cider = ValidationCider(val, trained.tokenizer).cider(
+        {i: found[0].tokens for i, found in enumerate(said)}
+    )
     assert cider == pytest.approx(trained.progress.best_cider)
 
 
 def test_finished_training_is_not_done_again(trained, corpus, tmp_path, monkeypatch):
     settings = small_training(epochs=1)
     first = train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
-    monkeypatch.setattr(Teaching, "training_step", lambda *_: pytest.fail("a step was done again"))
+    monkeypatch.setattr(CaptionModule, "training_step", lambda *_: pytest.fail("a step was done again"))
     again = train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
     assert same(weights_of(first), weights_of(again))
     assert again.progress == first.progress
@@ -85,7 +91,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("step", [3, 9, 20])
 def test_killed_training_ends_as_if_it_had_not_been_killed(trained, corpus, tmp_path, monkeypatch, step):
-    steps, original = [], Teaching.training_step
+    steps, original = [], CaptionModule.training_step
 
     def dies(self, batch, number):
         steps.append(number)
@@ -95,7 +101,7 @@ def test_killed_training_ends_as_if_it_had_not_been_killed(trained, corpus, tmp_
 
     arguments = (corpus.images, corpus.captions, corpus.features, small_training())
     with monkeypatch.context() as patch:
-        patch.setattr(Teaching, "training_step", dies)
+        patch.setattr(CaptionModule, "training_step", dies)
         with pytest.raises(Killed):
             train(*arguments, workbench=tmp_path / "work")
     torch.manual_seed(123)  # another process would have other random numbers
@@ -210,15 +216,15 @@ def test_samples_that_earn_what_was_expected_teach_nothing(trained, corpus, base
     val = CaptionedPhotos.from_tables(
         corpus.images, corpus.captions, "train", trained.tokenizer, max_length=24
     )
-    from captionloop.captioner.photos import Batches
-    from captionloop.captioner.teaching import Material
+    from captionloop.training.caption_data import Batches
+    from captionloop.training.caption_module import CaptionData
 
-    material = Material(val, val, corpus.features, Judge(val, trained.tokenizer))
-    teaching = TeachingByReward(trained.decoder, material, settings, keeper=None)
-    plan = plan_epoch(val, seed=0, epoch=0, batch_size=4, captions_per_photo=None, views=["whole"])
+    material = CaptionData(val, val, corpus.features, ValidationCider(val, trained.tokenizer))
+    teaching = SelfCriticalModule(trained.decoder, material, settings, keeper=None)
+    plan = epoch_batches(val, seed=0, epoch=0, batch_size=4, captions_per_photo=None, views=["whole"])
     batch = next(iter(Batches(val, corpus.features, plan, grids=True)))
     monkeypatch.setattr(
-        TeachingByReward, "_rewards", lambda _self, _batch, captions, _each: np.ones(len(captions))
+        SelfCriticalModule, "_rewards", lambda _self, _batch, captions, _each: np.ones(len(captions))
     )
     assert teaching.loss(batch).item() == 0
     monkeypatch.undo()
@@ -276,10 +282,12 @@ def test_the_end_token_is_part_of_the_reward(trained, corpus):
     train_photos = CaptionedPhotos.from_tables(
         corpus.images, corpus.captions, "train", trained.tokenizer, max_length=24
     )
-    from captionloop.captioner.teaching import Material
+    from captionloop.training.caption_module import CaptionData
 
-    material = Material(train_photos, train_photos, corpus.features, Judge(train_photos, trained.tokenizer))
-    teaching = TeachingByReward(trained.decoder, material, SelfCriticalParameters(), keeper=None)
+    material = CaptionData(
+        train_photos, train_photos, corpus.features, ValidationCider(train_photos, trained.tokenizer)
+    )
+    teaching = SelfCriticalModule(trained.decoder, material, SelfCriticalParameters(), keeper=None)
     whole = train_photos.tokens[0][0]
     batch = type("Batch", (), {"photos": (0, 0)})()
     complete, cut = teaching._rewards(batch, [whole, whole[:-1]], 1)
@@ -302,7 +310,7 @@ def photos(corpus) -> CaptionedPhotos:
 
 @pytest.mark.parametrize("together", [1, 2, 5])
 def test_an_epoch_has_every_caption_once(corpus, together):
-    plan = plan_epoch(
+    plan = epoch_batches(
         photos(corpus), seed=0, epoch=3, batch_size=10, captions_per_photo=together, views=["whole"]
     )
     seen = sorted((share.photo, caption) for batch in plan for share in batch for caption in share.captions)
@@ -312,7 +320,7 @@ def test_an_epoch_has_every_caption_once(corpus, together):
 
 def test_the_order_is_a_function_of_seed_and_epoch(corpus):
     def plan(seed, epoch):
-        return plan_epoch(
+        return epoch_batches(
             photos(corpus),
             seed=seed,
             epoch=epoch,
@@ -349,7 +357,7 @@ def test_curves_become_histories_for_mlflow(trained):
 def test_a_loss_that_is_no_number_stops_training_and_keeps_what_was_good(
     trained, corpus, tmp_path, monkeypatch, broken
 ):
-    steps, original = [], TeachingByWords.loss
+    steps, original = [], CrossEntropyModule.loss
 
     def diverges(self, batch):
         steps.append(None)
@@ -357,7 +365,7 @@ def test_a_loss_that_is_no_number_stops_training_and_keeps_what_was_good(
 
     arguments = (corpus.images, corpus.captions, corpus.features, small_training())
     with monkeypatch.context() as patch:
-        patch.setattr(TeachingByWords, "loss", diverges)
+        patch.setattr(CrossEntropyModule, "loss", diverges)
         with pytest.raises(TrainingError, match=r"stopped in epoch 3.*learning_rate.*are kept in") as error:
             train(*arguments, workbench=tmp_path / "work")
     assert "\n" not in str(error.value)
@@ -380,7 +388,7 @@ def test_weights_that_the_last_step_of_an_epoch_breaks_are_not_kept(corpus, tmp_
         self.average.update()
         self.decoder.words.vectors.data[4] = torch.nan
 
-    monkeypatch.setattr(Teaching, "on_train_batch_end", breaks)
+    monkeypatch.setattr(CaptionModule, "on_train_batch_end", breaks)
     settings = small_training(epochs=1, batch_size=10_000)  # one step
     with pytest.raises(TrainingError, match="would be no finite numbers"):
         train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
@@ -398,7 +406,7 @@ def test_a_reward_that_is_no_number_stops_training(trained, corpus, tmp_path, mo
         }
     )
     monkeypatch.setattr(
-        TeachingByReward, "_rewards", lambda _self, _batch, captions, _each: np.full(len(captions), np.nan)
+        SelfCriticalModule, "_rewards", lambda _self, _batch, captions, _each: np.full(len(captions), np.nan)
     )
     with pytest.raises(TrainingError, match="the loss is nan"):
         train_self_critically(
@@ -425,10 +433,10 @@ def test_the_weights_of_the_last_epoch_are_as_little_kept_when_they_are_no_numbe
 
 
 def test_an_epoch_whose_cider_is_no_number_is_never_the_best():
-    progress = Progress()
+    progress = TrainingCurves()
 
     def epoch(number, cider):
-        return EpochRecord(number, 1.0, 1.0, cider, 1e-3, 1.0)
+        return EpochMetrics(number, 1.0, 1.0, cider, 1e-3, 1.0)
 
     assert [
         progress.add(epoch(n, cider)) for n, cider in enumerate([float("nan"), 0.2, float("nan"), 0.1])
@@ -445,7 +453,7 @@ def test_a_checkpoint_with_weights_that_are_no_numbers_is_not_gone_on_from(
     trained, corpus, tmp_path, monkeypatch, caplog
 ):
     arguments = (corpus.images, corpus.captions, corpus.features, small_training())
-    steps, original = [], Teaching.training_step
+    steps, original = [], CaptionModule.training_step
 
     def dies(self, batch, number):
         steps.append(number)
@@ -454,7 +462,7 @@ def test_a_checkpoint_with_weights_that_are_no_numbers_is_not_gone_on_from(
         return original(self, batch, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Teaching, "training_step", dies)
+        patch.setattr(CaptionModule, "training_step", dies)
         with pytest.raises(Killed):
             train(*arguments, workbench=tmp_path / "work")
     path = tmp_path / "work" / "last.ckpt"
@@ -490,10 +498,10 @@ def test_several_machines_without_torchrun_are_refused_with_what_to_do(corpus, t
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 def test_processes_share_every_batch_out_among_them(corpus, world):
-    from captionloop.captioner.photos import Batches
+    from captionloop.training.caption_data import Batches
 
     train_photos = photos(corpus)
-    plan = plan_epoch(train_photos, seed=0, epoch=0, batch_size=15, captions_per_photo=3, views=["whole"])
+    plan = epoch_batches(train_photos, seed=0, epoch=0, batch_size=15, captions_per_photo=3, views=["whole"])
     parts = [
         list(Batches(train_photos, corpus.features, plan, grids=False, rank=rank, world=world))
         for rank in range(world)

@@ -2,13 +2,13 @@ import json
 
 import pytest
 
-from captionloop.commands.canaries import (
+from captionloop.commands.verify import (
     Canary,
     CanaryAnswer,
     Limits,
     choose_canaries,
-    complaints,
     failed_share,
+    find_problems,
     requests_by_status,
 )
 from captionloop.errors import ConfigurationError
@@ -27,7 +27,7 @@ SANE = ("a red square", "a blue circle", "a red square")
 
 
 def test_sane_answers_give_no_complaint() -> None:
-    assert complaints(answers(*SANE), "5", 0.75, Limits()) == []
+    assert find_problems(answers(*SANE), "5", 0.75, Limits()) == []
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_sane_answers_give_no_complaint() -> None:
     ],
 )
 def test_each_fault_is_one_sentence(said, usual, complaint) -> None:
-    assert complaints(said, "5", usual, Limits()) == [complaint]
+    assert find_problems(said, "5", usual, Limits()) == [complaint]
 
 
 def test_without_known_captions_agreement_is_not_asked_for() -> None:
@@ -50,7 +50,7 @@ def test_without_known_captions_agreement_is_not_asked_for() -> None:
         CanaryAnswer(Canary("a", b""), "a dog", 0.5, "5"),
         CanaryAnswer(Canary("b", b""), "a cat", 0.5, "5"),
     ]
-    assert complaints(said, "5", None, Limits()) == []
+    assert find_problems(said, "5", None, Limits()) == []
 
 
 EXPOSITION = """
@@ -82,9 +82,9 @@ def project(tmp_path):
     (conf / "globals.yml").write_text("corpus: scenes")
     (conf / "catalog.yml").write_text(
         "_data: ${runtime_params:workspace,data}\n"
-        "raw_photos: {type: captionloop.datasets.photos.PhotoFolderDataset, "
+        "raw_photos: {type: captionloop.datasets.corpus_datasets.PhotoFolderDataset, "
         "filepath: '${_data}/${globals:corpus}/photos'}\n"
-        "evaluation_photos: {type: captionloop.datasets.atomic.AtomicJSONDataset, "
+        "evaluation_photos: {type: captionloop.datasets.atomic_datasets.AtomicJSONDataset, "
         "filepath: '${_data}/${globals:corpus}/evaluation.json'}\n"
     )
     folder = tmp_path / "data/scenes"

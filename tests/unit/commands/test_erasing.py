@@ -15,13 +15,12 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from captionloop.cli import main
-from captionloop.feedback.archive import PhotoArchive
-from captionloop.feedback.database import upgrade
-from captionloop.feedback.models import now
-from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption
-from captionloop.feedback.store import RatingsStore
 from captionloop.image_metadata import without_metadata
-from captionloop.vision.store import FeatureStore
+from captionloop.photos import PhotoArchive
+from captionloop.ratings.database import upgrade
+from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.records import PhotoFacts, RatingInput, ServedCaption, now
+from captionloop.vision.feature_store import FeatureStore
 
 pytestmark = pytest.mark.integration
 
@@ -51,7 +50,7 @@ class Project:
         self.store = RatingsStore(url)
         self.archive = PhotoArchive(str(folder / "photos"))
         self.serve("one", KEPT, "key:a1")
-        self.store.rate("one", "person:b", Opinion(1, "a cat")).result(10)
+        self.store.rate("one", "person:b", RatingInput(1, "a cat")).result(10)
         self.base = FeatureStore(folder / "data/04_feature/store")
         with self.base.writer(PRINT) as writer:
             writer.add(NAME, np.ones((2, 3), np.float16))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from captionloop.commands.keys import keys
+from captionloop.commands.admin import keys
 
 
 @pytest.fixture(autouse=True)

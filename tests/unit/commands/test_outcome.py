@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from captionloop.cli import main
-from captionloop.registry.one_run import find_or_begin_run, find_run
+from captionloop.registry.tracking import find_or_begin_run, find_run
 
 pytestmark = pytest.mark.integration
 

@@ -4,9 +4,9 @@ import pytest
 from click.testing import CliRunner
 
 from captionloop.cli import main
-from captionloop.feedback.database import upgrade
-from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption
-from captionloop.feedback.store import RatingsStore
+from captionloop.ratings.database import upgrade
+from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.records import PhotoFacts, RatingInput, ServedCaption
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def rated(tmp_path, monkeypatch):
     photo = PhotoFacts("a" * 64, "image/png", 10, 4, 4)
     store.record(ServedCaption("c1", "me", photo, "a dog", 0.5, [], [], "captioner", "1")).result()
     for rater in ("a", "b", "c"):
-        store.rate("c1", rater, Opinion(4)).result()
+        store.rate("c1", rater, RatingInput(4)).result()
     store.close()
 
 

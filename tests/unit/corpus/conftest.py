@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captionloop.corpus.examination import Examination
-from captionloop.corpus.expectations import Expected
-from captionloop.corpus.inspection import inspect_photos
-from captionloop.corpus.photos import PhotoFolder, found_names
+from captionloop.corpus.expectations import CorpusRules
+from captionloop.corpus.gx_runner import Examination
+from captionloop.corpus.photo_checks import inspect_photos
 from captionloop.corpus.tables import RawCorpus
 from captionloop.corpus.validation import Validated, sort_rows, validate
+from captionloop.photos import PhotoFolder, found_names
 
 
 def picture(seed: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
@@ -62,8 +62,8 @@ def write_json(path: Path, document: object) -> str:
     return str(path)
 
 
-def validated(corpus: RawCorpus, photos: PhotoFolder, expected: Expected | None = None) -> Validated:
-    expected = expected or Expected()
+def validated(corpus: RawCorpus, photos: PhotoFolder, expected: CorpusRules | None = None) -> Validated:
+    expected = expected or CorpusRules()
     names = photos.names()
     facts = inspect_photos(photos, found_names(corpus.images["uri"], names), expected.photo)
     with Examination() as examination:  # without Data Docs, which take as long as all the rest
@@ -138,5 +138,5 @@ def sick(tmp_path_factory: pytest.TempPathFactory) -> Sick:
     }
     names = [f"{name}#0" for name, _ in captions]
     corpus = corpus_of(images, captions + list(illnesses.values()), ids=names + list(illnesses))
-    facts = inspect_photos(folder, corpus.images["uri"].tolist(), Expected().photo)
-    return Sick(corpus, folder, validate(corpus, facts, folder.names(), Expected()))
+    facts = inspect_photos(folder, corpus.images["uri"].tolist(), CorpusRules().photo)
+    return Sick(corpus, folder, validate(corpus, facts, folder.names(), CorpusRules()))

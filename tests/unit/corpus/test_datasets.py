@@ -7,9 +7,8 @@ import pandas as pd
 import pytest
 from kedro.io import DatasetError
 
-from captionloop.datasets.corpus import CorpusDataset
-from captionloop.datasets.photos import PhotoFolderDataset
-from captionloop.datasets.site import SiteDataset
+from captionloop.datasets.atomic_datasets import SiteDataset
+from captionloop.datasets.corpus_datasets import CorpusDataset, PhotoFolderDataset
 from captionloop.errors import ConfigurationError, CorpusError
 
 from .conftest import corpus_of

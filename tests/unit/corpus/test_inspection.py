@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captionloop.corpus.inspection import PhotoLimits, PhotoState, inspect_photo, inspect_photos
-from captionloop.corpus.photos import PhotoFolder
+from captionloop.corpus.photo_checks import PhotoLimits, PhotoState, inspect_photo, inspect_photos
 from captionloop.errors import CorpusError
+from captionloop.photos import PhotoFolder
 
 from .conftest import encoded, photo, picture, png_of
 

@@ -7,9 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from captionloop.corpus.inspection import PhotoFacts, PhotoLimits, PhotoState, inspect_photo
-from captionloop.corpus.likeness import LikenessLimits, Twins, find_twins, mark_twins
-from captionloop.corpus.photos import PhotoFolder
+from captionloop.corpus.photo_checks import (
+    Duplicates,
+    LikenessLimits,
+    PhotoFacts,
+    PhotoLimits,
+    PhotoState,
+    find_duplicates,
+    inspect_photo,
+    mark_twins,
+)
+from captionloop.photos import PhotoFolder
 
 from .conftest import encoded, picture
 
@@ -25,7 +33,7 @@ def look(tmp_path):
 
 
 def twins(*photos: PhotoFacts) -> list[tuple[int, int]]:
-    return [(pair.first, pair.second) for pair in find_twins(photos, LikenessLimits())]
+    return [(pair.first, pair.second) for pair in find_duplicates(photos, LikenessLimits())]
 
 
 @pytest.mark.parametrize("quality", [90, 60, 35])
@@ -52,7 +60,7 @@ def test_other_photos_are_not_the_same(look) -> None:
 
 
 def test_no_photos_have_no_twins() -> None:
-    assert find_twins([], LikenessLimits()) == []
+    assert find_duplicates([], LikenessLimits()) == []
 
 
 @given(st.lists(st.integers(0, 7), max_size=40))
@@ -72,7 +80,7 @@ def test_every_pair_of_like_photos_is_found_once(kinds: list[int]) -> None:
 
 def twins_exactly(photos: list[PhotoFacts]) -> list[tuple[int, int]]:
     limits = LikenessLimits(outline_bits=0, tone_difference=0)
-    return [(pair.first, pair.second) for pair in find_twins(photos, limits)]
+    return [(pair.first, pair.second) for pair in find_duplicates(photos, limits)]
 
 
 def test_more_photos_than_one_portion_are_compared_across_portions() -> None:
@@ -89,7 +97,7 @@ def test_more_photos_than_one_portion_are_compared_across_portions() -> None:
 )
 def test_the_copy_that_serves_to_measure_stays(splits: tuple[str, str], goes: int) -> None:
     images = pd.DataFrame({"image_id": ["a", "b"], "split": splits})
-    marked = mark_twins(images, [Twins(0, 1, exact=True)])
+    marked = mark_twins(images, [Duplicates(0, 1, exact=True)])
     expected = ["", ""]
     expected[goes] = "ab"[1 - goes]
     assert marked["twin_elsewhere"].tolist() == expected
@@ -179,7 +187,7 @@ def test_among_many_photos_a_copy_is_found_scaled_compressed_or_mirrored(look) -
         look(encoded(picture(4, (200, 150)).transpose(Image.Transpose.FLIP_LEFT_RIGHT), quality=50)),
         look(encoded(picture(5, (200, 150)), "WEBP", quality=40)),
     ]
-    found = find_twins([*photos, *copies], LikenessLimits())
+    found = find_duplicates([*photos, *copies], LikenessLimits())
     assert [(pair.first, pair.second, pair.mirrored) for pair in found] == [
         (3, 30, False), (4, 31, True), (5, 32, False),
     ]  # fmt: skip
@@ -187,6 +195,8 @@ def test_among_many_photos_a_copy_is_found_scaled_compressed_or_mirrored(look) -
 
 def test_a_row_with_an_equal_copy_does_not_count_as_lost_to_likeness() -> None:
     images = pd.DataFrame({"image_id": list("abc"), "split": ["train", "val", "test"]})
-    marked = mark_twins(images, [Twins(0, 1, exact=False), Twins(0, 2, exact=True), Twins(1, 2, exact=False)])
+    marked = mark_twins(
+        images, [Duplicates(0, 1, exact=False), Duplicates(0, 2, exact=True), Duplicates(1, 2, exact=False)]
+    )
     assert marked["twin_elsewhere"].tolist() == ["c", "c", ""]
     assert marked["twin_near"].tolist() == [False, True, False]

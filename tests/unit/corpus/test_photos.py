@@ -5,8 +5,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from captionloop.corpus.photos import PhotoFolder
 from captionloop.errors import CorpusError
+from captionloop.photos import PhotoFolder
 
 
 @pytest.fixture(params=["local", "remote"])

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captionloop.corpus.expectations import Reason
-from captionloop.corpus.photos import PhotoFolder
+from captionloop.corpus.expectations import CorpusIssue
 from captionloop.corpus.readers import read_coco, read_csv, read_flickr, read_karpathy, write_karpathy
 from captionloop.corpus.tables import RawCorpus
 from captionloop.errors import CorpusError
+from captionloop.photos import PhotoFolder
 
 from .conftest import photo, validated, write_json
 
@@ -296,7 +296,9 @@ def test_one_id_for_two_photos_in_one_file_is_quarantined_with_its_captions(tmp_
     result = validated(read_coco({"train": [path]}), folder)
     assert result.images["uri"].tolist() == ["c.jpg"]
     assert result.captions["text"].tolist() == ["A cat ."]
-    assert result.quarantine["reason"].tolist() == [Reason.AMBIGUOUS_IMAGE_ID] * 2 + [Reason.IMAGE_REJECTED]
+    assert result.quarantine["reason"].tolist() == [CorpusIssue.AMBIGUOUS_IMAGE_ID] * 2 + [
+        CorpusIssue.IMAGE_REJECTED
+    ]
 
 
 def test_karpathys_file_names_are_kept_apart_by_their_split(tmp_path: Path) -> None:
@@ -347,9 +349,9 @@ def test_a_photo_that_two_lists_of_flickrs_form_name_is_measured_and_not_trained
     }  # fmt: skip
     assert len(result.captions) == 6
     assert result.quarantine[["id", "reason"]].values.tolist() == [
-        ["train:both.jpg", Reason.TWIN_ELSEWHERE],
-        ["train:both.jpg#0", Reason.IMAGE_REJECTED],
-        ["train:both.jpg#1", Reason.IMAGE_REJECTED],
+        ["train:both.jpg", CorpusIssue.TWIN_ELSEWHERE],
+        ["train:both.jpg#0", CorpusIssue.IMAGE_REJECTED],
+        ["train:both.jpg#1", CorpusIssue.IMAGE_REJECTED],
     ]
 
 
@@ -366,7 +368,7 @@ def test_a_row_that_stands_in_a_csv_twice_counts_once(tmp_path: Path) -> None:
         ["a.jpg", "A dog"], ["a.jpg", "A dog"], ["b.jpg", "A dog"], ["b.jpg", "One"],
     ]  # fmt: skip
     assert result.quarantine["id"].tolist() == ["a.jpg#2", "a.jpg#3"]
-    assert set(result.quarantine["reason"]) == {Reason.REPEATED_ROW}
+    assert set(result.quarantine["reason"]) == {CorpusIssue.REPEATED_ROW}
 
 
 def test_one_field_without_end_costs_its_row_alone(tmp_path: Path) -> None:
@@ -381,7 +383,7 @@ def test_one_field_without_end_costs_its_row_alone(tmp_path: Path) -> None:
     assert csv.field_size_limit() == before
     assert result.captions["text"].tolist() == ["A dog"]
     assert result.quarantine["reason"].tolist() == [
-        Reason.PHOTO_MISSING, Reason.TOO_LONG, Reason.IMAGE_REJECTED,
+        CorpusIssue.PHOTO_MISSING, CorpusIssue.TOO_LONG, CorpusIssue.IMAGE_REJECTED,
     ]  # fmt: skip
 
 
@@ -393,7 +395,9 @@ def test_a_name_in_other_case_or_folder_is_missing_with_a_hint(tmp_path: Path) -
     rows = "".join(f"{name},A dog,train\n" for name in names)
     (tmp_path / "c.csv").write_text("image,caption,split\n" + rows)
     result = validated(read_csv(str(tmp_path / "c.csv")), folder)
-    missing = result.quarantine[result.quarantine["reason"] == Reason.PHOTO_MISSING].set_index("id")["text"]
+    missing = result.quarantine[result.quarantine["reason"] == CorpusIssue.PHOTO_MISSING].set_index("id")[
+        "text"
+    ]
     hints = {name: text.partition("did you mean ")[2].removesuffix("?)") for name, text in missing.items()}
     assert hints == {
         "sub/photo.JPG": "sub/Photo.jpg", "PHOTO.jpg": "sub/Photo.jpg",
@@ -432,7 +436,7 @@ def test_names_in_another_encoding_are_counted_and_told(tmp_path: Path) -> None:
     assert result.images["uri"].tolist() == ["good.jpg", "two\nlines.jpg"]
     assert result.captions["text"].tolist() == ["A dog", "A cat"]
     reasons = result.quarantine["reason"].value_counts().to_dict()
-    assert reasons == {Reason.PHOTO_MISSING: 4, Reason.NOT_TEXT: 2, Reason.IMAGE_REJECTED: 1}
+    assert reasons == {CorpusIssue.PHOTO_MISSING: 4, CorpusIssue.NOT_TEXT: 2, CorpusIssue.IMAGE_REJECTED: 1}
     result.quarantine.to_parquet(tmp_path / "quarantine.parquet")
     json.dumps(result.report).encode("utf-8")
 
@@ -461,7 +465,7 @@ def test_images_without_any_caption_are_quarantined(tmp_path: Path) -> None:
     folder = PhotoFolder(str(tmp_path))
     folder.write("a.jpg", photo(1))
     result = validated(RawCorpus.from_rows([("a.jpg", "a.jpg", "train")], []), folder)
-    assert result.quarantine["reason"].tolist() == [Reason.TOO_FEW_CAPTIONS]
+    assert result.quarantine["reason"].tolist() == [CorpusIssue.TOO_FEW_CAPTIONS]
 
 
 @pytest.mark.e2e  # eight thousand photos are read
@@ -483,7 +487,10 @@ def test_both_forms_of_flickr8k_give_the_same_tables_and_validation_finds_its_qu
     quirk = result.quarantine.query("reason == @Reason.NO_PHOTO")
     assert set(quirk["image_id"]) == {"2258277193_586949ec62.jpg.1"}
     assert len(quirk) == 5
-    assert result.report["quarantine"] == {"image": {}, "caption": {Reason.NO_PHOTO: 5, Reason.NO_IMAGE: 455}}
+    assert result.report["quarantine"] == {
+        "image": {},
+        "caption": {CorpusIssue.NO_PHOTO: 5, CorpusIssue.NO_IMAGE: 455},
+    }
     assert result.report["released"]["images"] == {"train": 6000, "val": 1000, "test": 0}
     (pair,) = result.report["same_photo"]["pairs"]
     assert set(pair["images"]) == {"2851198725_37b6027625.jpg", "3050606344_af711c726c.jpg"}

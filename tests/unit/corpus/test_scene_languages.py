@@ -5,12 +5,12 @@ import random
 
 import pytest
 
-from captionloop.corpus.readers.karpathy import write_karpathy
+from captionloop.corpus.readers import write_karpathy
 from captionloop.corpus.scenes import DOMAINS, SceneParameters, draw_scenes
 from captionloop.corpus.scenes.phrases import PHRASES
 from captionloop.corpus.tables import RawCorpus
 from captionloop.errors import ConfigurationError
-from captionloop.language.languages import language_of
+from captionloop.languages import language_of
 
 LITTLE = SceneParameters(train=60, val=2, test=2, side=32)
 

@@ -1,7 +1,7 @@
 """What captions name, beside what is in the scene."""
 
 from captionloop.corpus.scenes import DOMAINS, SAMPLE, Facts, Group, SceneParameters, draw_scenes
-from captionloop.corpus.scenes.truth import untrue
+from captionloop.corpus.scenes.scene_captions import untrue
 
 SCENE = Facts(
     place="beach",

@@ -9,11 +9,11 @@ from itertools import islice
 import pytest
 from PIL import Image
 
-from captionloop.corpus.readers.karpathy import write_karpathy
+from captionloop.corpus.readers import write_karpathy
 from captionloop.corpus.scenes import SAMPLE, SHIFTED, Facts, Scene, SceneParameters, as_corpus, draw_scenes
-from captionloop.corpus.scenes.captions import describe, words_of
-from captionloop.corpus.scenes.composition import compose
-from captionloop.corpus.scenes.things import SKETCHES
+from captionloop.corpus.scenes.layout import compose
+from captionloop.corpus.scenes.objects import SKETCHES
+from captionloop.corpus.scenes.scene_captions import describe, domain_words
 from captionloop.scoring.cider import CiderD
 
 
@@ -80,8 +80,8 @@ def test_every_noun_colour_place_and_arrangement_is_shown(domain) -> None:
 
 def test_the_shifted_domain_shares_no_word_of_substance_with_the_first() -> None:
     spoken = {word for _, said in facts_and_captions(SAMPLE, 600) for text in said for word in text.split()}
-    assert not words_of(SHIFTED) & spoken
-    assert not words_of(SHIFTED) & words_of(SAMPLE)
+    assert not domain_words(SHIFTED) & spoken
+    assert not domain_words(SHIFTED) & domain_words(SAMPLE)
 
 
 def test_people_agree_enough_for_a_seeing_model_to_score_well() -> None:

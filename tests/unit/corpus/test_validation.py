@@ -5,9 +5,9 @@ import json
 import pandas as pd
 import pytest
 
-from captionloop.corpus.expectations import Expected, Reason
-from captionloop.corpus.photos import PhotoFolder
+from captionloop.corpus.expectations import CorpusIssue, CorpusRules
 from captionloop.corpus.tables import CAPTIONS, IMAGES, QUARANTINE
+from captionloop.photos import PhotoFolder
 
 from .conftest import Sick, corpus_of, photo, validated
 
@@ -17,17 +17,17 @@ pytestmark = pytest.mark.integration
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("truncated.jpg", Reason.PHOTO_UNDECODABLE),
-        ("gigantic.png", Reason.PHOTO_TOO_MANY_PIXELS),
-        ("page.jpg", Reason.PHOTO_UNDECODABLE),
-        ("empty.jpg", Reason.PHOTO_UNDECODABLE),
-        ("thumbnail.jpg", Reason.PHOTO_TOO_SMALL),
-        ("absent.jpg", Reason.PHOTO_MISSING),
-        ("../outside.jpg", Reason.PHOTO_MISSING),
-        ("silent.jpg", Reason.TOO_FEW_CAPTIONS),
-        ("odd_split.jpg", Reason.UNKNOWN_SPLIT),
-        ("seen_in_train.jpg", Reason.TWIN_ELSEWHERE),
-        ("good.jpg", Reason.DUPLICATE_IMAGE_ID),
+        ("truncated.jpg", CorpusIssue.PHOTO_UNDECODABLE),
+        ("gigantic.png", CorpusIssue.PHOTO_TOO_MANY_PIXELS),
+        ("page.jpg", CorpusIssue.PHOTO_UNDECODABLE),
+        ("empty.jpg", CorpusIssue.PHOTO_UNDECODABLE),
+        ("thumbnail.jpg", CorpusIssue.PHOTO_TOO_SMALL),
+        ("absent.jpg", CorpusIssue.PHOTO_MISSING),
+        ("../outside.jpg", CorpusIssue.PHOTO_MISSING),
+        ("silent.jpg", CorpusIssue.TOO_FEW_CAPTIONS),
+        ("odd_split.jpg", CorpusIssue.UNKNOWN_SPLIT),
+        ("seen_in_train.jpg", CorpusIssue.TWIN_ELSEWHERE),
+        ("good.jpg", CorpusIssue.DUPLICATE_IMAGE_ID),
     ],
 )
 def test_an_unsound_image_is_in_quarantine_with_its_reason(sick: Sick, row: str, reason: str) -> None:
@@ -37,20 +37,20 @@ def test_an_unsound_image_is_in_quarantine_with_its_reason(sick: Sick, row: str,
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ("blank", Reason.EMPTY),
-        ("null", Reason.EMPTY),
-        ("mute", Reason.EMPTY),
-        ("number", Reason.NOT_TEXT),
-        ("digits", Reason.NOT_TEXT),
-        ("control", Reason.NOT_TEXT),
-        ("mojibake", Reason.NOT_TEXT),
-        ("endless", Reason.TOO_LONG),
-        ("breathless", Reason.TOO_LONG),
-        ("quirk", Reason.NO_PHOTO),
-        ("unlisted", Reason.NO_IMAGE),
-        ("good.jpg#0", Reason.DUPLICATE_CAPTION_ID),
-        ("truncated.jpg#0", Reason.IMAGE_REJECTED),
-        ("seen_in_train.jpg#0", Reason.IMAGE_REJECTED),
+        ("blank", CorpusIssue.EMPTY),
+        ("null", CorpusIssue.EMPTY),
+        ("mute", CorpusIssue.EMPTY),
+        ("number", CorpusIssue.NOT_TEXT),
+        ("digits", CorpusIssue.NOT_TEXT),
+        ("control", CorpusIssue.NOT_TEXT),
+        ("mojibake", CorpusIssue.NOT_TEXT),
+        ("endless", CorpusIssue.TOO_LONG),
+        ("breathless", CorpusIssue.TOO_LONG),
+        ("quirk", CorpusIssue.NO_PHOTO),
+        ("unlisted", CorpusIssue.NO_IMAGE),
+        ("good.jpg#0", CorpusIssue.DUPLICATE_CAPTION_ID),
+        ("truncated.jpg#0", CorpusIssue.IMAGE_REJECTED),
+        ("seen_in_train.jpg#0", CorpusIssue.IMAGE_REJECTED),
     ],
 )
 def test_an_unsound_caption_is_in_quarantine_with_its_reason(sick: Sick, row: str, reason: str) -> None:
@@ -138,10 +138,10 @@ def test_copies_within_a_split_go_where_asked(tmp_path) -> None:
         folder.write(name, photo(seed))
     names = ["a.jpg", "b.jpg", "c.jpg"]
     corpus = corpus_of([(name, "val") for name in names], [(name, "A thing") for name in names])
-    result = validated(corpus, folder, Expected(duplicates_in_split="quarantine", min_captions=1))
+    result = validated(corpus, folder, CorpusRules(duplicates_in_split="quarantine", min_captions=1))
     assert result.quarantine[["id", "reason"]].values.tolist() == [
-        ["b.jpg", Reason.TWIN_HERE],
-        ["b.jpg#1", Reason.IMAGE_REJECTED],
+        ["b.jpg", CorpusIssue.TWIN_HERE],
+        ["b.jpg#1", CorpusIssue.IMAGE_REJECTED],
     ]
 
 

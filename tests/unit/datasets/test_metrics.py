@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from captionloop.datasets.metrics import RunCurvesDataset, RunMetricsDataset, histories
+from captionloop.datasets.mlflow_datasets import TrackedCurvesDataset, TrackedMetricsDataset, histories
 
 CURVES = pd.DataFrame({"epoch": [0, 1], "loss": [3.0, 2.0], "map": [math.nan, 0.5], "cider": [math.nan] * 2})
 
 
 def test_metrics_of_an_earlier_run_do_not_make_its_work_look_unfinished() -> None:
-    assert RunMetricsDataset(prefix="encoder").exists()
-    assert RunCurvesDataset(prefix="encoder").exists()
+    assert TrackedMetricsDataset(prefix="encoder").exists()
+    assert TrackedCurvesDataset(prefix="encoder").exists()
 
 
 def test_curves_become_histories_without_values_that_are_none() -> None:
@@ -29,7 +29,7 @@ def test_curves_are_in_mlflow_by_epoch(mlflow_store: str, monkeypatch: pytest.Mo
     mlflow.set_experiment("curves")
     try:
         with mlflow.start_run() as run:
-            RunCurvesDataset(prefix="retraining.encoder").save(CURVES)
+            TrackedCurvesDataset(prefix="retraining.encoder").save(CURVES)
     finally:
         mlflow.set_tracking_uri(None)
     history = MlflowClient(mlflow_store).get_metric_history(run.info.run_id, "retraining.encoder.loss")

@@ -256,7 +256,7 @@ def test_trusted_keys_lie_in_one_place() -> None:
 
 
 def test_every_variable_that_is_set_is_a_setting() -> None:
-    from captionloop.serving.settings import PREFIX, Settings
+    from captionloop.serving.service_settings import PREFIX, Settings
 
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     for values in (*FILES.values(), {"signing": {"trustSecret": "keys"}}):

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
-from captionloop.serving import metrics
+from captionloop.serving import telemetry
 
 MONITORING = Path(__file__).resolve().parents[3] / "deploy/monitoring"
 sys.path.insert(0, str(MONITORING))
@@ -60,7 +60,7 @@ def test_every_alert_has_a_page_that_says_what_to_do(kind: str, project_root: Pa
 
 def exported() -> set[str]:
     names = set()
-    for collector in vars(metrics).values():
+    for collector in vars(telemetry).values():
         for family in collector.describe() if isinstance(collector, MetricWrapperBase) else []:
             names.add(family.name)
             endings = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}

@@ -10,11 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from captionloop.captioner.architectures import ShowAndTellConfig, ShowAttendTellConfig
 from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.decoders import build_decoder
-from captionloop.captioner.options import DecodingOptions
-from captionloop.language.tokenizer import CaptionTokenizer
+from captionloop.captioner.model_config import DecodingOptions, ShowAndTellConfig, ShowAttendTellConfig
+from captionloop.tokenizer import CaptionTokenizer
 from captionloop.vision.encoder import Encoder, EncoderSpec
 
 COLOURS = ["red", "green", "blue", "yellow", "black", "white"]

@@ -6,14 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from captionloop.evaluation.acceptance import acceptable
-from captionloop.evaluation.calibration import as_calibration, calibrate
-from captionloop.evaluation.card import confidence_section
+from captionloop.evaluation.calibration import acceptable, as_calibration, calibrate
+from captionloop.evaluation.evaluation_set import CalibrationParameters, EvaluationSet
 from captionloop.evaluation.familiarity import learn_familiarity
-from captionloop.evaluation.hypotheses import Said, SaidWord
-from captionloop.evaluation.parameters import CalibrationParameters
-from captionloop.evaluation.plots import reliability_figure
-from captionloop.evaluation.split import EvaluationSet
+from captionloop.evaluation.figures import reliability_figure
+from captionloop.evaluation.model_card import confidence_section
+from captionloop.evaluation.predictions import PredictedCaption, PredictedWord
 from captionloop.vision.embedding import embed
 
 THINGS = [f"thing{number}" for number in range(40)]
@@ -24,7 +22,7 @@ def people_say(thing: str) -> list[str]:
     return [f"a {thing} on the grass", f"one {thing} on the grass", f"a {thing} in the grass"]
 
 
-def world(photos: int = 400, seed: int = 0) -> tuple[dict[str, Said], dict[str, list[str]]]:
+def world(photos: int = 400, seed: int = 0) -> tuple[dict[str, PredictedCaption], dict[str, list[str]]]:
     """Captions that name the right thing as often as they are sure of it, squared; all else is right."""
     random = np.random.default_rng(seed)
     said, references = {}, {}
@@ -34,10 +32,10 @@ def world(photos: int = 400, seed: int = 0) -> tuple[dict[str, Said], dict[str, 
         named = thing if random.random() < sure**2 else other
         words = [("a", 0.99), (named, sure), ("on", 0.99), ("the", 0.99), ("grass", 0.99)]
         references[str(number)] = people_say(thing)
-        said[str(number)] = Said(
+        said[str(number)] = PredictedCaption(
             caption=" ".join(text for text, _ in words),
             log_probability=-1,
-            words=tuple(SaidWord(text=text, confidence=confidence) for text, confidence in words),
+            words=tuple(PredictedWord(text=text, confidence=confidence) for text, confidence in words),
         )
     return said, references
 

@@ -10,15 +10,15 @@ from captionloop.evaluation.calibration import (
     expected_error,
     outcomes,
 )
-from captionloop.evaluation.hypotheses import Said, SaidWord
-from captionloop.evaluation.parameters import CalibrationParameters
+from captionloop.evaluation.evaluation_set import CalibrationParameters
+from captionloop.evaluation.predictions import PredictedCaption, PredictedWord
 
 
 def said(words):
-    return Said(
+    return PredictedCaption(
         caption=" ".join(text for text, _ in words),
         log_probability=-1,
-        words=tuple(SaidWord(text=text, confidence=confidence) for text, confidence in words),
+        words=tuple(PredictedWord(text=text, confidence=confidence) for text, confidence in words),
     )
 
 

@@ -4,8 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from captionloop.evaluation.drift import DriftLimits, Traffic, compare, separation
+from captionloop.evaluation.drift import DriftLimits, compare, two_sample_auc
 from captionloop.evaluation.drift_report import drift_figure, drift_page
+from captionloop.ratings.reader import Traffic
 
 LIMITS = DriftLimits()
 KNOWN = Counter(dict.fromkeys(("a", "red", "square", "blue", "circle"), 50))
@@ -102,7 +103,9 @@ def test_the_words_that_people_miss_are_named() -> None:
 
 
 def test_a_classifier_sees_no_difference_where_there_is_none() -> None:
-    aucs = [separation(traffic(s, 60).embeddings, traffic(s + 99, 300).embeddings, 0)[0] for s in range(20)]
+    aucs = [
+        two_sample_auc(traffic(s, 60).embeddings, traffic(s + 99, 300).embeddings, 0)[0] for s in range(20)
+    ]
     assert abs(np.mean(aucs) - 0.5) < 0.03
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from captionloop.captioner.captioner import Calibration
 from captionloop.errors import StoreError
-from captionloop.evaluation.hypotheses import Hypotheses, caption_split
-from captionloop.evaluation.split import evaluation_set
+from captionloop.evaluation.evaluation_set import evaluation_set
+from captionloop.evaluation.predictions import Predictions, caption_split
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_words_keep_the_decoders_own_probability(captioner, features, photos, sa
 
 
 def test_hypotheses_survive_json(said):
-    assert Hypotheses.model_validate_json(said.model_dump_json()) == said
+    assert Predictions.model_validate_json(said.model_dump_json()) == said
 
 
 def test_features_of_another_encoder_are_refused(captioner, features, photos):

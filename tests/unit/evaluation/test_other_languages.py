@@ -7,19 +7,17 @@ import pytest
 from captionloop.captioner.decoders import build_decoder
 from captionloop.errors import ConfigurationError
 from captionloop.evaluation.calibration import CalibrationReport, calibrate, outcomes
-from captionloop.evaluation.card import TrainingData, model_card, unsaid_words
-from captionloop.evaluation.hypotheses import Hypotheses, Said, SaidWord, caption_split
+from captionloop.evaluation.evaluation_report import evaluation_report, evaluation_table, tracked
+from captionloop.evaluation.evaluation_set import CalibrationParameters, EvaluationSet, evaluation_set
 from captionloop.evaluation.latency import Latency
-from captionloop.evaluation.parameters import CalibrationParameters
-from captionloop.evaluation.report import evaluation_report, tracked
-from captionloop.evaluation.split import EvaluationSet, evaluation_set
-from captionloop.evaluation.table import evaluation_table
-from captionloop.language.languages import language_of
-from captionloop.language.tokenizer import CaptionTokenizer
-from captionloop.registry.evidence import Evidence
+from captionloop.evaluation.model_card import TrainingData, missing_words, model_card
+from captionloop.evaluation.predictions import PredictedCaption, PredictedWord, Predictions, caption_split
+from captionloop.languages import language_of
 from captionloop.registry.gate import GateParameters, decide
 from captionloop.registry.gate_report import gate_report
+from captionloop.registry.scored_captions import ScoredCaptions
 from captionloop.scoring.scores import score_systems
+from captionloop.tokenizer import CaptionTokenizer
 
 CHINESE, FRENCH = language_of("zh"), language_of("fr")
 REFERENCES = {
@@ -38,14 +36,14 @@ GOOD = {image_id: texts[0] for image_id, texts in REFERENCES.items()}
 POOR = dict.fromkeys(REFERENCES, "一辆红色的车在街上")
 
 
-def said(text: str) -> Said:
-    words = tuple(SaidWord(text=character, confidence=0.5) for character in text)
-    return Said(caption=text, log_probability=-1.0, words=words)
+def said(text: str) -> PredictedCaption:
+    words = tuple(PredictedWord(text=character, confidence=0.5) for character in text)
+    return PredictedCaption(caption=text, log_probability=-1.0, words=words)
 
 
-def hypotheses(model: str, captions: dict[str, str]) -> Hypotheses:
+def hypotheses(model: str, captions: dict[str, str]) -> Predictions:
     found = {image_id: said(text) for image_id, text in captions.items()}
-    return Hypotheses(model=model, split="val", beam="beam 5", vocabulary=30, default=found, greedy=found)
+    return Predictions(model=model, split="val", beam="beam 5", vocabulary=30, default=found, greedy=found)
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +84,8 @@ def test_the_table_says_what_is_left_out(report):
 
 
 def test_the_gate_says_what_it_did_not_look_at(scores):
-    good = Evidence("good", "set", GOOD, scores["good"], language=CHINESE)
-    poor = Evidence("poor", "set", POOR, scores["poor"], language=CHINESE)
+    good = ScoredCaptions("good", "set", GOOD, scores["good"], language=CHINESE)
+    poor = ScoredCaptions("poor", "set", POOR, scores["poor"], language=CHINESE)
     decision = decide(good, poor, GateParameters(resamples=200))
     assert decision.left_out == ("METEOR",)
     assert "Not looked at: METEOR" in gate_report(decision)
@@ -97,16 +95,16 @@ def test_the_gate_says_what_it_did_not_look_at(scores):
 
 
 def test_evidence_is_gathered_in_the_language():
-    by_cider = Evidence.by_cider("good", GOOD, REFERENCES, CHINESE)
-    gathered = Evidence.gathered("good", GOOD, REFERENCES, language=CHINESE)
+    by_cider = ScoredCaptions.by_cider("good", GOOD, REFERENCES, CHINESE)
+    gathered = ScoredCaptions.gathered("good", GOOD, REFERENCES, language=CHINESE)
     assert by_cider.scores.values["CIDEr"] == pytest.approx(gathered.scores.values["CIDEr"])
 
 
 def test_words_are_right_where_a_reference_has_them():
     one = {"i0": said("一只狗")}
     assert outcomes(one, {"i0": ["一只猫"]}, CHINESE).right.tolist() == [1, 1, 0]
-    words = tuple(SaidWord(text=text, confidence=0.5) for text in ("l'", "objet", "rouge"))
-    french = {"i0": Said(caption="l'objet rouge", log_probability=-1.0, words=words)}
+    words = tuple(PredictedWord(text=text, confidence=0.5) for text in ("l'", "objet", "rouge"))
+    french = {"i0": PredictedCaption(caption="l'objet rouge", log_probability=-1.0, words=words)}
     assert outcomes(french, {"i0": ["L’objet bleu"]}, FRENCH).right.tolist() == [1, 1, 0]
 
 
@@ -127,7 +125,7 @@ def test_the_card_names_the_language_and_what_is_not_computed(captioner, report)
         latency=Latency(p50_ms=1, p95_ms=2, from_features_per_second=3, from_photos_per_second=4),
         machine="a machine",
         data=TrainingData("corpus", 1, 2, 0),
-        unsaid=unsaid_words(POOR, PHOTOS),
+        unsaid=missing_words(POOR, PHOTOS),
     )
     assert "Captions photos in Chinese." in card
     assert "Not computed: METEOR" in card

@@ -2,15 +2,13 @@ import numpy as np
 import pytest
 
 from captionloop.evaluation.calibration import CalibrationReport
-from captionloop.evaluation.card import unsaid_words
-from captionloop.evaluation.handover import attach
-from captionloop.evaluation.hypotheses import Hypotheses, Said
-from captionloop.evaluation.parameters import PublishedRow
-from captionloop.evaluation.plots import pareto_front
-from captionloop.evaluation.report import evaluation_report, tracked
-from captionloop.evaluation.split import EvaluationSet
-from captionloop.evaluation.table import evaluation_table
-from captionloop.scoring import bleu, meteor
+from captionloop.evaluation.evaluation_report import evaluation_report, evaluation_table, tracked
+from captionloop.evaluation.evaluation_set import EvaluationSet, PublishedRow
+from captionloop.evaluation.figures import pareto_front
+from captionloop.evaluation.model_card import missing_words
+from captionloop.evaluation.predictions import PredictedCaption, Predictions
+from captionloop.registry.registration import with_evaluation
+from captionloop.scoring import bleu, java_metrics
 from captionloop.scoring.scores import FAMILIES, METRICS, Scores
 
 IDS = tuple(f"i{n}" for n in range(40))
@@ -24,8 +22,8 @@ PHOTOS = EvaluationSet(
 
 
 def hypotheses(model, caption):
-    said = {i: Said(caption=caption, log_probability=-3, words=()) for i in IDS}
-    return Hypotheses(model=model, split="val", beam="beam 5", vocabulary=20, default=said, greedy=said)
+    said = {i: PredictedCaption(caption=caption, log_probability=-3, words=()) for i in IDS}
+    return Predictions(model=model, split="val", beam="beam 5", vocabulary=20, default=said, greedy=said)
 
 
 def scores(level, seed):
@@ -109,11 +107,11 @@ def test_the_pareto_front_leaves_out_what_is_slower_and_no_better():
 
 
 def test_words_that_people_use_and_the_model_does_not_are_counted_by_photo():
-    assert unsaid_words(dict.fromkeys(IDS, "a dog"), PHOTOS, most=2) == [("hill", 40), ("on", 40)]
+    assert missing_words(dict.fromkeys(IDS, "a dog"), PHOTOS, most=2) == [("hill", 40), ("on", 40)]
 
 
 def test_families_and_columns_go_together():
-    assert len(FAMILIES["METEOR"].columns) == len(meteor.COLUMNS) == 6
+    assert len(FAMILIES["METEOR"].columns) == len(java_metrics.COLUMNS) == 6
 
 
 def test_an_attached_captioner_keeps_its_facts_in_its_bundle(captioner, report, tmp_path):
@@ -123,7 +121,7 @@ def test_an_attached_captioner_keeps_its_facts_in_its_bundle(captioner, report, 
         bins_before=(), bins_after=(),
     )  # fmt: skip
     evaluation = {**report, "models": {"show_attend_tell": report["models"]["attentive"]}}
-    evaluated = attach(captioner, evaluation, "# The card\n", calibration.model_dump(mode="json"))
+    evaluated = with_evaluation(captioner, evaluation, "# The card\n", calibration.model_dump(mode="json"))
     evaluated.save(tmp_path / "bundle")
     loaded = type(captioner).load(tmp_path / "bundle")
     assert loaded.metrics["CIDEr"] == report["models"]["attentive"]["CIDEr"]

@@ -1,7 +1,7 @@
 import pytest
 
 from captionloop.errors import CorpusError
-from captionloop.evaluation.split import choose_split, evaluation_set, training_captions
+from captionloop.evaluation.evaluation_set import choose_split, evaluation_set, training_captions
 
 
 def test_auto_is_test_where_there_is_one_and_val_where_not(images):

@@ -1,6 +1,6 @@
 import pytest
 
-from captionloop.evaluation.variety import variety, words_of
+from captionloop.evaluation.predictions import diversity, words_of
 
 
 def test_words_are_lower_case_without_punctuation():
@@ -16,7 +16,7 @@ def test_words_are_lower_case_without_punctuation():
 
 
 def test_variety_counts_what_was_said():
-    found = variety(
+    found = diversity(
         {"1": "a dog runs", "2": "A dog runs.", "3": "a cat sleeps here"},
         known=["A dog runs!", "two birds"],
         vocabulary=12,

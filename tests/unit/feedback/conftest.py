@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from captionloop.feedback.database import open_engine, upgrade
-from captionloop.feedback.store import RatingsStore
+from captionloop.ratings.database import open_engine, upgrade
+from captionloop.ratings.rating_store import RatingsStore
 
 
 @pytest.fixture(scope="session")

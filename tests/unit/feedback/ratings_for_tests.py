@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 
-from captionloop.feedback.reading import ratings_table
+from captionloop.ratings.reader import ratings_table
 
 BEGIN = datetime(2026, 11, 1, 12, tzinfo=UTC)
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from captionloop.feedback.archive import ArchiveError, PhotoArchive
+from captionloop.photos import ArchiveError, PhotoArchive
 
 DATA = b"some photo"
 NAME = hashlib.sha256(DATA).hexdigest()

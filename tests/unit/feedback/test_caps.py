@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ratings_for_tests import ratings
 
-from captionloop.feedback.caps import beyond_cap, capped_shares, in_burst
-from captionloop.feedback.parameters import Caps
+from captionloop.feedback.feedback_parameters import Caps
+from captionloop.feedback.rating_filters import beyond_cap, capped_shares, in_burst
 
 CAPS = Caps(person_per_day=3, key_per_day=5, burst=4, burst_seconds=60)
 

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ratings_for_tests import ratings
 
-from captionloop.feedback.contradiction import contradicting
-from captionloop.feedback.parameters import Contradiction
-from captionloop.scoring.rarity import Rarity
+from captionloop.feedback.feedback_parameters import Contradiction
+from captionloop.feedback.rating_filters import contradicting
+from captionloop.scoring.ngrams import Rarity
 
 CORPUS = pd.DataFrame(
     [

@@ -2,8 +2,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ratings_for_tests import ratings
 
-from captionloop.feedback.copies import Alike, copied, likeness, word_pairs
-from captionloop.feedback.parameters import Copies
+from captionloop.feedback.feedback_parameters import Copies
+from captionloop.feedback.rating_filters import Alike, likeness, repeated_corrections, word_pairs
 
 COPIES = Copies(photos=3, share=0.0, likeness=0.7)
 NAMES = ["a", "red", "blue", "dog", "cat", "on", "the", "grass", "near"]
@@ -19,14 +19,14 @@ def test_one_text_for_many_photos_is_a_copy_even_where_it_is_varied() -> None:
     rows = [{"rater": f"person:{n}", "correction": spam[n % 3]} for n in range(6)]
     rows += [{"rater": "person:x", "correction": f"a {animal} on the grass"} for animal in ("dog", "cat")]
     rows += [{"rater": "person:y"}]
-    assert copied(ratings(*rows), COPIES).tolist() == [True] * 6 + [False] * 3
+    assert repeated_corrections(ratings(*rows), COPIES).tolist() == [True] * 6 + [False] * 3
 
 
 def test_many_people_who_say_the_same_of_one_photo_are_no_copies() -> None:
     rows = [
         {"rater": f"person:{n}", "photo": "one", "correction": "a red car on the street"} for n in range(9)
     ]
-    assert not copied(ratings(*rows), COPIES).any()
+    assert not repeated_corrections(ratings(*rows), COPIES).any()
 
 
 @settings(max_examples=50, deadline=None)
@@ -43,7 +43,11 @@ def test_the_order_of_the_rows_does_not_matter(rng, texts) -> None:
     table = ratings(*({"rater": "person:a", "correction": " ".join(text)} for text in texts))
     order = list(table.index)
     rng.shuffle(order)
-    assert copied(table.loc[order], COPIES).sort_index().equals(copied(table, COPIES))
+    assert (
+        repeated_corrections(table.loc[order], COPIES)
+        .sort_index()
+        .equals(repeated_corrections(table, COPIES))
+    )
 
 
 @settings(max_examples=40, deadline=None)

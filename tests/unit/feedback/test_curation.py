@@ -6,11 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ratings_for_tests import ratings, sha
 
-from captionloop.feedback.curation import Photos, curate, is_held_out
-from captionloop.feedback.held_out import held_out_set
-from captionloop.feedback.parameters import FeedbackParameters
-from captionloop.feedback.reasons import Reason
-from captionloop.feedback.wording import AbuseList
+from captionloop.feedback.curation import Photos, curate, held_out_set, is_held_out
+from captionloop.feedback.feedback_parameters import FeedbackParameters
+from captionloop.feedback.rating_checks import RatingIssue
+from captionloop.feedback.rating_filters import AbuseList
 
 ABUSE = AbuseList.parse("idiot")
 NO_CORPUS = (
@@ -93,11 +92,11 @@ def test_abuse_never_becomes_a_reference_and_its_sender_is_not_believed_otherwis
     ]
     made = curated(ratings(*rows))
     assert made.references["text"].tolist() == [TRUE[0]]
-    assert sorted(made.quarantine["reason"]) == [Reason.ABUSE, Reason.ABUSE, Reason.UNRELIABLE]
+    assert sorted(made.quarantine["reason"]) == [RatingIssue.ABUSE, RatingIssue.ABUSE, RatingIssue.UNRELIABLE]
 
 
 @pytest.mark.parametrize(
-    ("state", "reason"), [("broken", Reason.PHOTO_BROKEN), ("missing", Reason.PHOTO_MISSING)]
+    ("state", "reason"), [("broken", RatingIssue.PHOTO_BROKEN), ("missing", RatingIssue.PHOTO_MISSING)]
 )
 def test_a_photo_that_cannot_be_learnt_from_takes_its_ratings_with_it(state: str, reason: str) -> None:
     rows = [{"rater": "person:a", "photo": p, "correction": TRUE[0]} for p in ("good", "bad")]

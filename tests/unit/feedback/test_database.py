@@ -5,8 +5,8 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from captionloop.feedback.database import DatabaseError, normalise_url, open_engine, upgrade
-from captionloop.feedback.models import Base
+from captionloop.ratings.database import DatabaseError, normalise_url, open_engine, upgrade
+from captionloop.ratings.records import Base
 
 pytestmark = pytest.mark.integration
 
@@ -46,7 +46,7 @@ def test_sqlite_flushes_every_commit_to_the_disk(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["what?", "a%20b", "100%", "#2", "sqlite:"])
 def test_a_sqlite_file_may_lie_at_any_path(tmp_path: Path, name: str) -> None:
-    from captionloop.datasets.ratings import RatingsDataset
+    from captionloop.datasets.corpus_datasets import RatingsDataset
 
     url = f"sqlite:///{tmp_path / name / 'ratings.db'}"
     upgrade(url)

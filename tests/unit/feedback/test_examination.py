@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captionloop.corpus.tables import CAPTIONS, IMAGES
-from captionloop.feedback.examination import judge_ranks, part_of, ranks
-from captionloop.feedback.replay import EncoderRetrainingParameters, examination_tables
+from captionloop.feedback.label_noise import fold_of, noise_threshold, reference_fit
+from captionloop.feedback.retraining_data import EncoderRetrainingParameters, examination_tables
 
 WORDS = ["cat", "dog", "moon", "red"]
 
@@ -24,14 +24,14 @@ def knowing(photos: list[set[str]]) -> np.ndarray:
 def test_what_fits_its_photo_ranks_above_what_belongs_to_another():
     photos = [{"cat"}, {"dog", "red"}, {"moon"}, {"cat", "moon"}]
     said = references([("a", "a cat"), ("b", "the red dog"), ("c", "a cat and the moon"), ("d", "a dog")])
-    found = ranks(knowing(photos), pd.Series(["a", "b", "c", "d"]), said, WORDS)
+    found = reference_fit(knowing(photos), pd.Series(["a", "b", "c", "d"]), said, WORDS)
     assert found[0] == found[1] == 1
     assert found[2] < 1
     assert found[3] <= 1 / 3
 
 
 def test_a_photo_alone_is_not_compared():
-    found = ranks(knowing([{"cat"}]), pd.Series(["a"]), references([("a", "a dog")]), WORDS)
+    found = reference_fit(knowing([{"cat"}]), pd.Series(["a"]), references([("a", "a dog")]), WORDS)
     assert found.tolist() == [1.0]
 
 
@@ -42,7 +42,7 @@ def test_a_rank_is_the_share_of_other_photos_that_the_words_are_less_likely_of(s
     said = random.normal(size=(photos, len(WORDS))).astype(np.float32)
     names = pd.Series([f"p{n}" for n in range(photos)])
     texts = [" ".join(random.choice(WORDS, random.integers(1, 4), replace=False)) for _ in names]
-    found = ranks(said, names, references(list(zip(names, texts, strict=True))), WORDS)
+    found = reference_fit(said, names, references(list(zip(names, texts, strict=True))), WORDS)
     chance = 1 / (1 + np.exp(-said.astype(float)))
     for number, text in enumerate(texts):
         there = np.array([word in text.split() for word in WORDS])
@@ -57,7 +57,7 @@ def test_wrong_references_are_found_among_right_ones(seed, count, wrong):
     bad = round(wrong * count)
     even = (np.arange(bad) + random.uniform(size=bad)) / max(1, bad)
     found = np.concatenate([even, 1 - random.beta(1, 20, size=count - bad)])
-    verdict = judge_ranks(found, most_wrong=0.25)
+    verdict = noise_threshold(found, most_wrong=0.25)
     assert verdict.wrong == pytest.approx(wrong, abs=0.12)
     doubted = found < verdict.bound
     assert doubted[bad:].mean() < 0.1
@@ -69,7 +69,7 @@ def test_how_many_are_wrong_is_not_told_by_a_handful_of_the_lowest_ranks():
     """As in the fifth round of a play: by chance few of the wrong ones, 10 of 32, lay in the lower half."""
     wrong = np.concatenate([np.linspace(0.02, 0.48, 10), np.linspace(0.52, 0.92, 22)])
     right = np.concatenate([np.linspace(0.7, 0.94, 12), np.linspace(0.95, 1, 286)])
-    doubted = np.concatenate([wrong, right]) < judge_ranks(np.concatenate([wrong, right]), 0.2).bound
+    doubted = np.concatenate([wrong, right]) < noise_threshold(np.concatenate([wrong, right]), 0.2).bound
     assert doubted[:32].sum() >= 16
     assert doubted[32:].sum() <= 8
 
@@ -78,7 +78,7 @@ def test_how_many_are_wrong_is_not_told_by_a_handful_of_the_lowest_ranks():
 @given(st.integers(0, 10**6), st.integers(0, 400))
 def test_nothing_is_doubted_by_an_encoder_that_cannot_tell(seed, count):
     found = np.random.default_rng(seed).uniform(size=count)
-    verdict = judge_ranks(found, most_wrong=0.2)
+    verdict = noise_threshold(found, most_wrong=0.2)
     if count > 50:
         assert (found < verdict.bound).mean() < 0.1
     assert verdict.wrong <= 0.2
@@ -86,8 +86,8 @@ def test_nothing_is_doubted_by_an_encoder_that_cannot_tell(seed, count):
 
 def test_parts_are_the_same_in_every_run_and_about_equal():
     ids = pd.Series([f"feedback-{n:064x}" for n in range(0, 200_000, 199)])
-    parts = part_of(ids, 2)
-    assert parts.equals(part_of(ids.sample(frac=1, random_state=0), 2).sort_index())
+    parts = fold_of(ids, 2)
+    assert parts.equals(fold_of(ids.sample(frac=1, random_state=0), 2).sort_index())
     assert 0.45 < parts.mean() < 0.55
 
 

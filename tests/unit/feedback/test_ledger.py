@@ -6,10 +6,10 @@ from datetime import timedelta
 import pytest
 from test_store import served
 
-from captionloop.feedback.database import open_engine, upgrade
-from captionloop.feedback.ledger import Lease, Ledger
-from captionloop.feedback.records import Opinion
-from captionloop.feedback.store import RatingsStore
+from captionloop.ratings.database import open_engine, upgrade
+from captionloop.ratings.ledger import Lease, Ledger
+from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.records import RatingInput
 
 pytestmark = pytest.mark.integration
 
@@ -63,7 +63,7 @@ def test_one_removes_a_photo_and_the_others_let_it(store: RatingsStore, ledger: 
 def test_a_lease_ends_by_itself(store: RatingsStore, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     store.record(served("one")).result(10)
     store.erase("one", owner=None).result(10)
-    monkeypatch.setattr("captionloop.feedback.ledger.LEASE", NOW)
+    monkeypatch.setattr("captionloop.ratings.ledger.LEASE", NOW)
     assert ledger.lease(PHOTO, "killed").result(10) is Lease.OURS
     assert ledger.lease(PHOTO, "me").result(10) is Lease.OURS
 
@@ -128,7 +128,7 @@ def test_never_do_two_gateways_remove_and_write_a_photo_at_once(database_url: st
 
 def test_tombstones_say_whose_it_was_and_what_remains(store: RatingsStore, ledger: Ledger) -> None:
     store.record(served("one", sent_sha256="5" * 64)).result(10)
-    store.rate("one", "person:b", Opinion(2, "a cat")).result(10)
+    store.rate("one", "person:b", RatingInput(2, "a cat")).result(10)
     store.withdraw("one", "person:b").result(10)
     store.erase("one", owner="key:a").result(10)
     (withdrawn,) = ledger.of("person:b")
@@ -159,7 +159,7 @@ def test_a_photo_that_is_shown_again_is_nowhere_to_be_removed(store: RatingsStor
 def test_a_person_is_buried_once_until_runs_were_looked_through(store: RatingsStore, ledger: Ledger) -> None:
     store.record(served("theirs")).result(10)
     for _ in range(2):
-        store.rate("theirs", "person:b", Opinion(2)).result(10)
+        store.rate("theirs", "person:b", RatingInput(2)).result(10)
         for _ in range(3):
             while store.erase_person("person:b").result(10) is not None:
                 pass
@@ -179,7 +179,7 @@ def test_all_captions_of_a_photo_are_erased_as_it_was_sent_or_is_kept(store: Rat
 def test_what_was_erased_before_there_was_a_ledger_is_looked_for_once_more(database_url: str) -> None:
     from alembic import command
 
-    from captionloop.feedback import database
+    from captionloop.ratings import database
 
     engine = open_engine(database_url, pool_size=1)
     with engine.begin() as connection:

@@ -2,20 +2,19 @@ import pytest
 from ratings_for_tests import ratings, sha
 from test_store import served
 
-from captionloop.feedback.database import DatabaseError
-from captionloop.feedback.expectations import check_ratings
-from captionloop.feedback.reading import RATINGS, RatingsDatabase
-from captionloop.feedback.reasons import Reason
-from captionloop.feedback.records import Opinion
-from captionloop.feedback.store import RatingsStore
+from captionloop.feedback.rating_checks import RatingIssue, check_ratings
+from captionloop.ratings.database import DatabaseError
+from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.reader import RATINGS, RatingsDatabase
+from captionloop.ratings.records import RatingInput
 
 pytestmark = pytest.mark.integration
 
 
 def test_ratings_are_read_beside_their_captions(database_url: str, store: RatingsStore) -> None:
     store.record(served("one")).result(10)
-    store.rate("one", "person:b", Opinion(2, "a cat asleep", "no")).result(10)
-    store.rate("one", "person:c", Opinion(4)).result(10)
+    store.rate("one", "person:b", RatingInput(2, "a cat asleep", "no")).result(10)
+    store.rate("one", "person:c", RatingInput(4)).result(10)
     table = RatingsDatabase(database_url).ratings()
     assert list(table.columns) == list(RATINGS)
     assert table["stars"].tolist() == [2, 4]
@@ -36,7 +35,7 @@ def test_how_sure_rated_captions_were_is_read_but_for_photos_of_which_nothing_wa
     for name, familiar in (("known", True), ("before", None), ("unlike", False), ("unrated", True)):
         store.record(served(name, words=words, familiarity=0.5, familiar=familiar)).result(10)
         if name != "unrated":
-            store.rate(name, "person:b", Opinion(4)).result(10)
+            store.rate(name, "person:b", RatingInput(4)).result(10)
     found = RatingsDatabase(database_url).surenesses()
     assert sorted(found["caption_id"]) == ["before", "known"]
     assert found["sureness"].tolist() == pytest.approx([0.36, 0.36])
@@ -45,7 +44,7 @@ def test_how_sure_rated_captions_were_is_read_but_for_photos_of_which_nothing_wa
 def test_erased_photos_are_told_until_they_are_sent_again(database_url: str, store: RatingsStore) -> None:
     photo = served("one").photo.sha256
     store.record(served("one")).result(10)
-    store.rate("one", "person:b", Opinion(2, "a cat asleep")).result(10)
+    store.rate("one", "person:b", RatingInput(2, "a cat asleep")).result(10)
     store.erase("one", owner=None).result(10)
     database = RatingsDatabase(database_url)
     assert database.erased() == {photo} and database.ratings().empty
@@ -80,16 +79,16 @@ def test_unsound_ratings_are_set_aside_with_a_reason() -> None:
     checked = check_ratings(table, frozenset({sha("erased")}))
     assert checked.good["rater"].tolist() == ["person:a"]
     assert checked.bad["reason"].tolist() == [
-        Reason.NO_RATER,
-        Reason.STARS,
-        Reason.NO_CAPTION,
-        Reason.TOO_LONG,
-        Reason.TIME,
-        Reason.ERASED,
-        Reason.TWICE,
+        RatingIssue.NO_RATER,
+        RatingIssue.STARS,
+        RatingIssue.NO_CAPTION,
+        RatingIssue.TOO_LONG,
+        RatingIssue.TIME,
+        RatingIssue.ERASED,
+        RatingIssue.TWICE,
     ]
     index = checked.pages["index.html"].decode()
-    assert Reason.STARS in index and "of 8 hold" in index
+    assert RatingIssue.STARS in index and "of 8 hold" in index
 
 
 def test_no_ratings_are_sound_ratings() -> None:

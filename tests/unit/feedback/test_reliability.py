@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ratings_for_tests import ratings
 
-from captionloop.feedback.parameters import Reliability
-from captionloop.feedback.reliability import judge
+from captionloop.feedback.feedback_parameters import Reliability
+from captionloop.feedback.rater_reliability import estimate_reliability
 
 PRIOR = Reliability()
 
@@ -28,7 +28,7 @@ def accuracies(judged) -> dict[str, float]:
 
 
 def test_honest_raters_are_believed_and_liars_are_not() -> None:
-    judged = judge(crowd(14, 6, 40, 15), {}, {}, PRIOR)
+    judged = estimate_reliability(crowd(14, 6, 40, 15), {}, {}, PRIOR)
     found = accuracies(judged)
     assert min(v for k, v in found.items() if ":h" in k) > max(v for k, v in found.items() if ":l" in k)
     right = [(good > 0.5) == (int(name[1:]) % 2 == 0) for name, good in judged.good.items()]
@@ -38,25 +38,31 @@ def test_honest_raters_are_believed_and_liars_are_not() -> None:
 def test_gold_items_decide_against_a_colluding_majority() -> None:
     table = crowd(6, 14, 40, 15)
     gold = {f"c{n}": n % 2 == 0 for n in range(12)}
-    lost, saved = accuracies(judge(table, {}, {}, PRIOR)), accuracies(judge(table, gold, {}, PRIOR))
+    lost, saved = (
+        accuracies(estimate_reliability(table, {}, {}, PRIOR)),
+        accuracies(estimate_reliability(table, gold, {}, PRIOR)),
+    )
     assert lost["person:h0"] < 0.5 < saved["person:h0"]
     assert saved["person:l19"] < 0.5
 
 
 def test_a_strike_costs_trust() -> None:
     table = crowd(10, 0, 20, 4)
-    clean, struck = judge(table, {}, {}, PRIOR), judge(table, {}, {"person:h3": 3}, PRIOR)
+    clean, struck = (
+        estimate_reliability(table, {}, {}, PRIOR),
+        estimate_reliability(table, {}, {"person:h3": 3}, PRIOR),
+    )
     assert accuracies(struck)["person:h3"] < 0.6 < accuracies(clean)["person:h3"]
 
 
 def test_somebody_unknown_starts_at_the_prior() -> None:
-    judged = judge(ratings({"rater": "person:new", "stars": 5}), {}, {}, PRIOR)
+    judged = estimate_reliability(ratings({"rater": "person:new", "stars": 5}), {}, {}, PRIOR)
     assert abs(accuracies(judged)["person:new"] - 0.75) < 0.02
 
 
 def test_a_lone_vote_proves_nothing_about_its_rater() -> None:
     rows = [{"rater": "person:a", "stars": 5, "caption": f"c{n}"} for n in range(50)]
-    assert abs(accuracies(judge(ratings(*rows), {}, {}, PRIOR))["person:a"] - 0.9) < 0.1
+    assert abs(accuracies(estimate_reliability(ratings(*rows), {}, {}, PRIOR))["person:a"] - 0.9) < 0.1
 
 
 ROWS = st.lists(
@@ -73,12 +79,12 @@ def test_weights_are_bounded_and_do_not_depend_on_the_order(rows, strikes, rng) 
     table = ratings(*made)
     struck = {f"person:{name}": count for name, count in strikes.items()}
     gold = {"c0": True, "c1": False}
-    judged = judge(table, gold, struck, PRIOR)
+    judged = estimate_reliability(table, gold, struck, PRIOR)
     assert judged.raters["weight"].between(0, 1).all()
     assert all(0 <= good <= 1 for good in judged.good.values())
     order = list(table.index)
     rng.shuffle(order)
-    again = judge(table.loc[order], gold, struck, PRIOR)
+    again = estimate_reliability(table.loc[order], gold, struck, PRIOR)
     pd.testing.assert_frame_equal(judged.raters, again.raters, rtol=1e-9)
 
 
@@ -86,6 +92,8 @@ def test_weights_are_bounded_and_do_not_depend_on_the_order(rows, strikes, rng) 
 @given(ROWS)
 def test_nobody_is_judged_worse_for_agreeing_with_a_gold_item(rows) -> None:
     made = [{"rater": f"person:{r}", "stars": s, "caption": f"c{c}"} for r, s, c in rows]
-    before = judge(ratings(*made, {"rater": "person:q", "stars": 3}), {"g": True}, {}, PRIOR)
-    after = judge(ratings(*made, {"rater": "person:q", "stars": 5, "caption": "g"}), {"g": True}, {}, PRIOR)
+    before = estimate_reliability(ratings(*made, {"rater": "person:q", "stars": 3}), {"g": True}, {}, PRIOR)
+    after = estimate_reliability(
+        ratings(*made, {"rater": "person:q", "stars": 5, "caption": "g"}), {"g": True}, {}, PRIOR
+    )
     assert accuracies(after)["person:q"] >= accuracies(before)["person:q"]

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from test_store import served
 
-from captionloop.feedback.repeats import Claim, ClaimLostError, Earlier, Repeats
-from captionloop.feedback.store import RatingsStore
+from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.repeats import Claim, ClaimLostError, Earlier, Repeats
 
 pytestmark = pytest.mark.integration
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captionloop.errors import CorpusError
-from captionloop.feedback.replay import (
+from captionloop.feedback.retraining_data import (
     EncoderRetrainingParameters,
     RetrainingParameters,
     all_taught,

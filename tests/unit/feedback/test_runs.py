@@ -11,11 +11,11 @@ import pytest
 from ratings_for_tests import ratings, sha
 from test_store import served
 
-from captionloop.feedback.derived import Derived
-from captionloop.feedback.records import Opinion
-from captionloop.feedback.runs import IDLE_SECONDS, Run, runs_in, superfluous
-from captionloop.feedback.store import RatingsStore
-from captionloop.vision.store import FeatureStore
+from captionloop.feedback.erasure import Derived
+from captionloop.feedback.run_folders import IDLE_SECONDS, Run, runs_in, superfluous
+from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.records import RatingInput
+from captionloop.vision.feature_store import FeatureStore
 
 pytestmark = pytest.mark.integration
 
@@ -55,7 +55,7 @@ def made(folder: Path, name: str, *, taught: bool = True, hours: float = 10, ver
 @pytest.fixture
 def erased(store: RatingsStore) -> RatingsStore:
     store.record(served("one", owner="person:a")).result(10)
-    store.rate("one", "person:b", Opinion(1, "a cat")).result(10)
+    store.rate("one", "person:b", RatingInput(1, "a cat")).result(10)
     store.erase("one", owner=None).result(10)
     return store
 
@@ -85,7 +85,7 @@ def test_files_that_name_what_was_erased_go_from_a_run_that_ended(
 
 def test_a_person_who_is_erased_is_named_nowhere(store: RatingsStore, tmp_path: Path) -> None:
     store.record(served("one", owner="person:a")).result(10)
-    store.rate("one", "person:b", Opinion(1, "a cat")).result(10)
+    store.rate("one", "person:b", RatingInput(1, "a cat")).result(10)
     run = made(tmp_path / "runs", "one")
     while store.erase_person("person:b").result(10) is not None:
         pass

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captionloop.feedback.models import now
-from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption, clean_line, clean_prose
-from captionloop.feedback.statistics import statistics
-from captionloop.feedback.store import RatingsStore
+from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.records import PhotoFacts, RatingInput, ServedCaption, clean_line, clean_prose, now
+from captionloop.ratings.usage_statistics import statistics
 
 pytestmark = pytest.mark.integration
 
@@ -32,8 +31,8 @@ def test_a_caption_comes_back_as_it_was_served(store: RatingsStore) -> None:
 
 def test_rating_again_replaces_the_rating(store: RatingsStore) -> None:
     store.record(served("one")).result(10)
-    first = store.rate("one", "key:b", Opinion(2, "a cat", "no")).result(10)
-    second = store.rate("one", "key:b", Opinion(5)).result(10)
+    first = store.rate("one", "key:b", RatingInput(2, "a cat", "no")).result(10)
+    second = store.rate("one", "key:b", RatingInput(5)).result(10)
     assert second is not None and first is not None
     assert (second.stars, second.correction, second.comment) == (5, None, None)
     assert second.created_at == first.created_at and second.updated_at > first.updated_at
@@ -42,18 +41,18 @@ def test_rating_again_replaces_the_rating(store: RatingsStore) -> None:
 
 def test_the_same_rating_again_changes_nothing(store: RatingsStore) -> None:
     store.record(served("one")).result(10)
-    first = store.rate("one", "key:b", Opinion(3, None, "fine")).result(10)
-    assert store.rate("one", "key:b", Opinion(3, None, "fine")).result(10) == first
+    first = store.rate("one", "key:b", RatingInput(3, None, "fine")).result(10)
+    assert store.rate("one", "key:b", RatingInput(3, None, "fine")).result(10) == first
 
 
 def test_only_captions_that_were_served_can_be_rated(store: RatingsStore) -> None:
-    assert store.rate("never", "key:b", Opinion(3)).result(10) is None
+    assert store.rate("never", "key:b", RatingInput(3)).result(10) is None
 
 
 def test_erasing_takes_caption_ratings_and_photo(store: RatingsStore) -> None:
     caption = served("one")
     store.record(caption).result(10)
-    store.rate("one", "key:b", Opinion(3)).result(10)
+    store.rate("one", "key:b", RatingInput(3)).result(10)
     assert store.erase("one", owner="key:a").result(10) == [caption.photo.sha256]
     assert store.find("one") is None and store.rating("one", "key:b") is None
     assert store.ledger.in_archive(10) == [caption.photo.sha256]
@@ -86,7 +85,7 @@ def test_retention_keeps_rated_captions_longer(store: RatingsStore) -> None:
     store.record(served("ancient", photo=b"3", created_at=older)).result(10)
     store.record(served("new", photo=b"4")).result(10)
     for name in ("rated", "ancient"):
-        store.rate(name, "key:b", Opinion(3)).result(10)
+        store.rate(name, "key:b", RatingInput(3)).result(10)
     erased = store.expire(unrated=timedelta(days=90), rated=timedelta(days=730)).result(10)
     assert len(erased) == 2
     assert [store.find(name) is not None for name in ("unrated", "rated", "ancient", "new")] == [
@@ -99,7 +98,7 @@ def test_sixteen_raters_at_once_are_all_kept(store: RatingsStore) -> None:
 
     def rate(rater: int) -> None:
         for stars in (1, 2, 3):
-            store.rate("one", f"key:{rater}", Opinion(stars)).result(30)
+            store.rate("one", f"key:{rater}", RatingInput(stars)).result(30)
 
     threads = [threading.Thread(target=rate, args=(rater,)) for rater in range(16)]
     for thread in threads:
@@ -116,9 +115,9 @@ def test_a_failing_operation_does_not_fail_those_in_its_commit(store: RatingsSto
 
     store.record(served("one")).result(10)
     outcomes = [
-        store.rate("one", "a", Opinion(1)),
+        store.rate("one", "a", RatingInput(1)),
         store.writer.submit(fail),
-        store.rate("one", "b", Opinion(2)),
+        store.rate("one", "b", RatingInput(2)),
     ]
     with pytest.raises(ValueError, match="mine alone"):
         outcomes[1].result(10)
@@ -129,9 +128,9 @@ def test_statistics_count_by_day_and_version(store: RatingsStore) -> None:
     yesterday = now() - timedelta(days=1)
     store.record(served("one", model_version="9", created_at=yesterday, confidence=0.25)).result(10)
     store.record(served("two", model_version="10", confidence=0.75)).result(10)
-    store.rate("one", "a", Opinion(2, "better")).result(10)
-    store.rate("two", "a", Opinion(5)).result(10)
-    store.rate("two", "b", Opinion(4)).result(10)
+    store.rate("one", "a", RatingInput(2, "better")).result(10)
+    store.rate("two", "a", RatingInput(5)).result(10)
+    store.rate("two", "b", RatingInput(4)).result(10)
     told = statistics(store.reader, 3)
     assert [day.captions for day in told.by_day] == [0, 1, 1]
     assert [day.ratings for day in told.by_day] == [0, 0, 3]
@@ -153,7 +152,7 @@ HOSTILE = [
 @pytest.mark.parametrize("text", HOSTILE)
 def test_text_is_kept_as_text(store: RatingsStore, text: str) -> None:
     store.record(served("one")).result(10)
-    stored = store.rate("one", text[:80], Opinion(1, text, text)).result(10)
+    stored = store.rate("one", text[:80], RatingInput(1, text, text)).result(10)
     assert stored is not None and stored.correction == text and stored.comment == text
 
 
@@ -179,9 +178,9 @@ def test_a_persons_captions_are_read_and_erased_with_what_they_said(store: Ratin
         store.record(served(f"mine {number}", photo=b"%d" % number)).result(10)
     store.record(served("theirs", photo=b"other", owner="person:other")).result(10)
     owner = served("mine 0").owner
-    store.rate("mine 1", owner, Opinion(4)).result(10)
-    store.rate("theirs", owner, Opinion(1)).result(10)
-    store.rate("theirs", "person:other", Opinion(5)).result(10)
+    store.rate("mine 1", owner, RatingInput(4)).result(10)
+    store.rate("theirs", owner, RatingInput(1)).result(10)
+    store.rate("theirs", "person:other", RatingInput(5)).result(10)
     found = store.of_owner(owner, 2)
     assert [caption.caption_id for caption, _ in found] == ["mine 2", "mine 1"]
     assert [rating and rating.stars for _, rating in found] == [None, 4]

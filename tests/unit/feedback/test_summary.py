@@ -3,7 +3,7 @@ from ratings_for_tests import BEGIN, ratings
 from test_curation import curated
 
 from captionloop.errors import ConfigurationError
-from captionloop.feedback.summary import Window, summary
+from captionloop.feedback.curation import Window, summary
 
 
 def test_only_ratings_after_the_newest_retrained_version_are_new() -> None:

@@ -3,9 +3,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption
-from captionloop.feedback.store import RatingsStore
-from captionloop.feedback.traffic import read_traffic
+from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.reader import read_traffic
+from captionloop.ratings.records import PhotoFacts, RatingInput, ServedCaption
 
 pytestmark = pytest.mark.integration
 
@@ -60,8 +60,8 @@ def test_what_was_erased_is_gone_from_the_embeddings_too(store) -> None:
 
 def test_stars_and_corrections_come_along(store) -> None:
     serve(store, "one")
-    store.rate("one", "a", Opinion(2, "a blue square")).result()
-    store.rate("one", "b", Opinion(4)).result()
+    store.rate("one", "a", RatingInput(2, "a blue square")).result()
+    store.rate("one", "b", RatingInput(4)).result()
     found = read_traffic(
         store.reader, datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1),
         served=["5"], comparable=["5"], most=100,

@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captionloop.feedback.parameters import Wording
-from captionloop.feedback.reasons import Reason
-from captionloop.feedback.wording import AbuseList, wording_fault
-from captionloop.language.languages import language_of
+from captionloop.feedback.feedback_parameters import Wording
+from captionloop.feedback.rating_checks import RatingIssue
+from captionloop.feedback.rating_filters import AbuseList, wording_fault
+from captionloop.languages import language_of
 
 LIST = AbuseList.parse("# a comment\nidiot\nass # with a comment\nmoron\n\n")
 
@@ -24,7 +24,7 @@ LIST = AbuseList.parse("# a comment\nidiot\nass # with a comment\nmoron\n\n")
     ],
 )
 def test_abuse_is_found_however_it_is_spelt(text: str) -> None:
-    assert wording_fault(text, LIST, Wording()) == Reason.ABUSE
+    assert wording_fault(text, LIST, Wording()) == RatingIssue.ABUSE
 
 
 @pytest.mark.parametrize(
@@ -60,21 +60,21 @@ def test_a_caption_is_a_caption(text: str) -> None:
     ],
 )
 def test_what_is_no_sentence_is_not_a_caption(text: str) -> None:
-    assert wording_fault(text, LIST, Wording()) == Reason.NOT_A_CAPTION
+    assert wording_fault(text, LIST, Wording()) == RatingIssue.NOT_A_CAPTION
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.text(max_size=80))
 def test_any_text_gets_an_answer(text: str) -> None:
-    assert wording_fault(text, LIST, Wording()) in {None, Reason.ABUSE, Reason.NOT_A_CAPTION}
+    assert wording_fault(text, LIST, Wording()) in {None, RatingIssue.ABUSE, RatingIssue.NOT_A_CAPTION}
 
 
 def test_the_list_of_the_project_lets_the_captions_of_the_scenes_through(project_root) -> None:
     import random
 
-    from captionloop.corpus.scenes.captions import describe
-    from captionloop.corpus.scenes.composition import compose
-    from captionloop.corpus.scenes.domain import DOMAINS
+    from captionloop.corpus.scenes.layout import compose
+    from captionloop.corpus.scenes.scene_captions import describe
+    from captionloop.corpus.scenes.world import DOMAINS
 
     listed = AbuseList.parse((project_root / "conf/base/abuse.txt").read_text())
     for name, domain in DOMAINS.items():
@@ -121,7 +121,7 @@ def test_a_caption_is_a_caption_in_every_script(code: str, text: str) -> None:
     ],
 )
 def test_what_is_no_sentence_is_none_in_every_script(code: str, text: str) -> None:
-    assert wording_fault(text, LIST, Wording(), language_of(code)) == Reason.NOT_A_CAPTION
+    assert wording_fault(text, LIST, Wording(), language_of(code)) == RatingIssue.NOT_A_CAPTION
 
 
 FOREIGN = AbuseList.parse("白痴\nidiote\nपागल\nไอ้โง่\nأحمق")
@@ -139,7 +139,7 @@ FOREIGN = AbuseList.parse("白痴\nidiote\nपागल\nไอ้โง่\nأ�
     ],
 )
 def test_abuse_is_found_in_every_script(code: str, text: str) -> None:
-    assert wording_fault(text, FOREIGN, Wording(), language_of(code)) == Reason.ABUSE
+    assert wording_fault(text, FOREIGN, Wording(), language_of(code)) == RatingIssue.ABUSE
 
 
 def test_letters_of_other_words_do_not_make_up_an_abuse() -> None:

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from captionloop.feedback.database import SchemaError, check_schema, open_engine, upgrade
-from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption
-from captionloop.feedback.store import RatingsStore
-from captionloop.feedback.writer import ATTEMPTS, GroupWriter
+from captionloop.ratings.database import SchemaError, check_schema, open_engine, upgrade
+from captionloop.ratings.group_commit import ATTEMPTS, GroupWriter
+from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.records import PhotoFacts, RatingInput, ServedCaption
 
 pytestmark = pytest.mark.integration
 
@@ -36,7 +36,7 @@ def test_two_processes_with_the_same_photos_and_captions_make_no_deadlock(databa
         for turn in range(40):
             for photo in order.sample(PHOTOS, len(PHOTOS)):
                 pending.append(store.record(served(f"{name} {turn} {photo[-1]}", photo)))
-                pending.append(store.rate(f"shared {photo[-1]}", "rater", Opinion(order.randint(1, 5))))
+                pending.append(store.rate(f"shared {photo[-1]}", "rater", RatingInput(order.randint(1, 5))))
             if turn % 5 == 4:
                 pending += [store.erase(f"{name} {turn - 1} {photo[-1]}", owner=None) for photo in PHOTOS]
         failures.extend(str(each.exception(60)) for each in pending if each.exception(60) is not None)

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from captionloop.corpus.scenes import SceneParameters, draw_scenes
 from captionloop.errors import BundleError, CorpusError
-from captionloop.language.languages import language_of
-from captionloop.language.tokenizer import SPECIALS, CaptionTokenizer
-from captionloop.language.words import sentence, words_of
+from captionloop.languages import language_of
+from captionloop.tokenizer import SPECIALS, CaptionTokenizer, sentence, word_tokens
 
 TEXTS = [
     "A man's tri-colored T-shirt!",
@@ -156,7 +155,7 @@ def test_a_vocabulary_of_another_language_survives_its_file(tmp_path, code, text
     ids = tokenizer.encode(text)
     assert len(ids) == words
     assert CaptionTokenizer.UNK not in ids
-    assert tokenizer.decode(ids) == words_of(text, language) == tokenizer.split(text)
+    assert tokenizer.decode(ids) == word_tokens(text, language) == tokenizer.split(text)
     grown = tokenizer.grown(["新 nouveau"])
     assert grown.language is language
     assert grown.encode(text) == ids
@@ -165,4 +164,4 @@ def test_a_vocabulary_of_another_language_survives_its_file(tmp_path, code, text
 def test_sub_words_stay_in_their_words_in_every_language():
     language, text = language_of("fr"), "l'objet dans l'herbe d'une maison"
     tokenizer = CaptionTokenizer.train([text] * 5, subwords=60, language=language)
-    assert tokenizer.decode(tokenizer.encode(text)) == words_of(text, language)
+    assert tokenizer.decode(tokenizer.encode(text)) == word_tokens(text, language)

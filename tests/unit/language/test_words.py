@@ -5,8 +5,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from captionloop.errors import ConfigurationError
-from captionloop.language.languages import ENGLISH, LANGUAGES, language_of
-from captionloop.language.words import length_in_words, sentence, words_of
+from captionloop.languages import ENGLISH, LANGUAGES, language_of
+from captionloop.tokenizer import length_in_words, sentence, word_tokens
 
 CUT = [
     ("fr", "L’objet, dans l'herbe !", ["l'", "objet", "dans", "l'", "herbe"]),
@@ -33,7 +33,7 @@ CUT = [
 
 @pytest.mark.parametrize(("code", "text", "words"), CUT)
 def test_text_is_cut_as_the_language_is_written(code, text, words):
-    assert words_of(text, language_of(code)) == words
+    assert word_tokens(text, language_of(code)) == words
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_text_is_cut_as_the_language_is_written(code, text, words):
 )
 def test_words_are_joined_as_people_write_them(code, text):
     language = language_of(code)
-    assert sentence(words_of(text, language), language) == text
+    assert sentence(word_tokens(text, language), language) == text
 
 
 OTHERS = sorted(set(LANGUAGES) - {"en"})
@@ -58,8 +58,8 @@ OTHERS = sorted(set(LANGUAGES) - {"en"})
 @given(st.text(max_size=60), st.sampled_from(OTHERS))
 def test_cutting_what_was_joined_gives_the_same_words(text, code):
     language = language_of(code)
-    words = words_of(text, language)
-    assert words_of(sentence(words, language), language) == words
+    words = word_tokens(text, language)
+    assert word_tokens(sentence(words, language), language) == words
 
 
 SIGNS = st.text(st.sampled_from("aß'’-·.0\u0387\u200d\u0301\u0345\u00adל׳ส一İ "), max_size=12)
@@ -74,8 +74,8 @@ SIGNS = st.text(st.sampled_from("aß'’-·.0\u0387\u200d\u0301\u0345\u00adל׳�
 @example("0'a", "fr")
 def test_a_word_is_itself_when_it_is_cut_alone(text, code):
     language = language_of(code)
-    for word in words_of(text, language):
-        assert words_of(word, language) == [word]
+    for word in word_tokens(text, language):
+        assert word_tokens(word, language) == [word]
 
 
 def test_length_is_in_words_where_text_is_cut_into_characters():

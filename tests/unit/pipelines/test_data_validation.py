@@ -12,11 +12,11 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from PIL import Image
 
-from captionloop.corpus.photos import PhotoFolder
 from captionloop.corpus.scenes import Scene, SceneParameters, as_corpus, draw_scenes
 from captionloop.corpus.tables import RawCorpus
-from captionloop.datasets.atomic import AtomicJSONDataset
+from captionloop.datasets.atomic_datasets import AtomicJSONDataset
 from captionloop.errors import CorpusError
+from captionloop.photos import PhotoFolder
 
 pytestmark = pytest.mark.integration
 

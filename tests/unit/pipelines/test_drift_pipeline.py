@@ -11,21 +11,19 @@ import torch
 from captionloop.pipelines.drift import nodes
 from PIL import Image
 
-from captionloop.captioner.architectures import ShowAndTellConfig
 from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.decoders import build_decoder
-from captionloop.captioner.options import DecodingOptions
-from captionloop.corpus.photos import PhotoFolder
+from captionloop.captioner.model_config import DecodingOptions, ShowAndTellConfig
 from captionloop.errors import RegistryError
 from captionloop.evaluation.drift import DriftLimits, DriftParameters
-from captionloop.feedback.archive import archive_uri
-from captionloop.feedback.database import upgrade
-from captionloop.feedback.reading import RatingsDatabase
-from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption
-from captionloop.feedback.store import RatingsStore
-from captionloop.language.tokenizer import CaptionTokenizer
-from captionloop.registry.evidence import save_training_data
+from captionloop.photos import PhotoFolder, archive_uri
+from captionloop.ratings.database import upgrade
+from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.reader import RatingsDatabase
+from captionloop.ratings.records import PhotoFacts, RatingInput, ServedCaption
 from captionloop.registry.model_registry import ModelRegistry
+from captionloop.registry.scored_captions import save_training_data
+from captionloop.tokenizer import CaptionTokenizer
 from captionloop.vision.encoder import Encoder, EncoderSpec
 
 pytestmark = pytest.mark.integration
@@ -106,7 +104,7 @@ def served(
             )
         ).result()
         if correction is not None:
-            store.rate(f"c{number}", "me", Opinion(2, correction)).result()
+            store.rate(f"c{number}", "me", RatingInput(2, correction)).result()
     store.close()
     return RatingsDatabase(url)
 

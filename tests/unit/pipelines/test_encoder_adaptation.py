@@ -9,14 +9,13 @@ from captionloop.pipelines.encoder_adaptation import create_pipeline
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
-from captionloop.corpus.photos import PhotoFolder
 from captionloop.corpus.scenes import SceneParameters, as_corpus, draw_scenes
-from captionloop.datasets.atomic import AtomicParquetDataset
-from captionloop.datasets.encoder import EncoderDataset, PretrainedWeightsDataset
-from captionloop.datasets.metrics import histories
-from captionloop.datasets.workbench import WorkbenchDataset
+from captionloop.datasets.atomic_datasets import AtomicParquetDataset, WorkbenchDataset
+from captionloop.datasets.mlflow_datasets import histories
+from captionloop.datasets.model_datasets import EncoderDataset, PretrainedWeightsDataset
 from captionloop.errors import EncoderError
-from captionloop.vision.parameters import AdaptationParameters, EncoderParameters
+from captionloop.photos import PhotoFolder
+from captionloop.training.training_parameters import AdaptationParameters, EncoderParameters
 
 pytestmark = pytest.mark.integration
 

@@ -8,9 +8,9 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from neighbours import module_of
 
-from captionloop.datasets.atomic import AtomicFigureDataset, AtomicJSONDataset, AtomicTextDataset
-from captionloop.evaluation.parameters import EvaluationParameters, LatencyParameters
-from captionloop.scoring import meteor
+from captionloop.datasets.atomic_datasets import AtomicFigureDataset, AtomicJSONDataset, AtomicTextDataset
+from captionloop.evaluation.evaluation_set import EvaluationParameters, LatencyParameters
+from captionloop.scoring import java_metrics
 
 pytestmark = pytest.mark.integration
 
@@ -58,7 +58,7 @@ def run(paraphrases, images, captions, features, photo_folder, make_captioner):
         pipeline = create_pipeline(models=MODELS)
         pipeline = pipeline.to_outputs(*wanted) if wanted else pipeline
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(meteor, "Meteor", partial(meteor.Meteor, paraphrases=paraphrases))
+            patch.setattr(java_metrics, "Meteor", partial(java_metrics.Meteor, paraphrases=paraphrases))
             SequentialRunner().run(pipeline, catalog)
         names = [name for name in pipeline.all_outputs() if name not in FIGURES]
         read = {*kept, "evaluation_table", *pipeline.outputs()}

@@ -11,12 +11,12 @@ from captionloop.pipelines.feature_caching import create_pipeline
 from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.runner import SequentialRunner
 
-from captionloop.corpus.photos import PhotoFolder
 from captionloop.corpus.scenes import SceneParameters, draw_scenes
-from captionloop.datasets.features import FeaturesDataset, FeatureStoreDataset
+from captionloop.datasets.model_datasets import FeaturesDataset, FeatureStoreDataset
 from captionloop.errors import StoreError
-from captionloop.vision.caching import CachingParameters
+from captionloop.photos import PhotoFolder
 from captionloop.vision.encoder import Encoder, EncoderSpec
+from captionloop.vision.feature_caching import CachingParameters
 
 pytestmark = pytest.mark.integration
 

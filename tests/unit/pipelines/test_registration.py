@@ -11,13 +11,13 @@ from neighbours import module_of
 from captionloop.captioner.captioner import Captioner
 from captionloop.errors import ConfigurationError
 from captionloop.evaluation.calibration import CalibrationReport
-from captionloop.evaluation.hypotheses import caption_split
-from captionloop.evaluation.split import evaluation_set
-from captionloop.language.languages import ENGLISH
-from captionloop.registry import challenge, evidence
+from captionloop.evaluation.evaluation_set import evaluation_set
+from captionloop.evaluation.predictions import caption_split
+from captionloop.languages import ENGLISH
+from captionloop.registry import registration, scored_captions
 from captionloop.registry.gate import Floors, GateParameters, Guardrails
 from captionloop.registry.model_registry import ModelRegistry
-from captionloop.registry.parameters import RegistrationParameters
+from captionloop.registry.registration import RegistrationParameters
 from captionloop.scoring.scores import Scores
 
 pytestmark = pytest.mark.integration
@@ -72,7 +72,7 @@ def captioners(make_captioner):
 @pytest.fixture
 def run(images, captions, features, photo_folder, registry, monkeypatch):
     """Runs the pipeline for a captioner, and gives what it wrote by name."""
-    monkeypatch.setattr(evidence, "score", fake_score)
+    monkeypatch.setattr(scored_captions, "score", fake_score)
 
     def run(captioner, parameters=ANYTHING, tables=None):
         photos = evaluation_set(images, captions if tables is None else tables, "val")
@@ -148,7 +148,7 @@ def test_the_next_is_compared_with_the_champion_from_the_captions_it_left(
     run, captioners, registry, monkeypatch
 ):
     run(captioners[0])
-    monkeypatch.setattr(challenge, "caption_all", None)  # the champion need not caption again
+    monkeypatch.setattr(registration, "caption_all", None)  # the champion need not caption again
     outputs = run(captioners[1])
     assert outputs["gate"]["champion"] == "version 1"
     assert outputs["gate"]["difference"] is not None

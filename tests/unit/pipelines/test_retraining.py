@@ -13,34 +13,33 @@ from kedro.runner import SequentialRunner
 from neighbours import module_of
 from safetensors.torch import load_file
 
-from captionloop.corpus.photos import PhotoFolder
-from captionloop.datasets.features import FeaturesDataset
+from captionloop.datasets.model_datasets import FeaturesDataset
 from captionloop.errors import CorpusError, RegistryError
-from captionloop.evaluation.parameters import (
+from captionloop.evaluation.evaluation_set import (
     CalibrationParameters,
     EvaluationParameters,
     LatencyParameters,
+    evaluation_set,
 )
-from captionloop.evaluation.split import evaluation_set
-from captionloop.feedback.archive import PhotoArchive
 from captionloop.feedback.curation import archive_uri
-from captionloop.feedback.database import upgrade
-from captionloop.feedback.parameters import FeedbackParameters
-from captionloop.feedback.reading import RatingsDatabase
-from captionloop.feedback.reasons import Reason
-from captionloop.feedback.records import Opinion, PhotoFacts, ServedCaption
-from captionloop.feedback.replay import (
+from captionloop.feedback.feedback_parameters import FeedbackParameters
+from captionloop.feedback.rating_checks import RatingIssue
+from captionloop.feedback.retraining_data import (
     EncoderRetrainingParameters,
     ExaminationParameters,
     RetrainingParameters,
 )
-from captionloop.feedback.store import RatingsStore
-from captionloop.registry.evidence import load_training_data
+from captionloop.photos import PhotoArchive, PhotoFolder
+from captionloop.ratings.database import upgrade
+from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.reader import RatingsDatabase
+from captionloop.ratings.records import PhotoFacts, RatingInput, ServedCaption
 from captionloop.registry.gate import GateParameters, Guardrails
 from captionloop.registry.model_registry import ModelRegistry
-from captionloop.registry.parameters import RegistrationParameters
-from captionloop.vision.caching import CachingParameters
-from captionloop.vision.store import FeatureStore
+from captionloop.registry.registration import RegistrationParameters
+from captionloop.registry.scored_captions import load_training_data
+from captionloop.vision.feature_caching import CachingParameters
+from captionloop.vision.feature_store import FeatureStore
 
 toys = module_of("evaluation")
 images, captions, encoder = toys.images, toys.captions, toys.encoder
@@ -112,7 +111,7 @@ class Service:
         return sha256
 
     def rate(self, name: str, rater: str, stars: int, correction: str | None) -> None:
-        self.store.rate(name, rater, Opinion(stars, correction)).result(10)
+        self.store.rate(name, rater, RatingInput(stars, correction)).result(10)
 
 
 @pytest.fixture
@@ -185,7 +184,7 @@ def test_ratings_become_a_challenger_and_the_champion_stays(run, service, regist
     report = made.load("feedback_report")
     assert report["new_ratings"] == 14 and report["enough"] is False
     assert report["sentence"] == "14 new ratings so far, 50 needed"
-    assert report["quarantined"] == {Reason.ABUSE: 1, Reason.PHOTO_BROKEN: 1}
+    assert report["quarantined"] == {RatingIssue.ABUSE: 1, RatingIssue.PHOTO_BROKEN: 1}
     used, tested = report["used"]["photos"], report["used"]["held_out_photos"]
     assert used + tested == 12 and used and tested
 

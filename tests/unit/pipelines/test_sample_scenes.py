@@ -6,7 +6,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
 from captionloop.corpus.scenes import SceneParameters
-from captionloop.datasets.photos import PhotoFolderDataset
+from captionloop.datasets.corpus_datasets import PhotoFolderDataset
 
 pytestmark = pytest.mark.integration
 

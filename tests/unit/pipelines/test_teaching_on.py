@@ -9,7 +9,7 @@ from captionloop.pipelines.retraining.nodes import teach_on
 from captionloop.pipelines.training.nodes import teach_by_words
 from neighbours import module_of
 
-from captionloop.feedback.replay import RetrainingParameters, training_tables
+from captionloop.feedback.retraining_data import RetrainingParameters, training_tables
 from captionloop.vision.encoder import Encoder, EncoderSpec
 
 pytestmark = pytest.mark.integration

@@ -4,8 +4,8 @@ from captionloop.pipelines.training.nodes import caption_together, teach_by_rewa
 from neighbours import module_of
 from pydantic import ValidationError
 
-from captionloop.captioner.parameters import EnsembleParameters, SelfCriticalParameters
 from captionloop.errors import ConfigurationError
+from captionloop.training.training_parameters import EnsembleParameters, SelfCriticalParameters
 from captionloop.vision.encoder import Encoder, EncoderSpec
 
 pytestmark = pytest.mark.integration

@@ -12,8 +12,7 @@ from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
-from captionloop.datasets.atomic import AtomicJSONDataset, AtomicTextDataset
-from captionloop.datasets.workbench import WorkbenchDataset
+from captionloop.datasets.atomic_datasets import AtomicJSONDataset, AtomicTextDataset, WorkbenchDataset
 from captionloop.provenance.code_versions import CodeVersions
 from captionloop.provenance.incremental import IncrementalRunner
 from captionloop.provenance.recording import ProvenanceRecorder

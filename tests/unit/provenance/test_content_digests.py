@@ -3,11 +3,10 @@ import shutil
 import time
 from pathlib import Path
 
-from captionloop.datasets.corpus import CorpusDataset
-from captionloop.datasets.encoder import PretrainedWeightsDataset
-from captionloop.datasets.photos import PhotoFolderDataset
-from captionloop.provenance import content_digests
-from captionloop.provenance.content_digests import FileDigests, content_of
+from captionloop.datasets.corpus_datasets import CorpusDataset, PhotoFolderDataset
+from captionloop.datasets.model_datasets import PretrainedWeightsDataset
+from captionloop.provenance import output_records
+from captionloop.provenance.output_records import FileDigests, content_of
 
 NOBODY = frozenset[str]()
 
@@ -22,9 +21,9 @@ def settled(path: Path, text: str) -> Path:
 def reading(files: FileDigests, monkeypatch) -> list[str]:
     """The files that are read from now on."""
     read: list[str] = []
-    real = content_digests.hashlib.file_digest
+    real = output_records.hashlib.file_digest
     monkeypatch.setattr(
-        content_digests.hashlib, "file_digest", lambda file, name: read.append(file.name) or real(file, name)
+        output_records.hashlib, "file_digest", lambda file, name: read.append(file.name) or real(file, name)
     )
     return read
 

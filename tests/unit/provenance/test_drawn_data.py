@@ -6,9 +6,8 @@ from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DataCatalog, MemoryDataset
 
 from captionloop.corpus.scenes import SceneParameters
-from captionloop.datasets.atomic import AtomicJSONDataset
-from captionloop.datasets.corpus import CorpusDataset
-from captionloop.datasets.photos import PhotoFolderDataset
+from captionloop.datasets.atomic_datasets import AtomicJSONDataset
+from captionloop.datasets.corpus_datasets import CorpusDataset, PhotoFolderDataset
 from captionloop.provenance.incremental import IncrementalRunner
 from captionloop.provenance.recording import ProvenanceRecorder
 

@@ -3,7 +3,7 @@ import pickle
 
 from pydantic import BaseModel, Field
 
-from captionloop.provenance.parameter_reads import WHOLE, counted, values_at, watched
+from captionloop.provenance.code_versions import WHOLE, counted, values_at, watched
 
 
 class Inner(BaseModel):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from captionloop.errors import RegistryError
-from captionloop.registry import connection
+from captionloop.registry import tracking
 
 pytestmark = pytest.mark.integration
 
@@ -33,9 +33,9 @@ def test_a_store_whose_making_is_killed_can_be_made_again(tmp_path: Path, tables
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL, "killed in the midst of it"
-    assert not connection.exists(uri)
+    assert not tracking.exists(uri)
 
-    found = connection.connect(uri).search_experiments()
+    found = tracking.connect(uri).search_experiments()
     assert [experiment.name for experiment in found] == ["Default"]
     assert {"experiments", "model_versions"} < tables(tmp_path / "mlflow.db")
 
@@ -49,19 +49,19 @@ def test_the_store_that_another_process_made_meanwhile_stays(
         final.write_text("theirs")
 
     monkeypatch.setattr(os, "fsync", made_meanwhile)
-    connection.create(f"sqlite:///{final}")
+    tracking.create(f"sqlite:///{final}")
     assert final.read_text() == "theirs"
     assert list(tmp_path.iterdir()) == [final], "nothing is left beside it"
 
 
 def test_a_store_that_is_there_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("theirs")
-    connection.create(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    connection.create("http://mlflow:5000")
+    tracking.create(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    tracking.create("http://mlflow:5000")
     assert (tmp_path / "mlflow.db").read_text() == "theirs"
 
 
 def test_where_no_store_can_be_made_one_line_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RegistryError, match="Could not make the MLflow store"):
-        connection.create(f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}")
+        tracking.create(f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}")

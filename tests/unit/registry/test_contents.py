@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from captionloop.errors import BundleError
-from captionloop.registry.contents import checksums, damaged_files, fingerprint
+from captionloop.registry.model_version import checksums, damaged_files, fingerprint
 
 
 def test_a_model_described_anew_is_the_same_model(make_bundle) -> None:

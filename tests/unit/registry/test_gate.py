@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from captionloop.errors import RegistryError
-from captionloop.registry.evidence import Evidence, KeptCaptions, evaluation_set_hash
 from captionloop.registry.gate import (
     Check,
     Floors,
@@ -19,6 +18,7 @@ from captionloop.registry.gate import (
     decide_on_fresh,
 )
 from captionloop.registry.gate_report import gate_report
+from captionloop.registry.scored_captions import EvaluationCaptions, ScoredCaptions, evaluation_set_hash
 from captionloop.scoring.scores import Scores
 
 PHOTOS = 300
@@ -43,13 +43,13 @@ def evidence(
     seconds: float | None = 0.02,
     ids: tuple[str, ...] = IDS,
     references: dict[str, list[str]] | None = None,
-) -> Evidence:
+) -> ScoredCaptions:
     """A captioner whose CIDEr on a photo is that of all others, shifted, and disturbed by its own noise."""
     photos = len(ids)
     shared = np.random.default_rng(1).gamma(2.0, 0.4, photos)
     own = np.random.default_rng(zlib.crc32(name.encode())).normal(0, noise, photos) if noise else 0.0
     ones = np.ones(photos)
-    return Evidence(
+    return ScoredCaptions(
         name=name,
         evaluation_set=evaluation_set_hash(references or REFERENCES),
         captions={image_id: captions(i) for i, image_id in enumerate(ids)},
@@ -122,7 +122,7 @@ def test_the_same_evidence_gives_the_same_decision() -> None:
         ("empty captions", evidence(shift=0.2, captions=lambda i: varied(i) if i else "")),
     ],
 )
-def test_a_better_cider_does_not_excuse_a_broken_guardrail(broken: str, candidate: Evidence) -> None:
+def test_a_better_cider_does_not_excuse_a_broken_guardrail(broken: str, candidate: ScoredCaptions) -> None:
     decision = decide(candidate, evidence("version 1"), PARAMETERS)
     assert not decision.promoted
     assert failed(decision) == [broken]
@@ -154,7 +154,7 @@ def test_a_first_version_that_passes_the_floors_is_promoted() -> None:
         ("empty captions", evidence(captions=lambda i: varied(i) if i else " ")),
     ],
 )
-def test_a_first_version_must_pass_every_floor(broken: str, candidate: Evidence) -> None:
+def test_a_first_version_must_pass_every_floor(broken: str, candidate: ScoredCaptions) -> None:
     decision = decide(candidate, None, PARAMETERS)
     assert not decision.promoted
     assert failed(decision) == [broken]
@@ -175,7 +175,7 @@ def test_other_photos_are_no_basis_for_a_comparison() -> None:
 def test_photos_may_come_in_any_order() -> None:
     one = evidence("version 1", noise=0)
     backwards = Scores(IDS[::-1], {name: rows[::-1] for name, rows in one.scores.per_image.items()})
-    candidate = Evidence("candidate", one.evaluation_set, one.captions, backwards)
+    candidate = ScoredCaptions("candidate", one.evaluation_set, one.captions, backwards)
     assert decide(candidate, one, PARAMETERS).difference.low == 0
 
 
@@ -188,16 +188,16 @@ def test_the_evaluation_set_is_known_by_its_content() -> None:
 
 
 def test_captions_come_back_as_they_were_kept(tmp_path) -> None:
-    kept = KeptCaptions(evaluation_set="abc", captions={"1": "a dog", "2": "ein Hündchen"})
+    kept = EvaluationCaptions(evaluation_set="abc", captions={"1": "a dog", "2": "ein Hündchen"})
     kept.save(tmp_path)
-    assert KeptCaptions.load(tmp_path) == kept
+    assert EvaluationCaptions.load(tmp_path) == kept
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"captions": 3, "evaluation_set": "a"}', '{"captions": {}}'])
 def test_damaged_captions_are_one_clear_line(tmp_path, content: str) -> None:
     (tmp_path / "captions.json").write_text(content)
     with pytest.raises(RegistryError, match="cannot be read"):
-        KeptCaptions.load(tmp_path)
+        EvaluationCaptions.load(tmp_path)
 
 
 def test_a_decision_survives_json() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from captionloop.errors import RegistryError
-from captionloop.registry import artifacts
+from captionloop.registry import model_version
 from captionloop.registry.model_registry import ModelRegistry
 
 pytestmark = pytest.mark.integration
@@ -207,7 +207,7 @@ def test_a_run_that_is_given_holds_the_artifacts(registry, make_bundle) -> None:
     registry.run_id = client.create_run(client.get_experiment_by_name("tests").experiment_id).info.run_id
     version = registry.register(make_bundle())
     assert version.run_id == registry.run_id
-    assert client.list_artifacts(registry.run_id, f"{version.artifacts}/{artifacts.BUNDLE}")
+    assert client.list_artifacts(registry.run_id, f"{version.artifacts}/{model_version.BUNDLE}")
 
 
 def test_a_server_that_is_away_is_one_clear_line() -> None:

@@ -3,9 +3,12 @@ import json
 import mlflow
 import pytest
 
-from captionloop.datasets.captioner import CaptionerDataset
-from captionloop.datasets.registry import ModelRegistryDataset, RegisteredVersionDataset
-from captionloop.provenance.content_digests import FileDigests, content_of
+from captionloop.datasets.model_datasets import (
+    CaptionerDataset,
+    ModelRegistryDataset,
+    RegisteredVersionDataset,
+)
+from captionloop.provenance.output_records import FileDigests, content_of
 
 pytestmark = pytest.mark.integration
 

@@ -12,10 +12,9 @@ from mlflow import MlflowClient
 
 from captionloop.errors import ConfigurationError, SignatureError
 from captionloop.registry import model_version
-from captionloop.registry.contents import checksums, fingerprint
 from captionloop.registry.model_registry import ModelRegistry
-from captionloop.registry.signatures import SIGNATURE, Signing, signature_of
-from captionloop.registry.signing_keys import make_key_pair, trusted_keys
+from captionloop.registry.model_version import checksums, fingerprint
+from captionloop.registry.signing import SIGNATURE, Signing, make_key_pair, signature_of, trusted_keys
 
 pytestmark = pytest.mark.integration
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from captionloop.scoring import meteor
+from captionloop.scoring import java_metrics
 
 
 @pytest.fixture(scope="session")
@@ -19,4 +19,4 @@ def paraphrases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_meteor(monkeypatch: pytest.MonkeyPatch, paraphrases: Path) -> None:
-    monkeypatch.setattr(meteor, "Meteor", partial(meteor.Meteor, paraphrases=paraphrases))
+    monkeypatch.setattr(java_metrics, "Meteor", partial(java_metrics.Meteor, paraphrases=paraphrases))

@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 
 from captionloop.errors import ScoringError
-from captionloop.scoring import meteor, ptb
-from captionloop.scoring.java import JavaProgram, java_binary
-from captionloop.scoring.meteor import Meteor, corpus_meteor, package_folder, statistics
+from captionloop.scoring import java_metrics
+from captionloop.scoring.java_metrics import (
+    JavaProgram,
+    Meteor,
+    corpus_meteor,
+    java_binary,
+    package_folder,
+    statistics,
+)
 
 # Printed by meteor-1.5.jar with its own paraphrase table, and its EVAL of the four together.
 COUNTS = """
@@ -51,15 +57,15 @@ def test_the_formula_on_summed_counts_is_what_the_jar_evaluates(counts):
 
 
 def test_paraphrases_of_the_table_count(paraphrases):
-    with Meteor(paraphrases=paraphrases) as meteor:
-        same, other = meteor.align([("a puppy", ["a young dog"]), ("a kitten", ["a young dog"])])
+    with Meteor(paraphrases=paraphrases) as running:
+        same, other = running.align([("a puppy", ["a young dog"]), ("a kitten", ["a young dog"])])
     assert corpus_meteor(same) > corpus_meteor(other)
     assert not java_processes()
 
 
 def test_a_bar_in_a_caption_does_not_end_it(paraphrases):
-    with Meteor(paraphrases=paraphrases) as meteor:
-        rows = meteor.align([("a ||| dog", ["a dog", "|||"]), ("a dog", ["a dog"])])
+    with Meteor(paraphrases=paraphrases) as running:
+        rows = running.align([("a ||| dog", ["a dog", "|||"]), ("a dog", ["a dog"])])
     assert corpus_meteor(rows[0]) == corpus_meteor(rows[1]) == pytest.approx(1)
 
 
@@ -85,20 +91,20 @@ def test_a_java_program_that_dies_says_why_in_one_line(tmp_path):
 
 
 def test_meteor_killed_from_outside_is_an_error_not_a_hang():
-    with Meteor() as meteor:
+    with Meteor() as running:
         threading.Thread(
-            target=lambda: (time.sleep(0.3), os.kill(meteor._process.pid, signal.SIGKILL))
+            target=lambda: (time.sleep(0.3), os.kill(running._process.pid, signal.SIGKILL))
         ).start()
         with pytest.raises(ScoringError, match="exit code -9"):
-            meteor.align([("a dog", ["a dog"])])
+            running.align([("a dog", ["a dog"])])
 
 
 def test_an_answer_that_is_no_counts_is_refused(tmp_path):
     java = tmp_path / "java"
     java.write_text("#!/bin/sh\ncat > /dev/null\necho Error: specify hypothesis\n")
     java.chmod(0o755)
-    with Meteor(java=java) as meteor, pytest.raises(ScoringError, match="23 counts"):
-        meteor.align([("a dog", ["a dog"])])
+    with Meteor(java=java) as running, pytest.raises(ScoringError, match="23 counts"):
+        running.align([("a dog", ["a dog"])])
 
 
 def test_java_that_is_not_there_is_one_line(tmp_path):
@@ -111,9 +117,9 @@ def test_java_that_is_not_there_is_one_line(tmp_path):
 def test_the_tokenizer_is_found_wherever_the_project_lies(tmp_path, monkeypatch):
     folder = tmp_path / "Jürgens Projekt (1) #2 100%" / "tokenizer"
     shutil.copytree(package_folder("tokenizer"), folder)
-    monkeypatch.setattr(ptb, "package_folder", lambda _: folder)
+    monkeypatch.setattr(java_metrics, "package_folder", lambda _: folder)
     monkeypatch.setenv("LC_ALL", "C")
-    assert ptb.tokenize(["Zwei Hunde, groß!"]) == ["zwei hunde groß"]
+    assert java_metrics.tokenize(["Zwei Hunde, groß!"]) == ["zwei hunde groß"]
 
 
 def test_its_own_table_is_found_wherever_the_project_lies(tmp_path, monkeypatch, paraphrases):
@@ -122,7 +128,7 @@ def test_its_own_table_is_found_wherever_the_project_lies(tmp_path, monkeypatch,
     (folder / "data").mkdir(parents=True)
     shutil.copy(package_folder("meteor") / "meteor-1.5.jar", folder)
     shutil.copy(paraphrases, folder / "data/paraphrase-en.gz")
-    monkeypatch.setattr(meteor, "package_folder", lambda _: folder)
+    monkeypatch.setattr(java_metrics, "package_folder", lambda _: folder)
     for name in ("LANG", "LC_CTYPE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LC_ALL", "C")

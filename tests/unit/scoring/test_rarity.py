@@ -1,6 +1,6 @@
 import pytest
 
-from captionloop.scoring.rarity import Rarity
+from captionloop.scoring.ngrams import Rarity
 
 SAID = [
     ["a dog runs", "the dog is running"],

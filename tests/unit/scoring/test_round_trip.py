@@ -3,8 +3,8 @@
 import pytest
 from captions_in_nine_languages import CAPTIONS_BY_LANGUAGE
 
-from captionloop.language.languages import ENGLISH, language_of
-from captionloop.scoring.round_trip import FAITHFUL, try_round_trip
+from captionloop.languages import ENGLISH, language_of
+from captionloop.scoring.scores import FAITHFUL, try_round_trip
 
 
 @pytest.mark.parametrize("code", sorted(CAPTIONS_BY_LANGUAGE))

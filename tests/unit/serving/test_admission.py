@@ -2,8 +2,8 @@
 
 import pytest
 
-from captionloop.serving.admission import Admission
-from captionloop.serving.problems import Problem
+from captionloop.serving.gateway.problems import Problem
+from captionloop.serving.gateway.uploads import Admission
 
 
 def test_bytes_are_held_as_they_arrive_and_let_go_at_the_end() -> None:

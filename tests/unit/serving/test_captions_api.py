@@ -11,7 +11,7 @@ from serving_fakes import PHOTO, SIZE, FakeModel, png
 from starlette.testclient import TestClient
 
 from captionloop.images import load_square
-from captionloop.serving.keys import KeyRing
+from captionloop.ratings.api_keys import ApiKeyStore
 from captionloop.serving.schemas import CaptionBody
 
 pytestmark = pytest.mark.integration
@@ -26,7 +26,7 @@ def caption(client: TestClient, photo: bytes = PHOTO, **kwargs):
 
 
 def key(client: TestClient, *scopes: str) -> dict[str, str]:
-    _, secret = KeyRing(client.app.state.parts.store).create("test", scopes)
+    _, secret = ApiKeyStore(client.app.state.parts.store).create("test", scopes)
     return {"Authorization": f"Bearer {secret}"}
 
 
@@ -333,7 +333,7 @@ def test_anonymous_statistics_are_remembered_and_those_with_a_key_are_not(client
 def test_a_list_where_the_photo_should_be_is_refused_unparsed(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("captionloop.serving.uploads.json", None)
+    monkeypatch.setattr("captionloop.serving.gateway.uploads.json", None)
     for body in (b'{"image":[' + b"[]," * 9_000 + b"[]]}", b'{"image":"",' + b'"a":1,' * 9_000 + b'"b":1}'):
         answer = client.post(URL, content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 422 and answer.json()["type"].endswith("image-missing")

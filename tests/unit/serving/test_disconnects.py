@@ -7,8 +7,8 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from captionloop.serving.batching import Batcher
-from captionloop.serving.disconnects import unless_gone
+from captionloop.serving.engine import Batcher
+from captionloop.serving.gateway.middleware import unless_gone
 
 
 def request(hangs_up: asyncio.Event) -> Request:

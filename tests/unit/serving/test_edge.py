@@ -6,8 +6,8 @@ from prometheus_client import REGISTRY
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from captionloop.serving.edge import Edge
-from captionloop.serving.settings import Settings
+from captionloop.serving.gateway.middleware import RequestMiddleware
+from captionloop.serving.service_settings import Settings
 
 
 def test_a_caller_who_hangs_up_is_no_error_of_ours() -> None:
@@ -28,5 +28,5 @@ def test_a_caller_who_hangs_up_is_no_error_of_ours() -> None:
 
     before = counted("499"), counted("500")
     scope = {"type": "http", "method": "POST", "path": "/v1/captions", "headers": []}
-    asyncio.run(Edge(app, Settings())(scope, receive, send))
+    asyncio.run(RequestMiddleware(app, Settings())(scope, receive, send))
     assert sent == [] and (counted("499"), counted("500")) == (before[0] + 1, before[1])

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 
 from captionloop.captioner.captioner import Caption, Captioned, Word
-from captionloop.captioner.options import DecodingOptions
+from captionloop.captioner.model_config import DecodingOptions
 from captionloop.errors import BundleError, RegistryError
-from captionloop.registry.signatures import Signing
+from captionloop.registry.signing import Signing
 from captionloop.serving.engine import Engine
-from captionloop.serving.sources import FolderSource, ModelReference
-from captionloop.serving.wire import PreparedImage
-from captionloop.vision.familiarity import Likeness
+from captionloop.serving.model_sources import FolderSource, ModelReference
+from captionloop.serving.schemas import PreparedImage
+from captionloop.vision.embedding import Likeness
 
 BAD = 255
 

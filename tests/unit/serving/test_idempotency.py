@@ -12,10 +12,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from captionloop.feedback import repeats
-from captionloop.feedback.models import Caption, RepeatableRequest
-from captionloop.serving.keys import KeyRing
-from captionloop.serving.sweeping import end_retention
+from captionloop.ratings import repeats
+from captionloop.ratings.api_keys import ApiKeyStore
+from captionloop.ratings.records import Caption, RepeatableRequest
+from captionloop.serving.gateway.retention import end_retention
 
 pytestmark = pytest.mark.integration
 
@@ -57,7 +57,7 @@ def test_another_photo_under_the_same_key_is_refused(client: TestClient) -> None
 
 
 def test_another_caller_may_use_the_same_key(client: TestClient) -> None:
-    ring = KeyRing(client.app.state.parts.store)
+    ring = ApiKeyStore(client.app.state.parts.store)
     callers = [ring.create(name, ["caption"])[1] for name in ("one", "two")]
     made = [send(client, **{"X-API-Key": caller}).json()["caption_id"] for caller in callers * 2]
     assert made[0] == made[2] != made[1] == made[3]

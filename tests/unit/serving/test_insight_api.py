@@ -1,7 +1,7 @@
 from serving_fakes import FakeModel
 from starlette.testclient import TestClient
 
-from captionloop.serving.insight_api import measured
+from captionloop.serving.gateway.service_routes import measured
 
 # As evaluation writes them into a bundle.
 WRITTEN = {

@@ -16,8 +16,8 @@ from starlette.types import Message
 
 from captionloop.client import CaptionClient, ServiceError
 from captionloop.commands import verify
-from captionloop.commands.canaries import Canary
-from captionloop.feedback.models import Caption, Photo
+from captionloop.commands.verify import Canary
+from captionloop.ratings.records import Caption, Photo
 from captionloop.serving.schemas import UnkeptCaption
 
 pytestmark = pytest.mark.integration
@@ -205,7 +205,7 @@ def test_a_page_that_cannot_be_is_refused(client: TestClient, query: dict) -> No
 def test_everything_of_a_person_is_erased_and_nothing_of_others(
     client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("captionloop.feedback.store.ERASED_PER_STEP", 2)
+    monkeypatch.setattr("captionloop.ratings.rating_store.ERASED_PER_STEP", 2)
     theirs = client.post(URL, files={"image": ("b.png", png((9, 9)), "image/png")}).json()["caption_id"]
     them = {"Cookie": "; ".join(f"{name}={value}" for name, value in client.cookies.items())}
     client.cookies.clear()

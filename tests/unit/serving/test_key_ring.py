@@ -13,9 +13,9 @@ from serving_fakes import PHOTO
 from sqlalchemy import event
 from starlette.testclient import TestClient
 
-from captionloop.feedback.models import now
-from captionloop.serving import keys
-from captionloop.serving.keys import KeyRing
+from captionloop.ratings import api_keys
+from captionloop.ratings.api_keys import ApiKeyStore
+from captionloop.ratings.records import now
 
 pytestmark = pytest.mark.integration
 
@@ -23,8 +23,8 @@ URL = "/v1/captions"
 Gateway = Callable[..., TestClient]
 
 
-def ring_of(client: TestClient) -> KeyRing:
-    return KeyRing(client.app.state.parts.store)
+def ring_of(client: TestClient) -> ApiKeyStore:
+    return ApiKeyStore(client.app.state.parts.store)
 
 
 def call(client: TestClient, key: str, path: str = "/v1/model", method: str = "GET"):
@@ -37,7 +37,7 @@ def test_a_key_that_has_ended_is_told_so_with_401(
     record, key = ring_of(client).create("import", ["caption"], timedelta(days=90))
     assert call(client, key).status_code == 200
     # Three months later, whatever is remembered of the key.
-    monkeypatch.setattr(keys, "now", lambda: record.expires_at)
+    monkeypatch.setattr(api_keys, "now", lambda: record.expires_at)
     refused = call(client, key)
     assert refused.status_code == 401 and refused.json()["type"].endswith("key-expired")
     assert f"{record.expires_at:%Y-%m-%d}" in refused.json()["detail"]
@@ -81,8 +81,8 @@ def test_many_uses_are_one_write_a_minute(client: TestClient, monkeypatch: pytes
     used = last_use(client, record.key_id)
     assert began <= used <= now()
     assert sum("last_used_at" in each for each in written) == 1
-    clock = time.monotonic() + keys.USE_SECONDS + 1
-    monkeypatch.setattr(keys, "monotonic", lambda: clock)
+    clock = time.monotonic() + api_keys.USE_SECONDS + 1
+    monkeypatch.setattr(api_keys, "monotonic", lambda: clock)
     call(client, key)
     assert last_use(client, record.key_id) > used
 
@@ -115,7 +115,7 @@ def test_what_an_administrator_does_is_one_line_each(
 
 
 AUDITED = """
-from captionloop.serving.audit import by_request
+from captionloop.serving.logs import by_request
 from captionloop.serving.logs import configure_logs
 
 configure_logs("ERROR", "gateway")
@@ -137,7 +137,7 @@ def test_audit_lines_are_written_at_every_level_of_the_log() -> None:
 def test_an_erasure_that_fails_is_audited_as_failed(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from captionloop.feedback.database import DatabaseError
+    from captionloop.ratings.database import DatabaseError
 
     made = client.post(URL, content=PHOTO, headers={"Content-Type": "image/png"}).json()
     _, key = ring_of(client).create("root", ["admin"])

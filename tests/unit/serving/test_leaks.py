@@ -20,14 +20,14 @@ from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
 from starlette.testclient import TestClient
 
 from captionloop import images
-from captionloop.feedback.archive import PhotoArchive
-from captionloop.feedback.store import RatingsStore
-from captionloop.serving import access, captions_api, insight_api, logs, metrics, photos
-from captionloop.serving.app import create_app
-from captionloop.serving.assembly import assemble
-from captionloop.serving.keys import KeyRing
-from captionloop.serving.settings import Settings
-from captionloop.serving.tracing import trace_requests
+from captionloop.photos import PhotoArchive
+from captionloop.ratings.api_keys import ApiKeyStore
+from captionloop.ratings.rating_store import RatingsStore
+from captionloop.serving import logs, telemetry
+from captionloop.serving.gateway import auth, caption_routes, service_routes, uploads
+from captionloop.serving.gateway.app import build_services, create_app
+from captionloop.serving.service_settings import Settings
+from captionloop.serving.telemetry import trace_requests
 
 pytestmark = pytest.mark.integration
 
@@ -80,7 +80,7 @@ def _raising() -> Callable[..., object]:
 LAYERS: dict[str, tuple[object, str]] = {
     "model": (FakeModel, "caption"),
     "decoding": (images.Photo, "squares"),
-    "photo's header": (photos, "open_photo"),
+    "photo's header": (uploads, "open_photo"),
     "archive write": (PhotoArchive, "write"),
     "archive's file": (Path, "write_bytes"),
     "archive erase": (PhotoArchive, "erase"),
@@ -90,11 +90,11 @@ LAYERS: dict[str, tuple[object, str]] = {
     "read of a caption": (RatingsStore, "find"),
     "read of a rating": (RatingsStore, "rating"),
     "sign of life": (RatingsStore, "check"),
-    "keys": (KeyRing, "_find"),
-    "limits": (access, "_hit"),
-    "upload": (captions_api, "sent_photo"),
-    "statistics": (insight_api, "statistics"),
-    "metrics": (metrics, "generate_latest"),
+    "keys": (ApiKeyStore, "_find"),
+    "limits": (auth, "_hit"),
+    "upload": (caption_routes, "sent_photo"),
+    "statistics": (service_routes, "statistics"),
+    "metrics": (telemetry, "generate_latest"),
 }
 
 
@@ -120,7 +120,7 @@ def client(tmp_path: Path, spans: InMemorySpanExporter, log: io.StringIO) -> Ite
     settings = Settings(state=tmp_path, rate_limit_storage=f"async+memory://u:{PASSWORD}@x")
     app = create_app(settings)
     trace_requests(app, "test", spans)
-    app.state.parts = assemble(settings, FakeModel())
+    app.state.parts = build_services(settings, FakeModel())
     with TestClient(app, raise_server_exceptions=False) as opened:
         while not app.state.parts.model.latest.ready:
             opened.get("/livez")
@@ -180,7 +180,7 @@ def test_every_route_failing_in_every_layer_tells_no_secret(
         with monkeypatch.context() as broken:
             broken.setattr(owner, name, fail)
             said += _every_route(client, answer.json()["caption_id"])
-    said.append(metrics.exposition().decode())
+    said.append(telemetry.exposition().decode())
     trace.get_tracer_provider().force_flush()  # type: ignore[attr-defined]
     assert spans.get_finished_spans(), "nothing was traced"
     said += [span.to_json() for span in spans.get_finished_spans()]

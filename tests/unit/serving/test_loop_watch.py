@@ -7,8 +7,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from captionloop.errors import RegistryError
-from captionloop.serving.loop_watch import read_drift, show_drift, show_retraining
-from captionloop.serving.settings import Settings
+from captionloop.serving.service_settings import Settings
+from captionloop.serving.telemetry import read_drift, show_drift, show_retraining
 
 
 def write_report(file: Path, value: float, *, drifted: bool, model: str | None = None) -> None:

@@ -16,10 +16,10 @@ from serving_fakes import PHOTO
 from starlette.testclient import TestClient
 
 from captionloop.errors import ConfigurationError
-from captionloop.serving import edge
-from captionloop.serving.http_protocol import PatientProtocol
-from captionloop.serving.keys import KeyRing
-from captionloop.serving.settings import Settings
+from captionloop.ratings.api_keys import ApiKeyStore
+from captionloop.serving.gateway import middleware
+from captionloop.serving.gateway.http_protocol import PatientProtocol
+from captionloop.serving.service_settings import Settings
 
 pytestmark = pytest.mark.integration
 
@@ -172,8 +172,8 @@ def test_the_access_log_names_the_key_and_not_its_secret(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Another test may have configured the logs, whose loggers stay as they were when first used.
-    monkeypatch.setattr(edge, "logger", structlog.get_logger())
-    record, secret = KeyRing(client.app.state.parts.store).create("test", ["caption"])
+    monkeypatch.setattr(middleware, "logger", structlog.get_logger())
+    record, secret = ApiKeyStore(client.app.state.parts.store).create("test", ["caption"])
     with structlog.testing.capture_logs() as lines:
         client.get("/v1/model", headers={"Authorization": f"Bearer {secret}"})
         client.get("/v1/model")

@@ -10,11 +10,11 @@ import pytest
 from serving_fakes import PHOTO, png
 from starlette.testclient import TestClient
 
-from captionloop.feedback.archive import ArchiveError, PhotoArchive
-from captionloop.feedback.database import DatabaseError
-from captionloop.feedback.reconciliation import differences, finish
-from captionloop.serving import sweeping
-from captionloop.serving.parts import Parts
+from captionloop.photos import ArchiveError, PhotoArchive
+from captionloop.ratings.database import DatabaseError
+from captionloop.ratings.ledger import differences, finish
+from captionloop.serving.gateway import retention
+from captionloop.serving.gateway.dependencies import Services
 
 pytestmark = pytest.mark.integration
 
@@ -24,7 +24,7 @@ Gateway = Callable[..., TestClient]
 
 
 @pytest.fixture
-def parts(client: TestClient) -> Parts:
+def parts(client: TestClient) -> Services:
     return client.app.state.parts
 
 
@@ -37,7 +37,7 @@ def away(*_: object) -> None:
 
 
 def test_uploads_while_the_database_is_away_leave_no_photo(
-    client: TestClient, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, parts: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise DatabaseError("the database is away")
@@ -48,7 +48,7 @@ def test_uploads_while_the_database_is_away_leave_no_photo(
 
 
 def test_a_photo_whose_caption_was_not_stored_is_found_and_removed(
-    client: TestClient, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, parts: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise DatabaseError("the database is away")
@@ -66,7 +66,7 @@ def test_a_photo_whose_caption_was_not_stored_is_found_and_removed(
 
 
 def test_a_caption_that_was_stored_and_not_answered_is_erased(
-    client: TestClient, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, parts: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.get(URL)  # a cookie, by which to look
     record = parts.store.record
@@ -79,12 +79,12 @@ def test_a_caption_that_was_stored_and_not_answered_is_erased(
         patched.setattr(parts.store, "record", too_late)
         assert client.post(URL, files=FORM).status_code == 503
     assert len(client.get(URL).json()["captions"]) == 1 and len(photos(tmp_path / "state")) == 1
-    client.portal.call(sweeping.finish_what_was_begun, parts)
+    client.portal.call(retention.finish_what_was_begun, parts)
     assert client.get(URL).json()["captions"] == [] and photos(tmp_path / "state") == []
 
 
 def test_erasing_while_the_archive_is_away_erases_and_says_what_remains(
-    client: TestClient, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, parts: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"{URL}/{client.post(URL, files=FORM).json()['caption_id']}"
     with monkeypatch.context() as patched:
@@ -93,7 +93,7 @@ def test_erasing_while_the_archive_is_away_erases_and_says_what_remains(
             answer = client.delete(url)
             assert (answer.status_code, answer.json()) == (202, {"remaining": ["photo archive"]})
             assert client.get(url).status_code == 404
-        client.portal.call(sweeping.finish_what_was_begun, parts)
+        client.portal.call(retention.finish_what_was_begun, parts)
         assert len(photos(tmp_path / "state")) == 1
     assert client.delete(url).status_code == 204, "who tries again succeeds"
     assert photos(tmp_path / "state") == []
@@ -101,7 +101,7 @@ def test_erasing_while_the_archive_is_away_erases_and_says_what_remains(
 
 
 def test_a_photo_that_could_not_be_removed_is_removed_by_the_gateway_itself(
-    client: TestClient, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, parts: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(PhotoArchive, "erase", away)
@@ -111,7 +111,7 @@ def test_a_photo_that_could_not_be_removed_is_removed_by_the_gateway_itself(
         assert (answer.status_code, answer.json()) == (202, {"remaining": ["photo archive"]})
         assert client.get(URL).json()["captions"] == []
     assert len(photos(tmp_path / "state")) == 3
-    client.portal.call(sweeping.finish_what_was_begun, parts)
+    client.portal.call(retention.finish_what_was_begun, parts)
     assert photos(tmp_path / "state") == []
     assert client.delete("/v1/me").status_code == 204
 
@@ -125,7 +125,7 @@ def test_nobody_else_learns_of_what_remains(client: TestClient, monkeypatch: pyt
 
 
 def test_a_photo_sent_while_it_is_being_removed_is_there_afterwards(
-    client: TestClient, parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, parts: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The removal is stopped in its middle; the upload of the same file waits for its end."""
     url = f"{URL}/{client.post(URL, files=FORM).json()['caption_id']}"
@@ -162,7 +162,7 @@ def test_a_photo_sent_while_it_is_being_removed_is_there_afterwards(
 
 
 def test_what_differs_between_database_and_archive_is_found(
-    client: TestClient, parts: Parts, tmp_path: Path
+    client: TestClient, parts: Services, tmp_path: Path
 ) -> None:
     client.post(URL, files=FORM)
     (kept,) = photos(tmp_path / "state")
@@ -176,12 +176,12 @@ def test_what_differs_between_database_and_archive_is_found(
     assert torn.exists(), "its writer may live"
     assert parts.archive.remove_abandoned(kept[:2], -1) == 1 and not torn.exists()
     (tmp_path / f"state/photos/{kept[:2]}/{kept}").unlink()
-    assert client.portal.call(sweeping.look_for_differences, parts, [kept[:2]]).lost == (kept,)
+    assert client.portal.call(retention.look_for_differences, parts, [kept[:2]]).lost == (kept,)
     assert (tmp_path / f"state/photos/{kept[:2]}/{other}").exists(), "it may be another's"
 
 
 def test_a_disk_that_is_not_mounted_is_no_archive_without_photos(
-    client: TestClient, parts: Parts, tmp_path: Path
+    client: TestClient, parts: Services, tmp_path: Path
 ) -> None:
     url = f"{URL}/{client.post(URL, files=FORM).json()['caption_id']}"
     (tmp_path / "state/photos").rename(tmp_path / "unmounted")
@@ -199,8 +199,8 @@ def test_what_is_past_its_retention_goes_with_its_photo(
     parts = client.app.state.parts
     expire = parts.store.expire
     monkeypatch.setattr(parts.store, "expire", lambda **_: expire(unrated=timedelta(0), rated=timedelta(0)))
-    client.portal.call(sweeping.end_retention, parts)
-    client.portal.call(sweeping.finish_what_was_begun, parts)
+    client.portal.call(retention.end_retention, parts)
+    client.portal.call(retention.finish_what_was_begun, parts)
     assert photos(tmp_path / "state") == [] and client.get(URL).json()["captions"] == []
     (told,) = parts.store.ledger.underived()
     assert told.reason == "retention"

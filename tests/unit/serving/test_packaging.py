@@ -13,16 +13,20 @@ import yaml
 from packaging.utils import canonicalize_name
 
 import captionloop
-from captionloop.captioner.architectures import ShowAndTellConfig, ShowAttendTellConfig, TransformerConfig
 from captionloop.captioner.captioner import Calibration, Captioner
+from captionloop.captioner.consensus import NeighbourIndex
 from captionloop.captioner.decoders import build_decoder
-from captionloop.captioner.joining import join
-from captionloop.captioner.neighbours import Neighbours
-from captionloop.captioner.options import ConsensusOptions, DecodingOptions
-from captionloop.language.tokenizer import CaptionTokenizer
-from captionloop.registry.signatures import Signing, signature_of
-from captionloop.registry.signing_keys import make_key_pair
-from captionloop.serving.packaging import FOR_GPUS, imported_modules, imports_of, pinned, stage_sources
+from captionloop.captioner.ensembling import build_ensemble
+from captionloop.captioner.model_config import (
+    ConsensusOptions,
+    DecodingOptions,
+    ShowAndTellConfig,
+    ShowAttendTellConfig,
+    TransformerConfig,
+)
+from captionloop.registry.signing import Signing, make_key_pair, signature_of
+from captionloop.serving.bento import FOR_GPUS, imported_modules, imports_of, pinned, stage_sources
+from captionloop.tokenizer import CaptionTokenizer
 from captionloop.vision.encoder import Encoder, EncoderSpec
 
 INSTALLED = packages_distributions()
@@ -54,7 +58,7 @@ for module in sorted(STAGE.joinpath("captionloop").rglob("*.py")):
     if "migrations" not in name:  # these want Alembic's context, and run below
         import_module(name)
 from captionloop.captioner.captioner import Captioner
-from captionloop.feedback.database import upgrade
+from captionloop.ratings.database import upgrade
 
 upgrade("sqlite:///{stage}/ratings.db")
 photo = Path({photo!r}).read_bytes()
@@ -73,7 +77,7 @@ def captioners() -> list[Captioner]:
     tokenizer = CaptionTokenizer.train(["a red ball and a blue box"])
     words = tuple(tokenizer.encode("a red ball"))
     random = np.random.default_rng(0)
-    neighbours = Neighbours(
+    neighbours = NeighbourIndex(
         centre=np.zeros(encoder.channels, np.float32),
         projection=random.normal(size=(encoder.channels, 4)).astype(np.float32),
         directions=random.normal(size=(3, 4)).astype(np.float16),
@@ -100,7 +104,7 @@ def captioners() -> list[Captioner]:
         )
         for config in kinds
     ]
-    return [*made, join(made[:2], "ensemble", consensus)]
+    return [*made, build_ensemble(made[:2], "ensemble", consensus)]
 
 
 @pytest.fixture(scope="module")
@@ -137,14 +141,14 @@ def _named(asked: list[str]) -> set[str]:
 
 def test_every_module_of_ours_that_serving_imports_is_packed_and_no_training_is() -> None:
     packed = {str(module.relative_to(PACKAGE)) for module in imported_modules(PACKAGE)}
-    assert {"serving/service.py", "captioner/neighbours.py", "registry/model_registry.py"} <= packed
+    assert {"serving/service.py", "captioner/consensus.py", "registry/model_registry.py"} <= packed
     assert {each for each in packed if each.startswith("scoring")} == {
         "scoring/__init__.py", "scoring/cider.py", "scoring/ngrams.py",
     }  # fmt: skip
     for training in (
-        "captioner/training.py",
-        "captioner/photos.py",
-        "vision/adaptation.py",
+        "training/train_captioner.py",
+        "training/caption_data.py",
+        "training/train_encoder.py",
         "corpus",
         "evaluation",
     ):

@@ -5,7 +5,7 @@ from serving_fakes import PHOTO
 from starlette.testclient import TestClient
 
 from captionloop.errors import ConfigurationError
-from captionloop.serving.settings import Settings
+from captionloop.serving.service_settings import Settings
 
 FORWARDED = {
     "X-Forwarded-Proto": "https",

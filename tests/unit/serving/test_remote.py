@@ -10,11 +10,11 @@ from aiohttp import web
 from aiohttp.client_exceptions import ClientError
 from pydantic import BaseModel
 
-from captionloop.serving.remote import RemoteModelServers, TurnedAwayError
-from captionloop.serving.wire import ModelDescription, Outcome, PreparedImage
+from captionloop.serving.gateway.model_client import RemoteModelServers, TurnedAwayError
+from captionloop.serving.schemas import CaptionResult, ModelDescription, PreparedImage
 
 IMAGE = PreparedImage(size=2, pixels=bytes(range(244, 256)))
-SAID = Outcome(model_name="captioner", model_version="3", caption="a red square")
+SAID = CaptionResult(model_name="captioner", model_version="3", caption="a red square")
 READY = ModelDescription(ready=True, version="3")
 Handler = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
 
@@ -68,7 +68,7 @@ def test_a_server_that_breaks_off_or_has_no_model_yet_is_asked_again() -> None:
             request.transport.abort()
         if calls == 3:
             return answer(SAID)
-        return answer(Outcome(model_name="", model_version="", error="no model"), status=503)
+        return answer(CaptionResult(model_name="", model_version="", error="no model"), status=503)
 
     async def story() -> None:
         async with server(caption) as url:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from captionloop.errors import ConfigurationError
-from captionloop.serving.settings import PREFIX, Settings, describe_settings
+from captionloop.serving.service_settings import PREFIX, Settings, describe_settings
 
 
 def test_variables_set_the_settings() -> None:

@@ -6,8 +6,8 @@ from serving_fakes import PHOTO, FakeModel
 
 from captionloop.client import CaptionClient
 from captionloop.commands import verify
-from captionloop.commands.canaries import Canary, VerificationError, requests_by_status
-from captionloop.serving.keys import KeyRing
+from captionloop.commands.verify import Canary, VerificationError, requests_by_status
+from captionloop.ratings.api_keys import ApiKeyStore
 from captionloop.serving.schemas import WordBody
 
 
@@ -19,7 +19,7 @@ def service(client) -> CaptionClient:
         return httpx.Response(answer.status_code, content=answer.content)
 
     # With a key, as an operator has one: without it the statistics may be a minute old.
-    _, key = KeyRing(client.app.state.parts.store).create("operator", ("caption",))
+    _, key = ApiKeyStore(client.app.state.parts.store).create("operator", ("caption",))
     return CaptionClient("http://testserver", key=key, transport=httpx.MockTransport(forward), attempts=1)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from captionloop.corpus.photos import PhotoFolder
+from captionloop.photos import PhotoFolder
 from captionloop.vision.encoder import Encoder, EncoderSpec
 
 SIDE = 32

@@ -7,30 +7,29 @@ import pandas as pd
 import pytest
 import torch
 
-from captionloop.corpus.photos import PhotoFolder
 from captionloop.corpus.scenes import SceneParameters, as_corpus, draw_scenes
-from captionloop.datasets.metrics import histories
+from captionloop.datasets.mlflow_datasets import histories
 from captionloop.errors import EncoderError, ImageError, TrainingError
-from captionloop.vision import adaptation
-from captionloop.vision.adaptation import Lessons, adapt, mean_average_precision
-from captionloop.vision.augmentation import augment
+from captionloop.photos import PhotoFolder
+from captionloop.training import train_encoder
+from captionloop.training.encoder_data import DecodedPhotos, augment, decode_photos
+from captionloop.training.train_encoder import ConceptData, adapt, mean_average_precision
+from captionloop.training.training_parameters import AdaptationParameters, AugmentationParameters
 from captionloop.vision.encoder import Encoder, EncoderSpec
-from captionloop.vision.parameters import AdaptationParameters, AugmentationParameters
-from captionloop.vision.pixels import PixelFile, decode_photos
 
 SIDE = 32
 COLOURS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]])
 
 
 @pytest.fixture
-def lessons(tmp_path: Path) -> Lessons:
+def lessons(tmp_path: Path) -> ConceptData:
     """Photos of one colour each, and which colour it is."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 40)
     pixels = COLOURS[labels][:, None, None, :] + rng.integers(-20, 20, (40, SIDE, SIDE, 3))
     path = tmp_path / "pixels.bin"
     path.write_bytes(pixels.astype(np.uint8).tobytes())
-    return Lessons(PixelFile(path, SIDE), np.eye(3, dtype=np.float32)[labels], train=32)
+    return ConceptData(DecodedPhotos(path, SIDE), np.eye(3, dtype=np.float32)[labels], train=32)
 
 
 def parameters(**changes: object) -> AdaptationParameters:
@@ -41,7 +40,7 @@ def parameters(**changes: object) -> AdaptationParameters:
 
 @pytest.mark.parametrize("how", [{}, {"pooling": "some"}, {"norms": "fixed"}, {"frozen": "maxpool"}], ids=str)
 def test_an_encoder_learns_the_concepts(
-    lessons: Lessons, encoder: Encoder, tmp_path: Path, how: dict[str, object]
+    lessons: ConceptData, encoder: Encoder, tmp_path: Path, how: dict[str, object]
 ) -> None:
     adapted = adapt(encoder, lessons, parameters(epochs=6, **how), tmp_path / "checkpoint.pt")
     curves = adapted.curves
@@ -55,7 +54,7 @@ def test_an_encoder_learns_the_concepts(
 
 
 def test_without_validation_photos_nothing_is_said_of_any(
-    lessons: Lessons, encoder: Encoder, tmp_path: Path
+    lessons: ConceptData, encoder: Encoder, tmp_path: Path
 ) -> None:
     all_of_them = replace(lessons, train=len(lessons.targets))
     adapted = adapt(encoder, all_of_them, parameters(epochs=1), tmp_path / "checkpoint.pt")
@@ -63,7 +62,7 @@ def test_without_validation_photos_nothing_is_said_of_any(
     assert adapted.said.shape == (0, 3)
 
 
-def test_frozen_layers_keep_their_weights(lessons: Lessons, encoder: Encoder, tmp_path: Path) -> None:
+def test_frozen_layers_keep_their_weights(lessons: ConceptData, encoder: Encoder, tmp_path: Path) -> None:
     adapted = adapt(encoder, lessons, parameters(epochs=1, frozen="maxpool"), tmp_path / "checkpoint.pt")
     before, after = encoder.weights(), adapted.encoder.weights()
     assert torch.equal(before["conv1.weight"], after["conv1.weight"])
@@ -72,14 +71,14 @@ def test_frozen_layers_keep_their_weights(lessons: Lessons, encoder: Encoder, tm
 
 @pytest.mark.parametrize("epoch_of_the_kill", [1, 2])
 def test_a_teaching_that_was_cut_short_ends_in_the_same_encoder(
-    lessons: Lessons,
+    lessons: ConceptData,
     encoder: Encoder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     epoch_of_the_kill: int,
 ) -> None:
     whole = adapt(encoder, lessons, parameters(), tmp_path / "whole.pt")
-    save, path = adaptation.write_and_rename, tmp_path / "cut.pt"
+    save, path = train_encoder.write_and_rename, tmp_path / "cut.pt"
     saved = 0
 
     def save_and_die(*arguments: object) -> None:
@@ -90,7 +89,7 @@ def test_a_teaching_that_was_cut_short_ends_in_the_same_encoder(
         saved += 1
 
     with monkeypatch.context() as patched:
-        patched.setattr(adaptation, "write_and_rename", save_and_die)
+        patched.setattr(train_encoder, "write_and_rename", save_and_die)
         with pytest.raises(KeyboardInterrupt):
             adapt(encoder, lessons, parameters(), path)
     resumed = adapt(encoder, lessons, parameters(), path)
@@ -101,7 +100,7 @@ def test_a_teaching_that_was_cut_short_ends_in_the_same_encoder(
 
 
 def test_nothing_can_be_taught_behind_the_last_layer(
-    lessons: Lessons, encoder: Encoder, tmp_path: Path
+    lessons: ConceptData, encoder: Encoder, tmp_path: Path
 ) -> None:
     with pytest.raises(EncoderError, match="freeze an earlier layer"):
         adapt(encoder, lessons, parameters(frozen="layer1"), tmp_path / "checkpoint.pt")
@@ -152,7 +151,7 @@ def test_photos_are_decoded_once(
 
 def test_scenes_can_be_taught(tmp_path: Path) -> None:
     """The whole way, on a few drawn scenes: tables in, a taught encoder out."""
-    from captionloop.vision.teaching import teach
+    from captionloop.training.train_encoder import train_encoder
 
     scenes = list(draw_scenes(SceneParameters(train=12, val=4, test=1, side=SIDE)))
     folder = PhotoFolder(str(tmp_path / "photos"))
@@ -162,32 +161,32 @@ def test_scenes_can_be_taught(tmp_path: Path) -> None:
     images = raw.images.assign(sha256=raw.images["uri"])
     captions, photos = raw.captions.assign(weight=1.0), {"corpus": folder}
     encoder = Encoder.build(EncoderSpec(architecture="resnet10", input_size=SIDE, layer="layer1"))
-    taught = teach(
+    taught = train_encoder(
         images, captions, ["the", "red"], photos, encoder, parameters(epochs=1), tmp_path / "bench"
     )
     assert len(taught.curves) == 1
     assert histories(taught.curves)["train_loss"][0]["step"] == 0
     other = parameters(epochs=1, seed=1)
-    teach(images, captions, ["the", "red"], photos, encoder, other, tmp_path / "bench")
+    train_encoder(images, captions, ["the", "red"], photos, encoder, other, tmp_path / "bench")
     assert len(list((tmp_path / "bench").iterdir())) == 2  # one checkpoint, one file of pixels
     larger = parameters(epochs=1, input_size=SIDE * 2)
-    resized = teach(images, captions, ["the", "red"], photos, encoder, larger, tmp_path / "bench")
+    resized = train_encoder(images, captions, ["the", "red"], photos, encoder, larger, tmp_path / "bench")
     assert resized.encoder.spec == encoder.spec
     assert resized.encoder.fingerprint not in {encoder.fingerprint, taught.encoder.fingerprint}
 
 
 def test_an_adaptation_that_diverges_stops_in_one_line_and_keeps_what_was_good(
-    lessons: Lessons, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lessons: ConceptData, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = adapt(encoder, lessons, parameters(), tmp_path / "unbroken.pt").encoder
-    losses, original = [], adaptation._loss
+    losses, original = [], train_encoder._loss
 
     def diverges(logits, targets):
         losses.append(None)
         return original(logits, targets) * (torch.nan if len(losses) > 6 else 1)  # in the second epoch
 
     with monkeypatch.context() as patch:
-        patch.setattr(adaptation, "_loss", diverges)
+        patch.setattr(train_encoder, "_loss", diverges)
         with pytest.raises(TrainingError, match=r"stopped in epoch 2: the loss is nan.*learning_rate"):
             adapt(encoder, lessons, parameters(), tmp_path / "checkpoint.pt")
     resumed = adapt(encoder, lessons, parameters(), tmp_path / "checkpoint.pt").encoder
@@ -195,7 +194,7 @@ def test_an_adaptation_that_diverges_stops_in_one_line_and_keeps_what_was_good(
 
 
 def test_an_adaptations_checkpoint_that_holds_no_numbers_is_not_gone_on_from(
-    lessons: Lessons, encoder: Encoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    lessons: ConceptData, encoder: Encoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = adapt(encoder, lessons, parameters(epochs=1), tmp_path / "checkpoint.pt").encoder
     checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
@@ -209,7 +208,7 @@ def test_an_adaptations_checkpoint_that_holds_no_numbers_is_not_gone_on_from(
 
 
 def test_a_learning_rate_that_blows_an_encoder_up_is_told(
-    lessons: Lessons, encoder: Encoder, tmp_path: Path
+    lessons: ConceptData, encoder: Encoder, tmp_path: Path
 ) -> None:
     with pytest.raises(TrainingError, match="Teaching the encoder stopped in epoch 1"):
         adapt(encoder, lessons, parameters(learning_rate=1e38), tmp_path / "checkpoint.pt")

@@ -8,10 +8,10 @@ import sys
 import pytest
 import torch
 
-from captionloop.captioner.precision import fast_products
-from captionloop.vision import arithmetic, runtimes
-from captionloop.vision.arithmetic import bfloat16_is_fast, bfloat16_works, precision_here
-from captionloop.vision.parameters import EncoderParameters
+from captionloop import hardware
+from captionloop.hardware import bfloat16_is_fast, bfloat16_works, fast_products, precision_here
+from captionloop.training.training_parameters import EncoderParameters
+from captionloop.vision import runtimes
 from captionloop.vision.runtimes import native_precision, usable_precision
 
 CAPTIONING = """
@@ -20,13 +20,13 @@ from io import StringIO
 import numpy, torch
 said = StringIO()
 logging.basicConfig(stream=said, format="%(message)s")
-from captionloop.captioner.architectures import ShowAndTellConfig, ShowAttendTellConfig
+from captionloop.captioner.model_config import ShowAndTellConfig, ShowAttendTellConfig
 from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.decoders import build_decoder
-from captionloop.captioner.fitting import _precision
-from captionloop.captioner.options import DecodingOptions
-from captionloop.captioner.parameters import FitParameters
-from captionloop.language.tokenizer import CaptionTokenizer
+from captionloop.training.trainer import _precision
+from captionloop.captioner.model_config import DecodingOptions
+from captionloop.training.training_parameters import FitParameters
+from captionloop.tokenizer import CaptionTokenizer
 from captionloop.vision.encoder import Encoder, EncoderSpec
 from captionloop.vision.runtimes import make_runtime
 
@@ -81,8 +81,8 @@ def test_an_avx2_processor_captions_with_a_model_that_asks_for_bfloat16() -> Non
 def test_what_does_not_work_is_asked_for_in_vain(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(arithmetic, "bfloat16_works", lambda _: False)
-    arithmetic.say_float32.cache_clear()
+    monkeypatch.setattr(hardware, "bfloat16_works", lambda _: False)
+    hardware.say_float32.cache_clear()
     assert precision_here("bfloat16", "cpu") == "float32"
     with fast_products("bfloat16", torch.device("cpu")):
         assert not torch.is_autocast_enabled("cpu")

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captionloop.corpus.photos import PhotoFolder
 from captionloop.errors import ConfigurationError, CorpusError, EncoderError, ImageError, StoreError
 from captionloop.images import load_square
+from captionloop.photos import PhotoFolder
 from captionloop.views import VIEWS
-from captionloop.vision import caching, runtimes
-from captionloop.vision.caching import CachingParameters, WorkShard, cache_features, cache_folders
+from captionloop.vision import feature_caching, runtimes
 from captionloop.vision.encoder import Encoder
+from captionloop.vision.feature_caching import CachingParameters, WorkerShard, cache_features, cache_folders
+from captionloop.vision.feature_store import FeatureStore
 from captionloop.vision.runtimes import make_runtime
-from captionloop.vision.store import FeatureStore
 
 Make = Callable[[int], tuple[pd.DataFrame, PhotoFolder]]
 
@@ -49,7 +49,7 @@ def test_what_is_there_is_not_computed_again(
     cache_features(images.head(4), photos, encoder, store, CachingParameters())
     _, second = cache_features(images, photos, encoder, store, CachingParameters())
     assert (second.encoded, second.found) == (2, 4)
-    monkeypatch.setattr(caching, "make_runtime", None)  # a third run must not need an engine at all
+    monkeypatch.setattr(feature_caching, "make_runtime", None)  # a third run must not need an engine at all
     _, third = cache_features(images, photos, encoder, store, CachingParameters())
     assert (third.encoded, third.found) == (0, 6)
 
@@ -87,13 +87,13 @@ def test_workers_share_the_work_and_the_last_one_completes_it(
 
 @given(st.text("0123456789abcdef", min_size=64, max_size=64), st.integers(1, 20))
 def test_each_photo_is_taken_by_exactly_one_worker(key: str, count: int) -> None:
-    assert sum(WorkShard(index, count).takes(key) for index in range(1, count + 1)) == 1
+    assert sum(WorkerShard(index, count).takes(key) for index in range(1, count + 1)) == 1
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "4", "a/b", "1/0", "", "-1/4", "1/4/4"])
 def test_a_malformed_shard_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="is not i/N"):
-        WorkShard.parse(text)
+        WorkerShard.parse(text)
 
 
 def test_a_photo_that_changed_since_validation_is_named(
@@ -126,7 +126,7 @@ def test_precisions_do_not_mix(
     images, photos = corpus(2)
     runtime = make_runtime(encoder, device="cpu")
     runtime.precision = "bfloat16"
-    monkeypatch.setattr(caching, "make_runtime", lambda *_args, **_options: runtime)
+    monkeypatch.setattr(feature_caching, "make_runtime", lambda *_args, **_options: runtime)
     with pytest.raises(EncoderError, match=r"set encoder.precision to bfloat16"):
         cache_features(images, photos, encoder, store, CachingParameters())
 
@@ -155,7 +155,7 @@ def fast(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> Encoder:
         np.zeros((16, 32, 32, 3), np.uint8)
     )  # compiled, and in float32 whatever it says from now on
     runtime.precision = "bfloat16"
-    monkeypatch.setattr(caching, "make_runtime", lambda *_args, **_options: runtime)
+    monkeypatch.setattr(feature_caching, "make_runtime", lambda *_args, **_options: runtime)
     return encoder.respecified(precision="bfloat16")
 
 

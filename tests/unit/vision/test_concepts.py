@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from captionloop.errors import CorpusError
-from captionloop.language.languages import language_of
+from captionloop.languages import language_of
 from captionloop.vision.concepts import ConceptParameters, choose_concepts, concept_targets, grow_concepts
 
 RULES = ConceptParameters(minimum_images=3, minimum_lift=1.5)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from captionloop.vision import durable
-from captionloop.vision.durable import begin_folder, replace_folder
+from captionloop import files
+from captionloop.files import begin_folder, replace_folder
 
 KILLED_AT_EVERY_CALL = """
 import os, signal, sys
@@ -89,7 +89,7 @@ def test_a_link_is_replaced_and_what_it_points_to_is_left(tmp_path: Path) -> Non
 @pytest.fixture
 def no_exchange(monkeypatch):
     """A file system that cannot have two folders change places."""
-    monkeypatch.setattr(durable, "_exchange", lambda *_: False)
+    monkeypatch.setattr(files, "_exchange", lambda *_: False)
 
 
 @pytest.mark.usefixtures("no_exchange")
@@ -123,8 +123,8 @@ def test_there_the_next_one_puts_back_what_stepped_aside_when_it_was_killed_in_b
 
 
 def test_a_fault_that_is_none_of_the_file_system_is_told(tmp_path: Path) -> None:
-    if durable._renameat2() is None:
+    if files._renameat2() is None:
         pytest.skip("this system cannot have two folders change places")
     (tmp_path / "place").mkdir()
     with pytest.raises(OSError, match=os.strerror(2)):
-        durable._exchange(tmp_path / "nothing", tmp_path / "place")
+        files._exchange(tmp_path / "nothing", tmp_path / "place")

@@ -166,7 +166,7 @@ def encoder_file(folder: Path, encoder: Encoder) -> Path:
 def test_what_kedro_reads_for_every_command_does_not_import_torch() -> None:
     code = (
         "import sys, captionloop.pipelines.encoder_adaptation, captionloop.pipelines.feature_caching,"
-        " captionloop.datasets.encoder, captionloop.datasets.features; sys.exit('torch' in sys.modules)"
+        " captionloop.datasets.model_datasets; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

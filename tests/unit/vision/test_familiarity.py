@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from captionloop.vision.familiarity import FLAGGED, KEPT, Familiarity
+from captionloop.vision.embedding import FLAGGED, KEPT, Familiarity
 
 
 def photos(count: int, seed: int, moved: float = 0.0) -> np.ndarray:

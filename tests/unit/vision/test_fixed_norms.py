@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.models import get_model
 
-from captionloop.vision.fixed_norms import FoldedConvolution, fold_norms, unfold_norms
+from captionloop.training.concept_classifier import FoldedConvolution, fold_norms, unfold_norms
 
 
 def lived_in(architecture: str) -> torch.nn.Module:

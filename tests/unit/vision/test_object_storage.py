@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captionloop.corpus.photos import PhotoFolder
 from captionloop.errors import CorpusError, StoreError
-from captionloop.feedback.archive import ArchiveError, PhotoArchive
-from captionloop.vision.store import FeatureStore, missing_from
+from captionloop.photos import ArchiveError, PhotoArchive, PhotoFolder
+from captionloop.vision.feature_store import FeatureStore, missing_from
 
 pytestmark = pytest.mark.integration
 
@@ -63,12 +62,12 @@ def test_what_another_process_adds_is_seen(s3_server: str, tmp_path: Path) -> No
 
 
 def test_photos_are_taken_out_of_a_store_and_of_the_local_copy(s3_server: str, tmp_path: Path) -> None:
-    from captionloop.vision import removal
+    from captionloop.vision import feature_store
 
     there = store("removal", tmp_path / "copy")
     fill(there, range(4), "1of1")
-    assert removal.held(there, [key(1), key(9)]) == {key(1)}
-    assert removal.drop_features(there, [key(1), key(9)]) == 1
+    assert feature_store.held(there, [key(1), key(9)]) == {key(1)}
+    assert feature_store.drop_features(there, [key(1), key(9)]) == 1
     assert sorted(store("removal", tmp_path / "other").reader(PRINT)) == [key(0), key(2), key(3)]
     copies = b"".join(path.read_bytes() for path in (tmp_path / "copy").rglob("*.safetensors"))
     assert bytes.fromhex(key(1)) not in copies and bytes.fromhex(key(2)) in copies

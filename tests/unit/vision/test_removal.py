@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from captionloop.errors import StoreError
-from captionloop.vision import removal
-from captionloop.vision.store import FeatureStore
+from captionloop.vision import feature_store
+from captionloop.vision.feature_store import FeatureStore
 
 from .test_store import PRINT, fill, grid, key, shard_files, store  # noqa: F401 - a fixture
 
@@ -16,9 +16,9 @@ def test_photos_that_are_taken_out_are_in_no_file_and_the_others_are_as_before(s
     fill(store, range(12))
     with store.writer(OTHER, "1of1") as writer:
         writer.add(key(3), grid(3))
-    assert removal.held(store, [key(3), key(11), key(99)]) == {key(3), key(11)}
-    assert removal.drop_features(store, [key(3), key(11), key(99)]) == 3
-    assert removal.held(store, [key(3), key(11)]) == set()
+    assert feature_store.held(store, [key(3), key(11), key(99)]) == {key(3), key(11)}
+    assert feature_store.drop_features(store, [key(3), key(11), key(99)]) == 3
+    assert feature_store.held(store, [key(3), key(11)]) == set()
     reader, left = store.reader(PRINT), [number for number in range(12) if number not in {3, 11}]
     assert sorted(reader) == [key(number) for number in left]
     read = reader.grids([key(number) for number in left])
@@ -31,7 +31,7 @@ def test_photos_that_are_taken_out_are_in_no_file_and_the_others_are_as_before(s
 def test_files_without_one_of_the_photos_are_not_touched(store: FeatureStore) -> None:  # noqa: F811
     fill(store, range(12))
     before = {path.name: path.stat().st_mtime_ns for path in shard_files(store)}
-    removal.drop_features(store, [key(11)])
+    feature_store.drop_features(store, [key(11)])
     after = {path.name: path.stat().st_mtime_ns for path in shard_files(store)}
     assert len(before.items() & after.items()) == len(before) - 1
 
@@ -46,19 +46,21 @@ def test_killed_in_between_the_rest_is_done_the_next_time(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("captionloop.vision.shard_folders.LocalShards.remove", kill)
-        removal.drop_features(store, [key(2)])
+        patched.setattr("captionloop.vision.shards.LocalShards.remove", kill)
+        feature_store.drop_features(store, [key(2)])
     assert len(store.reader(PRINT)) == 5, "nothing is lost"
-    removal.drop_features(store, [key(2)])
+    feature_store.drop_features(store, [key(2)])
     assert sorted(store.reader(PRINT)) == [key(number) for number in (0, 1, 3, 4)]
 
 
 def test_there_is_nothing_in_a_store_that_is_not_there(tmp_path: Path) -> None:
     nowhere = FeatureStore(tmp_path / "none")
-    assert removal.drop_features(nowhere, [key(1)]) == 0 and removal.held(nowhere, [key(1)]) == set()
+    assert (
+        feature_store.drop_features(nowhere, [key(1)]) == 0 and feature_store.held(nowhere, [key(1)]) == set()
+    )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_store_that_cannot_be_read_is_one_line() -> None:
     with pytest.raises(StoreError, match="feature store"):
-        removal.held(FeatureStore("nothing://here"), [key(1)])
+        feature_store.held(FeatureStore("nothing://here"), [key(1)])

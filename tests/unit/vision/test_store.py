@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from captionloop.errors import StoreError
 from captionloop.vision import shards
-from captionloop.vision.store import FeatureStore
+from captionloop.vision.feature_store import FeatureStore
 
 PRINT = "ab" * 16
 SHAPE = (4, 6)

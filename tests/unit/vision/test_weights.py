@@ -6,8 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from captionloop.errors import EncoderError
-from captionloop.vision.encoder import Encoder, EncoderSpec
-from captionloop.vision.weights import PretrainedWeights
+from captionloop.vision.encoder import Encoder, EncoderSpec, PretrainedWeights
 
 
 def test_no_weights_means_random_ones() -> None:

@@ -1,16 +1,16 @@
 """The decoders, one interface (`base.Decoder`), and how a configuration becomes one of them."""
 
-from captionloop.captioner.architectures import (
+from captionloop.captioner.decoders.base import Decoder, State, Step, TeacherForcingOutput
+from captionloop.captioner.decoders.ensemble import Ensemble
+from captionloop.captioner.decoders.show_and_tell import ShowAndTell
+from captionloop.captioner.decoders.show_attend_tell import ShowAttendTell
+from captionloop.captioner.decoders.transformer import Transformer
+from captionloop.captioner.model_config import (
     DecoderConfig,
     EnsembleConfig,
     ShowAndTellConfig,
     ShowAttendTellConfig,
 )
-from captionloop.captioner.decoders.base import Decoder, State, Step, Taught
-from captionloop.captioner.decoders.ensemble import Ensemble
-from captionloop.captioner.decoders.show_and_tell import ShowAndTell
-from captionloop.captioner.decoders.show_attend_tell import ShowAttendTell
-from captionloop.captioner.decoders.transformer import Transformer
 
 
 def build_decoder(config: DecoderConfig, *, vocabulary_size: int, channels: int) -> Decoder:
@@ -35,7 +35,7 @@ __all__ = [
     "ShowAttendTell",
     "State",
     "Step",
-    "Taught",
+    "TeacherForcingOutput",
     "Transformer",
     "build_decoder",
 ]

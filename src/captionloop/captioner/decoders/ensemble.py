@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from captionloop.captioner.architectures import EnsembleConfig
-from captionloop.captioner.decoders.base import Decoder, State, Step, Taught
-from captionloop.captioner.decoders.packing import PackedCaptions
+from captionloop.captioner.decoders.base import Decoder, PackedCaptions, State, Step, TeacherForcingOutput
+from captionloop.captioner.model_config import EnsembleConfig
 
 
 @dataclass(frozen=True)
@@ -59,11 +58,11 @@ class Ensemble(Decoder):
             torch.stack(looked).mean(0) if looked else None,
         )
 
-    def forward(self, features: Tensor, captions: PackedCaptions) -> Taught:
+    def forward(self, features: Tensor, captions: PackedCaptions) -> TeacherForcingOutput:
         """Teacher forcing; the logits are log-probabilities."""
         taught = [member(features, captions) for member in self.decoders]
         unattended = [one.unattended for one in taught if one.unattended is not None]
-        return Taught(
+        return TeacherForcingOutput(
             _mean_of([one.logits.float().log_softmax(-1) for one in taught]),
             torch.stack(unattended).mean() if unattended else None,
         )

@@ -6,10 +6,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from captionloop.captioner.architectures import ShowAndTellConfig
-from captionloop.captioner.decoders.base import Decoder, State, Step, Taught, per_row
-from captionloop.captioner.decoders.packing import PackedCaptions
-from captionloop.captioner.decoders.words import WordEmbedding
+from captionloop.captioner.decoders.base import (
+    Decoder,
+    PackedCaptions,
+    State,
+    Step,
+    TeacherForcingOutput,
+    WordEmbedding,
+    per_row,
+)
+from captionloop.captioner.model_config import ShowAndTellConfig
 
 
 @dataclass(frozen=True)
@@ -56,14 +62,14 @@ class ShowAndTell(Decoder):
         state = ShowAndTellState(hidden=hidden.transpose(0, 1), cell=cell.transpose(0, 1))
         return Step(log_probs, state, None)
 
-    def forward(self, features: Tensor, captions: PackedCaptions) -> Taught:
+    def forward(self, features: Tensor, captions: PackedCaptions) -> TeacherForcingOutput:
         """Teacher forcing."""
         _, before = self.lstm(self._image_as_word(features)[:, None])
         rows = (before[0].index_select(1, captions.image), before[1].index_select(1, captions.image))
         inputs = self.dropout(self.words(captions.inputs)).to(rows[0].dtype)
         running = torch.tensor(captions.batch_sizes)
         outputs, _ = self.lstm(PackedSequence(inputs, running), rows)
-        return Taught(self._logits(outputs.data), None)
+        return TeacherForcingOutput(self._logits(outputs.data), None)
 
     def grow(self, vocabulary_size: int) -> None:
         """Make room for new words."""

@@ -11,10 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from captionloop.captioner.architectures import TransformerConfig
-from captionloop.captioner.decoders.base import Decoder, State, Step, Taught, per_image, per_row
-from captionloop.captioner.decoders.packing import PackedCaptions
-from captionloop.captioner.decoders.words import WordEmbedding
+from captionloop.captioner.decoders.base import (
+    Decoder,
+    PackedCaptions,
+    State,
+    Step,
+    TeacherForcingOutput,
+    WordEmbedding,
+    per_image,
+    per_row,
+)
+from captionloop.captioner.model_config import TransformerConfig
 
 
 @dataclass(frozen=True)
@@ -129,7 +136,7 @@ class Transformer(Decoder):
         )
         return Step(log_probs, state, attention.mean(1).flatten(0, 1))
 
-    def forward(self, features: Tensor, captions: PackedCaptions) -> Taught:
+    def forward(self, features: Tensor, captions: PackedCaptions) -> TeacherForcingOutput:
         """Teacher forcing."""
         values = self._values(features)
         x = self._heard(captions.padded(captions.inputs), 0)  # [N, T, width]
@@ -146,7 +153,7 @@ class Transformer(Decoder):
             mixed = captions.per_row(mixed, captions.rows)
             x = layer.joined(x, mixed.transpose(1, 2), layer.grid_out)
             x = layer.thought(x)
-        return Taught(self.words.logits(self.dropout(self.last(captions.packed(x)))), None)
+        return TeacherForcingOutput(self.words.logits(self.dropout(self.last(captions.packed(x)))), None)
 
     def grow(self, vocabulary_size: int) -> None:
         """Make room for new words."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from captionloop.errors import ConfigurationError
-from captionloop.language.languages import ENGLISH, Language
+from captionloop.languages import ENGLISH, Language
 
 Forms = tuple[str, ...]
 

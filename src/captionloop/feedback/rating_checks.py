@@ -1,0 +1,156 @@
+"""Ratings in; those that break a rule, with the reason, out: a Great Expectations suite and the photos' own
+checks.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import pandas as pd
+
+from captionloop.corpus.expectations import Suite
+from captionloop.corpus.gx_runner import ROW, Examination, Section, site
+from captionloop.corpus.photo_checks import PhotoState, inspect_photo
+from captionloop.feedback.feedback_parameters import FeedbackParameters
+from captionloop.photos import PhotoFolder, archive_uri
+from captionloop.ratings.records import CORRECTION_LENGTH, now
+
+
+class RatingIssue:
+    """Each is shown in the report and on the Data Docs."""
+
+    STARS: Final = "its stars are not 1 to 5"
+    NO_RATER: Final = "nobody is named as its rater"
+    NO_CAPTION: Final = "the caption it is about is empty"
+    NO_PHOTO: Final = "its photo is not named by a SHA-256"
+    TWICE: Final = "another rating has its number"
+    TOO_LONG: Final = "its correction is too long"
+    TIME: Final = "it was changed before it was given, or in the future"
+    ERASED: Final = "its photo was erased"
+    PHOTO_MISSING: Final = "its photo is not in the archive"
+    PHOTO_BROKEN: Final = "its photo cannot be decoded, or is too large or too small"
+    CAP: Final = "its rater had rated as much as one may in a day"
+    BURST: Final = "it is one of many ratings given faster than a person can look"
+    ABUSE: Final = "its correction holds a word of the list of abuse"
+    NOT_A_CAPTION: Final = "its correction is no sentence about a photo"
+    COPY: Final = "nearly the same correction was given for too many photos"
+    CONTRADICTION: Final = "it praises the caption, and corrects it to something that has nothing of it"
+    UNRELIABLE: Final = "its rater disagrees with other people and with photos that are known"
+
+
+STRIKES: Final = (RatingIssue.BURST, RatingIssue.ABUSE, RatingIssue.NOT_A_CAPTION, RatingIssue.COPY)
+"""What speaks against the rater, not only against the row."""
+
+
+@dataclass(frozen=True)
+class CheckedRatings:
+    """The ratings that hold, the ones that do not with their `reason`, the findings, and the Data Docs."""
+
+    good: pd.DataFrame
+    bad: pd.DataFrame
+    findings: list[dict[str, Any]]
+    pages: Mapping[str, bytes]
+
+
+def check_ratings(ratings: pd.DataFrame, erased: frozenset[str]) -> CheckedRatings:
+    """Sorts ratings (columns of `RATINGS`) by the suite; a row has the first reason that it gives."""
+    table = _with_facts(ratings, erased)
+    with Examination() as examination:
+        findings = examination.examine(Suite("ratings", _rules()), table) if len(table) else []
+        pages = examination.pages()
+    reasons: dict[int, str] = {}
+    for finding in findings:
+        for row in finding.rows:
+            reasons.setdefault(row, finding.reason)
+    reason = pd.Series([reasons.get(row, "") for row in range(len(ratings))], index=ratings.index, dtype=str)
+    told = [asdict(finding) | {"rows": len(finding.rows)} for finding in findings]
+    bad = ratings[reason != ""].assign(reason=reason[reason != ""])
+    counts = bad["reason"].value_counts().sort_index()
+    sections = [
+        Section("Read", ["", "rows"], [["ratings", len(ratings)], ["sound", len(ratings) - len(bad)]]),
+        Section("In quarantine", ["reason", "rows"], [[str(k), int(n)] for k, n in counts.items()]),
+    ]
+    title = "Are these ratings fit to learn from?"
+    return CheckedRatings(ratings[reason == ""], bad, told, site(pages, title, sections, told))
+
+
+def _with_facts(ratings: pd.DataFrame, erased: frozenset[str]) -> pd.DataFrame:
+    return ratings.assign(
+        **{ROW: range(len(ratings))},
+        occurrence=ratings.groupby("rating_id").cumcount(),
+        erased=ratings["image_id"].isin(erased),
+        rater_letters=ratings["rater"].str.strip().str.len(),
+        caption_letters=ratings["text"].str.strip().str.len(),
+        correction_letters=ratings["correction"].fillna("").astype(str).str.len(),
+        in_order=(ratings["updated_at"] >= ratings["created_at"]) & (ratings["updated_at"] <= now()),
+    ).drop(columns=["created_at", "updated_at", "correction", "sent_sha256"])
+
+
+def _vocabulary() -> Any:
+    """Great Expectations' classes, imported where they are needed: it takes a second."""
+    from great_expectations import expectations
+
+    return expectations
+
+
+def _rules() -> tuple[Any, ...]:
+    gxe = _vocabulary()
+
+    def because(reason: str) -> dict[str, Any]:
+        return {"meta": {"reason": reason}, "description": f"no rating where {reason}"}
+
+    return (
+        gxe.ExpectColumnValuesToBeInSet(column="occurrence", value_set=[0], **because(RatingIssue.TWICE)),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="stars", min_value=1, max_value=5, **because(RatingIssue.STARS)
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="rater_letters", min_value=1, **because(RatingIssue.NO_RATER)
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="caption_letters", min_value=1, **because(RatingIssue.NO_CAPTION)
+        ),
+        gxe.ExpectColumnValuesToMatchRegex(
+            column="image_id", regex="^[0-9a-f]{64}$", **because(RatingIssue.NO_PHOTO)
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="correction_letters", max_value=CORRECTION_LENGTH, **because(RatingIssue.TOO_LONG)
+        ),
+        gxe.ExpectColumnValuesToBeInSet(column="in_order", value_set=[True], **because(RatingIssue.TIME)),
+        gxe.ExpectColumnValuesToBeInSet(column="erased", value_set=[False], **because(RatingIssue.ERASED)),
+    )
+
+
+def inspect_rated_photos(
+    ratings: pd.DataFrame, archive: PhotoFolder, parameters: FeedbackParameters
+) -> pd.DataFrame:
+    """One row for each photo of `ratings`: `sha256`, `width`, `height` (px), `good`, `missing`, `detail`.
+
+    A photo is good where its bytes are those of its name, and can be decoded, and it is neither too large
+    nor too small.
+    """
+    rows = []
+    for sha256 in sorted(set(ratings["image_id"])):
+        facts = inspect_photo(archive, archive_uri(sha256), parameters.photo)
+        sound = facts.state == PhotoState.GOOD and facts.sha256 == sha256
+        large = min(facts.width, facts.height) >= parameters.min_side
+        detail = facts.detail or ("" if facts.sha256 == sha256 else "its bytes do not match its name")
+        rows.append(
+            {
+                "sha256": sha256,
+                "width": facts.width,
+                "height": facts.height,
+                "good": sound and large,
+                "missing": facts.state == PhotoState.MISSING,
+                "detail": detail or ("" if large else "too small"),
+            }
+        )
+    columns = {
+        "sha256": "str",
+        "width": "int64",
+        "height": "int64",
+        "good": "bool",
+        "missing": "bool",
+        "detail": "str",
+    }
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)

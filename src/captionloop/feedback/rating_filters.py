@@ -1,0 +1,277 @@
+"""Ratings that are not believed: too many of one rater, contradicting, repeated, or not worded as captions.
+
+Whoever finds a caption good and betters it keeps something of it. Where the correction shares nothing with
+the caption, it was meant for another photo, or the stars were given blindly.
+"""
+
+import math
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from typing import Final, Self
+
+import pandas as pd
+import snowballstemmer
+
+from captionloop.feedback.feedback_parameters import Caps, Contradiction, Copies, Wording
+from captionloop.feedback.rating_checks import RatingIssue
+from captionloop.languages import ENGLISH, Language
+from captionloop.scoring.ngrams import Rarity
+from captionloop.tokenizer import is_unspaced, length_in_words, word_tokens
+
+KEY = "key:"
+"""How the rater that is an API key begins."""
+
+
+def beyond_cap(ratings: pd.DataFrame, caps: Caps) -> pd.Series:
+    """Which ratings are beyond their rater's cap for the day: of each day the earliest count."""
+    ordered = ratings.sort_values(["created_at", "rating_id"])
+    number = ordered.groupby([ordered["rater"], ordered["created_at"].dt.floor("D")]).cumcount()
+    most = ordered["rater"].str.startswith(KEY).map({True: caps.key_per_day, False: caps.person_per_day})
+    return (number >= most).reindex(ratings.index).astype(bool)
+
+
+def in_burst(ratings: pd.DataFrame, caps: Caps) -> pd.Series:
+    """Which ratings are part of a burst: `caps.burst` or more of one person within `caps.burst_seconds`."""
+    found = pd.Series(False, index=ratings.index)
+    people = ratings[~ratings["rater"].str.startswith(KEY)]
+    within = pd.Timedelta(seconds=caps.burst_seconds)
+    for _, own in people.sort_values(["created_at", "rating_id"]).groupby("rater"):
+        times = own["created_at"].tolist()
+        for first in range(len(times) - caps.burst + 1):
+            last = first + caps.burst - 1
+            if times[last] - times[first] <= within:
+                found[own.index[first : last + 1]] = True
+    return found
+
+
+def capped_shares(weights: pd.Series, raters: pd.Series, largest: float) -> pd.Series:
+    """The weights, scaled down so that no rater has more than the share `largest` of all.
+
+    With fewer than 1 / `largest` raters that cannot be; then all get the same.
+    """
+    totals = weights.groupby(raters).sum()
+    if totals.empty or totals.sum() == 0:
+        return weights
+    if len(totals) * largest <= 1:
+        limit = float(totals[totals > 0].min())
+    else:
+        limit = _limit(totals.tolist(), largest)
+    scale = (limit / totals.where(totals > 0, 1.0)).clip(upper=1.0)
+    return weights * raters.map(scale)
+
+
+def _limit(totals: list[float], largest: float) -> float:
+    """The total down to which large ones are cut, so that each is at most the share `largest` of the sum."""
+    ordered = sorted(totals, reverse=True)
+    rest = sum(ordered)
+    for count, total in enumerate(ordered):
+        # With `count` raters cut to x each: x = largest * (count * x + rest).
+        limit = largest * rest / (1 - largest * count) if largest * count < 1 else float("inf")
+        if total <= limit + 1e-12:
+            return max(limit, total)
+        rest -= total
+    return ordered[-1]
+
+
+def contradicting(
+    ratings: pd.DataFrame, corpus: pd.DataFrame, rules: Contradiction, language: Language = ENGLISH
+) -> "pd.Series[bool]":
+    """Which ratings contradict themselves. Rows without a correction do not.
+
+    Args:
+        ratings: `stars`, `text` (the caption) and `correction`.
+        corpus: captions, `image_id` and `text`; they tell how rare words are.
+        rules: see `Contradiction`.
+        language: of all these texts.
+    """
+    praised = ratings[(ratings["stars"] >= rules.stars) & ratings["correction"].notna()]
+    if praised.empty:
+        return pd.Series(False, index=ratings.index)
+    rarity = Rarity(corpus.groupby("image_id")["text"].agg(list), language)
+    found = [
+        rarity.likeness(text, correction) <= rules.likeness
+        for text, correction in zip(praised["text"], praised["correction"], strict=True)
+    ]
+    return pd.Series(found, praised.index).reindex(ratings.index, fill_value=False)
+
+
+Pairs = frozenset[tuple[str, str]]
+
+
+def repeated_corrections(ratings: pd.DataFrame, copies: Copies, language: Language = ENGLISH) -> pd.Series:
+    """Which corrections are copies. Rows without a correction are not.
+
+    Every text is compared with every other that may be like it, so the order of the rows does not matter.
+    """
+    given = ratings[ratings["correction"].notna()]
+    photos: dict[Pairs, set[str]] = {}
+    pairs = given["correction"].map(lambda text: word_pairs(text, language))
+    for said, photo in zip(pairs, given["image_id"], strict=True):
+        photos.setdefault(said, set()).add(photo)
+    most = max(copies.photos, copies.share * given["image_id"].nunique())
+    alike = Alike(photos, copies.likeness)
+    many = {said for said in photos if len(set().union(*(photos[one] for one in alike.to(said)))) > most}
+    found = pairs.isin(many) if len(given) else pd.Series(dtype=bool)
+    return found.reindex(ratings.index, fill_value=False).astype(bool)
+
+
+def word_pairs(text: str, language: Language = ENGLISH) -> Pairs:
+    """The pairs of neighbouring words, the beginning and the end counted."""
+    words = ["", *word_tokens(text, language), ""]
+    return frozenset(pairwise(words))
+
+
+def likeness(one: Pairs, other: Pairs) -> float:
+    """Jaccard similarity, 0 to 1."""
+    return len(one & other) / len(one | other)
+
+
+class Alike:
+    """Finds the texts that are at least so like a given one, without comparing it with all of them.
+
+    Prefix filtering (Chaudhuri et al. 2006): two sets of similarity t share an element among the rarest
+    |x| - ceil(t |x|) + 1 of each.
+    """
+
+    def __init__(self, texts: Iterable[Pairs], least: float) -> None:
+        self._least = least
+        texts = list(texts)
+        self._occurs = Counter(pair for said in texts for pair in said)
+        self._by_pair: dict[tuple[str, str], list[Pairs]] = defaultdict(list)
+        for said in texts:
+            for pair in self._rarest(said):
+                self._by_pair[pair].append(said)
+
+    def to(self, said: Pairs) -> set[Pairs]:
+        """All texts that are like this one; itself, where it is among them."""
+        candidates = {other for pair in self._rarest(said) for other in self._by_pair[pair]}
+        return {other for other in candidates if likeness(said, other) >= self._least}
+
+    def _rarest(self, said: Pairs) -> list[tuple[str, str]]:
+        shared = max(1, math.ceil(self._least * len(said) - 1e-9))
+        ordered = sorted(said, key=lambda pair: (self._occurs[pair], pair))
+        return ordered[: len(said) - shared + 1]
+
+
+_LOOKALIKES: Final = str.maketrans("013457@$!|", "oieastasii")
+_DRAWN_OUT: Final = re.compile(r"(.)\1{2,}")
+_ADDRESS: Final = re.compile(r"https?:|www\.|\w@\w|\w\.(?:com|net|org|io|ru|info)\b", re.IGNORECASE)
+_MARKUP: Final = re.compile(r"[<>{}\[\]\\]|&\w+;")
+_SIGNS: Final = "@$!|"  # that stand for letters
+_VARIANTS: Final = range(0xFE00, 0xFE10)  # invisible, as are format characters
+
+
+@dataclass(frozen=True)
+class AbuseList:
+    """Words that no caption may hold, found also where letters are drawn out, digits, or spaced out."""
+
+    words: frozenset[str]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """One word a line; `#` begins a comment."""
+        lines = (line.split("#", 1)[0].strip() for line in text.splitlines())
+        return cls(frozenset(_bare(line) for line in lines if line))
+
+    def holds(self, text: str, language: Language = ENGLISH) -> bool:
+        """Whether one of the words, or a form of it that the language's stemmer knows, is in the text."""
+        words = [form for word in _pieces(text) for form in _shortened(_bare(word))]
+        letters = [word for word in words if len(word) == 1]
+        spelt_out = "".join(letters) if len(letters) > 3 else ""
+        if not self.words.isdisjoint(_forms(words)) or any(word in spelt_out for word in self.words):
+            return True
+        # Without spaces, a word may be anywhere.
+        line = "".join(words)
+        if any(word in line for word in self.words if word and is_unspaced(word)):
+            return True
+        return not _stemmed(self.words, language).isdisjoint(_stemmed(frozenset(words), language))
+
+
+def wording_fault(text: str, abuse: AbuseList, wording: Wording, language: Language = ENGLISH) -> str | None:
+    """Why a correction cannot be a caption, or None where it can."""
+    if abuse.holds(text, language):
+        return RatingIssue.ABUSE
+    return None if _is_sentence(text, wording, language) else RatingIssue.NOT_A_CAPTION
+
+
+def _is_sentence(text: str, wording: Wording, language: Language) -> bool:
+    words, plain = word_tokens(text, language), unicodedata.normalize("NFKC", text)
+    if not words or _ADDRESS.search(plain) or _MARKUP.search(plain):
+        return False
+    # What takes "a dog runs" in English is two words where there are no articles.
+    fewest = wording.min_words if language.has_articles else max(1, wording.min_words - 1)
+    if not fewest <= length_in_words(text, language) <= wording.max_words:
+        return False
+    if max(map(_letters, words)) > wording.longest_word * (2 if language.compounds else 1):
+        return False
+    if language != ENGLISH and _most_in_a_row(words) > wording.most_repeated:
+        return False
+    often = max(Counter(_weighty(words, language)).values(), default=0)
+    visible = [character for character in text if not character.isspace() and not _is_invisible(character)]
+    letters = sum(character.isalpha() or _is_mark(character) for character in visible)
+    return often <= wording.most_repeated and letters >= 0.7 * len(visible)
+
+
+def _weighty(words: list[str], language: Language) -> list[str]:
+    """What may not be said again and again: long words; of characters, those that stand together."""
+    if language.is_spaced:
+        return [word for word in words if len(word) > 3]
+    return [one + other for one, other in pairwise(words)]
+
+
+def _most_in_a_row(words: list[str]) -> int:
+    return max(sum(1 for _ in same) for _, same in groupby(words))
+
+
+def _letters(word: str) -> int:
+    """How long a word looks: marks stand on their letters."""
+    return sum(not _is_mark(character) for character in word)
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character).startswith("M")
+
+
+def _is_invisible(character: str) -> bool:
+    return unicodedata.category(character) == "Cf" or ord(character) in _VARIANTS
+
+
+def _pieces(text: str) -> list[str]:
+    """Words without accents and points; vowel signs, which make the word in many scripts, stay."""
+    plain = unicodedata.normalize("NFKD", text).casefold()
+    kept = [
+        character if character.isalnum() or character in _SIGNS or _is_mark(character) else " "
+        for character in plain
+        if not unicodedata.combining(character) and not _is_invisible(character)
+    ]
+    return "".join(kept).split()
+
+
+def _stemmed(words: frozenset[str], language: Language) -> frozenset[str]:
+    """Their stems; nothing for English, whose endings `_forms` knows, and where there is no stemmer."""
+    if language == ENGLISH or language.stemmer is None:
+        return frozenset()
+    return frozenset(snowballstemmer.stemmer(language.stemmer).stemWords(sorted(words)))
+
+
+def _bare(word: str) -> str:
+    """As a reader takes it: `1d10t` is `idiot`."""
+    return "".join(_pieces(word)).rstrip("!").translate(_LOOKALIKES)
+
+
+def _shortened(word: str) -> tuple[str, ...]:
+    """The word, and where letters are drawn out (`idiooot`) also with one of each and with two."""
+    if _DRAWN_OUT.search(word) is None:
+        return (word,)
+    return word, _DRAWN_OUT.sub(r"\1", word), _DRAWN_OUT.sub(r"\1\1", word)
+
+
+def _forms(words: Iterable[str]) -> set[str]:
+    found = set(words)
+    for ending in ("s", "es", "ed", "er", "ing"):
+        found |= {word.removesuffix(ending) for word in found if word.endswith(ending)}
+    return found

@@ -1,0 +1,143 @@
+"""Folders of runs (`data/runs/<run>`): what people said lies in them, and so they are not kept for ever.
+
+A run that is under way holds a lock (`dags/steps.py`), and is left alone. What a finished run has made is
+read by people alone, and a run that is begun again makes what is missing: so a file may go that names
+somebody who asked to be forgotten.
+"""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from captionloop.vision.feature_store import FeatureStore
+
+MODELS: Final = "06_models"
+STORE: Final = "04_feature/store"
+_TELLING: Final = (".parquet", ".json", ".html", ".md", ".csv")
+_NAME: Final = re.compile(r"(?:person|key):[0-9a-z]+|[0-9a-f]{64}")
+IDLE_SECONDS: Final = 6 * 3600
+"""A run that has written nothing for so long waits for no next step, but perhaps for somebody's approval."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder of a run."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name, which its MLflow run has as well."""
+        return self.folder.name
+
+    @property
+    def taught(self) -> bool:
+        """Whether a model was made: a retraining that went as far."""
+        return (self.folder / MODELS).is_dir()
+
+    @property
+    def store(self) -> FeatureStore:
+        """The features of this run alone."""
+        return FeatureStore(self.folder / STORE)
+
+    def begun(self) -> datetime:
+        """When the oldest of its files was written."""
+        return datetime.fromtimestamp(min(self._written(), default=self.folder.stat().st_mtime), UTC)
+
+    def under_way(self) -> bool:
+        """Whether a step of it runs, or may follow soon."""
+        if max(self._written(), default=0.0) > time.time() - IDLE_SECONDS:
+            return True
+        for path in self.folder.glob(".*.lock"):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+            finally:
+                os.close(handle)
+        return False
+
+    def naming(self, names: Collection[str]) -> dict[str, list[Path]]:
+        """The files that name one of these people and photos; models and features aside."""
+        found: dict[str, list[Path]] = {}
+        for path in self._telling():
+            for name in _names_in(path).intersection(names):
+                found.setdefault(name, []).append(path)
+        return found
+
+    def versions(self) -> list[tuple[str, int]]:
+        """The registered models, name and version, that this run has made."""
+        made = []
+        for path in self.folder.glob("08_reporting/*/registered_version.json"):
+            try:
+                told = json.loads(path.read_bytes())
+                made.append((str(told["name"]), int(told["version"])))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        return made
+
+    def remove(self) -> None:
+        """The whole folder."""
+        shutil.rmtree(self.folder)
+
+    def _written(self) -> Iterator[float]:
+        """When each of its files was; features aside, of which erased ones are taken out now and then."""
+        store = self.folder / STORE
+        for path in self.folder.rglob("*"):
+            if path.is_file() and store not in path.parents:
+                yield path.stat().st_mtime
+
+    def _telling(self) -> Iterator[Path]:
+        for path in sorted(self.folder.rglob("*")):
+            inside = path.relative_to(self.folder).parts[0]
+            if inside not in {MODELS, "bento"} and path.suffix in _TELLING and path.is_file():
+                yield path
+
+
+def runs_in(folder: Path) -> list[Run]:
+    """The runs of a folder, that which was begun last first."""
+    if not folder.is_dir():
+        return []
+    return sorted((Run(each) for each in folder.iterdir() if each.is_dir()), key=Run.begun, reverse=True)
+
+
+def superfluous(
+    runs: Collection[Run], keep: int, needed: Collection[tuple[str, int]], own: Path | None = None
+) -> list[Run]:
+    """The runs that need not be kept, of those that made a model and of the others.
+
+    Args:
+        runs: the newest first.
+        keep: how many of either kind stay.
+        needed: registered versions, name and number, whose runs stay however old they are.
+        own: folder of the run that asks, which stays.
+    """
+    old = [run for kind in (True, False) for run in [each for each in runs if each.taught is kind][keep:]]
+    return [
+        run
+        for run in old
+        if run.folder != own and not run.under_way() and not set(run.versions()).intersection(needed)
+    ]
+
+
+def _names_in(path: Path) -> set[str]:
+    """People and photos that a file names; of one that cannot be read, none."""
+    if path.suffix == ".parquet":
+        import pandas as pd  # a packaged service has none, and no runs either
+
+        try:
+            table = pd.read_parquet(path)
+        except (OSError, ValueError):
+            return set()
+        texts = table.select_dtypes(exclude=["number", "bool", "datetime", "datetimetz"])
+        return set(_NAME.findall(texts.to_csv(index=False)))
+    return set(_NAME.findall(path.read_text(encoding="utf-8", errors="replace")))

@@ -1,0 +1,115 @@
+"""The precision that this machine computes in: where bfloat16 works, where it pays, and autocast to it.
+
+What works is tried, once for each process, with the very operations that captioners use. No list of
+processors would do: a library may be held to older instructions than the processor has
+(`ONEDNN_MAX_CPU_ISA`), and each operation has limits of its own.
+"""
+
+import logging
+from contextlib import AbstractContextManager
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+Precision = Literal["float32", "bfloat16"]
+
+logger = logging.getLogger(__name__)
+
+
+def precision_here(asked: Precision | Literal["auto"], device_type: str) -> Precision:
+    """The precision that PyTorch computes in on `cpu` or `cuda`, where this one is asked for.
+
+    `auto` is the faster one. bfloat16 becomes float32, with a line in the log, where it does not work.
+    """
+    if asked == "auto":
+        return "bfloat16" if bfloat16_is_fast(device_type) else "float32"
+    if asked == "bfloat16" and not bfloat16_works(device_type):
+        say_float32("PyTorch", device_type)
+        return "float32"
+    return asked
+
+
+@cache
+def bfloat16_works(device_type: str) -> bool:
+    """Whether PyTorch can do in bfloat16 on `cpu` or `cuda`, at whatever speed, what captioners do."""
+    import torch
+
+    if device_type == "cuda":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    try:
+        _multiply(packed=True)
+        _multiply(packed=False)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        logger.debug("bfloat16 does not work on this processor: %s", reason)
+        return False
+    return True
+
+
+@cache
+def bfloat16_is_fast(device_type: str) -> bool:
+    """Whether bfloat16 products are several times faster than float32.
+
+    They are on tensor cores, and on a CPU with AMX or AVX-512 BF16; an older GPU emulates them slowly.
+    """
+    import torch
+
+    if device_type == "cuda":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    try:
+        features = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return (" amx_bf16" in features or " avx512_bf16" in features) and bfloat16_works(device_type)
+
+
+@cache
+def say_float32(engine: str, device: str) -> None:
+    """One line in the log, once for each engine."""
+    logger.warning(
+        "bfloat16 is asked for, which %s cannot compute on this machine's %s: it is computed in float32.",
+        engine,
+        "processor" if device == "cpu" else "GPU",
+    )
+
+
+def _multiply(*, packed: bool) -> None:
+    """A product of matrices in bfloat16: laid out for oneDNN, or by the layers that a decoder is made of.
+
+    Raises:
+        RuntimeError: this processor, or oneDNN on it, has no such product.
+    """
+    import torch
+    from torch import nn
+
+    # Layers draw their weights: the random numbers of whoever asks stay as they are.
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(mode=False), torch.enable_grad():
+        inputs = torch.zeros(2, 3, 32)
+        if not packed:
+            linear, recurrent = nn.Linear(32, 32), nn.LSTM(32, 32, batch_first=True)
+            with torch.autocast("cpu", torch.bfloat16):
+                states, _ = recurrent(linear(inputs))
+            states.float().sum().backward()
+            return
+        operators = torch.ops.mkldnn
+        if torch._C._has_mkldnn and hasattr(operators, "_reorder_linear_weight"):
+            weight = operators._reorder_linear_weight(torch.zeros(32, 32, dtype=torch.bfloat16))
+            operators._linear_pointwise(inputs[0].bfloat16(), weight, None, "none", [], "")
+
+
+PrecisionSetting = Literal["auto", "float32", "bfloat16"]
+
+_ENOUGH_ROWS = (
+    32  # below it a product is bound by reading its weights, and casting them costs more than it saves
+)
+
+
+def fast_products(
+    precision: PrecisionSetting, device: torch.device, *, rows: int = _ENOUGH_ROWS
+) -> AbstractContextManager[object]:
+    """Autocast to bfloat16 where asked for, or where it pays for products of this many rows."""
+    pays = precision != "auto" or rows >= _ENOUGH_ROWS
+    enabled = pays and precision_here(precision, device.type) == "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

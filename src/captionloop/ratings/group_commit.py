@@ -1,0 +1,291 @@
+"""Group commit: one thread writes, many callers wait; and the statements that it runs.
+
+A commit that survives a power cut costs a flush of the disk, whatever it holds. So operations that arrive
+while a commit is under way are gathered and share the next one. If one of them fails, all of them are rolled
+back, and each is done again in a savepoint of its own: the one that fails is rolled back alone. The future of
+an operation is set only after the commit returned; what has been acknowledged is on the disk.
+
+Several processes write. All take their locks in the same order, so that two groups wait for each other in
+turn and not in a circle; where PostgreSQL still breaks a circle, or a lock or a serialisation fails, the
+whole group is done again.
+"""
+
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Delete,
+    Engine,
+    Insert,
+    Select,
+    Update,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from captionloop.ratings.database import DatabaseError, unreachable
+from captionloop.ratings.records import Base, Caption, Erasure, PendingPhoto, Photo, Rating, Tombstone
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """Parameters are the columns' names; `of_caption`, `by_rater` and `photo` say which row is meant,
+    `moment` when.
+    """
+
+    keep_photo: Insert
+    forget_erasure: Delete
+    spare_photo: Update
+    share_photo: "Select[None] | None"
+    seize_photo: "Select[bool] | None"
+    keep_pending: Insert
+    leases: "Select[datetime | None]"
+    keep_caption: Insert
+    pending_no_more: Delete
+    caption_exists: "Select[str]"
+    keep_rating: Insert
+    read_rating: "Select[str, int, str | None, str | None, datetime, datetime]"
+    keep_erasure: Insert
+
+
+@cache
+def statements_for(dialect: str) -> Statements:
+    """In the dialect of `sqlite` or `postgresql`, for both know `ON CONFLICT`."""
+    photo, rating, erasure = (_insert(dialect, table) for table in (Photo, Rating, Erasure))
+    of_rating = (Rating.caption_id == bindparam("of_caption"), Rating.rater == bindparam("by_rater"))
+    key, several = bindparam("key", type_=BigInteger), dialect == "postgresql"
+    return Statements(
+        # A row that is there is not touched: everybody who captions this photo would wait for its lock in
+        # turn. The caption's foreign key holds it, shared; if it was erased in between, the caption fails and
+        # is done again.
+        keep_photo=photo.on_conflict_do_nothing(index_elements=["sha256"]),
+        forget_erasure=delete(Erasure).where(Erasure.sha256 == bindparam("photo")),
+        # Its tombstones have nothing left to do in archive and feature store: a caption shows it again.
+        spare_photo=update(Tombstone)
+        .where(Tombstone.photo_sha256 == bindparam("photo"), Tombstone.archive_done_at.is_(None))
+        .values(
+            archive_done_at=bindparam("moment"),
+            features_done_at=bindparam("moment"),
+            leased_by=None,
+            leased_until=None,
+        ),
+        # Only PostgreSQL lets several transactions write at a time.
+        share_photo=select(func.pg_advisory_xact_lock_shared(key)) if several else None,
+        seize_photo=select(func.pg_try_advisory_xact_lock(key)) if several else None,
+        keep_pending=insert(PendingPhoto),
+        leases=select(Tombstone.leased_until).where(
+            Tombstone.photo_sha256 == bindparam("photo"), Tombstone.archive_done_at.is_(None)
+        ),
+        keep_caption=insert(Caption),
+        pending_no_more=delete(PendingPhoto).where(PendingPhoto.caption_id == bindparam("of_caption")),
+        caption_exists=select(Caption.caption_id).where(Caption.caption_id == bindparam("of_caption")),
+        keep_rating=rating.on_conflict_do_update(
+            index_elements=["caption_id", "rater"],
+            set_={name: rating.excluded[name] for name in ("stars", "correction", "comment", "updated_at")},
+            # The same opinion again is no change: its time stays, so a repeated request is idempotent.
+            where=(
+                (Rating.stars != rating.excluded.stars)
+                | Rating.correction.is_distinct_from(rating.excluded.correction)
+                | Rating.comment.is_distinct_from(rating.excluded.comment)
+            ),
+        ),
+        read_rating=select(
+            Rating.caption_id,
+            Rating.stars,
+            Rating.correction,
+            Rating.comment,
+            Rating.created_at,
+            Rating.updated_at,
+        ).where(*of_rating),
+        keep_erasure=erasure.on_conflict_do_update(
+            index_elements=["sha256"], set_={"erased_at": erasure.excluded.erased_at}
+        ),
+    )
+
+
+def _insert(dialect: str, table: type[Base]) -> "postgresql.Insert | sqlite.Insert":
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+T = TypeVar("T")
+
+ATTEMPTS = 6
+PAUSE_SECONDS = 0.02
+_PASSING = {"40001", "40P01", "55P03"}
+"""PostgreSQL's codes for a serialisation failure, a deadlock, and a lock that was not to be had."""
+
+
+class WriterFullError(DatabaseError):
+    """More writes are waiting than we are willing to hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    locks: tuple[str, ...]
+    operation: Callable[[Connection], Any]
+    outcome: "Future[Any]"
+
+
+class GroupWriter:
+    """Runs operations on one connection, in the order they came, several to a commit.
+
+    An operation may be run several times before it counts: it changes nothing but the database.
+    """
+
+    def __init__(self, engine: Engine, *, capacity: int = 1024, group: int = 64) -> None:
+        self._engine = engine
+        self._group = group
+        self._waiting: queue.Queue[_Pending | None] = queue.Queue(capacity)
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, operation: Callable[[Connection], T], locks: tuple[str, ...] = ()) -> "Future[T]":
+        """Hand in an operation; its future is done once it is committed, or has failed and is rolled back.
+
+        Args:
+            operation: what to do.
+            locks: names the rows it locks. Within a group operations run in the order of these names; of
+                those with the same name, which came first runs first.
+
+        Raises:
+            WriterFullError: too many operations wait already.
+        """
+        pending = _Pending(locks, operation, Future())
+        try:
+            self._waiting.put_nowait(pending)
+        except queue.Full:
+            raise WriterFullError(
+                "the ratings database is behind with writing; try again in a moment"
+            ) from None
+        if self._thread is None:
+            self._start()
+        return pending.outcome
+
+    def waiting(self) -> int:
+        """How many operations wait."""
+        return self._waiting.qsize()
+
+    def close(self) -> None:
+        """Write what waits, then stop.
+
+        What is handed in meanwhile is written by another thread, which begins when this one has ended: of two
+        at once, one would take the sign to stop that is meant for the other.
+        """
+        with self._lock:
+            thread, self._thread = self._thread, None
+            if thread is not None:
+                self._waiting.put(None)
+                thread.join()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="ratings-writer", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            group = [first]
+            stop = False
+            while len(group) < self._group and not stop:
+                try:
+                    following = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
+                if following is None:
+                    stop = True
+                else:
+                    group.append(following)
+            self._write([pending for pending in group if pending.outcome.set_running_or_notify_cancel()])
+            if stop:
+                return
+
+    def _write(self, group: list[_Pending]) -> None:
+        group = sorted(group, key=lambda pending: pending.locks)
+        try:
+            outcomes = self._committed(group)
+        except Exception as error:
+            shown = unreachable(error) if isinstance(error, DBAPIError) else error
+            for pending in group:
+                pending.outcome.set_exception(shown)
+            return
+        for pending, (result, failure) in zip(group, outcomes, strict=True):
+            if failure is None:
+                pending.outcome.set_result(result)
+            else:
+                pending.outcome.set_exception(failure)
+
+    def _committed(self, group: list[_Pending]) -> "list[_Outcome]":
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with self._engine.begin() as connection:
+                    return _together(connection, group) or _one_by_one(connection, group)
+            except DBAPIError as error:
+                if attempt == ATTEMPTS or not _passes(error):
+                    raise
+            time.sleep(random.uniform(0, PAUSE_SECONDS * 2**attempt))  # noqa: S311 - not two at once again
+        raise AssertionError("unreachable")
+
+
+_Outcome = tuple[Any, Exception | None]
+
+
+def _passes(error: DBAPIError) -> bool:
+    """Whether the same may well succeed in another transaction."""
+    return getattr(error.orig, "sqlstate", None) in _PASSING
+
+
+def _ends_the_transaction(error: Exception) -> bool:
+    """Whether nothing can be saved by doing the operations one by one."""
+    return isinstance(error, DBAPIError) and (error.connection_invalidated or _passes(error))
+
+
+def _together(connection: Connection, group: list[_Pending]) -> list[_Outcome] | None:
+    """All of them in one savepoint, for each costs two statements; None, and nothing done, if one fails."""
+    try:
+        with connection.begin_nested():
+            return [(pending.operation(connection), None) for pending in group]
+    except Exception as error:
+        if _ends_the_transaction(error):
+            raise
+        return None
+
+
+def _one_by_one(connection: Connection, group: list[_Pending]) -> list[_Outcome]:
+    outcomes: list[_Outcome] = []
+    for pending in group:
+        try:
+            outcomes.append((_attempt(connection, pending.operation), None))
+        except DBAPIError as error:
+            if _ends_the_transaction(error):
+                raise
+            outcomes.append((None, unreachable(error)))
+        except Exception as error:
+            outcomes.append((None, error))
+    return outcomes
+
+
+def _attempt(connection: Connection, operation: Callable[[Connection], T]) -> T:
+    """Run in a savepoint; once more where another process got in between."""
+    try:
+        with connection.begin_nested():
+            return operation(connection)
+    except IntegrityError:
+        with connection.begin_nested():
+            return operation(connection)

@@ -1,0 +1,13 @@
+"""Run by Alembic; `captionloop.ratings.database.upgrade` hands in the connection and its transaction."""
+
+from alembic import context
+
+from captionloop.ratings.records import Base
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    render_as_batch=True,
+    transactional_ddl=True,
+)
+context.run_migrations()

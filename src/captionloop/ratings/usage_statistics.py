@@ -1,0 +1,151 @@
+"""Ratings over time and by model version, as sums that the database makes."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+from sqlalchemy import Engine, case, func, select
+from sqlalchemy.orm import Session
+
+from captionloop.ratings.records import Caption, Rating, now
+
+Stars = dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """One day in UTC: captions made and ratings given on it."""
+
+    date: date
+    captions: int
+    ratings: int
+    corrections: int
+    mean_stars: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Captions and ratings of a period, or of one model version within it."""
+
+    captions: int
+    ratings: int
+    corrections: int
+    mean_stars: float | None
+    mean_confidence: float | None
+    stars: Stars
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What `GET /v1/statistics` tells."""
+
+    first: date
+    last: date
+    totals: Tally
+    by_day: tuple[Day, ...]
+    by_version: tuple[tuple[str, Tally], ...]
+
+
+def statistics(engine: Engine, days: int) -> Statistics:
+    """The last `days` days in UTC, today included."""
+    last = now().date()
+    first = last - timedelta(days=days - 1)
+    since = datetime.combine(first, time(), UTC)
+    with Session(engine) as session:
+        versions = _by_version(session, since)
+        return Statistics(
+            first=first,
+            last=last,
+            totals=_sum([tally for _, tally in versions]),
+            by_day=_by_day(session, first, days, since),
+            by_version=tuple(versions),
+        )
+
+
+def count_ratings(engine: Engine, since: datetime | None) -> int:
+    """Ratings given or changed after a moment, or ever."""
+    asked = select(func.count()).select_from(Rating)
+    if since is not None:
+        asked = asked.where(Rating.updated_at > since)
+    with Session(engine) as session:
+        return int(session.execute(asked).scalar_one())
+
+
+def _by_day(session: Session, first: date, days: int, since: datetime) -> tuple[Day, ...]:
+    made = func.date(Caption.created_at)
+    captions: dict[object, int] = dict(
+        session.execute(select(made, func.count()).where(Caption.created_at >= since).group_by(made))
+        .tuples()
+        .all()
+    )
+    given = func.date(Rating.updated_at)
+    corrected = func.count(Rating.correction)
+    ratings = {
+        str(day): (count, corrections, mean)
+        for day, count, corrections, mean in session.execute(
+            select(given, func.count(), corrected, func.avg(Rating.stars))
+            .where(Rating.updated_at >= since)
+            .group_by(given)
+        )
+    }
+    counts = {str(day): count for day, count in captions.items()}
+    rows = []
+    for offset in range(days):
+        day = first + timedelta(days=offset)
+        count, corrections, mean = ratings.get(day.isoformat(), (0, 0, None))
+        rows.append(Day(day, counts.get(day.isoformat(), 0), count, corrections, _rounded(mean)))
+    return tuple(rows)
+
+
+def _by_version(session: Session, since: datetime) -> list[tuple[str, Tally]]:
+    made = {
+        version: (count, confidence, newest)
+        for version, count, confidence, newest in session.execute(
+            select(
+                Caption.model_version,
+                func.count(),
+                func.avg(Caption.confidence),
+                func.max(Caption.created_at),
+            )
+            .where(Caption.created_at >= since)
+            .group_by(Caption.model_version)
+        )
+    }
+    columns = [func.sum(case((Rating.stars == stars, 1), else_=0)) for stars in range(1, 6)]
+    rated = {
+        row[0]: (row[1], {stars: int(row[1 + stars] or 0) for stars in range(1, 6)})
+        for row in session.execute(
+            select(Caption.model_version, func.count(Rating.correction), *columns)
+            .join(Rating, Rating.caption_id == Caption.caption_id)
+            .where(Rating.updated_at >= since)
+            .group_by(Caption.model_version)
+        )
+    }
+    tallies = []
+    for version in sorted(made.keys() | rated.keys(), key=_newest_first, reverse=True):
+        captions, confidence, _ = made.get(version, (0, None, None))
+        corrections, stars = rated.get(version, (0, dict.fromkeys(range(1, 6), 0)))
+        tallies.append((version, _tally(captions, corrections, confidence, stars)))
+    return tallies
+
+
+def _newest_first(version: str) -> tuple[int, str]:
+    """Registry versions count upwards; others go by name, after them."""
+    return (int(version), "") if version.isdecimal() else (-1, version)
+
+
+def _tally(captions: int, corrections: int, confidence: float | None, stars: Stars) -> Tally:
+    ratings = sum(stars.values())
+    mean = sum(value * count for value, count in stars.items()) / ratings if ratings else None
+    return Tally(captions, ratings, corrections, _rounded(mean), _rounded(confidence), stars)
+
+
+def _sum(tallies: list[Tally]) -> Tally:
+    captions = sum(tally.captions for tally in tallies)
+    weighted = sum(tally.captions * (tally.mean_confidence or 0.0) for tally in tallies)
+    stars = {value: sum(tally.stars[value] for tally in tallies) for value in range(1, 6)}
+    corrections = sum(tally.corrections for tally in tallies)
+    return _tally(captions, corrections, weighted / captions if captions else None, stars)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 4)

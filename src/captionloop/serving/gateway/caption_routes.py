@@ -1,0 +1,363 @@
+"""`/v1/captions`: make one, read it back, rate it, erase it."""
+
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from opentelemetry import trace
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from captionloop.ratings.records import RatingInput, ServedCaption, StoredRating
+from captionloop.ratings.repeats import Claim
+from captionloop.serving import telemetry
+from captionloop.serving.gateway.auth import CREDENTIALS, Caller
+from captionloop.serving.gateway.dependencies import CallerDep, CountedRoute, PartsDep, Services
+from captionloop.serving.gateway.idempotency import IdempotencyKey, once
+from captionloop.serving.gateway.middleware import Body, unless_gone
+from captionloop.serving.gateway.problems import NOT_FOUND, REQUEST_INVALID, FieldError, Problem
+from captionloop.serving.gateway.retention import erase, erase_person
+from captionloop.serving.gateway.retention import keep as keep_caption
+from captionloop.serving.gateway.uploads import REQUEST_BODY, Photo, sent_photo
+from captionloop.serving.logs import by_request
+from captionloop.serving.schemas import (
+    AlternativeBody,
+    CaptionBody,
+    CaptionResult,
+    CaptionsPage,
+    CaptionWithRating,
+    ErasureUnderWay,
+    ImageSize,
+    ModelDescription,
+    ModelRef,
+    ProblemBody,
+    RatingBody,
+    RatingRequest,
+    UnkeptCaption,
+    WordBody,
+)
+
+tracer = trace.get_tracer("captionloop.gateway")
+router = APIRouter(
+    prefix="/v1/captions", tags=["captions"], route_class=CountedRoute, dependencies=CREDENTIALS
+)
+
+me = APIRouter(prefix="/v1/me", tags=["captions"], route_class=CountedRoute, dependencies=CREDENTIALS)
+
+ERASED_LATER: dict[int | str, dict[str, object]] = {
+    202: {"model": ErasureUnderWay, "description": "Erased; the photo is removed as soon as that can be done"}
+}
+MOST_LISTED = 50
+_CAPTION_ID = re.compile(r"[A-Za-z0-9_-]{22}")
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, object]]:
+    """The errors of a route, for its description."""
+    return {
+        status: {
+            "model": ProblemBody,
+            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemBody"}}},
+        }
+        for status in statuses
+    }
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=CaptionBody,
+    summary="Caption a photo",
+    openapi_extra={"requestBody": REQUEST_BODY},
+    responses={
+        200: {"model": UnkeptCaption, "description": "Captioned, and nothing of it is kept"},
+        **problems(400, 401, 403, 408, 409, 410, 413, 415, 422, 429, 503),
+    },
+)
+async def create_caption(  # noqa: PLR0917 - what a request may have
+    request: Request,
+    response: Response,
+    parts: PartsDep,
+    caller: CallerDep,
+    keep: Annotated[bool, Query(description="false: caption it, and keep neither photo nor caption")] = True,
+    idempotency_key: IdempotencyKey = None,
+) -> CaptionBody | Response:
+    """Send a photo as `multipart/form-data` (field `image`), as its bytes, or as base64 in JSON.
+
+    Where `keep` is false (here, in the form or in the JSON), or the service keeps nothing, it is answered
+    with 200 and a caption that has no id.
+    """
+    parts.access.require(caller, "caption")
+    model = parts.model.require()
+    with parts.admission.upload(caller.counted_as) as upload:
+        body: Body = request.state.body
+        body.arrived = upload.arrived
+        with _stage("upload"):
+            sent = await sent_photo(request)
+        kept = keep and sent.keep and parts.settings.keep
+        async with once(parts, caller.rater, idempotency_key if kept else None, sent.data) as turn:
+            served = turn.earlier or await _made(request, parts, caller, sent.data, model, kept, turn.claim)
+    if turn.earlier is None:
+        _observe(served)
+    if not kept:
+        unkept = UnkeptCaption(**_captioned_photo(served))
+        return Response(unkept.model_dump_json(), media_type="application/json")
+    response.headers["Location"] = f"{request.scope.get('root_path', '')}/v1/captions/{served.caption_id}"
+    return _body(served)
+
+
+@router.get(
+    "",
+    response_model=CaptionsPage,
+    summary="Read one's own captions",
+    responses=problems(401, 422, 429, 503),
+)
+async def list_captions(
+    parts: PartsDep,
+    caller: CallerDep,
+    limit: Annotated[int, Query(ge=1, le=MOST_LISTED, description="how many at most")] = 20,
+    before: Annotated[str | None, Query(description="`next` of the page before", max_length=80)] = None,
+) -> CaptionsPage:
+    """The newest first, with one's own ratings: what the service keeps of the caller."""
+    place = None if before is None else _place(before)
+    found = await parts.read(parts.store.of_owner, caller.rater, limit + 1, place)
+    shown = found[:limit]
+    last = shown[-1][0] if len(found) > limit else None
+    return CaptionsPage(
+        captions=[_body_with_rating(served, rating) for served, rating in shown],
+        next=None if last is None else f"{last.created_at:%Y%m%dT%H%M%S.%f}-{last.caption_id}",
+    )
+
+
+@router.get(
+    "/{caption_id}",
+    response_model=CaptionWithRating,
+    summary="Read a caption back",
+    responses=problems(401, 404, 429, 503),
+)
+async def read_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> CaptionWithRating:
+    """For its owner (or an administrator); anybody else is told that it does not exist."""
+    served = await parts.read(parts.store.find, _checked(caption_id))
+    if served is None or not (caller.is_admin or served.owner == caller.rater):
+        raise _unknown()
+    if served.owner != caller.rater:
+        with by_request(caller.rater, "caption.read", caption_id):
+            pass
+    rating = await parts.read(parts.store.rating, caption_id, caller.rater)
+    return _body_with_rating(served, rating)
+
+
+@router.delete(
+    "/{caption_id}",
+    status_code=204,
+    summary="Erase a caption",
+    responses=ERASED_LATER | problems(401, 404, 429, 503),
+)
+async def erase_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> Response:
+    """Erases caption, ratings and photo, at once and for good. For its owner, or an administrator.
+
+    Where the photo cannot be removed at the moment, the rest is gone, and it is removed as soon as that can
+    be done: 202.
+    """
+    name = _checked(caption_id)
+    if caller.is_admin:
+        with by_request(caller.rater, "caption.erase", name) as deed:
+            gone = await erase(parts, name, owner=None)
+            if gone is None:
+                deed.outcome = "nothing"
+    else:
+        gone = await erase(parts, name, owner=caller.rater)
+    if gone is None:
+        raise _unknown()
+    telemetry.ERASURES.inc()
+    return _erased(gone)
+
+
+@router.put(
+    "/{caption_id}/rating",
+    response_model=RatingBody,
+    summary="Rate a caption",
+    responses=problems(400, 401, 403, 404, 413, 422, 429, 503),
+)
+async def rate_caption(
+    caption_id: str, rating: RatingRequest, parts: PartsDep, caller: CallerDep
+) -> RatingBody:
+    """One rating per rater and caption: sending another replaces it. Answered when it is on the disk."""
+    parts.access.require(caller, "rate")
+    name = _checked(caption_id)
+    opinion = RatingInput(rating.stars, rating.correction, rating.comment)
+    stored = await parts.written(lambda: parts.store.rate(name, caller.rater, opinion))
+    if stored is None:
+        raise _unknown()
+    if stored.is_new or stored.adds_correction:
+        await _count(parts, stored)
+    return _rating_body(stored)
+
+
+@router.delete(
+    "/{caption_id}/rating",
+    status_code=204,
+    summary="Take one's rating back",
+    responses=problems(401, 404, 429, 503),
+)
+async def withdraw_rating(caption_id: str, parts: PartsDep, caller: CallerDep) -> None:
+    """Erases the caller's own rating of a caption, with its correction and comment; the caption stays."""
+    name = _checked(caption_id)
+    if not await parts.written(lambda: parts.store.withdraw(name, caller.rater)):
+        raise Problem(NOT_FOUND, "There is no such caption, or no rating of yours for it.")
+
+
+@me.delete(
+    "",
+    status_code=204,
+    summary="Erase everything of mine",
+    responses=ERASED_LATER | problems(401, 429, 503),
+)
+async def erase_me(parts: PartsDep, caller: CallerDep) -> Response:
+    """Erases the caller's own captions with their photos and ratings, and the caller's ratings of others'."""
+    return _erased(await erase_person(parts, caller.rater))
+
+
+def _erased(gone: bool) -> Response:
+    if gone:
+        return Response(status_code=204)
+    later = ErasureUnderWay(remaining=["photo archive"])
+    return Response(later.model_dump_json(), status_code=202, media_type="application/json")
+
+
+async def _count(parts: Services, stored: StoredRating) -> None:
+    """Ratings are counted, not requests: one that is sent again, or changed, is still one."""
+    with suppress(Problem):  # it is on the disk, whatever becomes of its count
+        served = await parts.read(parts.store.find, stored.caption_id)
+        version = served.model_version if served else "erased"
+        if stored.is_new:
+            telemetry.RATINGS.labels(version, str(stored.stars)).inc()
+        if stored.adds_correction:
+            telemetry.CORRECTIONS.labels(version).inc()
+
+
+async def _made(  # noqa: PLR0917
+    request: Request,
+    parts: Services,
+    caller: Caller,
+    data: bytes,
+    model: ModelDescription,
+    kept: bool,
+    claim: Claim | None,
+) -> ServedCaption:
+    """A photo's caption, kept where it may be; erased again if nobody waits for it any more."""
+    with parts.admission.enter():
+        photo, outcome = await unless_gone(request, _captioned(parts, data, model.input_size))
+        served = _served(photo, outcome, caller)
+        if kept:
+            with _stage("store"):
+                await keep_caption(parts, photo, served, claim)
+            if await request.is_disconnected():
+                await erase(parts, served.caption_id, owner=None)
+                if claim is not None:
+                    parts.repeats.release(claim, although_made=True)
+                raise ClientDisconnect
+        return served
+
+
+async def _captioned(parts: Services, data: bytes, input_size: int) -> tuple[Photo, CaptionResult]:
+    with _stage("decode"):
+        photo = await parts.photos.read(data, input_size)
+    with _stage("model"):
+        return photo, await parts.model.caption(photo.prepared)
+
+
+@contextmanager
+def _stage(name: str) -> Iterator[None]:
+    began = perf_counter()
+    with tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False) as span:
+        try:
+            yield
+        except Exception:
+            span.set_status(trace.StatusCode.ERROR)  # without words: the error's may be the caller's
+            raise
+    telemetry.STAGE.labels(name).observe(perf_counter() - began)
+
+
+def _served(photo: Photo, outcome: CaptionResult, caller: Caller) -> ServedCaption:
+    return ServedCaption(
+        caption_id=secrets.token_urlsafe(16),
+        owner=caller.rater,
+        photo=photo.facts,
+        text=outcome.caption or "",
+        confidence=outcome.confidence,
+        words=[word.model_dump() for word in outcome.words],
+        alternatives=[other.model_dump() for other in outcome.alternatives],
+        model_name=outcome.model_name,
+        model_version=outcome.model_version,
+        embedding=outcome.embedding,
+        familiarity=outcome.familiarity,
+        familiar=outcome.familiar,
+        sent_sha256=photo.sent_sha256,
+    )
+
+
+def _body(served: ServedCaption) -> CaptionBody:
+    return CaptionBody(caption_id=served.caption_id, **_captioned_photo(served))
+
+
+def _body_with_rating(served: ServedCaption, rating: StoredRating | None) -> CaptionWithRating:
+    body = _body(served).model_dump()
+    return CaptionWithRating(**body, rating=None if rating is None else _rating_body(rating))
+
+
+def _place(before: str) -> tuple[datetime, str]:
+    moment, _, caption_id = before.partition("-")
+    try:
+        return datetime.strptime(moment, "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC), caption_id
+    except ValueError:
+        message = "must be what `next` of a page said"
+        raise Problem(
+            REQUEST_INVALID, f"before: {message}.", errors=[FieldError("before", message)]
+        ) from None
+
+
+def _captioned_photo(served: ServedCaption) -> dict[str, Any]:
+    return {
+        "caption": served.text,
+        "confidence": served.confidence,
+        "familiarity": served.familiarity,
+        "familiar": served.familiar,
+        "words": [WordBody(**word) for word in served.words],
+        "alternatives": [AlternativeBody(**other) for other in served.alternatives],
+        "model": ModelRef(name=served.model_name, version=served.model_version),
+        "image": ImageSize(width=served.photo.width, height=served.photo.height),
+        "created_at": served.created_at,
+    }
+
+
+def _rating_body(stored: StoredRating) -> RatingBody:
+    return RatingBody(
+        caption_id=stored.caption_id,
+        stars=stored.stars,
+        correction=stored.correction,
+        comment=stored.comment,
+        created_at=stored.created_at,
+        updated_at=stored.updated_at,
+    )
+
+
+def _observe(served: ServedCaption) -> None:
+    telemetry.CAPTIONS.labels(served.model_version).inc()
+    telemetry.CONFIDENCE.labels(served.model_version).observe(served.confidence)
+    telemetry.UNFAMILIAR.labels(served.model_version).inc(served.familiar is False)  # 0 is told as well
+    telemetry.LENGTH.labels(served.model_version).observe(len(served.words))
+
+
+def _checked(caption_id: str) -> str:
+    if _CAPTION_ID.fullmatch(caption_id) is None:
+        raise _unknown()
+    return caption_id
+
+
+def _unknown() -> Problem:
+    return Problem(NOT_FOUND, "There is no such caption, or it is not yours.")

@@ -1,0 +1,116 @@
+"""The parts that the gateway is put together from, and how a route gets at them."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar, cast
+
+from fastapi import Depends
+from fastapi.routing import APIRoute
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from captionloop.photos import PhotoArchive
+from captionloop.ratings.database import DatabaseError
+from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.repeats import Repeats
+from captionloop.ratings.usage_statistics import Statistics
+from captionloop.serving.gateway.auth import COOKIE, COOKIE_SECONDS, Access, Caller
+from captionloop.serving.gateway.model_client import ModelWatch
+from captionloop.serving.gateway.storage import DATABASE_SECONDS, Remembered, ask, storage_unavailable
+from captionloop.serving.gateway.uploads import Admission, PhotoReader
+from captionloop.serving.service_settings import Settings
+from captionloop.serving.telemetry import WRITES_WAITING
+
+T = TypeVar("T")
+
+
+@dataclass
+class Services:
+    """Everything a route may need.
+
+    `draining` is set when the service has been asked to stop; `abandoned` are captions that nobody was told
+    of, and that may have been stored all the same.
+    """
+
+    settings: Settings
+    store: RatingsStore
+    repeats: Repeats
+    archive: PhotoArchive
+    access: Access
+    admission: Admission
+    photos: PhotoReader
+    model: ModelWatch
+    statistics: Remembered[Statistics]
+    draining: bool = field(default=False)
+    abandoned: set[str] = field(default_factory=set)
+
+    async def written(self, write: Callable[[], "Future[T]"]) -> T:
+        """Hand a change to the store and wait until it is on the disk.
+
+        Raises:
+            Problem: 503, if the database cannot take it.
+        """
+        try:
+            pending = write()
+            WRITES_WAITING.set(self.store.writer.waiting())
+            async with asyncio.timeout(DATABASE_SECONDS):
+                return await asyncio.wrap_future(pending)
+        except (DatabaseError, SQLAlchemyError, TimeoutError) as error:
+            raise storage_unavailable(error) from error
+
+    async def read(self, question: Callable[..., T], *arguments: Any) -> T:
+        """Ask the store something, in a thread.
+
+        Raises:
+            Problem: 503, if the database does not answer.
+        """
+        return await ask(question, *arguments)
+
+
+async def _parts(request: Request) -> Services:  # async: FastAPI would call it in a thread
+    return cast(Services, request.app.state.parts)
+
+
+PartsDep = Annotated[Services, Depends(_parts)]
+
+
+class CountedRoute(APIRoute):
+    """A route whose every call is counted, before its body is looked at: one that is refused as well."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """What answers a request."""
+        answer = super().get_route_handler()
+        makes_caption = "POST" in (self.methods or ())
+
+        async def counted(request: Request) -> Response:
+            parts = await _parts(request)
+            caller = await parts.access.caller(request)
+            request.state.caller = caller
+            limits = await parts.access.count(caller, makes_caption=makes_caption)
+            request.state.limit_headers = limits  # for the answers that handlers of errors make
+            response = await answer(request)
+            response.headers.update(limits)
+            if caller.cookie is not None:
+                set_rater_cookie(request, response, caller.cookie)
+            return response
+
+        return counted
+
+
+async def _caller(request: Request) -> Caller:
+    return cast(Caller, request.state.caller)
+
+
+CallerDep = Annotated[Caller, Depends(_caller)]
+
+
+def set_rater_cookie(request: Request, response: Response, value: str) -> None:
+    """Let a browser come back as who it is. Not readable by scripts, not sent by other sites' pages."""
+    forwarded = request.headers.get("x-forwarded-proto", "")
+    secure = "https" in (request.url.scheme, forwarded)
+    response.set_cookie(
+        COOKIE, value, max_age=COOKIE_SECONDS, httponly=True, samesite="strict", secure=secure, path="/"
+    )

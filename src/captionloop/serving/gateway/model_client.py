@@ -1,0 +1,282 @@
+"""The model servers as the gateway sees them: one call, budgeted retries, here or behind an address.
+
+If every caller of a service that is full asks three times, it is three times as full. With a budget callers
+together ask hardly more often than once, and one that fails now and then is still tried again.
+
+`bentoml.depends` gives a proxy whose client replaces its connections every hundred requests and closes the
+old ones while other requests still wait on them (BentoML 1.4.39: with 32 callers, one answer in four is
+lost). `steady` turns that off; a call that fails because the model server was restarted is made once more,
+for captioning changes nothing.
+
+Connections are kept, for a new one for every photo costs more than the photo. They are renewed every half
+minute all the same: a balancer that chooses a server by connection would never send a kept one to a server
+that came later.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from time import monotonic
+from typing import Any, Protocol, TypeVar
+
+import structlog
+from aiohttp import ClientError, ClientSession, ClientTimeout
+from pydantic import ValidationError
+
+from captionloop.serving.gateway.problems import IMAGE_UNREADABLE, MODEL_NOT_READY, Problem
+from captionloop.serving.schemas import CaptionResult, ModelDescription, PreparedImage
+
+
+class RetryBudget:
+    """Grows a little with every request, and pays for every repetition.
+
+    Args:
+        share: repetitions for each request, in the long run.
+        start: what is there at the beginning.
+        most: what is saved at most.
+    """
+
+    def __init__(self, share: float = 0.1, start: float = 2.0, most: float = 10.0) -> None:
+        self._share = share
+        self._most = most
+        self._left = start
+        self._lock = threading.Lock()
+
+    def earn(self) -> None:
+        """A request is made for the first time."""
+        with self._lock:
+            self._left = min(self._most, self._left + self._share)
+
+    def spend(self) -> bool:
+        """Whether one may be repeated; pays for it."""
+        with self._lock:
+            if self._left < 1.0:
+                return False
+            self._left -= 1.0
+            return True
+
+
+logger = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+_budget = RetryBudget(share=0.2, start=64.0, most=64.0)
+"""Saves enough for all captions under way when one of several model servers goes."""
+RETRY_AFTER_SECONDS = 5
+ATTEMPTS = 3
+LOOK_SECONDS = 1.0
+STALE_SECONDS = 30.0
+"""Loading a model on a busy machine keeps the server silent for a while; captions have their own deadline."""
+NOTHING_YET = ModelDescription(ready=False, reason="the model server has not answered yet")
+
+
+class CaptionModel(Protocol):
+    """Whatever captions prepared images and says what it is."""
+
+    async def caption(self, image: PreparedImage) -> CaptionResult:
+        """Caption one image."""
+        ...
+
+    async def describe(self) -> ModelDescription:
+        """What is being served."""
+        ...
+
+
+class ModelServerProxy:
+    """The BentoML dependency as a `CaptionModel`."""
+
+    def __init__(self, proxy: Any) -> None:
+        self._remote = keep_connections(proxy).to_async
+
+    async def caption(self, image: PreparedImage) -> CaptionResult:
+        """One image in, one outcome out; the model server puts images together to batches."""
+        return CaptionResult.model_validate(await with_retries(lambda: self._remote.caption(image=image)))
+
+    async def describe(self) -> ModelDescription:
+        """Asked every second: this is also the model server's sign that the gateway is still there."""
+        return ModelDescription.model_validate(await self._remote.describe())
+
+
+def keep_connections(proxy: Any) -> Any:
+    """Let the proxy keep its connections (see above)."""
+    sessions = proxy.to_async._session_manager
+    sessions.max_requests = 2**62
+    sessions.max_age = float("inf")
+    return proxy
+
+
+async def with_retries(call: Callable[[], Awaitable[T]]) -> T:
+    """The call's answer; made again where the connection to the model server was lost, or the server turned
+    it away: another one may do. All calls share a budget for that, so that full servers are not asked thrice.
+    """
+    _budget.earn()
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return await call()
+        except (OSError, ClientError) as error:
+            if attempt == ATTEMPTS or not _budget.spend():
+                raise
+            logger.warning("model server connection lost, trying again", reason=type(error).__name__)
+            await asyncio.sleep(0.1 * attempt)
+    raise AssertionError("unreachable")
+
+
+class ModelWatch:
+    """Keeps an eye on the model server: what it serves, and whether it answers."""
+
+    def __init__(self, model: CaptionModel, caption_seconds: float) -> None:
+        self._model = model
+        self._caption_seconds = caption_seconds
+        self._latest = NOTHING_YET
+        self._seen = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def latest(self) -> ModelDescription:
+        """What the model server said last; not ready if that is too long ago."""
+        if self._latest.ready and monotonic() - self._seen > STALE_SECONDS:
+            return ModelDescription(ready=False, reason="the model server does not answer")
+        return self._latest
+
+    def require(self) -> ModelDescription:
+        """What is being served.
+
+        Raises:
+            Problem: 503, if nothing is.
+        """
+        latest = self.latest
+        if not latest.ready:
+            raise not_ready(latest.reason)
+        return latest
+
+    async def caption(self, image: PreparedImage) -> CaptionResult:
+        """One image in, its caption out.
+
+        Raises:
+            Problem: 503 if the model server does not answer in time, 422 if the model cannot caption this
+            image.
+        """
+        try:
+            async with asyncio.timeout(self._caption_seconds):
+                outcome = await self._model.caption(image)
+        except Exception as error:
+            logger.warning("no caption", reason=type(error).__name__)
+            raise not_ready("the model server did not answer") from error
+        if outcome.caption is None:
+            raise Problem(IMAGE_UNREADABLE, "The model could not caption this image; try another one.")
+        return outcome
+
+    async def look(self) -> None:
+        """Ask once."""
+        try:
+            async with asyncio.timeout(STALE_SECONDS / 3):
+                self._latest = await self._model.describe()
+            self._seen = monotonic()
+        except Exception as error:
+            logger.debug("model server not reached", reason=type(error).__name__)
+
+    def start(self) -> None:
+        """Ask every second from now on."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Stop asking."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+def not_ready(reason: str) -> Problem:
+    """503: there is no model to caption with at the moment."""
+    return Problem(
+        MODEL_NOT_READY,
+        f"No caption is possible at the moment: {reason or 'no model is loaded'}. Try again shortly.",
+        retry_after=RETRY_AFTER_SECONDS,
+    )
+
+
+RENEW_SECONDS = 30.0
+CONNECT_SECONDS = 2.0
+
+
+class TurnedAwayError(ClientError):
+    """A model server that is full, stopping, or has no model yet: another one may do."""
+
+
+@dataclass
+class _Line:
+    session: ClientSession
+    opened: float
+    users: int = 0
+
+
+class RemoteModelServers:
+    """Whatever answers at `url`, as a `CaptionModel`.
+
+    Args:
+        url: without a path, for example `http://model-server:3000`.
+        renew_seconds: how old connections get.
+    """
+
+    def __init__(self, url: str, renew_seconds: float = RENEW_SECONDS) -> None:
+        self._url = url.rstrip("/")
+        self._renew_seconds = renew_seconds
+        self._line: _Line | None = None
+
+    async def caption(self, image: PreparedImage) -> CaptionResult:
+        """One image in, one outcome out; tried on another server where one is lost or not ready."""
+        body = {"image": image.model_dump(mode="json")}
+
+        async def attempt() -> CaptionResult:
+            status, answer = await self._post("caption", body)
+            if status != HTTPStatus.OK:
+                raise TurnedAwayError(f"model server answered {status}")
+            return CaptionResult.model_validate_json(answer)
+
+        return await with_retries(attempt)
+
+    async def describe(self) -> ModelDescription:
+        """What the server that answers is serving; behind a balancer, one that is ready if there is one."""
+        status, answer = await self._post("describe", {})
+        try:
+            return ModelDescription.model_validate_json(answer)
+        except ValidationError as error:
+            raise TurnedAwayError(f"model server answered {status}") from error
+
+    async def _post(self, route: str, body: dict[str, Any]) -> tuple[int, bytes]:
+        async with (
+            self._session() as session,
+            session.post(f"{self._url}/{route}", json=body) as answer,
+        ):
+            return answer.status, await answer.read()
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[ClientSession]:
+        old, line = self._line, self._current_line()
+        line.users += 1  # before anything is awaited: an unused line may be closed
+        try:
+            if old is not None and old is not line:
+                await self._close_unused(old)
+            yield line.session
+        finally:
+            line.users -= 1
+            await self._close_unused(line)
+
+    async def _close_unused(self, line: _Line) -> None:
+        if line is not self._line and not line.users:
+            await line.session.close()
+
+    def _current_line(self) -> _Line:
+        if self._line is None or monotonic() - self._line.opened >= self._renew_seconds:
+            timeout = ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+            self._line = _Line(ClientSession(timeout=timeout), monotonic())
+        return self._line

@@ -1,0 +1,214 @@
+"""Where the model server finds the model it should be serving: a folder, or the registry's champion."""
+
+import json
+import os
+import shutil
+import uuid
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from captionloop.config import project_folder, registered_model, tracking_uri
+from captionloop.errors import BundleError, reason_of
+from captionloop.paths import anchored
+from captionloop.registry.signing import Signing, signature_of
+from captionloop.serving.service_settings import PACKAGED_MODEL, Settings
+
+if TYPE_CHECKING:
+    from captionloop.registry.model_registry import ModelRegistry
+
+logger = structlog.get_logger(__name__)
+
+KEPT_BUNDLES = 3
+"""The champion, the one before it, and one that is being fetched."""
+SERVED_FILE = "served.json"
+"""Among the fetched bundles: which of them was served last."""
+VERSION_FILE = "model.json"
+"""Beside a packaged bundle: its name and version in the registry it came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReference:
+    """A model that could be served. `mark` changes whenever its content does."""
+
+    name: str
+    version: str
+    mark: str
+
+
+class ModelSource(Protocol):
+    """Knows which model should be served at the moment, and how to get it."""
+
+    def newest(self) -> ModelReference | None:
+        """The model to serve, or `None` if there is none yet. Raises `CaptionloopError` if it cannot tell."""
+        ...
+
+    def fetch(self, reference: ModelReference) -> Path:
+        """Its bundle, as a folder on this machine. Raises `CaptionloopError`."""
+        ...
+
+    def last_served(self) -> ModelReference | None:
+        """What was served here last and can be had though nobody says what should be; its bundle is
+        fetched by `kept`.
+        """
+        ...
+
+    def kept(self, reference: ModelReference) -> Path:
+        """The bundle of what was served last."""
+        ...
+
+    def remember(self, reference: ModelReference) -> None:
+        """Note what is being served."""
+        ...
+
+
+class FolderSource:
+    """A bundle in a folder.
+    Replacing the folder (or what a link points to) is how another model takes over.
+    """
+
+    def __init__(self, folder: Path, signing: Signing) -> None:
+        self._folder = folder
+        self._signing = signing
+
+    def newest(self) -> ModelReference | None:
+        """What is in the folder now."""
+        folder = self._folder.resolve()
+        try:
+            files = [file.stat() for file in sorted(folder.iterdir()) if file.is_file()]
+        except OSError:
+            return None
+        if not files:
+            return None
+        mark = f"{folder}:" + ",".join(f"{file.st_ino}.{file.st_size}.{file.st_mtime_ns}" for file in files)
+        named = _named_version(folder.with_name(VERSION_FILE))
+        if named is not None:
+            return ModelReference(named[0], named[1], mark)
+        name, fingerprint = _config_identity(folder)
+        return ModelReference(name, fingerprint, mark)
+
+    def fetch(self, reference: ModelReference) -> Path:
+        """The folder itself; where signatures are asked for, its own must lie beside it."""
+        folder = self._folder.resolve()
+        self._signing.check(folder, signature_of(folder), f"{reference.name} in {folder}")
+        return folder
+
+    def last_served(self) -> ModelReference | None:
+        """Nothing: the folder alone says what there is."""
+        return None
+
+    kept = fetch
+
+    def remember(self, reference: ModelReference) -> None:
+        """Nothing needs to be noted."""
+
+
+class RegistrySource:
+    """The champion of a model registry; bundles are kept in a local folder,
+    so that a restart needs no download.
+    """
+
+    def __init__(self, registry: "ModelRegistry", cache: Path) -> None:
+        self._registry = registry
+        self._cache = cache
+
+    def newest(self) -> ModelReference | None:
+        """The champion."""
+        champion = self._registry.champion()
+        if champion is None:
+            return None
+        return ModelReference(champion.name, str(champion.version), champion.fingerprint)
+
+    def last_registered(self) -> datetime | None:
+        """When the newest version came in. Raises `CaptionloopError` where the registry does not answer."""
+        versions = self._registry.versions()
+        return versions[0].created if versions else None
+
+    def fetch(self, reference: ModelReference) -> Path:
+        """The champion's bundle, checked file by file. Only the last few are kept."""
+        self._cache.mkdir(parents=True, exist_ok=True)
+        place = self._place(reference)
+        folder = self._registry.fetch(reference.version, place)
+        os.utime(folder)  # the champion is young, however long ago it was fetched
+        by_age = sorted(
+            (entry for entry in self._cache.iterdir() if entry.is_dir() and entry != place),
+            key=lambda entry: entry.stat().st_mtime,
+            reverse=True,
+        )
+        for old in by_age[KEPT_BUNDLES - 1 :]:
+            shutil.rmtree(old, ignore_errors=True)
+            signature_of(old).unlink(missing_ok=True)
+        return folder
+
+    def last_served(self) -> ModelReference | None:
+        """What was served before this process started, if its bundle still lies in the cache."""
+        try:
+            told = json.loads((self._cache / SERVED_FILE).read_text(encoding="utf-8"))
+            reference = ModelReference(str(told["name"]), str(told["version"]), str(told["mark"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return reference if self._place(reference).is_dir() else None
+
+    def kept(self, reference: ModelReference) -> Path:
+        """Its bundle, as it was fetched; whoever loads it checks it file by file, and here its signature is,
+        where one is asked for.
+        """
+        folder = self._place(reference)
+        called = f"{reference.name} version {reference.version} in {self._cache}"
+        self._registry.signing.check(folder, signature_of(folder), called)
+        return folder
+
+    def _place(self, reference: ModelReference) -> Path:
+        return self._cache / f"{reference.name}-{reference.version}-{reference.mark[:12]}"
+
+    def remember(self, reference: ModelReference) -> None:
+        """Note it beside the bundles."""
+        beside = self._cache / f".{SERVED_FILE}.{uuid.uuid4().hex}"
+        try:
+            beside.write_text(json.dumps(asdict(reference)), encoding="utf-8")
+            beside.replace(self._cache / SERVED_FILE)
+        except OSError as error:  # it is served all the same
+            logger.warning("not noted what is served", reason=reason_of(error))
+            beside.unlink(missing_ok=True)
+
+
+def choose_source(settings: Settings) -> ModelSource:
+    """`CAPTIONLOOP_MODEL` or `CAPTIONLOOP_REGISTRY` if set, else the packaged model, else the project's
+    registry.
+
+    Raises:
+        RegistryError: no registry is configured.
+    """
+    signing = Signing(trust_store=settings.trust_store)
+    if settings.model:
+        return FolderSource(Path(settings.model), signing)
+    registry = settings.registry.get_secret_value()
+    if PACKAGED_MODEL.is_dir() and not registry:
+        return FolderSource(PACKAGED_MODEL, signing)
+    from captionloop.registry.model_registry import ModelRegistry
+
+    project = project_folder()
+    uri = anchored(registry, project) if registry else tracking_uri(project)
+    name = settings.registry_name or registered_model(project)
+    return RegistrySource(ModelRegistry(uri, name, signing=signing), settings.state.absolute() / "bundles")
+
+
+def _named_version(file: Path) -> tuple[str, str] | None:
+    try:
+        named = json.loads(file.read_text(encoding="utf-8"))
+        return str(named["name"]), str(named["version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _config_identity(folder: Path) -> tuple[str, str]:
+    """A bundle that no registry has numbered goes by the beginning of its weights' checksum."""
+    try:
+        name = str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["name"])
+        sums = json.loads((folder / "checksums.json").read_text(encoding="utf-8"))
+        return name, str(sums["model.safetensors"])[:12]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{folder} is not a bundle ({error}); point CAPTIONLOOP_MODEL at one") from None

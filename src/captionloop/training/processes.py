@@ -1,0 +1,303 @@
+"""A fit in several processes, which do the fit and nothing else.
+
+Left to itself, Lightning's `ddp` strategy runs the whole command again for each of its processes: a `kedro
+run` would validate, evaluate and register as often as there are GPUs. So they are started otherwise:
+
+- on one machine, by the process that runs the pipeline. It takes no part itself, and waits for them; where
+  one is gone, it ends the others and says so (`_on_this_machine`);
+- on several, by `torchrun`, as often as there are GPUs. The first process runs the pipeline and takes part in
+  its fits; the others run nothing of the pipeline: they wait for fits to take part in (`follow`).
+
+What a fit needs reaches them through a file in the folder that it works in, which several machines share.
+"""
+
+import atexit
+import hashlib
+import json
+import logging
+import logging.handlers
+import multiprocessing
+import os
+import pickle
+import signal
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from itertools import count
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+from captionloop.errors import CaptionloopError, ConfigurationError, TrainingError
+from captionloop.files import write_file
+from captionloop.training.training_parameters import ProcessParameters
+from captionloop.vision.runtimes import cores
+
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
+
+logger = logging.getLogger(__name__)
+
+_FILE: Final = "fit.pickle"
+_MOST_OF_A_TRACEBACK: Final = 8_000  # characters, which a pipe takes although nobody reads yet
+_LONG: Final = timedelta(days=30)  # so long may what the first process does before a fit take
+
+
+@dataclass(frozen=True)
+class Member:
+    """Which of a fit's processes this is, and where they meet."""
+
+    rank: int
+    local_rank: int
+    devices: int
+    nodes: int
+    address: str
+    port: int
+
+
+Fit = Callable[[Member], None]
+"""Takes part in a fit as one of its processes; it can be pickled."""
+
+
+def run_together(fit: Fit, processes: ProcessParameters, folder: Path, name: str) -> None:
+    """Run a fit in several processes, to its end.
+
+    Args:
+        fit: what each of them does.
+        processes: how many there are.
+        folder: that the fit works in; of several machines, the same for all.
+        name: of the training, for people.
+
+    Raises:
+        TrainingError: one of the processes is gone. ConfigurationError: they are not as many as were started.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    wanted = processes.devices * processes.nodes
+    if launched == 1 and processes.nodes > 1:
+        raise ConfigurationError(
+            f"Training '{name}': processes.nodes is {processes.nodes}, but this is one process of its own:"
+            f" start it on each machine with torchrun --nnodes={processes.nodes}"
+            f" --nproc-per-node={processes.devices} --no-python kedro run ..."
+        )
+    if launched not in {1, wanted}:
+        raise ConfigurationError(
+            f"Training '{name}': torchrun has started {launched} processes, but processes.devices x nodes is"
+            f" {wanted}: make them the same"
+        )
+    with _written(fit, folder) as (path, digest):
+        if launched == 1:
+            _on_this_machine(path, digest, processes.devices, name)
+        else:
+            _with_followers(fit, path, digest, processes)
+
+
+@contextmanager
+def _written(fit: Fit, folder: Path) -> Iterator[tuple[Path, str]]:
+    """The file that the fit is read from, and its digest."""
+    content = pickle.dumps(fit)
+    path = folder / _FILE
+    write_file(path, lambda partial: partial.write_bytes(content))
+    try:
+        yield path, hashlib.sha256(content).hexdigest()
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _read(path: Path, digest: str) -> Fit:
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise TrainingError(f"{path} is not what was written: the folder is not the same on all machines")
+    fit: Fit = pickle.loads(content)  # noqa: S301 - written by the process that says what its digest is
+    return fit
+
+
+# On one machine.
+
+
+def _on_this_machine(path: Path, digest: str, devices: int, name: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    records, faults = context.Queue(), context.SimpleQueue()
+    port = _free_port()
+    members = [Member(rank, rank, devices, 1, "127.0.0.1", port) for rank in range(devices)]
+    workers: list[BaseProcess] = [
+        context.Process(target=_work, args=(path, digest, member, os.getpid(), records, faults))
+        for member in members
+    ]
+    listener = logging.handlers.QueueListener(records, _Relay())
+    listener.start()
+    try:
+        for worker in workers:
+            worker.start()
+        failed = _first_failure(workers)
+        if failed is None:
+            return
+    finally:
+        for worker in workers:
+            if worker.pid is not None:
+                worker.kill()  # not asked to end: it may wait for one that is gone
+                worker.join()
+        listener.stop()
+    while not faults.empty():
+        fault = faults.get()
+        if isinstance(fault, CaptionloopError):
+            raise fault
+        if fault[0] == failed:  # the others only say that this one is gone
+            logger.error("Process %d of %d:\n%s", failed + 1, devices, fault[1])
+    code = workers[failed].exitcode or 0
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    raise TrainingError(
+        f"Training '{name}': process {failed + 1} of {devices} {how}. Run the same command again with"
+        " --only-missing-outputs: it goes on from the last whole epoch; if memory ran out, lower batch_size"
+    )
+
+
+def _first_failure(workers: list[BaseProcess]) -> int | None:
+    """Which process failed; None once all have ended well."""
+    running = {worker.sentinel: rank for rank, worker in enumerate(workers)}
+    while running:
+        ended = sorted(running.pop(sentinel) for sentinel in wait(list(running)) if isinstance(sentinel, int))
+        for rank in ended:
+            workers[rank].join()
+        failed = [rank for rank in ended if workers[rank].exitcode != 0]
+        if failed:
+            # One that was killed is the cause; what the others say of it, that it is gone, is not.
+            return min(failed, key=lambda rank: workers[rank].exitcode or 0)
+    return None
+
+
+def _work(  # noqa: PLR0917 - as multiprocessing hands them over
+    path: Path, digest: str, member: Member, parent: int, records: Any, faults: Any
+) -> None:
+    """What a process that was started here does."""
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends all
+    torch.set_num_threads(max(1, cores() // member.devices))
+    if member.rank == 0:
+        logging.root.addHandler(logging.handlers.QueueHandler(records))
+        logging.root.setLevel(logging.INFO)
+    try:
+        _read(path, digest)(member)
+    except CaptionloopError as error:
+        faults.put(error)
+        os._exit(1)
+    except Exception:  # the cause, or what follows from the end of another: the parent knows
+        faults.put((member.rank, traceback.format_exc()[-_MOST_OF_A_TRACEBACK:]))
+        os._exit(1)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+class _Relay(logging.Handler):
+    """Hands records of another process to this one's loggers."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        found = logging.getLogger(record.name)
+        if found.isEnabledFor(record.levelno):
+            found.handle(record)
+
+
+# On several, started by torchrun.
+
+
+def follow() -> None:
+    """Take part in the fits of the first process until it ends: for all others that torchrun has started.
+
+    Raises:
+        TrainingError: the first process is gone.
+    """
+    for number in count(1):
+        try:
+            told = json.loads(_store().get(f"fit/{number}"))
+        except (RuntimeError, torch.distributed.DistStoreError) as error:
+            reason = str(error).splitlines()[0]
+            raise TrainingError(f"The process that runs the pipeline is gone ({reason})") from error
+        if told is None:
+            return
+        fit = _read(Path(told["path"]), told["digest"])
+        member = _launched_member(told["devices"], told["nodes"])
+        with _group(member, number):
+            fit(member)
+
+
+def _with_followers(fit: Fit, path: Path, digest: str, processes: ProcessParameters) -> None:
+    """Takes part in the fit as the first process, and has the others take part."""
+    member = _launched_member(processes.devices, processes.nodes)
+    what = {"path": str(path.absolute()), "digest": digest, "devices": member.devices, "nodes": member.nodes}
+    with _group(member, _tell(what)):
+        fit(member)
+
+
+def release_followers() -> None:
+    """Have the others end with this process, the first that torchrun has started, whenever it ends."""
+    _store()
+    atexit.register(_tell, None)
+
+
+_told = 0
+
+
+def _tell(what: dict[str, Any] | None) -> int:
+    """Tells the others what comes next; the number of what was told."""
+    global _told  # noqa: PLW0603 - as many as this process has told the others
+    _told += 1
+    _store().set(f"fit/{_told}", json.dumps(what))
+    return _told
+
+
+@contextmanager
+def _group(member: Member, number: int) -> Iterator[None]:
+    """The process group of one fit. Lightning takes the one that is there.
+
+    It would meet at a port that it believes the first process to listen at, where torchrun does.
+    """
+    torch.distributed.init_process_group(
+        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+        store=torch.distributed.PrefixStore(f"group/{number}", _store()),  # type: ignore[attr-defined]
+        rank=member.rank,
+        world_size=member.devices * member.nodes,
+    )
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _launched_member(devices: int, nodes: int) -> Member:
+    told = os.environ
+    place = told["MASTER_ADDR"], int(told["MASTER_PORT"])
+    return Member(int(told["RANK"]), int(told["LOCAL_RANK"]), devices, nodes, *place)
+
+
+@cache
+def _store() -> "Store":
+    """Where processes that torchrun has started leave each other notes."""
+    told = os.environ
+    of_agent = told.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    store = torch.distributed.TCPStore(  # type: ignore[attr-defined] # not in its stubs
+        told["MASTER_ADDR"],
+        int(told["MASTER_PORT"]),
+        is_master=told["RANK"] == "0" and not of_agent,
+        timeout=_LONG,
+        wait_for_workers=False,
+    )
+    return torch.distributed.PrefixStore("captionloop", store)  # type: ignore[attr-defined]
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port: int = free.getsockname()[1]
+    return port

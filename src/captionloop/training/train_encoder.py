@@ -1,0 +1,335 @@
+"""Encoder adaptation: an encoder learns to name the visual concepts of a corpus's captions.
+
+The concepts of a photo are a multi-label problem with soft targets: which share of its captions has
+each. It is how a system that caches features can still teach its encoder (Fang et al. 2015; Wu et al. 2016).
+"""
+
+import hashlib
+import json
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from captionloop.errors import CorpusError, TrainingError
+from captionloop.files import write_file
+from captionloop.hardware import precision_here
+from captionloop.images import Pixels
+from captionloop.languages import ENGLISH, Language
+from captionloop.photos import PhotoFolder
+from captionloop.progress import progress
+from captionloop.training.concept_classifier import ConceptModel, FrozenLayers
+from captionloop.training.encoder_data import DecodedPhotos, augment, decode_photos
+from captionloop.training.training_parameters import AdaptationParameters
+from captionloop.vision.concepts import concept_targets
+from captionloop.vision.encoder import Encoder, not_finite
+
+Targets = NDArray[np.float32]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ConceptData:
+    """Photos and their concepts, float32 `[photos, concepts]`; the first `train` are to learn from."""
+
+    pixels: DecodedPhotos
+    targets: Targets
+    train: int
+
+    def validation(self) -> range:
+        """The photos that are only looked at."""
+        return range(self.train, len(self.targets))
+
+
+@dataclass(frozen=True)
+class EncoderTrainingResult:
+    """The encoder that learnt, its curves (one row per epoch), and what it says of the validation photos.
+
+    `said` are logits, float32 `[photos, concepts]`; `weights` what the classifier looks for, float32
+    `[concepts, channels]`.
+    """
+
+    encoder: Encoder
+    curves: pd.DataFrame
+    said: NDArray[np.float32]
+    weights: NDArray[np.float32]
+
+
+def adapt(
+    encoder: Encoder, lessons: ConceptData, parameters: AdaptationParameters, checkpoint: Path
+) -> EncoderTrainingResult:
+    """Teaches the encoder for `parameters.epochs`; started again after a kill, it goes on from `checkpoint`.
+
+    The result is the same as without the kill: each epoch has random numbers of its own.
+
+    Raises:
+        EncoderError: `parameters.frozen` is not one of the encoder's layers.
+        TrainingError: the loss or the weights became no numbers; `checkpoint` is of the last whole epoch.
+    """
+    course = _Course(encoder, lessons, parameters)
+    first = course.resume(checkpoint)
+    total = (parameters.epochs - first) * course.steps * parameters.batch_size
+    with progress("Teaching the encoder", total, "images") as advance:
+        for epoch in range(first, parameters.epochs):
+            course.epoch(epoch, advance)
+            course.save(checkpoint)
+    said, _ = course.name_validation_photos()
+    taught, weights = course.result()
+    return EncoderTrainingResult(taught, pd.DataFrame(course.curves), said, weights)
+
+
+class _Course:
+    """One training: model, optimiser, averages and curves."""
+
+    def __init__(self, encoder: Encoder, lessons: ConceptData, parameters: AdaptationParameters) -> None:
+        self._encoder = encoder
+        self._lessons = lessons
+        self._parameters = parameters
+        self._size = encoder.spec.input_size
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._bfloat16 = precision_here(encoder.spec.precision, self._device.type) == "bfloat16"
+        self._frozen = FrozenLayers(encoder, parameters.frozen)
+        self.steps = max(1, lessons.train // parameters.batch_size)
+        model = ConceptModel(encoder, lessons.targets[: lessons.train].mean(0), parameters)
+        self._model = model.to(self._device).to(memory_format=torch.channels_last)
+        decay = get_ema_multi_avg_fn(parameters.averaging)  # type: ignore[no-untyped-call]
+        self.averaged = AveragedModel(self._model, multi_avg_fn=decay, use_buffers=True)
+        self._optimizer = torch.optim.AdamW(_groups(self._model, parameters))
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._one_cycle)
+        self.curves: list[dict[str, float]] = []
+
+    def epoch(self, epoch: int, advance: Callable[[int], None]) -> None:
+        """One pass over the training photos, then a look at the others with the averaged weights."""
+        begin, losses = time.perf_counter(), 0.0
+        torch.manual_seed(self._parameters.seed * 1_000_003 + epoch)
+        self._model.train()
+        for inputs, targets in self._batches(epoch):
+            with self._arithmetic():
+                logits = self._model(inputs)
+            loss = _loss(logits, targets)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm = nn.utils.clip_grad_norm_(self._model.parameters(), 5.0)
+            value = loss.item()
+            if not math.isfinite(value + norm.item()):
+                raise self._diverged(epoch, f"the loss is {value:.4g}, its gradient's norm {norm.item():.4g}")
+            self._optimizer.step()
+            self._schedule.step()
+            self.averaged.update_parameters(self._model)
+            losses += value
+            advance(len(targets))
+        broken = not_finite(self._model.state_dict()) + not_finite(self.averaged.state_dict())
+        if broken:
+            raise self._diverged(epoch, f"the weights {broken[0]} would be no finite numbers")
+        validation_loss, precision = self._examine()
+        self.curves.append(
+            {
+                "epoch": epoch,
+                "train_loss": losses / self.steps,
+                "val_loss": validation_loss,
+                "val_map": precision,
+                "learning_rate": float(self._schedule.get_last_lr()[0]),
+                "seconds": time.perf_counter() - begin,
+            }
+        )
+
+    def _diverged(self, epoch: int, what: str) -> TrainingError:
+        return TrainingError(
+            f"Teaching the encoder stopped in epoch {epoch + 1}: {what}. Give a lower learning_rate (now"
+            f" {self._parameters.learning_rate:g}) or head_learning_rate (now"
+            f" {self._parameters.head_learning_rate:g}); what it had learnt before is kept"
+        )
+
+    def result(self) -> tuple[Encoder, NDArray[np.float32]]:
+        """The encoder and its classifier `[concepts, channels]`, averaged weights; the course is over."""
+        model = self.averaged.module
+        assert isinstance(model, ConceptModel)
+        return model.assemble(self._encoder), model.head.weight.detach().float().cpu().numpy().copy()
+
+    def save(self, path: Path) -> None:
+        """Writes all that the next epoch depends on, beside its place and then onto it."""
+        write_file(path, lambda partial: torch.save({"curves": self.curves, **self._state()}, partial))
+
+    def resume(self, path: Path) -> int:
+        """Goes back to what `save` wrote, where there is something; the number of epochs that are done."""
+        if path.exists():
+            found = torch.load(path, map_location=self._device, weights_only=True)
+            if not_finite(found["model"]) or not_finite(found["averaged"]):
+                logger.warning("%s holds weights that are not finite: the encoder is taught anew", path)
+                return 0
+            for name, part in self._parts().items():
+                part.load_state_dict(found[name])
+            self.curves = found["curves"]
+        return len(self.curves)
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "model": self._model,
+            "averaged": self.averaged,
+            "optimizer": self._optimizer,
+            "schedule": self._schedule,
+        }
+
+    def _state(self) -> dict[str, Any]:
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def _one_cycle(self, step: int) -> float:
+        warm = max(1.0, self._parameters.warm_up * self.steps * self._parameters.epochs)
+        if step < warm:
+            return (step + 1) / (warm + 1)
+        left = self.steps * self._parameters.epochs - warm
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(left, 1.0))))
+
+    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        order = list(range(self._lessons.train))
+        random.Random(f"{self._parameters.seed}/{epoch}").shuffle(order)  # noqa: S311
+        size = self._parameters.batch_size
+
+        def seen(number: int) -> Pixels:
+            seed = f"{self._parameters.seed}/{epoch}/{number}"
+            return augment(self._lessons.pixels[number], self._size, self._parameters.augmentation, seed)
+
+        batches = [order[at : at + size] for at in range(0, self.steps * size, size)]
+        return self._prepared(batches, seen)
+
+    def _prepared(
+        self, batches: Sequence[Sequence[int]], look: Callable[[int], Pixels]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches ready for the layers that learn; the next ones are made while one is being learnt from."""
+
+        def prepare(numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+            inputs = self._frozen(np.stack([look(number) for number in numbers]))
+            return inputs, torch.from_numpy(self._lessons.targets[numbers])
+
+        with ThreadPoolExecutor(1) as pool:
+            upcoming = pool.submit(prepare, batches[0]) if batches else None
+            following = iter(batches[1:])
+            while upcoming is not None:
+                inputs, targets = upcoming.result()
+                numbers = next(following, None)
+                upcoming = pool.submit(prepare, numbers) if numbers is not None else None
+                yield inputs.to(self._device), targets.to(self._device)
+
+    def _arithmetic(self) -> torch.autocast:
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16)
+
+    def name_validation_photos(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What the averaged weights say of the validation photos (logits), and what is true of them."""
+        numbers = list(self._lessons.validation())
+        self.averaged.eval()
+        size = self._parameters.batch_size
+        batches = [numbers[at : at + size] for at in range(0, len(numbers), size)]
+        none = np.empty((0, self._lessons.targets.shape[1]), np.float32)
+        logits, targets = [none], [none]
+        with torch.inference_mode(), self._arithmetic():
+            for inputs, expected in self._prepared(batches, self._lessons.pixels.__getitem__):
+                logits.append(self.averaged(inputs).float().cpu().numpy())
+                targets.append(expected.cpu().numpy())
+        return np.concatenate(logits), np.concatenate(targets)
+
+    def _examine(self) -> tuple[float, float]:
+        """Loss and mean average precision on the validation photos; NaN where there are none."""
+        said, true = self.name_validation_photos()
+        if not len(said):
+            return math.nan, math.nan
+        loss = _loss(torch.from_numpy(said), torch.from_numpy(true)).item()
+        return loss, mean_average_precision(said, true > 0)
+
+
+def mean_average_precision(scores: NDArray[np.float32], present: NDArray[np.bool_]) -> float:
+    """How well scores `[photos, concepts]` rank the photos: the mean over the concepts that occur at all."""
+    occurring = present.any(axis=0)
+    order = np.argsort(-scores[:, occurring], axis=0, kind="stable")
+    hits = np.take_along_axis(present[:, occurring], order, axis=0)
+    precision = hits.cumsum(axis=0) / np.arange(1, len(hits) + 1)[:, None]
+    return float(((precision * hits).sum(axis=0) / hits.sum(axis=0)).mean())
+
+
+def _loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy, summed over the concepts."""
+    return binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum") / len(targets)
+
+
+def _groups(model: ConceptModel, parameters: AdaptationParameters) -> list[dict[str, Any]]:
+    """Weights decay, biases and scales do not; the head learns at its own rate."""
+    groups = []
+    for part, rate in ((model.body, parameters.learning_rate), (model.head, parameters.head_learning_rate)):
+        learning = [weight for weight in part.parameters() if weight.requires_grad]
+        matrices = [weight for weight in learning if weight.ndim > 1]
+        vectors = [weight for weight in learning if weight.ndim <= 1]
+        groups.append({"params": matrices, "lr": rate, "weight_decay": parameters.weight_decay})
+        groups.append({"params": vectors, "lr": rate, "weight_decay": 0.0})
+    return groups
+
+
+CURVES = ("epoch", "train_loss", "val_loss", "val_map", "learning_rate", "seconds")
+
+
+def train_encoder(  # noqa: PLR0917 - the tables, then what is done with them
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    concepts: Sequence[str],
+    photos: Mapping[str, PhotoFolder],
+    encoder: Encoder,
+    parameters: AdaptationParameters,
+    workbench: Path,
+    language: Language = ENGLISH,
+) -> EncoderTrainingResult:
+    """Teaches the encoder the concepts of the training split, and watches the validation split.
+
+    `photos` are the folders by the images' `source`. `workbench` is a folder for decoded photos and the
+    checkpoint; with other inputs it begins anew there.
+
+    Raises:
+        CorpusError: there are no training photos, or one is missing.
+        ImageError: a photo cannot be decoded.
+        EncoderError: `parameters.frozen` is not a layer of the encoder.
+    """
+    chosen = pd.concat([images[images["split"] == "train"], images[images["split"] == "val"]])
+    train = int((chosen["split"] == "train").sum())
+    if not train:
+        raise CorpusError("no photo is in the training split: there is nothing to teach the encoder")
+    targets = concept_targets(captions, concepts, chosen["image_id"].tolist(), language)
+    size = parameters.input_size or encoder.spec.input_size
+    pixels_path = workbench / f"pixels-{_digest(chosen['sha256'].tolist(), size)}.bin"
+    digest = _digest(encoder.fingerprint, pixels_path.name, targets.tobytes().hex(), parameters.model_dump())
+    checkpoint = workbench / f"checkpoint-{digest}.pt"
+    _tidy(workbench, keep=(pixels_path, checkpoint))
+    places = [(photos[source], uri) for source, uri in zip(chosen["source"], chosen["uri"], strict=True)]
+    pixels = decode_photos(places, size, pixels_path)
+    try:
+        pupil = encoder.respecified(input_size=size)
+        adapted = adapt(pupil, ConceptData(pixels, targets, train), parameters, checkpoint)
+    finally:
+        pixels.close()
+    return replace(adapted, encoder=adapted.encoder.respecified(input_size=encoder.spec.input_size))
+
+
+def no_curves() -> pd.DataFrame:
+    """The curves of an encoder that was not taught."""
+    return pd.DataFrame({name: np.empty(0) for name in CURVES})
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _tidy(workbench: Path, keep: tuple[Path, ...]) -> None:
+    """Removes what teachings of other inputs left."""
+    workbench.mkdir(parents=True, exist_ok=True)
+    for path in [*workbench.glob("pixels-*.bin"), *workbench.glob("checkpoint-*.pt")]:
+        if path not in keep:
+            path.unlink()
