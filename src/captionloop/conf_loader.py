@@ -4,6 +4,8 @@ Kedro accepts an environment that is not there. Here it is told with the nearest
 values within the files are checked by `conf_checks`.
 """
 
+import logging
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +28,8 @@ from captionloop.paths import (
     model_of_corpus,
     nearest,
 )
+
+logger = logging.getLogger(__name__)
 
 # Kedro uses a name that OmegaConf is giving up.
 warnings.filterwarnings("ignore", message=r"\s*register_new_resolver\(\)", category=UserWarning)
@@ -87,6 +91,8 @@ class ProjectConfigLoader(OmegaConfigLoader):
             found = super().__getitem__(key)
         if key != "credentials":  # there, what looks like a path may be a password
             found = expanded_everywhere(found)
+        if key == "catalog":
+            found = _with_present_types(found)
         if key == "globals":
             corpus = str(found.get("corpus", SAMPLE_CORPUS))
             named = environment_registered_model() or found.get("registered_model") or model_of_corpus(corpus)
@@ -179,6 +185,25 @@ class ProjectConfigLoader(OmegaConfigLoader):
     ) -> dict[str, Any]:
         del env_path
         return _merged(config, env_config)
+
+
+_FORMER_TYPE = re.compile(
+    r"captionloop\.datasets\.(?:atomic|captioner|corpus|encoder|features|metrics|photos|ratings|registry|site|workbench)"
+    r"\.(\w+)"
+)
+_FORMER_CLASSES = {"RunCurvesDataset": "TrackedCurvesDataset", "RunMetricsDataset": "TrackedMetricsDataset"}
+
+
+def _with_present_types(catalog: dict[str, Any]) -> dict[str, Any]:
+    """The catalog; a type as it was called in version 0.1 becomes what it is called now."""
+    present = dict(catalog)
+    for name, entry in catalog.items():
+        former = entry.get("type") if isinstance(entry, Mapping) else None
+        if isinstance(former, str) and (match := _FORMER_TYPE.fullmatch(former)):
+            now = f"captionloop.datasets.{_FORMER_CLASSES.get(match[1], match[1])}"
+            logger.warning("Dataset %s: its type %s is called %s now; change it in conf/", name, former, now)
+            present[name] = {**entry, "type": now}
+    return present
 
 
 def _check_environment(conf: Path, env: str | None) -> None:

@@ -9,11 +9,13 @@ import logging
 from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 Precision = Literal["float32", "bfloat16"]
+PrecisionSetting = Literal["auto", "float32", "bfloat16"]
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -99,17 +101,16 @@ def _multiply(*, packed: bool) -> None:
             operators._linear_pointwise(inputs[0].bfloat16(), weight, None, "none", [], "")
 
 
-PrecisionSetting = Literal["auto", "float32", "bfloat16"]
-
-_ENOUGH_ROWS = (
-    32  # below it a product is bound by reading its weights, and casting them costs more than it saves
-)
+_ENOUGH_ROWS = 32
+"""Below it a product is bound by reading its weights, and casting them costs more than it saves."""
 
 
 def fast_products(
-    precision: PrecisionSetting, device: torch.device, *, rows: int = _ENOUGH_ROWS
+    precision: PrecisionSetting, device: "torch.device", *, rows: int = _ENOUGH_ROWS
 ) -> AbstractContextManager[object]:
     """Autocast to bfloat16 where asked for, or where it pays for products of this many rows."""
+    import torch
+
     pays = precision != "auto" or rows >= _ENOUGH_ROWS
     enabled = pays and precision_here(precision, device.type) == "bfloat16"
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

@@ -122,7 +122,7 @@ CHANGES: dict[str, Callable[[Project], object]] = {
     "`save_args` of a picture in the catalog": lambda project: (
         project.folder / "conf/short/catalog_evaluation.yml"
     ).write_text(
-        "reliability:\n  type: captionloop.datasets.atomic_datasets.AtomicFigureDataset\n"
+        "reliability:\n  type: captionloop.datasets.AtomicFigureDataset\n"
         "  filepath: ${runtime_params:workspace}/08_reporting/${globals:corpus}/reliability.png\n"
         "  save_args: {dpi: 90}\n"
     ),

@@ -36,10 +36,10 @@ TINY_BLOCKS = {
 }
 CATALOG = """
 raw_photos:
-  type: captionloop.datasets.corpus_datasets.PhotoFolderDataset
+  type: captionloop.datasets.PhotoFolderDataset
   filepath: {photos}
 raw_corpus:
-  type: captionloop.datasets.corpus_datasets.CorpusDataset
+  type: captionloop.datasets.CorpusDataset
   format: csv
   filepath: {table}
 """

@@ -93,3 +93,26 @@ def test_no_lock_file_names_a_download_address(project_root: Path) -> None:
     assert not [lock.name for lock in pinned if "://" in lock.read_text()]
     frontend = project_root / "frontend/package-lock.json"
     assert not frontend.exists() or '"resolved"' not in frontend.read_text()
+
+
+def modules_of_src(project_root: Path) -> list[Path]:
+    return sorted((project_root / "src/captionloop").rglob("*.py"))
+
+
+def test_no_module_is_longer_than_one_sitting_or_too_short_to_be_one(project_root: Path) -> None:
+    migrations = project_root / "src/captionloop/ratings/migrations"  # as long as what they change
+    lines = {
+        str(module.relative_to(project_root)): len(module.read_text().splitlines())
+        for module in modules_of_src(project_root)
+        if module.name != "__init__.py" and migrations not in module.parents
+    }
+    assert not {name: count for name, count in lines.items() if not 30 <= count <= 400}
+
+
+def test_no_file_name_stands_twice(project_root: Path) -> None:
+    names = [module.name for module in modules_of_src(project_root) if module.name != "__init__.py"]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_the_house_does_not_grow(project_root: Path) -> None:
+    assert len(modules_of_src(project_root)) <= 176

@@ -283,3 +283,29 @@ def test_what_plugins_start_is_found_without_the_environment_on_the_path(
     monkeypatch.setenv("PATH", os.pathsep.join(["/usr/bin", "/bin"]))
     importlib.reload(captionloop.settings)
     assert shutil.which("mlflow")
+
+
+FORMER = {
+    "raw_photos": (
+        "captionloop.datasets.photos.PhotoFolderDataset",
+        "captionloop.datasets.PhotoFolderDataset",
+    ),
+    "curves": ("captionloop.datasets.metrics.RunCurvesDataset", "captionloop.datasets.TrackedCurvesDataset"),
+}
+
+
+@pytest.mark.parametrize("name", FORMER)
+def test_a_dataset_under_its_former_name_works_and_the_new_one_is_told(project, caplog, name) -> None:
+    former, now = FORMER[name]
+    write(project, "catalog_own.yml", {name: {"type": former, "path": "data/photos"}})
+    assert read_configuration(project, "mine")["catalog"][name]["type"] == now
+    assert f"Dataset {name}: its type {former} is called {now} now" in caplog.text
+
+
+def test_every_type_of_the_catalog_is_there_and_none_has_a_former_name(project, caplog) -> None:
+    catalog = read_configuration(project, "base")["catalog"]
+    types = {entry["type"] for entry in catalog.values() if entry["type"].startswith("captionloop.")}
+    assert types and "is called" not in caplog.text
+    for each in types:
+        module, _, name = each.rpartition(".")
+        assert getattr(importlib.import_module(module), name).__name__ == name

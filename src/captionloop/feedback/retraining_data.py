@@ -29,7 +29,7 @@ class RetrainingParameters(BaseModel):
         dropout, feature_dropout: of the decoder while it is taught on; None leaves what it was taught with.
             A few hundred captions are soon known by heart, and take more of it than a corpus.
         grounding: how strongly a new word is led, to begin with, by what the encoder's classifier looks for,
-            times as strongly as known words are (`training/train_captioner.py`); 0 leaves it the average word.
+            times as strongly as known words are (`train_captioner.py`); 0 leaves it the average word.
         views: of the cached features.
         seed: of the photos that are replayed and of the teaching.
         decoders: how many are taught, each with a seed of its own and other captions of the corpus; the mean

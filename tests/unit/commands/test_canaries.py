@@ -82,9 +82,9 @@ def project(tmp_path):
     (conf / "globals.yml").write_text("corpus: scenes")
     (conf / "catalog.yml").write_text(
         "_data: ${runtime_params:workspace,data}\n"
-        "raw_photos: {type: captionloop.datasets.corpus_datasets.PhotoFolderDataset, "
+        "raw_photos: {type: captionloop.datasets.PhotoFolderDataset, "
         "filepath: '${_data}/${globals:corpus}/photos'}\n"
-        "evaluation_photos: {type: captionloop.datasets.atomic_datasets.AtomicJSONDataset, "
+        "evaluation_photos: {type: captionloop.datasets.AtomicJSONDataset, "
         "filepath: '${_data}/${globals:corpus}/evaluation.json'}\n"
     )
     folder = tmp_path / "data/scenes"

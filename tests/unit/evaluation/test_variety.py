@@ -1,10 +1,11 @@
 import pytest
 
-from captionloop.evaluation.predictions import diversity, words_of
+from captionloop.evaluation.predictions import diversity
+from captionloop.tokenizer import word_tokens
 
 
 def test_words_are_lower_case_without_punctuation():
-    assert words_of("A dog's T-shirt, (old) - 2 of them!") == [
+    assert word_tokens("A dog's T-shirt, (old) - 2 of them!") == [
         "a",
         "dog's",
         "t-shirt",

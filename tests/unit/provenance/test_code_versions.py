@@ -100,17 +100,19 @@ def test_every_node_of_the_project_depends_on_what_it_uses_and_not_on_all():
             teach_by_words,
         )
     }
-    assert parts[draw_curves] == {"pipelines.encoder_adaptation.nodes", "vision.curves"}
-    assert {"scoring.cider", "scoring.meteor", "evaluation.report"} <= parts[score_captions]
+    assert parts[draw_curves] == {"pipelines.encoder_adaptation.nodes", "evaluation.figures"}
+    assert {"scoring.cider", "scoring.java_metrics", "evaluation.evaluation_report"} <= parts[score_captions]
     assert not {name for name in parts[score_captions] if name.startswith(("vision.", "corpus."))}
-    assert {"captioner.training", "captioner.teaching", "captioner.decoders.attention"} <= parts[
-        teach_by_words
-    ]
+    assert {
+        "training.train_captioner",
+        "training.caption_module",
+        "captioner.decoders.show_attend_tell",
+    } <= parts[teach_by_words]
     assert not {
         name for name in parts[teach_by_words] if name.startswith(("evaluation.", "registry.", "feedback."))
     }
-    assert "vision.adaptation" not in parts[teach_by_words]
-    assert {"corpus.inspection", "corpus.photos"} <= parts[inspect_corpus]
+    assert "training.train_encoder" not in parts[teach_by_words]
+    assert {"corpus.photo_checks", "photos"} <= parts[inspect_corpus]
     assert len(parts[choose_photos]) < 8
     assert "torch" in code.of(teach_by_words).packages and "torch" not in code.of(score_captions).packages
     assert "pycocoevalcap" in code.of(score_captions).packages

@@ -13,7 +13,7 @@ from captionloop.registry import tracking
 
 pytestmark = pytest.mark.integration
 
-CREATE = "import sys; from captionloop.registry import connection; connection.create(sys.argv[1])"
+CREATE = "import sys; from captionloop.registry import tracking; tracking.create(sys.argv[1])"
 
 
 def tables(path: Path) -> set[str]:

@@ -78,7 +78,7 @@ def test_a_teaching_that_was_cut_short_ends_in_the_same_encoder(
     epoch_of_the_kill: int,
 ) -> None:
     whole = adapt(encoder, lessons, parameters(), tmp_path / "whole.pt")
-    save, path = train_encoder.write_and_rename, tmp_path / "cut.pt"
+    save, path = train_encoder.write_file, tmp_path / "cut.pt"
     saved = 0
 
     def save_and_die(*arguments: object) -> None:
@@ -89,7 +89,7 @@ def test_a_teaching_that_was_cut_short_ends_in_the_same_encoder(
         saved += 1
 
     with monkeypatch.context() as patched:
-        patched.setattr(train_encoder, "write_and_rename", save_and_die)
+        patched.setattr(train_encoder, "write_file", save_and_die)
         with pytest.raises(KeyboardInterrupt):
             adapt(encoder, lessons, parameters(), path)
     resumed = adapt(encoder, lessons, parameters(), path)

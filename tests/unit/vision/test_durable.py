@@ -13,10 +13,10 @@ from captionloop.files import begin_folder, replace_folder
 KILLED_AT_EVERY_CALL = """
 import os, signal, sys
 from pathlib import Path
-from captionloop.vision import durable
+from captionloop import files
 
 room = Path(sys.argv[1])
-durable._renameat2()  # found once
+files._renameat2()  # found once
 for number in range(10_000):
     place = room / str(number) / "place"
     place.mkdir(parents=True)
@@ -31,17 +31,17 @@ for number in range(10_000):
                 if calls == number:
                     os.kill(os.getpid(), signal.SIGKILL)
                 calls += 1
-        partial = durable.begin_folder(place)
+        partial = files.begin_folder(place)
         for name in ("one", "two"):
             (partial / name).write_text("new")
         sys.setprofile(count)
-        durable.replace_folder(partial, place)
+        files.replace_folder(partial, place)
         sys.setprofile(None)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     found = {name: (place / name).read_text() for name in ("one", "two")}
     assert set(found.values()) in ({"old"}, {"new"}), (number, found)
-    partial = durable.begin_folder(place)  # and the next one can begin
+    partial = files.begin_folder(place)  # and the next one can begin
     assert not list(partial.iterdir())
     if status == 0:
         print(number, found["one"])

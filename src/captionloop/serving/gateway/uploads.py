@@ -1,7 +1,7 @@
 """A request in; its photo out (multipart, bytes, base64), checked, without metadata, as far as there is
 room.
 
-The edge has already bounded the body's size and the time it may take (`captionloop.serving.gateway.middleware`).
+The middleware has already bounded the body's size and the time it may take.
 
 An upload under way holds only the bytes that have arrived: a connection that announces a photo and sends
 nothing costs nothing. A place is taken when the photo is there. Of both, one caller gets a share, so that no
