@@ -133,7 +133,7 @@ CHANGES: dict[str, Callable[[Project], object]] = {
         "evaluation/gallery.py", "fontsize=12.5", "fontsize=12"
     ),
     "a comment or a docstring of the code that trains": lambda project: project.edit(
-        "training/train_captioner.py", '"""Training a captioner:', '"""How a captioner is trained:'
+        "training/train_captioner.py", '"""Trains captioners', '"""How captioners are trained,'
     ),
     "another version of Matplotlib": lambda project: project.other_version("matplotlib"),
     "another version of Lightning": lambda project: project.other_version("lightning"),
