@@ -43,6 +43,8 @@ $(VENV)/.installed: requirements/bootstrap.txt requirements/project.txt pyprojec
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
+##@ Run it
+
 .PHONY: install
 install: $(VENV)/.installed  ## the project's environment, in .venv
 
@@ -71,6 +73,8 @@ serve: install $(if $(NPM),page)  ## the service on this machine, ARGS="--port 3
 	@$(FIRST_MODEL)
 	@$(BIN)/captionloop serve $(ARGS)
 
+##@ The loop
+
 .PHONY: .venv-airflow/python
 .venv-airflow/python:
 	@requirements/python.sh venv .venv-airflow
@@ -92,6 +96,8 @@ airflow: install install-airflow  ## Airflow with its UI beside `make serve`: re
 loop-demo: install  ## the whole loop with simulated people: rate, correct, retrain, gate, promote, five times
 	@$(FIRST_MODEL)
 	$(BIN)/python -m benchmarks.loop --ceiling 16 --figure docs/images/learning-curve.png
+
+##@ Check it
 
 .PHONY: test
 test: unit integration kills  ## the quick tests, and those that kill what must survive; `make e2e` for all with real processes
@@ -146,6 +152,8 @@ lint: install $(if $(NPM),frontend/node_modules/.installed)  ## ruff, mypy, and 
 	$(BIN)/mypy
 	$(if $(NPM),npm --prefix frontend run lint)
 
+##@ Change it
+
 .PHONY: format
 format: install  ## let ruff mend what it can
 	$(BIN)/ruff check --fix
@@ -182,6 +190,8 @@ sbom: .venv-sbom/.installed  ## bills of materials (CycloneDX) of the project's 
 	@if [ -d "$(BENTO)" ]; then $(BILL) $(BENTO)/env/python/requirements.txt --output-file build/sbom/bento.cdx.json; fi
 	@ls build/sbom
 
+##@ Look at it
+
 .PHONY: viz
 viz: install  ## the pipelines' lineage in a browser
 	$(KEDRO) viz run $(ARGS)
@@ -200,4 +210,4 @@ clean:  ## remove what runs leave behind (not the environment, not data/01_raw)
 
 .PHONY: help
 help:
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-16s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))

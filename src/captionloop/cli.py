@@ -1,4 +1,4 @@
-"""The `captionloop` command line, and what it adds to `kedro run`.
+"""The `captionloop` command line.
 
 Commands live in `captionloop.commands`, each imported only when it is called, so that `captionloop --help`
 is there at once. A new command is one more line in `COMMANDS`.
@@ -6,77 +6,14 @@ is there at once. A new command is one more line in `COMMANDS`.
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, NoReturn
 
 import click
-from kedro.framework.cli.project import run as of_kedro
-from kedro.pipeline import Pipeline
 
 from captionloop import __version__
-from captionloop.errors import CaptionloopError, ConfigurationError
-from captionloop.hooks import one_line
-from captionloop.paths import nearest
-
-
-def check_names(chosen: Mapping[str, Any], pipelines: Mapping[str, Pipeline]) -> None:
-    """Raises `ConfigurationError` at the first name among a run's options that none of the pipelines has."""
-    names = [chosen["pipeline"]] if chosen.get("pipeline") else list(chosen.get("pipelines") or ())
-    _refuse_unknown("pipeline", names, pipelines)
-    selected = sum((pipelines[name] for name in names or ["__default__"]), start=Pipeline([]))
-    within = f" in {' and '.join(names)}" if names else ""
-    nodes = [node.name for node in selected.nodes]
-    for option in ("node_names", "from_nodes", "to_nodes"):
-        _refuse_unknown("node", chosen.get(option), nodes, within)
-    spaces = [node.namespace for node in selected.nodes if node.namespace]
-    within_space = [".".join(space.split(".")[: depth + 1]) for space in spaces for depth in range(3)]
-    _refuse_unknown("namespace", chosen.get("namespaces"), within_space, within)
-    _refuse_unknown("tag", chosen.get("tags"), [tag for node in selected.nodes for tag in node.tags], within)
-    for option in ("from_inputs", "to_outputs"):
-        _refuse_unknown("dataset", chosen.get(option), selected.datasets(), within)
-    _refuse_unknown("dataset", chosen.get("load_versions"), selected.datasets(), within)
-
-
-def _refuse_unknown(what: str, names: Iterable[str] | None, known: Iterable[str], within: str = "") -> None:
-    for name in names or ():
-        if name not in set(known):
-            raise ConfigurationError(f"There is no {what} {name}{within}: {nearest(name, known)}")
-
-
-def _run(**chosen: Any) -> Any:
-    from captionloop.pipeline_registry import register_pipelines
-
-    with one_line():
-        check_names(chosen, register_pipelines())
-        _check_runner(chosen.get("runner"))
-        assert of_kedro.callback is not None
-        return of_kedro.callback(**chosen)
-
-
-def _check_runner(name: str | None) -> None:
-    from kedro.utils import load_obj
-
-    try:
-        load_obj(name or "SequentialRunner", "kedro.runner")
-    except (ImportError, AttributeError, ValueError):
-        known = ("SequentialRunner", "ParallelRunner", "ThreadRunner")
-        raise ConfigurationError(f"There is no runner {name}: {nearest(str(name), known)}") from None
-
-
-class OneLineCommand(click.Command):
-    """A command that tells a wrong use in one line, without click's three lines of advice."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does. Raises `ClickException`."""
-        try:
-            return super().parse_args(ctx, args)
-        except click.UsageError as error:
-            raise click.ClickException(" ".join(error.format_message().split())) from error
-
-
-run = OneLineCommand("run", callback=_run, params=of_kedro.params, help=of_kedro.help)
+from captionloop.errors import CaptionloopError
 
 
 @dataclass(frozen=True)
@@ -177,4 +114,6 @@ def main() -> None:
 
 # Kedro imports this module as the project's own command line, wants a group of this name in it, and merges
 # the group's commands into `kedro`. Ours are not Kedro's; its own `run` is given clearer errors.
-cli = LazyGroup("captionloop", lazy={"run": Command("captionloop.cli:run", "Run the pipeline.")})
+cli = LazyGroup(
+    "captionloop", lazy={"run": Command("captionloop.commands.kedro_run:run", "Run the pipeline.")}
+)

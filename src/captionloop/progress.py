@@ -1,11 +1,13 @@
-"""Progress for people: a bar with rate and time left on a terminal, a line now and then in a log."""
+"""Progress and log lines for people: bars and colours on a terminal, a line for each event elsewhere."""
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -64,3 +66,20 @@ def _lines(label: str, total: int, unit: str) -> Callable[[int], None]:
             logger.info("%s: %d of %d %s, %.0f %s/s, %.0f s left", label, done, total, unit, rate, unit, left)
 
     return advance
+
+
+def log_in_lines() -> None:
+    """Where standard output is no terminal, the root logger's rich handlers become one line for each event.
+
+    Rich breaks lines at the width of the terminal, and at 80 columns where there is none: in a file, an event
+    would be several lines that no search finds.
+    """
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each, RichHandler)]:
+        if handler.console.is_terminal:
+            continue
+        lines = logging.StreamHandler(sys.stdout)
+        lines.setLevel(handler.level)
+        lines.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s %(message)s", "%H:%M:%S"))
+        root.removeHandler(handler)
+        root.addHandler(lines)

@@ -14,6 +14,7 @@ from captionloop.hooks import (
     SharedMlflowRun,
     UserErrorHook,
 )
+from captionloop.progress import log_in_lines
 from captionloop.provenance.incremental import IncrementalSession
 from captionloop.provenance.recording import ProvenanceRecorder
 
@@ -22,6 +23,8 @@ from captionloop.provenance.recording import ProvenanceRecorder
 _beside = str(Path(sys.executable).parent)
 if _beside not in os.environ.get("PATH", "").split(os.pathsep):
     os.environ["PATH"] = os.pathsep.join([_beside, os.environ.get("PATH", os.defpath)])
+
+log_in_lines()
 
 # Of two that go first, the later one is called first: what is configured is checked before anything is made.
 HOOKS = (
