@@ -121,9 +121,9 @@ integration: install  ## pipelines, registry, database, gateway and commands in 
 
 # The processors of many machines have AVX2 and nothing newer; others are told to do as if.
 .PHONY: unit-avx2
-unit-avx2: install  ## the unit tests of captioner/ and vision/ as on a machine whose processor has AVX2 at most
+unit-avx2: install  ## the unit tests of captioner/, training/ and vision/ as on a machine whose processor has AVX2 at most
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 OMP_NUM_THREADS=1 \
-	  $(BIN)/pytest -m "not e2e" --numprocesses auto --maxprocesses 4 tests/unit/captioner tests/unit/vision
+	  $(BIN)/pytest -m "not e2e" --numprocesses auto --maxprocesses 4 tests/unit/captioner tests/unit/training tests/unit/vision
 
 # make unit-some VENV=.venv-3.12 PYTHON=python3.12
 .PHONY: unit-some
@@ -131,7 +131,7 @@ unit-some: install  ## two minutes of the quick tests, for another Python beside
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not e2e" --numprocesses auto --maxprocesses 4 $(SOME)
 
 SOME := $(addprefix tests/unit/,captioner/test_captioner.py captioner/test_decoders.py captioner/test_packing.py commands \
-  language scoring serving registry feedback pipelines/test_registration.py vision/test_images.py vision/test_encoder.py)
+  scoring serving registry ratings feedback pipelines/test_registration.py vision/test_images.py vision/test_encoder.py)
 
 .PHONY: uses
 uses: install install-airflow $(if $(NPM),page)  ## every named use once, with real processes: what `.ci/run` does besides `make lint test`

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ratings_for_tests import ratings, sha
-from test_store import served
+from ratings_for_tests import ratings, served, sha
 
 from captionloop.feedback.erasure import Derived
 from captionloop.feedback.run_folders import IDLE_SECONDS, Run, runs_in, superfluous

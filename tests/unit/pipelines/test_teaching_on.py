@@ -2,23 +2,21 @@
 
 from dataclasses import replace
 
+import corpus_for_tests
 import pandas as pd
 import pytest
 import torch
 from captionloop.pipelines.retraining.nodes import teach_on
 from captionloop.pipelines.training.nodes import teach_by_words
-from neighbours import module_of
 
 from captionloop.feedback.retraining_data import RetrainingParameters, training_tables
 from captionloop.vision.encoder import Encoder, EncoderSpec
 
 pytestmark = pytest.mark.integration
 
-toys = module_of("captioner", "corpus_for_tests")
-
 
 def test_all_decoders_have_the_vocabulary_that_the_feedback_brings(tmp_path):
-    corpus = toys.draw_corpus(48)
+    corpus = corpus_for_tests.draw_corpus(48)
     encoder = Encoder.build(EncoderSpec(architecture="resnet10", input_size=64), seed=0)
     corpus.features.fingerprint = encoder.fingerprint
     # Of each of these the corpus has too few for its own vocabulary, and enough for one share of the replay.
@@ -26,7 +24,7 @@ def test_all_decoders_have_the_vocabulary_that_the_feedback_brings(tmp_path):
     for word, mine in (("carpet", places[0::2]), ("meadow", places[1::2])):
         corpus.captions.loc[mine, "text"] += f" by a {word}"
     material = {"images": corpus.images, "captions": corpus.captions, "features": corpus.features}
-    settings = toys.small_training(epochs=1, vocabulary={"min_frequency": 41})
+    settings = corpus_for_tests.small_training(epochs=1, vocabulary={"min_frequency": 41})
     origin, _, _ = teach_by_words(
         **material, encoder=encoder, parameters=settings, workbench=tmp_path / "origin"
     )

@@ -1,7 +1,7 @@
+import corpus_for_tests
 import pytest
 import torch
 from captionloop.pipelines.training.nodes import caption_together, teach_by_reward, teach_by_words
-from neighbours import module_of
 from pydantic import ValidationError
 
 from captionloop.errors import ConfigurationError
@@ -10,17 +10,15 @@ from captionloop.vision.encoder import Encoder, EncoderSpec
 
 pytestmark = pytest.mark.integration
 
-toys = module_of("captioner", "corpus_for_tests")
-
 
 @pytest.fixture(scope="module")
 def material(tmp_path_factory):
     """What the node is given: two captioners, and how they were taught."""
-    corpus = toys.draw_corpus(24)
+    corpus = corpus_for_tests.draw_corpus(24)
     encoder = Encoder.build(EncoderSpec(architecture="resnet10", input_size=64), seed=0)
     corpus.features.fingerprint = encoder.fingerprint
     shared = {"images": corpus.images, "captions": corpus.captions, "features": corpus.features}
-    words = toys.small_training(epochs=2)
+    words = corpus_for_tests.small_training(epochs=2)
     reward = SelfCriticalParameters.model_validate(
         {"epochs": 2, "batch_size": 8, "samples": 2, "processes": {"accelerator": "cpu"}}
     )

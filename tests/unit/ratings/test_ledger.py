@@ -4,7 +4,7 @@ import threading
 from datetime import timedelta
 
 import pytest
-from test_store import served
+from ratings_for_tests import served
 
 from captionloop.ratings.database import open_engine, upgrade
 from captionloop.ratings.ledger import Lease, Ledger

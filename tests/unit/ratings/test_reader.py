@@ -1,6 +1,5 @@
 import pytest
-from ratings_for_tests import ratings, sha
-from test_store import served
+from ratings_for_tests import ratings, served, sha
 
 from captionloop.feedback.rating_checks import RatingIssue, check_ratings
 from captionloop.ratings.database import DatabaseError

@@ -4,7 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from test_store import served
+from ratings_for_tests import served
 
 from captionloop.ratings.rating_store import RatingsStore
 from captionloop.ratings.repeats import Claim, ClaimLostError, Earlier, Repeats

@@ -1,4 +1,4 @@
-"""Ratings as tables, made in a line."""
+"""Ratings as tables, and captions as they were served, each made in a line."""
 
 import hashlib
 from datetime import UTC, datetime, timedelta
@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 
 from captionloop.ratings.reader import ratings_table
+from captionloop.ratings.records import PhotoFacts, ServedCaption
 
 BEGIN = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -36,3 +37,13 @@ def ratings(*rows: dict) -> pd.DataFrame:
             )
         )
     return ratings_table(made)
+
+
+def served(caption_id: str, *, photo: bytes = b"photo", owner: str = "key:a", **changes) -> ServedCaption:
+    values = {
+        "caption_id": caption_id, "owner": owner, "text": "a dog", "confidence": 0.5,
+        "photo": PhotoFacts(hashlib.sha256(photo).hexdigest(), "image/jpeg", len(photo), 4, 3),
+        "words": [{"text": "a", "confidence": 0.5, "attention": [[1.0]]}], "alternatives": [],
+        "model_name": "captioner", "model_version": "1",
+    }  # fmt: skip
+    return ServedCaption(**(values | changes))

@@ -1,26 +1,16 @@
-import hashlib
 import threading
 from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ratings_for_tests import served
 
 from captionloop.ratings.rating_store import RatingsStore
-from captionloop.ratings.records import PhotoFacts, RatingInput, ServedCaption, clean_line, clean_prose, now
+from captionloop.ratings.records import RatingInput, clean_line, clean_prose, now
 from captionloop.ratings.usage_statistics import statistics
 
 pytestmark = pytest.mark.integration
-
-
-def served(caption_id: str, *, photo: bytes = b"photo", owner: str = "key:a", **changes) -> ServedCaption:
-    values = {
-        "caption_id": caption_id, "owner": owner, "text": "a dog", "confidence": 0.5,
-        "photo": PhotoFacts(hashlib.sha256(photo).hexdigest(), "image/jpeg", len(photo), 4, 3),
-        "words": [{"text": "a", "confidence": 0.5, "attention": [[1.0]]}], "alternatives": [],
-        "model_name": "captioner", "model_version": "1",
-    }  # fmt: skip
-    return ServedCaption(**(values | changes))
 
 
 def test_a_caption_comes_back_as_it_was_served(store: RatingsStore) -> None:
