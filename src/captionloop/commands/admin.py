@@ -92,7 +92,7 @@ def rotate(key_id: str) -> None:
     """
     if not Settings.from_environment().has_database:
         raise ConfigurationError(f"there is no valid key {key_id!r}; see captionloop keys list")
-    with _key_ring() as ring:
+    with _key_ring() as ring, by_command("keys.rotate", key_id):
         record, key = ring.rotate(key_id)
     click.echo(key)
     click.echo(f"Key {record.key_id}; keep it now, it cannot be shown again.", err=True)

@@ -19,6 +19,7 @@ from captionloop.photos import PREFIXES, PhotoArchive
 from captionloop.ratings.ledger import WRITE_SECONDS, differences, finish, remove_photos
 from captionloop.ratings.rating_store import RatingsStore
 from captionloop.serving.gateway.app import open_store
+from captionloop.serving.logs import by_command
 from captionloop.serving.service_settings import Settings
 from captionloop.vision.feature_store import FeatureStore
 
@@ -57,20 +58,26 @@ def erase(
         raise ConfigurationError(f"{person!r} names nobody: write person:… or key:…, as the ratings do")
     names = [person] if person is not None else _photo_names(str(photo))
     with _opened(env, feature_store) as opened:
-        store, ledger = opened.store, opened.store.ledger
-        known = whereabouts(names, store, opened.archive, None).known
-        for name in names:
-            step = store.erase_person if person is not None else store.erase_photo
-            while step(name).result(WRITE_SECONDS) is not None:
-                pass
-        if not known:
-            raise ConfigurationError(f"there is nothing of {names[0]}, and never was as far as is remembered")
-        for name in names:
-            mine = {each.photo_sha256 for each in ledger.of(name) if each.archive_done_at is None}
-            remove_photos(ledger, opened.archive, sorted(each for each in mine if each))
-        if opened.derived is not None:
-            opened.derived.remove(ledger)
+        with by_command("erase", names[0]):
+            _erase(names, person is not None, opened)
         _tell(names, opened)
+
+
+def _erase(names: list[str], are_people: bool, opened: _Opened) -> None:
+    """From database, archive, and what was derived, as far as that is there."""
+    store, ledger = opened.store, opened.store.ledger
+    known = whereabouts(names, store, opened.archive, None).known
+    for name in names:
+        step = store.erase_person if are_people else store.erase_photo
+        while step(name).result(WRITE_SECONDS) is not None:
+            pass
+    if not known:
+        raise ConfigurationError(f"there is nothing of {names[0]}, and never was as far as is remembered")
+    for name in names:
+        mine = {each.photo_sha256 for each in ledger.of(name) if each.archive_done_at is None}
+        remove_photos(ledger, opened.archive, sorted(each for each in mine if each))
+    if opened.derived is not None:
+        opened.derived.remove(ledger)
 
 
 @click.command()
@@ -114,7 +121,7 @@ def reconcile(
     Run in the project, it takes what was erased out of feature store and folders of runs as well. Exit code 1
     if photos are in the archive that nothing names, or captions show photos that are gone.
     """
-    with _opened(env, feature_store, workspace) as opened:
+    with _opened(env, feature_store, workspace) as opened, by_command("reconcile", "archive"):
         differing = _reconcile_archive(opened, remove=remove_unnamed)
         if no_pipelines:
             _without_pipelines(opened.store)

@@ -3,7 +3,9 @@
 A commit that survives a power cut costs a flush of the disk, whatever it holds. So operations that arrive
 while a commit is under way are gathered and share the next one. If one of them fails, all of them are rolled
 back, and each is done again in a savepoint of its own: the one that fails is rolled back alone. The future of
-an operation is set only after the commit returned; what has been acknowledged is on the disk.
+an operation is set only after the commit returned; what has been acknowledged is on the disk. Rows that many
+callers hand in for the same statements are written by one call of these, for most of what a row costs is the
+calls.
 
 Several processes write. All take their locks in the same order, so that two groups wait for each other in
 turn and not in a circle; where PostgreSQL still breaks a circle, or a lock or a serialisation fails, the
@@ -14,11 +16,13 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import (
@@ -45,17 +49,17 @@ from captionloop.ratings.records import Base, Caption, Erasure, PendingPhoto, Ph
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """Parameters are the columns' names; `of_caption`, `by_rater` and `photo` say which row is meant,
-    `moment` when.
+    """Parameters are the columns' names; `of_caption`, `by_rater`, `photo` and `photos` say which rows are
+    meant, `moment` when.
     """
 
     keep_photo: Insert
     forget_erasure: Delete
     spare_photo: Update
-    share_photo: "Select[None] | None"
+    share_photos: "Select[None] | None"
     seize_photo: "Select[bool] | None"
     keep_pending: Insert
-    leases: "Select[datetime | None]"
+    leases: "Select[str, datetime | None]"
     keep_caption: Insert
     pending_no_more: Delete
     caption_exists: "Select[str]"
@@ -70,6 +74,7 @@ def statements_for(dialect: str) -> Statements:
     photo, rating, erasure = (_insert(dialect, table) for table in (Photo, Rating, Erasure))
     of_rating = (Rating.caption_id == bindparam("of_caption"), Rating.rater == bindparam("by_rater"))
     key, several = bindparam("key", type_=BigInteger), dialect == "postgresql"
+    keys = bindparam("keys", type_=postgresql.ARRAY(BigInteger))
     return Statements(
         # A row that is there is not touched: everybody who captions this photo would wait for its lock in
         # turn. The caption's foreign key holds it, shared; if it was erased in between, the caption fails and
@@ -86,11 +91,12 @@ def statements_for(dialect: str) -> Statements:
             leased_until=None,
         ),
         # Only PostgreSQL lets several transactions write at a time.
-        share_photo=select(func.pg_advisory_xact_lock_shared(key)) if several else None,
+        share_photos=select(func.pg_advisory_xact_lock_shared(func.unnest(keys))) if several else None,
         seize_photo=select(func.pg_try_advisory_xact_lock(key)) if several else None,
         keep_pending=insert(PendingPhoto),
-        leases=select(Tombstone.leased_until).where(
-            Tombstone.photo_sha256 == bindparam("photo"), Tombstone.archive_done_at.is_(None)
+        leases=select(Tombstone.photo_sha256, Tombstone.leased_until).where(
+            Tombstone.photo_sha256.in_(bindparam("photos", expanding=True)),
+            Tombstone.archive_done_at.is_(None),
         ),
         keep_caption=insert(Caption),
         pending_no_more=delete(PendingPhoto).where(PendingPhoto.caption_id == bindparam("of_caption")),
@@ -124,6 +130,7 @@ def _insert(dialect: str, table: type[Base]) -> "postgresql.Insert | sqlite.Inse
 
 
 T = TypeVar("T")
+Row = TypeVar("Row")
 
 ATTEMPTS = 6
 PAUSE_SECONDS = 0.02
@@ -138,7 +145,8 @@ class WriterFullError(DatabaseError):
 @dataclass(frozen=True, slots=True)
 class _Pending:
     locks: tuple[str, ...]
-    operation: Callable[[Connection], Any]
+    operation: Callable[[Connection, Sequence[Any]], Sequence[Any]]
+    row: Any
     outcome: "Future[Any]"
 
 
@@ -166,7 +174,28 @@ class GroupWriter:
         Raises:
             WriterFullError: too many operations wait already.
         """
-        pending = _Pending(locks, operation, Future())
+        return self._hand_in(_Pending(locks, lambda connection, _: [operation(connection)], None, Future()))
+
+    def submit_row(
+        self,
+        operation: Callable[[Connection, Sequence[Row]], Sequence[T]],
+        row: Row,
+        locks: tuple[str, ...],
+    ) -> "Future[T]":
+        """Hand in a row for an operation that takes many; the same as `submit` otherwise.
+
+        Args:
+            operation: makes a result of each row. It gets those rows together that follow each other in a
+                group, in the order of their locks.
+            row: what to do it with.
+            locks: as of `submit`.
+
+        Raises:
+            WriterFullError: too many operations wait already.
+        """
+        return self._hand_in(_Pending(locks, operation, row, Future()))
+
+    def _hand_in(self, pending: _Pending) -> "Future[Any]":
         try:
             self._waiting.put_nowait(pending)
         except queue.Full:
@@ -234,13 +263,44 @@ class GroupWriter:
     def _committed(self, group: list[_Pending]) -> "list[_Outcome]":
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                with self._engine.begin() as connection:
-                    return _together(connection, group) or _one_by_one(connection, group)
+                return self._together(group) or self._one_by_one(group)
             except DBAPIError as error:
                 if attempt == ATTEMPTS or not _passes(error):
                     raise
             time.sleep(random.uniform(0, PAUSE_SECONDS * 2**attempt))  # noqa: S311 - not two at once again
         raise AssertionError("unreachable")
+
+    def _together(self, group: list[_Pending]) -> "list[_Outcome] | None":
+        """All of them, without savepoints, for these cost more than they do; None, and nothing done, if one
+        fails.
+        """
+        results: list[Any] = []
+        with self._engine.connect() as connection:
+            transaction = connection.begin()
+            try:
+                for operation, several in groupby(group, attrgetter("operation")):
+                    results += operation(connection, [pending.row for pending in several])
+            except Exception as error:
+                transaction.rollback()
+                if _ends_the_transaction(error):
+                    raise
+                return None
+            transaction.commit()  # where this fails, doing them one by one is no help
+        return [(result, None) for result in results]
+
+    def _one_by_one(self, group: list[_Pending]) -> "list[_Outcome]":
+        outcomes: list[_Outcome] = []
+        with self._engine.begin() as connection:
+            for pending in group:
+                try:
+                    outcomes.append((_attempt(connection, pending), None))
+                except DBAPIError as error:
+                    if _ends_the_transaction(error):
+                        raise
+                    outcomes.append((None, unreachable(error)))
+                except Exception as error:
+                    outcomes.append((None, error))
+        return outcomes
 
 
 _Outcome = tuple[Any, Exception | None]
@@ -256,36 +316,15 @@ def _ends_the_transaction(error: Exception) -> bool:
     return isinstance(error, DBAPIError) and (error.connection_invalidated or _passes(error))
 
 
-def _together(connection: Connection, group: list[_Pending]) -> list[_Outcome] | None:
-    """All of them in one savepoint, for each costs two statements; None, and nothing done, if one fails."""
-    try:
-        with connection.begin_nested():
-            return [(pending.operation(connection), None) for pending in group]
-    except Exception as error:
-        if _ends_the_transaction(error):
-            raise
-        return None
-
-
-def _one_by_one(connection: Connection, group: list[_Pending]) -> list[_Outcome]:
-    outcomes: list[_Outcome] = []
-    for pending in group:
-        try:
-            outcomes.append((_attempt(connection, pending.operation), None))
-        except DBAPIError as error:
-            if _ends_the_transaction(error):
-                raise
-            outcomes.append((None, unreachable(error)))
-        except Exception as error:
-            outcomes.append((None, error))
-    return outcomes
-
-
-def _attempt(connection: Connection, operation: Callable[[Connection], T]) -> T:
+def _attempt(connection: Connection, pending: _Pending) -> Any:
     """Run in a savepoint; once more where another process got in between."""
     try:
-        with connection.begin_nested():
-            return operation(connection)
+        return _alone(connection, pending)
     except IntegrityError:
-        with connection.begin_nested():
-            return operation(connection)
+        return _alone(connection, pending)
+
+
+def _alone(connection: Connection, pending: _Pending) -> Any:
+    with connection.begin_nested():
+        (result,) = pending.operation(connection, [pending.row])
+        return result

@@ -25,7 +25,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
@@ -94,22 +94,13 @@ class Ledger:
         wants to write it waits, see `being_removed`.
         """
         row = {"caption_id": caption_id, "photo_sha256": sha256, "begun_at": now()}
-
-        def operation(connection: Connection) -> bool:
-            statements = statements_for(connection.dialect.name)
-            if statements.share_photo is not None:
-                connection.execute(statements.share_photo, {"key": _key(sha256)})
-            connection.execute(statements.keep_pending, row)
-            return _is_leased(connection.scalars(statements.leases, {"photo": sha256}).all())
-
-        return self._writer.submit(operation, locks=("0 pending", sha256))
+        return self._writer.submit_row(_begin, row, locks=("0 pending", sha256))
 
     def being_removed(self, sha256: str) -> bool:
         """Whether somebody is removing this photo."""
-        statements = statements_for(self._reader.dialect.name)
         try:
             with self._reader.connect() as connection:
-                return _is_leased(connection.scalars(statements.leases, {"photo": sha256}).all())
+                return sha256 in _leased(connection, [sha256])
         except DBAPIError as error:
             raise unreachable(error) from error
 
@@ -263,8 +254,21 @@ class Ledger:
             raise unreachable(error) from error
 
 
-def _is_leased(leases: Sequence[datetime | None]) -> bool:
-    return any(until is not None and until > now() for until in leases)
+def _begin(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[bool]:
+    """Notes several photos that are about to be written; of each, whether somebody is removing it."""
+    photos = [row["photo_sha256"] for row in rows]
+    share = statements_for(connection.dialect.name).share_photos
+    if share is not None:
+        connection.execute(share, {"keys": [_key(sha256) for sha256 in photos]})
+    connection.execute(statements_for(connection.dialect.name).keep_pending, rows)
+    leased = _leased(connection, photos)
+    return [sha256 in leased for sha256 in photos]
+
+
+def _leased(connection: Connection, photos: Sequence[str]) -> set[str]:
+    """Which of these photos somebody is removing."""
+    leases = connection.execute(statements_for(connection.dialect.name).leases, {"photos": photos})
+    return {sha256 for sha256, until in leases if until is not None and until > now()}
 
 
 def _key(sha256: str) -> int:

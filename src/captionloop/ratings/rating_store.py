@@ -4,12 +4,12 @@ from concurrent.futures import Future
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-import numpy as np
 from sqlalchemy import ColumnElement, Connection, Engine, delete, exists, insert, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from captionloop.ratings import database
+from captionloop.ratings.caption_recording import record, recorded
 from captionloop.ratings.group_commit import GroupWriter, statements_for
 from captionloop.ratings.ledger import Ledger
 from captionloop.ratings.records import (
@@ -23,8 +23,7 @@ from captionloop.ratings.records import (
     Tombstone,
     now,
 )
-from captionloop.ratings.repeats import Claim, fulfil
-from captionloop.vision.embedding import to_bytes
+from captionloop.ratings.repeats import Claim
 
 ERASED_PER_STEP = 200
 PERSON = "person"
@@ -77,43 +76,8 @@ class RatingsStore:
         """Remember a caption that is about to be served, under the claim of a request that may be repeated
         if there is one; its photo is pending no more.
         """
-        facts = served.photo
-        photo = {
-            "sha256": facts.sha256,
-            "media_type": facts.media_type,
-            "byte_count": facts.byte_count,
-            "width": facts.width,
-            "height": facts.height,
-            "created_at": served.created_at,
-        }
-        caption = {
-            "caption_id": served.caption_id,
-            "photo_sha256": facts.sha256,
-            "sent_sha256": served.sent_sha256,
-            "owner": served.owner,
-            "text": served.text,
-            "confidence": served.confidence,
-            "words": served.words,
-            "alternatives": served.alternatives,
-            "model_name": served.model_name,
-            "model_version": served.model_version,
-            "created_at": served.created_at,
-            "familiarity": served.familiarity,
-            "familiar": served.familiar,
-            "embedding": None if served.embedding is None else to_bytes(np.asarray(served.embedding)),
-        }
-
-        def operation(connection: Connection) -> None:
-            statements = statements_for(connection.dialect.name)
-            connection.execute(statements.keep_photo, photo)
-            connection.execute(statements.forget_erasure, {"photo": facts.sha256})
-            connection.execute(statements.spare_photo, {"photo": facts.sha256, "moment": served.created_at})
-            connection.execute(statements.keep_caption, caption)
-            connection.execute(statements.pending_no_more, {"of_caption": served.caption_id})
-            if claim is not None:
-                fulfil(connection, claim, served.caption_id)
-
-        return self._writer.submit(operation, locks=("1 photo", facts.sha256))
+        row = recorded(served, claim)
+        return self._writer.submit_row(record, row, locks=("1 photo", served.photo.sha256))
 
     def rate(self, caption_id: str, rater: str, opinion: RatingInput) -> "Future[StoredRating | None]":
         """Keep an opinion, in place of the rater's earlier one; `None` if there is no such caption."""

@@ -80,18 +80,19 @@ def test_what_was_done_stands_in_the_audit_log_without_a_secret(
     key = run("create", "a name that is nobody's business").strip()
     key_id = key.split("_")[1]
     run("list")
+    run("rotate", key_id)
     run("revoke", key_id)
     CliRunner().invoke(keys, ["revoke", "000000000000"])
     lines = [json.loads(line) for line in (state / "audit.log").read_text().splitlines()]
     assert [(line["action"], line["object"], line["outcome"]) for line in lines] == [
-        ("keys.create", key_id, "done"), ("keys.revoke", key_id, "done"),
+        ("keys.create", key_id, "done"), ("keys.rotate", key_id, "done"), ("keys.revoke", key_id, "done"),
         ("keys.revoke", "000000000000", "failed"),
     ]  # fmt: skip
     assert all(line["event"] == "audit" and line["actor"].startswith("user:") for line in lines)
     assert key.split("_")[2] not in str(lines) and "business" not in str(lines)
     monkeypatch.setenv("CAPTIONLOOP_AUDIT_LOG", str(state / "elsewhere" / "deeds.log"))
     run("create", "import")
-    assert (state / "elsewhere/deeds.log").read_text().count("\n") == 1 and len(lines) == 3
+    assert (state / "elsewhere/deeds.log").read_text().count("\n") == 1 and len(lines) == 4
 
 
 def test_an_audit_log_that_cannot_be_written_stops_nothing(

@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from opentelemetry import trace
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -41,8 +40,8 @@ from captionloop.serving.schemas import (
     UnkeptCaption,
     WordBody,
 )
+from captionloop.serving.telemetry import traced_stage
 
-tracer = trace.get_tracer("captionloop.gateway")
 router = APIRouter(
     prefix="/v1/captions", tags=["captions"], route_class=CountedRoute, dependencies=CREDENTIALS
 )
@@ -274,12 +273,8 @@ async def _captioned(parts: Services, data: bytes, input_size: int) -> tuple[Pho
 @contextmanager
 def _stage(name: str) -> Iterator[None]:
     began = perf_counter()
-    with tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False) as span:
-        try:
-            yield
-        except Exception:
-            span.set_status(trace.StatusCode.ERROR)  # without words: the error's may be the caller's
-            raise
+    with traced_stage(name):
+        yield
     telemetry.STAGE.labels(name).observe(perf_counter() - began)
 
 

@@ -95,17 +95,16 @@ class PhotoReader:
         try:
             sent = open_photo(data, max_pixels=self._max_pixels)
             kept = without_metadata(data, max_pixels=self._max_pixels)
-            photo = open_photo(kept, max_pixels=self._max_pixels)
+            photo = sent if kept == data else open_photo(kept, max_pixels=self._max_pixels)
             (pixels,) = photo.squares(size)
         except ImageLimitError as error:
             raise Problem(IMAGE_TOO_LARGE, _sentence(str(error))) from None
         except ImageError as error:
             raise Problem(IMAGE_UNREADABLE, _sentence(str(error))) from None
         sha256 = hashlib.sha256(kept).hexdigest()
+        sent_sha256 = sha256 if photo is sent else hashlib.sha256(data).hexdigest()
         facts = PhotoFacts(sha256, photo.media_type, len(kept), sent.width, sent.height)
-        return Photo(
-            PreparedImage(size=size, pixels=pixels.tobytes()), facts, kept, hashlib.sha256(data).hexdigest()
-        )
+        return Photo(PreparedImage(size=size, pixels=pixels.tobytes()), facts, kept, sent_sha256)
 
 
 def _sentence(text: str) -> str:
