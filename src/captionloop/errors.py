@@ -30,6 +30,11 @@ def reason_of(error: BaseException) -> str:
     return type(error).__name__
 
 
+def in_a_line(error: BaseException) -> str:
+    """An error's message on one line, 200 characters at most; its kind where it has none."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 class CaptionloopError(Exception):
     """Base of all errors whose cause lies in what captionloop was given."""
 

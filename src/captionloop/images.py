@@ -8,7 +8,6 @@ ignored). Memory is bounded: a photo says in its header what decoding it takes, 
 import hashlib
 import io
 import math
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,9 +26,9 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from captionloop.errors import ImageError, ImageLimitError
+from captionloop.errors import ImageError, ImageLimitError, in_a_line
 from captionloop.image_header import MEDIA_TYPES, PhotoFile, open_photo_file, webp_size
-from captionloop.memory import trim_memory
+from captionloop.memory import SharedMemory
 from captionloop.views import WHOLE, View
 
 Pixels = NDArray[np.uint8]
@@ -378,33 +377,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-class _Turns:
-    """Room in memory that large photos share: one waits, in the order they come, until there is some."""
-
-    def __init__(self, room: int) -> None:
-        self._room = self._free = room
-        self._first = threading.Lock()
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def taken(self, weight: int) -> Iterator[None]:
-        if weight < _LARGE:
-            yield
-            return
-        weight = min(weight, self._room)
-        with self._first, self._changed:
-            self._changed.wait_for(lambda: self._free >= weight)
-            self._free -= weight
-        try:
-            yield
-        finally:
-            trim_memory()  # else each thread keeps what its largest photo took
-            with self._changed:
-                self._free += weight
-                self._changed.notify_all()
-
-
-_turns: Final = _Turns(MAX_DECODED_BYTES)
+_turns: Final = SharedMemory(MAX_DECODED_BYTES, least=_LARGE)
 
 
 @contextmanager
@@ -415,16 +388,14 @@ def _decoding_errors() -> Iterator[None]:
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageLimitError(f"image is too large to decode ({_line(error)}); scale it down first") from None
+        raise ImageLimitError(
+            f"image is too large to decode ({in_a_line(error)}); scale it down first"
+        ) from None
     except MemoryError:
         raise ImageLimitError(
             "image takes more memory to decode than there is; scale it down first"
         ) from None
     except Exception as error:  # damaged files raise nearly everything
         raise ImageError(
-            f"image is damaged or truncated ({_line(error)}); save it again from the original"
+            f"image is damaged or truncated ({in_a_line(error)}); save it again from the original"
         ) from error.with_traceback(None)  # which would hold on to the pixels
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

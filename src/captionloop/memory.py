@@ -1,7 +1,9 @@
-"""Gives memory that nothing uses back to the system: after a large photo, and while a captioner is taught."""
+"""Memory: given back to the system when nothing uses it, and shared out among large photos."""
 
 import ctypes
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Final
 
@@ -40,3 +42,36 @@ def _of_glibc(name: str) -> Callable[..., int] | None:
     except (OSError, AttributeError):
         return None
     return function
+
+
+class SharedMemory:
+    """Memory that large photos share: one waits, in the order they come, until there is enough.
+
+    Args:
+        room: bytes in all.
+        least: what takes fewer bytes waits for nobody.
+    """
+
+    def __init__(self, room: int, *, least: int = 0) -> None:
+        self._room = self._free = room
+        self._least = least
+        self._first = threading.Lock()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, weight: int) -> Iterator[None]:
+        """Holds this many bytes (at most all there are) while the block runs."""
+        if weight < self._least:
+            yield
+            return
+        weight = min(weight, self._room)
+        with self._first, self._changed:
+            self._changed.wait_for(lambda: self._free >= weight)
+            self._free -= weight
+        try:
+            yield
+        finally:
+            trim_memory()  # else each thread keeps what its largest photo took
+            with self._changed:
+                self._free += weight
+                self._changed.notify_all()

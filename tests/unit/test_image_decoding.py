@@ -17,6 +17,7 @@ from captionloop import images
 from captionloop.corpus.photo_checks import PhotoLimits, PhotoState, inspect_photo
 from captionloop.errors import ImageError, ImageLimitError
 from captionloop.images import decode_photo, load_square, load_views, open_photo
+from captionloop.memory import SharedMemory
 from captionloop.photos import PhotoFolder
 from captionloop.serving.gateway.problems import IMAGE_TOO_LARGE, IMAGE_UNREADABLE, Problem
 from captionloop.serving.gateway.uploads import PhotoReader
@@ -273,7 +274,7 @@ def test_sixteen_bits_are_scaled_to_eight_everywhere() -> None:
 
 
 def test_large_photos_take_turns_and_small_ones_do_not_wait() -> None:
-    turns = images._Turns(100_000_000)
+    turns = SharedMemory(100_000_000, least=16_000_000)
     at_once, most, lock = 0, 0, threading.Lock()
 
     def decode(weight: int) -> None:

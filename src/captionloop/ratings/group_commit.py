@@ -59,7 +59,7 @@ class Statements:
     share_photos: "Select[None] | None"
     seize_photo: "Select[bool] | None"
     keep_pending: Insert
-    leases: "Select[str, datetime | None]"
+    leases: "Select[str | None, datetime | None]"
     keep_caption: Insert
     pending_no_more: Delete
     caption_exists: "Select[str]"

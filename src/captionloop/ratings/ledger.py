@@ -268,7 +268,7 @@ def _begin(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[bool]
 def _leased(connection: Connection, photos: Sequence[str]) -> set[str]:
     """Which of these photos somebody is removing."""
     leases = connection.execute(statements_for(connection.dialect.name).leases, {"photos": photos})
-    return {sha256 for sha256, until in leases if until is not None and until > now()}
+    return {str(sha256) for sha256, until in leases if until is not None and until > now()}
 
 
 def _key(sha256: str) -> int:
