@@ -4,8 +4,9 @@ python -m benchmarks decoding memory             # some of them only
 python -m benchmarks --list                      # what there is
 
 Each runs in a process of its own, and measures the alternatives it compares in turn. On a machine with a GPU
-the same tables are the GPU's. Three more need something to measure, and so a command of their own:
-`benchmarks.serving` (a bundle), `benchmarks.gate_simulation` and `benchmarks.loop` (see docs/benchmarks.md).
+the same tables are the GPU's. Others have a command of their own: `benchmarks.serving` (needs a bundle) and
+`benchmarks.loop` (see docs/benchmarks.md); `benchmarks.gate_simulation`, `.anchor_simulation`,
+`.guardrail_simulation` and `.fresh_feedback` (see docs/gate.md).
 """
 
 import argparse

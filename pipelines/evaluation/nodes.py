@@ -41,7 +41,8 @@ def choose_photos(
     """The photos to score captions on, and those to calibrate confidences on, each with its references."""
     splits = (parameters.split, parameters.calibration.split)
     scored, calibrated = (evaluation_set(images, captions, split, language_of(language)) for split in splits)
-    return scored.model_dump(mode="json"), calibrated.model_dump(mode="json")
+    frozen = scored.drawn(parameters.photos, parameters.draw)
+    return frozen.model_dump(mode="json"), calibrated.model_dump(mode="json")
 
 
 def describe_training_data(

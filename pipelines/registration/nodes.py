@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from captionloop.corpus.scenes.render import read_facts
 from captionloop.errors import ConfigurationError
 from captionloop.evaluation.evaluation_set import EvaluationSet
 from captionloop.evaluation.familiarity import learn_familiarity
 from captionloop.evaluation.predictions import Predictions
-from captionloop.registry.gate import GateDecision, decide, refuse_rolled_back
+from captionloop.registry.gate import GateDecision, refuse_rolled_back
 from captionloop.registry.gate_report import gate_report
+from captionloop.registry.judging import judge
 from captionloop.registry.registration import (
     ChampionComparison,
     EncodedPhotos,
@@ -97,12 +99,13 @@ def challenge_champion(
     ).model_dump(mode="json")
 
 
-def decide_promotion(
+def decide_promotion(  # noqa: PLR0917 - a node's inputs
     parameters: RegistrationParameters,
     photos: Json,
     caption_scores: pd.DataFrame,
     candidate_captions: Json,
     challenge: Json,
+    scene_facts: Json,
 ) -> tuple[Json, str]:
     """The gate's decision and its report."""
     kept, called = (
@@ -119,7 +122,7 @@ def decide_promotion(
         language=chosen.spoken,
     )
     champion = _champion(called, chosen)
-    decision = decide(candidate, champion, parameters.gate)
+    decision = judge(candidate, champion, called, chosen, read_facts(scene_facts), parameters.gate)
     if called.rolled_back:
         decision = refuse_rolled_back(decision, called.rolled_back)
     return decision.model_dump(mode="json"), gate_report(decision)

@@ -43,6 +43,7 @@ def create_pipeline(models: Sequence[str] = MODELS, **_: object) -> Pipeline:
                     "caption_scores",
                     "candidate_captions",
                     "challenge",
+                    "scene_facts",
                 ],
                 outputs=["gate", "gate_report"],
                 name="decide_promotion",

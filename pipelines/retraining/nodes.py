@@ -10,6 +10,7 @@ from captionloop.pipelines.registration import nodes as registering
 from captionloop.pipelines.training.nodes import Results, teach_on_by_words
 
 from captionloop.captioner.model_config import with_dropout
+from captionloop.corpus.scenes.render import read_facts
 from captionloop.errors import RegistryError
 from captionloop.evaluation.evaluation_set import EvaluationParameters, EvaluationSet
 from captionloop.evaluation.predictions import Predictions, caption_split
@@ -20,8 +21,9 @@ from captionloop.feedback.retraining_data import (
     tables_of,
     training_tables,
 )
-from captionloop.registry.gate import GateDecision, decide, decide_on_fresh, refuse_rolled_back
+from captionloop.registry.gate import GateDecision, decide_on_fresh, refuse_rolled_back
 from captionloop.registry.gate_report import gate_report
+from captionloop.registry.judging import judge
 from captionloop.registry.registration import (
     ChampionComparison,
     EncodedPhotos,
@@ -299,6 +301,7 @@ def decide_promotion(  # noqa: PLR0917 - a node's inputs
     challenge: Json,
     fresh_captions: Json,
     champion_hypotheses: Json,
+    scene_facts: Json,
 ) -> tuple[Json, str]:
     """The gate's decision and its report, on the frozen set and on fresh feedback."""
     kept, called = (
@@ -316,7 +319,7 @@ def decide_promotion(  # noqa: PLR0917 - a node's inputs
     )
     name = f"version {called.version}"
     champion = _champion(name, called, caption_scores, champion_hypotheses, chosen)
-    decision = decide(candidate, champion, parameters.gate)
+    decision = judge(candidate, champion, called, chosen, read_facts(scene_facts), parameters.gate)
     fresh = fresh_captions["references"]
     if len(fresh) > 1:  # CIDEr of a single photo is zero: every word is in all of the documents
         decision = decide_on_fresh(

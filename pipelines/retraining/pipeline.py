@@ -268,6 +268,7 @@ def create_registration_pipeline(**_: object) -> Pipeline:
                     "retraining_challenge",
                     "retraining_fresh_captions",
                     "retraining_champion_hypotheses",
+                    "base_scene_facts",
                 ],
                 outputs=["retraining_gate", "retraining_gate_report"],
                 name="decide_promotion_of_candidate",

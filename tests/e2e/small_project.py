@@ -42,6 +42,7 @@ SMALL = {
                     "shortest": 0.01,
                     "longest": 50.0,
                     "fewest_words": 0.01,
+                    "hallucinations": 1000.0,
                 },
             },
         }

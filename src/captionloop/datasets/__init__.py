@@ -15,7 +15,13 @@ _MODULES = {
         "SiteDataset",
         "WorkbenchDataset",
     ),
-    "corpus_datasets": ("CorpusDataset", "PhotoArchiveDataset", "PhotoFolderDataset", "RatingsDataset"),
+    "corpus_datasets": (
+        "CorpusDataset",
+        "PhotoArchiveDataset",
+        "PhotoFolderDataset",
+        "RatingsDataset",
+        "SceneFactsDataset",
+    ),
     "mlflow_datasets": ("TrackedCurvesDataset", "TrackedMetricsDataset"),
     "model_datasets": (
         "CaptionerDataset",

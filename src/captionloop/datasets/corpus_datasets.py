@@ -18,6 +18,7 @@ from captionloop.corpus.readers import (
     write_karpathy,
 )
 from captionloop.corpus.tables import RawCorpus
+from captionloop.datasets.atomic_datasets import AtomicJSONDataset
 from captionloop.errors import ConfigurationError, CorpusError
 from captionloop.files import begin_folder, replace_folder
 from captionloop.photos import PhotoFolder
@@ -248,3 +249,18 @@ def _settings() -> Any:
     from captionloop.serving.service_settings import Settings
 
     return Settings.from_environment()
+
+
+class SceneFactsDataset(AtomicJSONDataset):
+    """JSON by the name of each scene's photo; without the file, which only drawn corpora have, `{}`."""
+
+    def load(self) -> dict[str, Any]:
+        """The facts of all scenes, or none."""
+        if not Path(self._filepath).exists():
+            return {}
+        found: dict[str, Any] = super().load()
+        return found
+
+    def content_digest(self, files: FileDigests, beside: frozenset[str]) -> str | None:  # noqa: ARG002
+        """Of the file, or that there is none."""
+        return files.of_file(Path(self._filepath))

@@ -69,6 +69,8 @@ class EvaluationParameters(BaseModel):
     Attributes:
         corpus: its name, for people.
         split: which photos: `auto` is `test` where there is one, else `val`; or the name of any split.
+        photos: of the split in one evaluation set, in the order of their ids; None: all.
+        draw: which set of so many: 0 is the first, 1 the photos after these, none of them twice.
         batch_size: images decoded together.
         seed, resamples: of the bootstrap.
         reference_points, published: rows set beside ours in the table; values x100.
@@ -78,6 +80,8 @@ class EvaluationParameters(BaseModel):
 
     corpus: str = "corpus"
     split: str = "auto"
+    photos: int | None = Field(default=None, ge=2)
+    draw: int = Field(default=0, ge=0)
     batch_size: int = Field(default=64, ge=1, json_schema_extra={"affects_result": False})
     seed: int = 0
     resamples: int = Field(default=RESAMPLES, ge=1)
@@ -110,6 +114,33 @@ class EvaluationSet(BaseModel):
     def spoken(self) -> Language:
         """The language that the references are in."""
         return language_of(self.language)
+
+    def drawn(self, photos: int | None, draw: int) -> Self:
+        """The set number `draw` of so many photos each, in the order of their ids; None: all are one set.
+
+        The first may be smaller, where there are not so many.
+
+        Raises:
+            CorpusError: there are not enough photos for it.
+        """
+        there = len(self.image_ids)
+        begin = draw * (photos or there)
+        if draw and begin + (photos or there) > there:
+            size = f"{photos:,}" if photos else "all"
+            raise CorpusError(
+                f"There is no evaluation set number {draw} in {self.split!r} ({there:,} photos, {size} in a "
+                "set): set evaluation.photos, or add photos to the split, whose names come after those there"
+                " (sample scenes: sample_scenes.test)."
+            )
+        chosen = slice(begin, begin + (photos or there))
+        return self.model_copy(
+            update={
+                "image_ids": self.image_ids[chosen],
+                "uris": self.uris[chosen],
+                "sha256s": self.sha256s[chosen],
+                "references": {image_id: self.references[image_id] for image_id in self.image_ids[chosen]},
+            }
+        )
 
     def without(self, sha256s: frozenset[str]) -> Self:
         """The set without photos of these contents."""

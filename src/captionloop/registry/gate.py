@@ -6,142 +6,35 @@ evaluation"), is not lower than the champion's by more than a margin, and which 
 docs/gate.md says how the margin was chosen and how often the gate errs.
 """
 
-from typing import Annotated, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
-
 from captionloop.errors import RegistryError
+from captionloop.registry.gate_decision import (
+    Check,
+    Difference,
+    Floors,
+    Fresh,
+    GateDecision,
+    GateParameters,
+    Guardrails,
+)
 from captionloop.registry.scored_captions import ScoredCaptions
-from captionloop.scoring.bootstrap import paired_bootstrap
+from captionloop.scoring.bootstrap import paired_bootstrap, paired_differences, sign_flip_interval
 from captionloop.scoring.scores import left_out
+
+__all__ = [
+    "Check",
+    "Difference",
+    "Floors",
+    "Fresh",
+    "GateDecision",
+    "GateParameters",
+    "Guardrails",
+    "decide",
+    "decide_on_fresh",
+    "refuse_rolled_back",
+]
 
 PRIMARY = "CIDEr"
 GUARDED = ("BLEU-4", "METEOR", "ROUGE-L")
-
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Guardrails(BaseModel):
-    """How far a candidate may stray from the champion in what CIDEr does not see."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    largest_drop: Share = 0.10
-    """Of every other metric, as a share of the champion's value."""
-    slowest: PositiveFloat = 1.5
-    """Median seconds per photo, as a multiple of the champion's."""
-    shortest: PositiveFloat = 0.75
-    """Mean words per caption, as a multiple of the champion's."""
-    longest: PositiveFloat = 1.35
-    fewest_words: PositiveFloat = 0.7
-    """Distinct words over all captions, as a multiple of the champion's."""
-
-
-class Floors(BaseModel):
-    """What a first version must reach, when there is no champion to compare it with."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    cider: PositiveFloat = 0.10
-    """A random training caption of Flickr8k scores 0.03."""
-    words: PositiveInt = 20
-    """Distinct words over all captions."""
-    captions: Share = 0.05
-    """Distinct captions as a share of the photos: one caption for everything is not captioning."""
-    shortest: PositiveFloat = 3.0
-    """Mean words per caption."""
-    longest: PositiveFloat = 30.0
-
-
-class GateParameters(BaseModel):
-    """How the gate decides."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    margin: PositiveFloat = 0.03
-    """CIDEr that may be lost unnoticed: 0.03 is 3 points. See docs/gate.md before changing it."""
-    resamples: Annotated[int, Field(ge=200)] = 2000
-    fresh_photos: PositiveInt = 30
-    """From so many photos of fresh feedback on, these decide too; fewer are only reported."""
-    seed: int = 0
-    guardrails: Guardrails = Guardrails()
-    floors: Floors = Floors()
-
-
-class Difference(BaseModel):
-    """Candidate minus champion, with the 95 % interval of the paired bootstrap."""
-
-    model_config = ConfigDict(frozen=True)
-
-    value: float
-    low: float
-    high: float
-
-
-class Check(BaseModel):
-    """One thing that was looked at."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    value: float
-    bound: Literal["at least", "at most"]
-    limit: float
-    passed: bool
-    champion: float | None = None
-
-    @classmethod
-    def at_least(cls, name: str, value: float, limit: float, champion: float | None = None) -> "Check":
-        """Passed from `limit` upwards."""
-        return cls(
-            name=name, value=value, bound="at least", limit=limit, passed=value >= limit, champion=champion
-        )
-
-    @classmethod
-    def at_most(cls, name: str, value: float, limit: float, champion: float | None = None) -> "Check":
-        """Passed up to `limit`."""
-        return cls(
-            name=name, value=value, bound="at most", limit=limit, passed=value <= limit, champion=champion
-        )
-
-    def __str__(self) -> str:
-        return f"{self.name} is {self.value:.4g}, {self.bound} {self.limit:.4g} is wanted"
-
-
-class Fresh(BaseModel):
-    """The comparison on fresh feedback, which neither model was trained on.
-
-    `decides` is False where there were too few photos to let them decide.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    evaluation_set: str
-    photos: int
-    decides: bool
-    candidate: float
-    champion: float
-    difference: Difference
-
-
-class GateDecision(BaseModel):
-    """Whether the candidate is promoted, why, and everything that was looked at."""
-
-    model_config = ConfigDict(frozen=True)
-
-    promoted: bool
-    reason: str
-    candidate: str
-    champion: str | None
-    evaluation_set: str
-    photos: int
-    margin: float
-    seed: int
-    difference: Difference | None
-    checks: tuple[Check, ...]
-    fresh: Fresh | None = None
-    left_out: tuple[str, ...] = ()
-    """Metrics that were not looked at, as they do not know the language of the captions."""
 
 
 def decide(
@@ -155,8 +48,8 @@ def decide(
     """
     if champion is None:
         return _first(candidate, parameters)
-    _refuse_unless_same_set(candidate, champion)
-    difference = _difference(candidate, champion, parameters)
+    refuse_unless_same_set(candidate, champion)
+    difference = difference_of(candidate, champion, parameters)
     inferiority = Check.at_least(
         f"{PRIMARY} difference, low end of the 95 % interval", difference.low, -parameters.margin
     )
@@ -178,11 +71,12 @@ def decide_on_fresh(
     """The decision, with what fresh feedback has to say: a candidate that does worse there is refused.
 
     Fresh feedback is small and new every time, so it cannot show that a candidate is no worse by a margin;
-    but it can show that one is worse: the whole interval of the difference lies below zero. Raises
-    `RegistryError` where the two were not evaluated on the same feedback.
+    but it can show that one is worse: the whole interval of the difference lies below zero. The interval is
+    that of a permutation test, as photos are few: equal versions are refused in 2.5 % of cases at most.
+    Raises `RegistryError` where the two were not evaluated on the same feedback.
     """
-    _refuse_unless_same_set(candidate, champion)
-    difference = _difference(candidate, champion, parameters)
+    refuse_unless_same_set(candidate, champion)
+    difference = _fresh_difference(candidate, champion, parameters)
     photos = len(candidate.captions)
     fresh = Fresh(
         evaluation_set=candidate.evaluation_set,
@@ -261,7 +155,8 @@ def _first(candidate: ScoredCaptions, parameters: GateParameters) -> GateDecisio
     return _decision(candidate, parameters, checks, reason=reason)
 
 
-def _refuse_unless_same_set(candidate: ScoredCaptions, champion: ScoredCaptions) -> None:
+def refuse_unless_same_set(candidate: ScoredCaptions, champion: ScoredCaptions) -> None:
+    """Raises `RegistryError` where the two were not evaluated on the same photos and references."""
     if candidate.evaluation_set != champion.evaluation_set:
         raise RegistryError(
             f"{candidate.name} and {champion.name} cannot be compared: they were evaluated on different sets "
@@ -276,12 +171,29 @@ def _refuse_unless_same_set(candidate: ScoredCaptions, champion: ScoredCaptions)
         )
 
 
-def _difference(
+def difference_of(
+    candidate: ScoredCaptions, other: ScoredCaptions, parameters: GateParameters, confidence: float = 0.95
+) -> Difference:
+    """CIDEr of the candidate less that of another, with the interval of the paired bootstrap."""
+    found = paired_bootstrap(
+        other.scores,
+        candidate.scores,
+        PRIMARY,
+        seed=parameters.seed,
+        resamples=parameters.resamples,
+        confidence=confidence,
+    ).interval
+    return Difference(value=found.value, low=found.low, high=found.high)
+
+
+def _fresh_difference(
     candidate: ScoredCaptions, champion: ScoredCaptions, parameters: GateParameters
 ) -> Difference:
-    found = paired_bootstrap(
-        champion.scores, candidate.scores, PRIMARY, seed=parameters.seed, resamples=parameters.resamples
-    ).interval
+    found = sign_flip_interval(
+        paired_differences(champion.scores, candidate.scores, PRIMARY),
+        seed=parameters.seed,
+        resamples=parameters.resamples,
+    )
     return Difference(value=found.value, low=found.low, high=found.high)
 
 

@@ -1,39 +1,67 @@
 """The gate's decision as a page that a person reads."""
 
-from captionloop.registry.gate import Check, Fresh, GateDecision
+from collections.abc import Sequence
+
+from captionloop.registry.gate_decision import (
+    Anchor,
+    Check,
+    Difference,
+    Fresh,
+    GateDecision,
+    GroupDifference,
+    Hallucinations,
+    SetUse,
+)
+
+_TOLD_FROM = {
+    "facts": "told exactly, from the facts of the scenes",
+    "references": "visual words that no reference of the photo has",
+}
 
 
 def gate_report(decision: GateDecision) -> str:
-    """Markdown: the verdict, the comparison, and a table of everything that was looked at."""
+    """Markdown: the verdict, the comparisons, and tables of what was looked at and of kinds of photos."""
     return "\n".join(
         [
             f"# {'Promoted' if decision.promoted else 'Not promoted'}: {decision.candidate}",
             "",
             decision.reason,
             "",
+            *(line for note in decision.notes for line in (f"> {note}", "")),
             *_comparison(decision),
+            *_anchor(decision.anchor, decision.margin),
             *_fresh(decision.fresh),
+            *_hallucinations(decision.hallucinations),
             "| check | candidate | champion | wanted | |",
             "|---|---:|---:|---:|---|",
             *(_row(check) for check in decision.checks),
             "",
             *_left_out(decision.left_out),
-            f"Evaluation set: {decision.photos} photos, `{decision.evaluation_set[:12]}`. "
-            f"Bootstrap seed {decision.seed}. How the gate decides: docs/gate.md.",
+            *_groups(decision.groups),
+            f"Evaluation set: {decision.photos} photos, `{decision.evaluation_set[:12]}`"
+            f"{_use(decision.set_use)}. Bootstrap seed {decision.seed}. How the gate decides: docs/gate.md.",
             "",
         ]
     )
 
 
 def _comparison(decision: GateDecision) -> list[str]:
-    difference = decision.difference
-    if difference is None:
+    if decision.difference is None:
         return []
     return [
-        f"CIDEr against {decision.champion}: **{100 * difference.value:+.1f} points**, 95 % interval "
-        f""
-        f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}; "
+        f"CIDEr against {decision.champion}: {_points(decision.difference)}; "
         f"its low end must lie above {-100 * decision.margin:+.1f} (the margin).",
+        "",
+    ]
+
+
+def _anchor(anchor: Anchor | None, margin: float) -> list[str]:
+    if anchor is None:
+        return []
+    level = f"{100 * anchor.confidence:g} %"
+    return [
+        f"CIDEr against the anchor, version {anchor.version}, which did best on this set: "
+        f"{_points(anchor.difference, level)}; its low end must lie above {-100 * margin:+.1f}, too.",
         "",
     ]
 
@@ -41,13 +69,23 @@ def _comparison(decision: GateDecision) -> list[str]:
 def _fresh(fresh: Fresh | None) -> list[str]:
     if fresh is None:
         return []
-    difference = fresh.difference
     weight = "" if fresh.decides else "; so few only inform, they do not decide"
     return [
         f"On fresh feedback, held out from training ({fresh.photos} photos{weight}): CIDEr "
-        f"{100 * fresh.candidate:.1f} against {100 * fresh.champion:.1f}, "
-        f"**{100 * difference.value:+.1f} points**, 95 % interval "
-        f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}.",
+        f"{100 * fresh.candidate:.1f} against {100 * fresh.champion:.1f}, {_points(fresh.difference)} "
+        "(of a permutation test).",
+        "",
+    ]
+
+
+def _hallucinations(found: Hallucinations | None) -> list[str]:
+    if found is None:
+        return []
+    rise = found.difference
+    return [
+        f"Things per caption that are not there ({_TOLD_FROM[found.measure]}): {found.candidate:.3f} against "
+        f"{found.champion:.3f}, **{rise.value:+.3f}**, 95 % interval {rise.low:+.3f} to {rise.high:+.3f}; "
+        f"its low end may not lie above {found.limit:+.3f}.",
         "",
     ]
 
@@ -56,6 +94,43 @@ def _left_out(metrics: tuple[str, ...]) -> list[str]:
     if not metrics:
         return []
     return [f"Not looked at: {', '.join(metrics)}, which is of English only (docs/languages.md).", ""]
+
+
+def _groups(groups: Sequence[GroupDifference]) -> list[str]:
+    if not groups:
+        return []
+    return [
+        "## By kind of photo",
+        "",
+        "CIDEr x100, with the 95 % interval of each difference. *Surely lost* is the share of the champion's "
+        f"CIDEr that is lost at least, the {len(groups)} kinds considered together.",
+        "",
+        "| | photos | candidate | champion | difference | 95 % interval | surely lost |",
+        "|---|---:|---:|---:|---:|---|---:|",
+        *(_group(group) for group in groups),
+        "",
+    ]
+
+
+def _group(group: GroupDifference) -> str:
+    difference = group.difference
+    lost = f"{100 * group.worst:.0f} %" if group.worst > 0 else ""
+    return (
+        f"| {group.by}: {group.name} | {group.photos} | {100 * group.candidate:.1f} "
+        f"| {100 * group.champion:.1f} | {100 * difference.value:+.1f} "
+        f"| {100 * difference.low:+.1f} to {100 * difference.high:+.1f} | {lost} |"
+    )
+
+
+def _use(use: SetUse | None) -> str:
+    return "" if use is None else f", decision {use.decisions} of the {use.budget} that it is good for"
+
+
+def _points(difference: Difference, level: str = "95 %") -> str:
+    return (
+        f"**{100 * difference.value:+.1f} points**, {level} interval "
+        f"{100 * difference.low:+.1f} to {100 * difference.high:+.1f}"
+    )
 
 
 def _row(check: Check) -> str:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from captionloop.errors import RegistryError
 from captionloop.evaluation.calibration import CalibrationReport, as_calibration
 from captionloop.photos import PhotoFolder
+from captionloop.registry.anchor import find_anchor, kept_captions
 from captionloop.registry.gate import GateDecision, GateParameters
 from captionloop.registry.model_registry import ModelRegistry
 from captionloop.registry.model_version import ModelVersion, fingerprint
@@ -70,6 +70,10 @@ class ChampionComparison(BaseModel):
         champion_seconds: median from photo to caption, in turn with the candidate on the same photos.
         candidate_seconds: the candidate's.
         rolled_back: when the candidate itself had been rolled back, if it ever was.
+        anchor: the best version served so far on the evaluation set, where that is not the champion.
+        anchor_captions: what it says about each photo.
+        anchor_note: for people, where there is no anchor.
+        decisions: that were made on the evaluation set before this one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,6 +84,10 @@ class ChampionComparison(BaseModel):
     champion_seconds: float | None = None
     candidate_seconds: float | None = None
     rolled_back: str | None = None
+    anchor: int | None = None
+    anchor_captions: dict[str, str] = {}
+    anchor_note: str = ""
+    decisions: int = 0
 
 
 def compare_with_champion(
@@ -107,13 +115,15 @@ def compare_with_champion(
         known = registry.with_fingerprint(fingerprint(place / "candidate"))
         rolled_back = known.rolled_back if known else None
         version = opponent(registry, known)
+        decisions = decisions_on(registry, evaluation_set, known)
         if version is None:
-            return ChampionComparison(rolled_back=rolled_back)
+            return ChampionComparison(rolled_back=rolled_back, decisions=decisions)
         champion = _loaded(registry, version, place / "champion")
         champion_seconds, candidate_seconds = seconds_per_photo(
             [champion, candidate], [photos[image_id] for image_id in list(photos)[:timed]]
         )
-        kept = _kept(registry, version, place / "evidence", evaluation_set)
+        kept = kept_captions(registry, version, place / "evidence", evaluation_set)
+        anchor = find_anchor(registry, version, evaluation_set, place / "anchor")
         return ChampionComparison(
             version=version.version,
             evaluation_set=evaluation_set,
@@ -121,6 +131,10 @@ def compare_with_champion(
             champion_seconds=champion_seconds,
             candidate_seconds=candidate_seconds,
             rolled_back=rolled_back,
+            anchor=anchor.version,
+            anchor_captions=dict(anchor.captions),
+            anchor_note=anchor.note,
+            decisions=decisions,
         )
 
 
@@ -134,6 +148,16 @@ def opponent(registry: ModelRegistry, candidate: ModelVersion | None) -> ModelVe
     if champion is None or candidate is None or champion.version != candidate.version:
         return champion
     return registry.previous()
+
+
+def decisions_on(registry: ModelRegistry, evaluation_set: str, candidate: ModelVersion | None) -> int:
+    """How many versions were brought to the gate on an evaluation set, but for the candidate itself."""
+    own = candidate.version if candidate else None
+    return sum(
+        version.gate.get("evaluation_set") == evaluation_set
+        for version in registry.versions()
+        if version.version != own
+    )
 
 
 def caption_all(captioner: "Captioner", photos: Mapping[str, bytes]) -> dict[str, str]:
@@ -162,18 +186,6 @@ def _loaded(registry: ModelRegistry, version: ModelVersion, place: Path) -> "Cap
     from captionloop.captioner.captioner import Captioner
 
     return Captioner.load(registry.fetch(version.version, place))
-
-
-def _kept(
-    registry: ModelRegistry, version: ModelVersion, place: Path, evaluation_set: str
-) -> dict[str, str] | None:
-    """The champion's captions from when it was registered, where they are of this evaluation set."""
-    folder = registry.fetch_evidence(version.version, place)
-    try:
-        kept = EvaluationCaptions.load(folder) if folder else None
-    except RegistryError:
-        return None
-    return kept.captions if kept and kept.evaluation_set == evaluation_set else None
 
 
 def register_version(

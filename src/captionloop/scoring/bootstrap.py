@@ -22,7 +22,7 @@ _BLOCK = 1 << 24  # weights held at once
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its 95 % bootstrap interval (percentiles)."""
+    """A value with its 95 % interval: of the bootstrap (percentiles), where nothing else is said."""
 
     value: float
     low: float
@@ -48,9 +48,10 @@ class Difference:
     probability: float
 
 
-def interval(value: float, samples: Floats) -> Interval:
-    """A value with the middle 95 % of its `samples`."""
-    low, high = np.percentile(samples, [2.5, 97.5])
+def interval(value: float, samples: Floats, confidence: float = 0.95) -> Interval:
+    """A value with the middle 95 % of its `samples`, or as many as `confidence` says."""
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(samples, [tail, 100 - tail])
     return Interval(float(value), float(min(low, value)), float(max(high, value)))
 
 
@@ -72,8 +73,41 @@ def mean_interval(values: Floats, *, seed: int = 0, resamples: int = RESAMPLES) 
     return interval(float(np.mean(values)), weights @ values / images)
 
 
+def sign_flip_interval(values: Floats, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """The mean of one difference for each image, with the 95 % interval of a permutation test.
+
+    If two systems are equally good on each image, it is chance which of the two got which score, so every
+    difference could as well have the other sign (Fisher 1935; Noreen 1989). The interval lies wholly on one
+    side of 0 where at most 2.5 % of these flips, the differences as they are among them, have a mean so far
+    out: for such systems that error is exact with any number of images, and with few a bootstrap's is not.
+    """
+    mean = float(np.mean(values))
+    flips = np.random.default_rng(seed).integers(0, 2, (resamples, len(values)), np.int8) * 2.0 - 1
+    means = np.sort(flips @ values / len(values))[::-1]
+    further_out = max(int(0.025 * (resamples + 1)) - 1, 0)
+    reach = float(means[further_out])
+    return Interval(mean, min(mean - reach, mean), max(mean + reach, mean))
+
+
+def paired_differences(a: Scores, b: Scores, metric: str) -> Floats:
+    """By how much system `b` is better than system `a` on each image, by a metric that is a mean over images.
+
+    Raises:
+        ScoringError: the two were scored on different images.
+    """
+    b = _in_order_of(a, b)
+    difference: Floats = b.per_image[metric][:, 0] - a.per_image[metric][:, 0]
+    return difference
+
+
 def paired_bootstrap(
-    a: Scores, b: Scores, metric: str, *, seed: int = 0, resamples: int = RESAMPLES
+    a: Scores,
+    b: Scores,
+    metric: str,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    confidence: float = 0.95,
 ) -> Difference:
     """How much better system `b` is than system `a` by `metric`, on the same images, whatever their order.
 
@@ -92,7 +126,8 @@ def paired_bootstrap(
     second = _resampled(b, (metric,), seed, resamples)[metric]
     difference = second - first
     better = float(np.mean(difference > 0) + np.mean(difference == 0) / 2)
-    return Difference(metric, interval(b.values[metric] - a.values[metric], difference), better)
+    value = b.values[metric] - a.values[metric]
+    return Difference(metric, interval(value, difference, confidence), better)
 
 
 def _resampled(scores: Scores, metrics: Sequence[str] | None, seed: int, resamples: int) -> dict[str, Floats]:

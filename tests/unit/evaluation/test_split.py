@@ -42,3 +42,24 @@ def test_a_photo_that_nobody_described_is_an_error(images, captions):
 
 def test_training_captions_are_those_of_train(images, captions):
     assert len(training_captions(images, captions)) == 6
+
+
+def test_all_photos_are_the_evaluation_set_unless_it_is_said_how_many(images, captions):
+    photos = evaluation_set(images, captions, "train")
+    assert photos.drawn(None, 0) == photos
+    assert photos.drawn(50, 0) == photos
+
+
+def test_a_new_draw_has_other_photos_and_the_first_stays_when_photos_are_added(images, captions):
+    photos = evaluation_set(images, captions, "train")
+    first, second = photos.drawn(1, 0), photos.drawn(1, 1)
+    assert (first.image_ids, second.image_ids) == (("i0",), ("i1",))
+    assert (second.uris, second.sha256s) == (photos.uris[1:2], photos.sha256s[1:2])
+    assert second.references == {"i1": photos.references["i1"]}
+
+
+@pytest.mark.parametrize(("photos", "draw"), [(None, 1), (2, 1), (1, 3)])
+def test_a_draw_of_more_photos_than_there_are_says_how_to_get_them(images, captions, photos, draw):
+    with pytest.raises(CorpusError, match=rf"no evaluation set number {draw} in 'train' .3 photos") as error:
+        evaluation_set(images, captions, "train").drawn(photos, draw)
+    assert "\n" not in str(error.value)

@@ -32,7 +32,14 @@ ANYTHING = RegistrationParameters(
         margin=10,
         resamples=200,
         floors=Floors(cider=1e-6, words=1, captions=0, shortest=1e-6),
-        guardrails=Guardrails(largest_drop=1, slowest=1e6, shortest=1e-6, longest=1e6, fewest_words=1e-6),
+        guardrails=Guardrails(
+            largest_drop=1,
+            slowest=1e6,
+            shortest=1e-6,
+            longest=1e6,
+            fewest_words=1e-6,
+            hallucinations=1e6,
+        ),
     ),
 )
 NOTHING = ANYTHING.model_copy(update={"gate": ANYTHING.gate.model_copy(update={"margin": 1e-9})})
@@ -74,11 +81,11 @@ def run(images, captions, features, photo_folder, registry, monkeypatch):
     """Runs the pipeline for a captioner, and gives what it wrote by name."""
     monkeypatch.setattr(scored_captions, "score", fake_score)
 
-    def run(captioner, parameters=ANYTHING, tables=None):
+    def run(captioner, parameters=ANYTHING, tables=None, cider=0.5):
         photos = evaluation_set(images, captions if tables is None else tables, "val")
         said = caption_split(captioner, features, photos, batch_size=4)
         scores = fake_score(said.systems()[captioner.name], {}).to_frame()
-        values = {"CIDEr": {"value": 0.5, "low": 0.4, "high": 0.6}}
+        values = {"CIDEr": {"value": cider, "low": 0.4, "high": 0.6}}
         given = {
             "evaluation_photos": photos.model_dump(mode="json"),
             "calibration_photos": photos.model_dump(mode="json"),
@@ -89,6 +96,7 @@ def run(images, captions, features, photo_folder, registry, monkeypatch):
             "params:registration": parameters,
             "evaluation": {"split": "val", "photos": 5, "models": {captioner.name: values}},
             "caption_scores": scores.assign(system=captioner.name),
+            "scene_facts": {},
             "training_data": {"photos": 5, "words": {"red": 2}, "feedback_photos": []},
             "show_attend_tell.captioner": captioner,
             "show_attend_tell.hypotheses": said.model_dump(mode="json"),
@@ -155,6 +163,18 @@ def test_the_next_is_compared_with_the_champion_from_the_captions_it_left(
     assert {check["name"] for check in outputs["gate"]["checks"]} >= {"seconds per photo", "empty captions"}
     assert registry.champion().version == 2
     assert registry.previous().version == 1
+
+
+def test_the_best_version_so_far_is_the_anchor_and_decisions_on_the_set_are_counted(run, captioners):
+    first = run(captioners[0], cider=0.9)
+    assert (first["challenge"]["anchor"], first["gate"]["set_use"]["decisions"]) == (None, 1)
+    assert "The champion is the best version so far" in run(captioners[1])["gate"]["notes"][0]
+    outputs = run(captioners[2])
+    assert outputs["gate"]["champion"] == "version 2"
+    assert outputs["challenge"]["anchor"] == 1
+    assert outputs["challenge"]["anchor_captions"] == first["candidate_captions"]["captions"]
+    assert outputs["gate"]["set_use"] == {"decisions": 3, "budget": 50}
+    assert run(captioners[2])["gate"]["set_use"]["decisions"] == 3, "the same again is no other decision"
 
 
 def test_on_another_evaluation_set_the_champion_captions_afresh(run, captioners, captions, registry):

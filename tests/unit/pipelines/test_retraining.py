@@ -59,7 +59,9 @@ WORDS = [{"text": word, "confidence": 0.8, "attention": None} for word in ("a", 
 LENIENT = GateParameters(
     margin=10,
     resamples=200,
-    guardrails=Guardrails(largest_drop=1, slowest=1e6, shortest=1e-6, longest=1e6, fewest_words=1e-6),
+    guardrails=Guardrails(
+        largest_drop=1, slowest=1e6, shortest=1e-6, longest=1e6, fewest_words=1e-6, hallucinations=1e6
+    ),
 )
 PARAMETERS = {
     "params:feedback": FeedbackParameters(held_out=0.3),
@@ -135,6 +137,7 @@ def run(images, captions, photo_folder, service, registry, tmp_path):
     frozen = evaluation_set(images, captions, "val").model_dump(mode="json")
     given = {
         "base_images": images,
+        "base_scene_facts": {},
         "base_captions": captions,
         "base_photos": photo_folder,
         "base_evaluation_photos": frozen,

@@ -5,7 +5,12 @@ from hypothesis import strategies as st
 
 from captionloop.errors import ScoringError
 from captionloop.scoring.bleu import statistics
-from captionloop.scoring.bootstrap import bootstrap, paired_bootstrap
+from captionloop.scoring.bootstrap import (
+    bootstrap,
+    paired_bootstrap,
+    paired_differences,
+    sign_flip_interval,
+)
 from captionloop.scoring.scores import Scores
 
 
@@ -90,3 +95,37 @@ def test_systems_scored_on_different_images_are_not_compared():
         paired_bootstrap(system([1, 2]), system([1, 2]), "BLEU-9")
     with pytest.raises(ScoringError, match="0 resamples"):
         bootstrap(system([1, 2]), resamples=0)
+
+
+def test_a_wider_interval_is_asked_for_by_its_confidence():
+    a, b = system(noisy(1.0, 1)), system(noisy(1.0, 2))
+    wide, usual = (
+        paired_bootstrap(a, b, "CIDEr", confidence=confidence).interval for confidence in (0.99, 0.95)
+    )
+    assert wide.low < usual.low < usual.high < wide.high
+
+
+def test_differences_are_paired_by_image_whatever_the_order():
+    a = system([1, 2, 3])
+    assert paired_differences(a, system([30, 20, 10], ["i2", "i1", "i0"]), "CIDEr").tolist() == [9, 18, 27]
+
+
+def test_equal_systems_on_few_images_are_told_apart_in_no_more_cases_than_is_said():
+    """Heavy tails and few images, where the percentiles of a bootstrap err too often (test of the test)."""
+    rng, exact, percentiles = np.random.default_rng(0), 0, 0
+    trials = 1500
+    for _ in range(trials):
+        values = rng.choice([-1, 1], 15) * rng.gamma(0.5, 2.0, 15)
+        found = sign_flip_interval(values, resamples=400, seed=int(rng.integers(1000)))
+        exact += found.high < 0
+        means = rng.multinomial(15, np.full(15, 1 / 15), size=400) @ values / 15
+        percentiles += np.percentile(means, 97.5) < 0
+    assert exact / trials <= 0.025 + 0.01  # two and a half standard errors
+    assert percentiles / trials > 0.035
+
+
+def test_the_interval_of_flips_finds_a_difference_and_of_none_is_none():
+    found = sign_flip_interval(noisy(-0.1, 3), resamples=2000)
+    assert found.low < found.value < found.high < 0
+    nothing = sign_flip_interval(np.zeros(30))
+    assert (nothing.low, nothing.value, nothing.high) == (0, 0, 0)

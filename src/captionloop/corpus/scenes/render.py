@@ -2,13 +2,13 @@
 
 import io
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from captionloop.corpus.scenes.backgrounds import LIGHTS, Stage
 from captionloop.corpus.scenes.layout import Facts, Spot, compose, stage_things
@@ -18,6 +18,7 @@ from captionloop.corpus.scenes.phrases import phrases_of
 from captionloop.corpus.scenes.scene_captions import describe, describe_in
 from captionloop.corpus.scenes.world import DOMAINS, SceneDomain
 from captionloop.corpus.tables import RawCorpus, Split
+from captionloop.errors import CorpusError
 from captionloop.languages import ENGLISH, Language
 
 _SUPERSAMPLING: Final = 2
@@ -144,3 +145,26 @@ def as_corpus(scenes: Iterable[Scene]) -> RawCorpus:
             (f"{scene.name}#{place}", scene.name, text) for place, text in enumerate(scene.captions)
         )
     return RawCorpus.from_rows(images, captions)
+
+
+_FACTS = TypeAdapter(Facts)
+
+
+def read_facts(kept: Mapping[str, Any]) -> dict[str, Facts]:
+    """The facts of each scene by the name of its photo.
+
+    Raises:
+        CorpusError: what was kept is of another form.
+    """
+    try:
+        return {name: _FACTS.validate_python(one) for name, one in kept.items()}
+    except ValidationError as error:
+        raise CorpusError(
+            f"The facts of the scenes cannot be read ({error.errors()[0]['msg']}): "
+            "draw the scenes again with kedro run --pipelines sample_scenes"
+        ) from error
+
+
+def domain_of(facts: Facts) -> SceneDomain | None:
+    """The domain that a scene is of, told by its place; None where no domain has that."""
+    return next((domain for domain in DOMAINS.values() if facts.place in domain.places), None)
