@@ -11,10 +11,11 @@ names that model. An image that breaks a batch is found by captioning its batch 
 
 import asyncio
 import math
+import secrets
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter
@@ -135,6 +136,22 @@ RETRY_FAILED_LOAD_SECONDS = 60.0
 REFUSED = "the champion is not signed by a trusted key"
 
 
+class OutcomeCounts:
+    """Photos that a version captioned on this server, and those that it could not."""
+
+    def __init__(self) -> None:
+        self.captioned = self.failed = 0
+        self._lock = threading.Lock()
+
+    def add(self, version: str, captioned: int, failed: int) -> None:
+        """Count a batch, here and for Prometheus."""
+        with self._lock:
+            self.captioned += captioned
+            self.failed += failed
+        telemetry.OUTCOMES.labels(version, "captioned").inc(captioned)
+        telemetry.OUTCOMES.labels(version, "failed").inc(failed)
+
+
 @dataclass(frozen=True)
 class ServedModel:
     """A captioner in service."""
@@ -142,6 +159,8 @@ class ServedModel:
     reference: ModelReference
     captioner: "Captioner"
     loaded_at: datetime
+    """When it took over here, the last time."""
+    counts: OutcomeCounts = field(default_factory=OutcomeCounts)
 
     @property
     def input_size(self) -> int:
@@ -167,6 +186,9 @@ class Engine:
         self._served: ServedModel | None = None
         self._previous: ServedModel | None = None
         self._failed: tuple[str, float] | None = None
+        self._refused: ModelReference | None = None
+        self.server = secrets.token_hex(4)
+        """Tells this server from the others behind one address; of no meaning, and new at every start."""
         self._reason = "no model is registered yet"
         self._notice = ""
         self._stopped = threading.Event()
@@ -193,26 +215,31 @@ class Engine:
 
     def refresh(self) -> None:
         """Serve what should be served. Whatever goes wrong with that, what is served now stays."""
+        wanted: ModelReference | None = None
         try:
             wanted = self._source.newest()
             if wanted is None or self._is_served(wanted):
-                self._notice = ""
+                self._refused, self._notice = None, ""
                 return
             if self._failed_lately(wanted):
                 return
             self._reason = f"version {wanted.version} is being loaded"
             same = _same(self._previous, wanted)
-            self._switch(self._previous if same else self._loaded(wanted, self._source.fetch))
+            self._switch(self._again(now()) if same else self._loaded(wanted, self._source.fetch))
             self._source.remember(wanted)
-            self._failed, self._notice = None, ""
+            self._failed, self._refused, self._notice = None, None, ""
         except RegistryError as error:
             self._not_loaded(str(error))
             refused = isinstance(error, SignatureError)
+            if refused:
+                self._refused = wanted
             self._serve_the_last(REFUSED if refused else "the registry does not answer")
         except CaptionloopError as error:
+            self._refused = wanted
             self._not_loaded(str(error))
         except Exception:
             logger.exception("model not loaded")
+            self._refused = wanted
             self._not_loaded("the model could not be loaded; see the log")
 
     def caption(self, images: Sequence[PreparedImage]) -> list[CaptionResult]:
@@ -225,10 +252,15 @@ class Engine:
                 CaptionResult(model_name="", model_version="", error="no model is loaded") for _ in images
             ]
         began = perf_counter()
-        squares = [_square(image, model.input_size) for image in images]
-        readable = [square for square in squares if square is not None]
-        captioned = iter(self._captioned(model, readable))
-        outcomes = [_outcome(model, None if square is None else next(captioned)) for square in squares]
+        own = {"", model.reference.version}
+        squares = [_square(image, model.input_size) if image.version in own else None for image in images]
+        captions = self._captioned(model, [square for square in squares if square is not None])
+        captioned = iter(captions)
+        outcomes = [
+            _outcome(model, None if square is None else next(captioned), self.server) for square in squares
+        ]
+        failed = captions.count(None)
+        model.counts.add(model.reference.version, len(captions) - failed, failed)
         telemetry.BATCH.observe(len(images))
         telemetry.BATCH_SECONDS.observe(perf_counter() - began)
         return outcomes
@@ -251,7 +283,16 @@ class Engine:
             metrics=dict(captioner.metrics),
             lineage=dict(captioner.lineage),
             card=captioner.card,
+            server=self.server,
+            captioned=model.counts.captioned,
+            failed=model.counts.failed,
+            refused_version=self._refused.version if self._refused else None,
         )
+
+    def _again(self, moment: datetime) -> ServedModel | None:
+        """The model before, which takes over again at this moment: what it said before is counted no more."""
+        before = self._previous
+        return before and replace(before, loaded_at=moment, counts=OutcomeCounts())
 
     def _captioned(self, model: ServedModel, squares: list[NDArray[np.uint8]]) -> "list[Captioned | None]":
         if not squares:
@@ -353,11 +394,11 @@ def _square(image: PreparedImage, size: int) -> NDArray[np.uint8] | None:
     return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _outcome(model: ServedModel, captioned: "Captioned | None") -> CaptionResult:
+def _outcome(model: ServedModel, captioned: "Captioned | None", server: str) -> CaptionResult:
     reference = model.reference
     if captioned is None or not captioned.alternatives:
         return CaptionResult(
-            model_name=reference.name, model_version=reference.version, error="not captioned"
+            model_name=reference.name, model_version=reference.version, error="not captioned", server=server
         )
     best, likeness = captioned.best, captioned.likeness
     others: dict[str, float] = {}
@@ -380,6 +421,7 @@ def _outcome(model: ServedModel, captioned: "Captioned | None") -> CaptionResult
         embedding=None if captioned.embedding is None else captioned.embedding.tolist(),
         familiarity=None if likeness is None else _fraction(likeness.share),
         familiar=None if likeness is None else likeness.familiar,
+        server=server,
     )
 
 
