@@ -191,7 +191,8 @@ with DAG(
         "rollback",
         # It also runs where a step before the registration failed: then there is nothing to take back.
         "[ -n \"{{ (ti.xcom_pull(task_ids='registration') or {}).get('version', '') }}\" ] || exit 99",
-        f"captionloop models rollback --only-from {VERSION} --env {{{{ quoted(params.environment) }}}}",
+        f"captionloop models rollback --only-from {VERSION} --after-verify "
+        "--env {{ quoted(params.environment) }}",
         trigger_rule=TriggerRule.ONE_FAILED,
     )
 

@@ -42,6 +42,7 @@ LONGEST_NAME = 80
 # that no two processes ever write to one folder.
 _PRELUDE = f"""set -euo pipefail
 export DO_NOT_TRACK=1 KEDRO_DISABLE_TELEMETRY=1 GX_ANALYTICS_ENABLED=false
+export CAPTIONLOOP_ACTOR={{{{ quoted('airflow:' ~ dag.dag_id ~ '/' ~ run_id ~ '/' ~ task.task_id) }}}}
 mkdir -p {WORKSPACE}
 exec 9> {WORKSPACE}/.{{{{ task.task_id }}}}.{{{{ ti.map_index }}}}.lock
 flock 9"""

@@ -102,13 +102,16 @@ class CaptionClient:
             )
         return self._parsed(CaptionBody, answer)
 
-    def look(self, photo: bytes | Path) -> UnkeptCaption:
+    def look(self, photo: bytes | Path, *, version: str | None = None) -> UnkeptCaption:
         """Caption a photo of which nothing is to be kept: the caption cannot be rated.
 
+        With a `version`, by that version of the model or not at all; it then counts as no use of the service.
+
         Raises:
-            ServiceError: it was refused, or the service is away.
+            ServiceError: it was refused, or the service is away, or no model server serves the version.
         """
-        return self._parsed(UnkeptCaption, self._sent(photo, {}, keep="false"))
+        asked = {"keep": "false"} if version is None else {"keep": "false", "version": version}
+        return self._parsed(UnkeptCaption, self._sent(photo, {}, **asked))
 
     def rate(
         self, caption_id: str, stars: int, *, correction: str | None = None, comment: str | None = None

@@ -46,9 +46,7 @@ _LARGEST_SQUARE: Final = 1024  # px, that an encoder is fed
 _MAX_SIDE: Final = 65_535
 _MAX_SCANS: Final = 100
 _STRIP: Final = 1 << 18  # pixels that are converted at a time
-_COPIED: Final = (
-    MAX_DECODED_BYTES // 8
-)  # pixels, of the largest photo that is held as decoded and as upright RGB
+_COPIED: Final = MAX_DECODED_BYTES // 8  # pixels, of the largest photo held as decoded and as upright RGB
 _REDUCED: Final = 12_000_000  # pixels, of an upright picture for whose copy there is no room
 _LARGE: Final = 16_000_000  # bytes: photos that take less are decoded without waiting for a turn
 _READERS: Final[dict[str, Callable[[io.BytesIO, str], ImageFile.ImageFile]]] = {

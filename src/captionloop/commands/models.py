@@ -1,7 +1,8 @@
-"""`captionloop models`: what is registered, what is served, and how to change it."""
+"""`captionloop models history`: what was done to the versions, by whom, when, why, and on what evidence."""
 
 import json
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,19 +16,94 @@ from captionloop.config import project_folder
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from captionloop.registry.history import Line
     from captionloop.registry.model_version import ModelVersion
+
+DONE = {
+    "register": "registered",
+    "pass": "passed the gate",
+    "refuse": "was refused",
+    "promote": "was promoted",
+    "verify": "was verified",
+    "rollback": "was rolled back",
+    "withdraw": "gave its place back",
+    "sign": "was signed",
+    "found": "was found to be champion",
+}
+
+
+@click.command()
+@click.argument("version", required=False)
+@click.option("--env", help="Kedro environment whose mlflow.yml names the registry.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def history(version: str | None, env: str | None, as_json: bool) -> None:
+    """Show what was done to all versions, or to VERSION: who, when, why; the oldest first.
+
+    Nothing in it is ever changed: it is kept in the registry, and lines are only added. What was done before
+    there was a history is told by the tags of the versions, as far as they do.
+    """
+    registry = open_registry(project_folder(), env)
+    lines = registry.history()
+    if version is not None:
+        number = registry.version(version).version
+        lines = [line for line in lines if number in {line.version, line.champion, line.before}]
+    if as_json:
+        told = [line.model_dump(mode="json", exclude={"number"}) for line in lines]
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        return
+    if not lines:
+        click.echo("No models are registered yet: make one with make demo.")
+    for line in lines:
+        click.echo(sentence(line))
+
+
+def sentence(line: "Line") -> str:
+    """One line for people."""
+    when = f"{line.at:%Y-%m-%d %H:%M:%S}" if line.at else "some time before    "
+    done = f"was {line.outcome}" if line.action == "verify" and line.outcome else DONE[line.action]
+    if line.outcome == "passed":
+        done = "passed the verification"
+    elif line.outcome == "failed":
+        done = "failed the verification"
+    told = f"{when}  version {line.version} {done}"
+    if line.action in {"rollback", "withdraw"} and line.champion is not None:
+        told += f", version {line.champion} is champion again"
+    elif line.before is not None:
+        told += f" in the place of version {line.before}"
+    if line.served:
+        told += f"; champions before: {', '.join(map(str, line.served))}"
+    by = f" by {line.by}" if line.by else ""
+    why = f": {line.why}" if line.why else ""
+    evidence = ", ".join(f"{name} {value}" for name, value in line.evidence.items())
+    return f"{told}{by}{why}" + (f" [{evidence}]" if evidence else "")
+
+
+def last_verification(lines: Sequence["Line"], version: int) -> "Line | None":
+    """What a verification found of a version since it was promoted last, or None."""
+    found = None
+    for line in lines:
+        if line.version == version and line.action in {"promote", "found"}:
+            found = None
+        elif line.version == version and line.action == "verify":
+            found = line
+    return found
+
 
 METRICS = ("CIDEr", "BLEU-4")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+WHY = click.option("--why", default="", help="A sentence for the history: captionloop models history.")
 ENV = click.option("--env", help="Kedro environment whose mlflow.yml names the registry.")
 
 
 @click.group()
 def models() -> None:
-    """List, show, sign, promote and roll back registered models.
+    """List, show, sign, promote and roll back registered models, and see what was done to them.
 
     A VERSION is a number or one of the aliases champion, challenger and previous.
     """
+
+
+models.add_command(history)
 
 
 @models.command("list")
@@ -70,23 +146,29 @@ def show(version: str, env: str | None, as_json: bool) -> None:
     is_flag=True,
     help="Refuse unless the gate passed it against the present champion and its files are undamaged.",
 )
+@WHY
 @ENV
-def promote(version: str, gated: bool, env: str | None) -> None:
+def promote(version: str, gated: bool, why: str, env: str | None) -> None:
     """Make VERSION the champion, whatever the gate said of it (unless --gated)."""
     from captionloop.serving.logs import by_command
 
     registry = open_registry(project_folder(), env)
     before = registry.champion()
     with by_command("models.promote", f"{registry.name} {version}"):
-        promoted = registry.promote_gated(version) if gated else registry.promote(version, check_files=True)
+        promoted = (
+            registry.promote_gated(version)
+            if gated
+            else registry.promote(version, check_files=True, why=why or "by hand")
+        )
     if before is not None and before.version == promoted.version:
         click.echo(f"Version {promoted.version} is the champion already.")
         return
     click.echo(f"Version {promoted.version} is now the champion.")
     if promoted.passed_gate is False:
         click.echo(f"The gate had refused it. {promoted.reason}", err=True)
-    if before is not None:
-        click.echo(f"Back to version {before.version}: captionloop models rollback")
+    previous = registry.previous()
+    if previous is not None:
+        click.echo(f"Back to version {previous.version}: captionloop models rollback")
 
 
 @models.command()
@@ -96,9 +178,16 @@ def promote(version: str, gated: bool, env: str | None) -> None:
     metavar="VERSION",
     help="Do nothing unless this version is the champion: safe to repeat.",
 )
+@click.option(
+    "--after-verify",
+    is_flag=True,
+    help="Hold it against the version only if captionloop verify found it at fault. One that could not be "
+    "verified gives its place back, and may be promoted and verified again.",
+)
+@WHY
 @ENV
-def rollback(only_from: int | None, env: str | None) -> None:
-    """Give the champion's place back to the version before it."""
+def rollback(only_from: int | None, after_verify: bool, why: str, env: str | None) -> None:
+    """Give the champion's place back to the newest earlier champion that was not itself rolled back."""
     from captionloop.serving.logs import by_command
 
     registry = open_registry(project_folder(), env)
@@ -107,10 +196,17 @@ def rollback(only_from: int | None, env: str | None) -> None:
         held = f"version {left.version} is" if left else "there is none"
         click.echo(f"Version {only_from} is not the champion ({held}): nothing to roll back.")
         return
+    blame = True
+    if after_verify and left is not None:
+        verified = last_verification(registry.history(), left.version)
+        blame = verified is not None and verified.outcome == "failed"
+        why = why or (verified.why if verified else "it was not verified")
     with by_command("models.rollback", f"{registry.name} {left.version if left else 'champion'}"):
-        back = registry.rollback(check_files=True)
+        back = registry.rollback(check_files=True, only_from=only_from, blame=blame, why=why)
     click.echo(f"Version {back.version} is the champion again.")
-    if left is not None:
+    if not blame and left is not None:
+        click.echo(f"Version {left.version} was not verified, which is no fault of it: promote it again.")
+    elif left is not None:
         click.echo(f"Forward to version {left.version}: captionloop models promote {left.version}")
 
 

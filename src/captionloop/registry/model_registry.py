@@ -10,14 +10,14 @@ import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captionloop.errors import ConfigurationError, RegistryError
 from captionloop.paths import how_to_make
-from captionloop.registry import model_version, tracking
+from captionloop.registry import history, model_version, promotion, tracking
+from captionloop.registry.history import Line, champions, completed
 from captionloop.registry.model_version import ModelVersion, checksums, damaged_files, fingerprint
 from captionloop.registry.signing import SIGNATURE, SIGNING_KEY, Signing
 
@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 PREVIOUS = "previous"
+_TOLD_ELSEWHERE = {"promoted", "reason"}
 
 
 class ModelRegistry:
@@ -101,8 +102,13 @@ class ModelRegistry:
 
     def previous(self) -> ModelVersion | None:
         """The champion that a rollback returns to, or None."""
-        champion = self.champion()
-        return None if champion is None or champion.replaced is None else self.version(champion.replaced)
+        versions = self.versions()
+        champion = next((version for version in versions if version.is_champion), None)
+        if champion is None:
+            return None
+        known = {version.version: version for version in versions}
+        before = champions(completed(self._written(), versions)).before(champion.version, known)
+        return None if before is None else known[before]
 
     def refuse_other_corpus(self) -> None:
         """Raises `RegistryError` where the champion is of another corpus than this registry is for.
@@ -146,6 +152,13 @@ class ModelRegistry:
             described = model_version.description_tags(metrics or {}, {**(lineage or {}), **known})
             version = self._create(bundle, mark, described, evidence)
             logger.info("Registered %s version %d", self.name, version.version)
+            self.note(
+                Line(
+                    action="register",
+                    version=version.version,
+                    evidence={"fingerprint": mark, "run": version.run_id, **_short(metrics or {})},
+                )
+            )
         self._point(CHALLENGER, version.version)
         return self.version(version.version)
 
@@ -158,69 +171,56 @@ class ModelRegistry:
             self._client.log_text(held.run_id, report, f"{folder}/gate.md")
             for key, value in model_version.decision_tags(decision).items():
                 self._tag(version, key, value)
-        return self.version(version)
+        judged = self.version(version)
+        if (judged.gate, judged.passed_gate) != (held.gate, held.passed_gate):  # not the same once more
+            self.note(
+                Line(
+                    action="pass" if decision.promoted else "refuse",
+                    version=version,
+                    why=decision.reason,
+                    evidence={key: value for key, value in judged.gate.items() if key not in _TOLD_ELSEWHERE},
+                )
+            )
+        return judged
 
-    def promote(self, version: int | str, *, check_files: bool = False) -> ModelVersion:
+    def promote(self, version: int | str, *, check_files: bool = False, why: str = "") -> ModelVersion:
         """Makes a version the champion and remembers which one it replaced.
 
         Promoting the champion changes nothing. Raises `RegistryError`, and changes nothing, where files were
         to be checked and are damaged, or where signatures are asked for and its own is not a trusted one.
         """
-        chosen, champion = self.version(version), self.champion()
-        if check_files or self.signing.trust_store is not None:
-            self.check_files(chosen.version)
-        if champion is not None and champion.version == chosen.version:
-            return chosen
-        return self._crown(chosen, champion)
+        return promotion.promote(self, version, check_files=check_files, why=why)
 
-    def _crown(self, chosen: ModelVersion, champion: ModelVersion | None) -> ModelVersion:
-        if champion is not None:
-            with tracking.for_people(f"promote {self.name} version {chosen.version}"):
-                self._tag(chosen.version, model_version.REPLACED, str(champion.version))
-            self._point(PREVIOUS, champion.version)
-        self._point(CHAMPION, chosen.version)
-        if chosen.rolled_back:
-            with tracking.for_people(f"promote {self.name} version {chosen.version}"):
-                self._client.delete_model_version_tag(
-                    self.name, str(chosen.version), model_version.ROLLED_BACK
-                )
-        return self.version(chosen.version)
-
-    def promote_gated(self, version: int | str) -> ModelVersion:
+    def promote_gated(self, version: int | str, *, check_files: bool = True) -> ModelVersion:
         """Makes a version the champion only if the gate passed it against the very champion it would replace,
         and its artifacts are still the ones that were registered.
 
         Raises `RegistryError` with the reason otherwise, and then changes nothing.
         """
-        chosen, champion = self.version(version), self.champion()
-        if champion is not None and champion.version == chosen.version:
-            return chosen
-        refuse_ungated(chosen, champion)
-        self.check_files(chosen.version)
-        return self._crown(chosen, champion)
+        return promotion.promote_gated(self, version, check_files=check_files)
 
-    def rollback(self, *, check_files: bool = False) -> ModelVersion:
-        """Gives the champion's place back to the version it replaced, and returns that one.
+    def rollback(
+        self, *, check_files: bool = False, only_from: int | None = None, blame: bool = True, why: str = ""
+    ) -> ModelVersion:
+        """Gives the champion's place back to the newest earlier champion that was not itself taken back, and
+        returns that one.
 
-        The version that is left stays registered, marked as rolled back. Raises `RegistryError`, and changes
-        nothing, where there is nothing to go back to, or where that may not be promoted, as for `promote`.
+        The version that is left stays registered, marked as rolled back; without `blame` it is not marked,
+        and may be promoted again by the gate's decision. Raises `RegistryError`, and changes nothing, where
+        `only_from` is given and not the champion, where there is nothing to go back to, or where that may not
+        be promoted, as for `promote`.
         """
-        champion, previous = self.champion(), self.previous()
-        if champion is None:
-            raise RegistryError(f"Nothing to roll back: {self.name} has no champion yet")
-        if previous is None:
-            raise RegistryError(
-                f"Nothing to roll back to: {self.name} version {champion.version} is the first champion; "
-                "choose another one by hand with captionloop models promote"
-            )
-        if check_files or self.signing.trust_store is not None:
-            self.check_files(previous.version)
-        with tracking.for_people(f"roll {self.name} back to version {previous.version}"):
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            self._tag(champion.version, model_version.ROLLED_BACK, now)
-        self._point(CHAMPION, previous.version)
-        self._point_previous_of(previous)
-        return self.version(previous.version)
+        return promotion.rollback(self, check_files=check_files, only_from=only_from, blame=blame, why=why)
+
+    def history(self) -> list[Line]:
+        """What was done to the versions, in order; of older ones, what their tags tell."""
+        versions = self.versions()
+        return completed(self._written(), versions) if versions else []
+
+    def note(self, line: Line) -> Line:
+        """Adds a line to the history, with the time and who acts."""
+        with tracking.for_people(f"write into the history of {self.name}"):
+            return history.append(self._client, self.name, line)
 
     def fetch(self, version_or_alias: int | str, folder: Path) -> Path:
         """Copies a version's bundle to `folder`, checked file by file, and returns the folder.
@@ -253,6 +253,7 @@ class ModelRegistry:
                 raise ConfigurationError(f"There is no key to sign with: set {SIGNING_KEY} to its file")
             with tracking.for_people(f"sign {self.name} version {version.version}"):
                 self._client.log_artifact(version.run_id, str(signature), version.artifacts)
+        self.note(Line(action="sign", version=version.version, evidence={"key": key.key_id}))
         return version, key.key_id
 
     def check_files(self, version_or_alias: int | str) -> None:
@@ -337,32 +338,13 @@ class ModelRegistry:
         with tracking.for_people(f"make version {version} of {self.name} the {alias}"):
             self._client.set_registered_model_alias(self.name, alias, str(version))
 
-    def _point_previous_of(self, champion: ModelVersion) -> None:
-        """Lets the alias `previous`, which MLflow's pages show, follow what the champion replaced."""
-        if champion.replaced is not None:
-            self._point(PREVIOUS, champion.replaced)
-            return
-        with tracking.for_people(f"clear the alias {PREVIOUS} of {self.name}"):
-            self._client.delete_registered_model_alias(self.name, PREVIOUS)
+    def _written(self) -> list[Line]:
+        with tracking.for_people(f"read the history of {self.name}"):
+            return history.read(self._client, self.name)
 
 
-def refuse_ungated(version: ModelVersion, champion: ModelVersion | None) -> None:
-    """Raises `RegistryError` unless the gate's decision allows this version to replace this champion."""
-    called = f"{version.name} version {version.version}"
-    if version.passed_gate is None:
-        raise RegistryError(f"{called} was not brought to the gate: it is not promoted")
-    if not version.passed_gate:
-        raise RegistryError(f"{called} is not promoted, the gate refused it: {version.reason}")
-    if version.rolled_back:
-        raise RegistryError(
-            f"{called} was rolled back on {version.rolled_back}: promote it by hand if it shall come back"
-        )
-    compared, now = version.gate.get("champion", ""), f"version {champion.version}" if champion else ""
-    if compared != now:
-        raise RegistryError(
-            f"{called} is not promoted: the gate compared it with {compared or 'no champion'}, but the "
-            f"champion is now {now or 'gone'}; bring it to the gate again"
-        )
+def _short(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in metrics.items()}
 
 
 def _named(version: ModelVersion, aliases: Mapping[str, Any]) -> ModelVersion:

@@ -147,7 +147,7 @@ def opponent(registry: ModelRegistry, candidate: ModelVersion | None) -> ModelVe
     champion = registry.champion()
     if champion is None or candidate is None or champion.version != candidate.version:
         return champion
-    return registry.previous()
+    return None if champion.replaced is None else registry.version(champion.replaced)
 
 
 def decisions_on(registry: ModelRegistry, evaluation_set: str, candidate: ModelVersion | None) -> int:
@@ -202,6 +202,7 @@ def register_version(
 
     `training_data`, what it was trained on, is kept beside it: what is served later is compared with that.
     With `promote=False` it stays the challenger, for somebody else to promote.
+    Raises `RegistryError` where another version became champion since the gate compared the two.
 
     Repeated after being killed anywhere, it ends in the same state.
     """
@@ -219,7 +220,7 @@ def register_version(
         )
     registry.record_decision(version.version, decision, report)
     if decision.promoted and promote:
-        registry.promote(version.version)
+        registry.promote_gated(version.version, check_files=False)
     return registry.version(version.version)
 
 

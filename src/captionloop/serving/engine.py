@@ -9,16 +9,15 @@ A batch works with the model that it found when it began, whatever is switched i
 names that model. An image that breaks a batch is found by captioning its batch mates one by one.
 """
 
-import asyncio
 import math
+import secrets
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
@@ -40,99 +39,28 @@ from captionloop.serving.schemas import (
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioned, Captioner
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-class BatcherFullError(Exception):
-    """More items are waiting than we are willing to hold."""
-
-
-class Batcher(Generic[Item, Result]):
-    """Collects items and runs them in batches, in threads of its own.
-
-    Args:
-        run: results of a batch, in its order; called from as many threads at once as there are streams.
-        largest: items in a batch at most.
-        capacity: items that may wait.
-        streams: batches at a time.
-    """
-
-    def __init__(
-        self,
-        run: Callable[[Sequence[Item]], Sequence[Result]],
-        *,
-        largest: int,
-        capacity: int,
-        streams: int = 1,
-    ) -> None:
-        self._run = run
-        self._largest = largest
-        self._capacity = capacity
-        self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
-        self._threads = ThreadPoolExecutor(streams, thread_name_prefix="batches")
-        self._streams = streams
-        self._company = max(1, largest // 2)
-        self._busy = 0
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def submit(self, item: Item) -> Result:
-        """The item's result, when its batch is done.
-
-        Raises:
-            BatcherFullError: too many wait already.
-        """
-        if len(self._waiting) >= self._capacity:
-            raise BatcherFullError(f"{self._capacity} images wait for the model already")
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
-        if self._busy < self._streams and self._worth_it():
-            self._busy += 1
-            task = asyncio.create_task(self._work())
-            self._tasks.add(task)  # the loop itself holds tasks by weak references
-            task.add_done_callback(self._tasks.discard)
-        return await future
-
-    def _worth_it(self) -> bool:
-        """Whether a free stream should take what waits.
-
-        A small batch costs nearly as much as a large one: while another stream is busy, which will soon take
-        what waits, a free one starts for half a batch and not for less.
-        """
-        return len(self._waiting) >= (self._company if self._busy else 1)
-
-    async def _work(self) -> None:
-        """One stream; what it leaves waiting, a busy one will take."""
-        while True:
-            await self._run_batch()
-            self._busy -= 1
-            if not self._worth_it():
-                return
-            self._busy += 1
-
-    async def _run_batch(self) -> None:
-        batch = [(item, future) for item, future in self._waiting[: self._largest] if not future.done()]
-        del self._waiting[: self._largest]
-        if not batch:
-            return
-        items = [item for item, _ in batch]
-        try:
-            results = await asyncio.get_running_loop().run_in_executor(self._threads, self._run, items)
-        except Exception as error:  # the whole batch is told; the next one goes on
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
-            return
-        for (_, future), result in zip(batch, results, strict=True):
-            if not future.done():
-                future.set_result(result)
-
 
 logger = structlog.get_logger(__name__)
 
 ALTERNATIVES = 4
 RETRY_FAILED_LOAD_SECONDS = 60.0
 REFUSED = "the champion is not signed by a trusted key"
+
+
+class OutcomeCounts:
+    """Photos that a version captioned on this server, and those that it could not."""
+
+    def __init__(self) -> None:
+        self.captioned = self.failed = 0
+        self._lock = threading.Lock()
+
+    def add(self, version: str, captioned: int, failed: int) -> None:
+        """Count a batch, here and for Prometheus."""
+        with self._lock:
+            self.captioned += captioned
+            self.failed += failed
+        telemetry.OUTCOMES.labels(version, "captioned").inc(captioned)
+        telemetry.OUTCOMES.labels(version, "failed").inc(failed)
 
 
 @dataclass(frozen=True)
@@ -142,6 +70,8 @@ class ServedModel:
     reference: ModelReference
     captioner: "Captioner"
     loaded_at: datetime
+    """When it took over here, the last time."""
+    counts: OutcomeCounts = field(default_factory=OutcomeCounts)
 
     @property
     def input_size(self) -> int:
@@ -167,6 +97,9 @@ class Engine:
         self._served: ServedModel | None = None
         self._previous: ServedModel | None = None
         self._failed: tuple[str, float] | None = None
+        self._refused: ModelReference | None = None
+        self.server = secrets.token_hex(4)
+        """Tells this server from the others behind one address; of no meaning, and new at every start."""
         self._reason = "no model is registered yet"
         self._notice = ""
         self._stopped = threading.Event()
@@ -193,26 +126,31 @@ class Engine:
 
     def refresh(self) -> None:
         """Serve what should be served. Whatever goes wrong with that, what is served now stays."""
+        wanted: ModelReference | None = None
         try:
             wanted = self._source.newest()
             if wanted is None or self._is_served(wanted):
-                self._notice = ""
+                self._refused, self._notice = None, ""
                 return
             if self._failed_lately(wanted):
                 return
             self._reason = f"version {wanted.version} is being loaded"
             same = _same(self._previous, wanted)
-            self._switch(self._previous if same else self._loaded(wanted, self._source.fetch))
+            self._switch(self._again(now()) if same else self._loaded(wanted, self._source.fetch))
             self._source.remember(wanted)
-            self._failed, self._notice = None, ""
+            self._failed, self._refused, self._notice = None, None, ""
         except RegistryError as error:
             self._not_loaded(str(error))
             refused = isinstance(error, SignatureError)
+            if refused:
+                self._refused = wanted
             self._serve_the_last(REFUSED if refused else "the registry does not answer")
         except CaptionloopError as error:
+            self._refused = wanted
             self._not_loaded(str(error))
         except Exception:
             logger.exception("model not loaded")
+            self._refused = wanted
             self._not_loaded("the model could not be loaded; see the log")
 
     def caption(self, images: Sequence[PreparedImage]) -> list[CaptionResult]:
@@ -225,10 +163,15 @@ class Engine:
                 CaptionResult(model_name="", model_version="", error="no model is loaded") for _ in images
             ]
         began = perf_counter()
-        squares = [_square(image, model.input_size) for image in images]
-        readable = [square for square in squares if square is not None]
-        captioned = iter(self._captioned(model, readable))
-        outcomes = [_outcome(model, None if square is None else next(captioned)) for square in squares]
+        own = {"", model.reference.version}
+        squares = [_square(image, model.input_size) if image.version in own else None for image in images]
+        captions = self._captioned(model, [square for square in squares if square is not None])
+        captioned = iter(captions)
+        outcomes = [
+            _outcome(model, None if square is None else next(captioned), self.server) for square in squares
+        ]
+        failed = captions.count(None)
+        model.counts.add(model.reference.version, len(captions) - failed, failed)
         telemetry.BATCH.observe(len(images))
         telemetry.BATCH_SECONDS.observe(perf_counter() - began)
         return outcomes
@@ -251,7 +194,16 @@ class Engine:
             metrics=dict(captioner.metrics),
             lineage=dict(captioner.lineage),
             card=captioner.card,
+            server=self.server,
+            captioned=model.counts.captioned,
+            failed=model.counts.failed,
+            refused_version=self._refused.version if self._refused else None,
         )
+
+    def _again(self, moment: datetime) -> ServedModel | None:
+        """The model before, which takes over again at this moment: what it said before is counted no more."""
+        before = self._previous
+        return before and replace(before, loaded_at=moment, counts=OutcomeCounts())
 
     def _captioned(self, model: ServedModel, squares: list[NDArray[np.uint8]]) -> "list[Captioned | None]":
         if not squares:
@@ -353,11 +305,11 @@ def _square(image: PreparedImage, size: int) -> NDArray[np.uint8] | None:
     return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _outcome(model: ServedModel, captioned: "Captioned | None") -> CaptionResult:
+def _outcome(model: ServedModel, captioned: "Captioned | None", server: str) -> CaptionResult:
     reference = model.reference
     if captioned is None or not captioned.alternatives:
         return CaptionResult(
-            model_name=reference.name, model_version=reference.version, error="not captioned"
+            model_name=reference.name, model_version=reference.version, error="not captioned", server=server
         )
     best, likeness = captioned.best, captioned.likeness
     others: dict[str, float] = {}
@@ -380,6 +332,7 @@ def _outcome(model: ServedModel, captioned: "Captioned | None") -> CaptionResult
         embedding=None if captioned.embedding is None else captioned.embedding.tolist(),
         familiarity=None if likeness is None else _fraction(likeness.share),
         familiar=None if likeness is None else likeness.familiar,
+        server=server,
     )
 
 

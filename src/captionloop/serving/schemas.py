@@ -194,6 +194,17 @@ class KeepingBody(_Body):
     rated_days: int = Field(description="Of those that somebody rated")
 
 
+class ModelServerBody(_Body):
+    """One of the model servers that this gateway has heard of within the last minute."""
+
+    server: str = Field(description="Its name, new whenever it starts")
+    version: str
+    seconds_ago: float = Field(description="Since it said so")
+    captioned: int = Field(description="Photos that this version captioned there since it took over")
+    failed: int = Field(description="Photos that it could not caption there")
+    refused_version: str | None = Field(None, description="A version that it should serve and cannot load")
+
+
 class ModelBody(_Body):
     """The model that is served."""
 
@@ -208,6 +219,9 @@ class ModelBody(_Body):
     card: str = Field(description="Markdown")
     keeping: KeepingBody | None = Field(None, description="What becomes of photos that are sent")
     notice: str = Field("", description="What is not as it should be: the registry is away, say")
+    servers: list[ModelServerBody] | None = Field(
+        None, description="Which version each model server serves, as far as this gateway has heard"
+    )
 
 
 class DayBody(_Body):
@@ -274,10 +288,11 @@ class _Message(BaseModel):
 
 
 class PreparedImage(_Message):
-    """A photo made ready: uint8 `[size, size, 3]`, row by row."""
+    """A photo made ready: uint8 `[size, size, 3]`, row by row; and the version that alone may caption it."""
 
     size: int
     pixels: bytes
+    version: str = ""
 
 
 class WordResult(_Message):
@@ -296,7 +311,8 @@ class OtherCaption(_Message):
 
 
 class CaptionResult(_Message):
-    """What became of one image: a caption, or the reason why there is none. It always says by which model.
+    """What became of one image: a caption, or the reason why there is none. It always says by which model,
+    and which server.
 
     `embedding` is the image in 32 numbers, by which drift is noticed. `familiarity` and `familiar` are of
     `vision/embedding.py`, None where the model does not know what it learnt from.
@@ -312,12 +328,14 @@ class CaptionResult(_Message):
     familiarity: float | None = None
     familiar: bool | None = None
     error: str | None = None
+    server: str = ""
 
 
 class ModelDescription(_Message):
     """The model that is served right now, or why there is none.
 
-    `notice` says what is not as it should be though one is served.
+    `notice` says what is not as it should be though one is served; `captioned` and `failed` count the photos
+    of this version on this server; `refused_version` is one that should be served and cannot be loaded.
     """
 
     ready: bool
@@ -332,3 +350,7 @@ class ModelDescription(_Message):
     metrics: dict[str, Any] = {}
     lineage: dict[str, Any] = {}
     card: str = ""
+    server: str = ""
+    captioned: int = 0
+    failed: int = 0
+    refused_version: str | None = None

@@ -30,7 +30,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from captionloop.paths import make_room_for_sockets
 from captionloop.serving import telemetry
-from captionloop.serving.engine import Batcher, BatcherFullError, Engine
+from captionloop.serving.batching import Batcher, BatcherFullError
+from captionloop.serving.engine import Engine
 from captionloop.serving.gateway.app import build_services, create_app
 from captionloop.serving.gateway.http_protocol import use_patient_protocol
 from captionloop.serving.gateway.middleware import unless_gone

@@ -78,6 +78,11 @@ UNFAMILIAR = Counter(
     "Captions served of photos that are unlike anything the model learnt from",
     ["version"],
 )
+OUTCOMES = Counter(
+    "captionloop_outcomes",
+    "Photos that the model server captioned, or its model could not, by version: captioned, failed",
+    ["version", "outcome"],
+)
 RATINGS = Counter("captionloop_ratings", "Ratings taken, by model version and stars", ["version", "stars"])
 CORRECTIONS = Counter("captionloop_corrections", "Ratings that came with a better caption", ["version"])
 ERASURES = Counter("captionloop_erasures", "Captions erased on request")

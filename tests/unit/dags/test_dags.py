@@ -90,6 +90,9 @@ def test_what_failed_is_taken_back_and_the_run_does_not_pass_for_good(retraining
     rollback, close = retraining["tasks"]["rollback"], retraining["tasks"]["close"]
     assert (rollback["rule"], rollback["after"]) == ("one_failed", ["deploy", "verify"])
     assert close["rule"] == "all_done" and "rollback" in close["after"]
+    assert "--after-verify" in rollback["bash"], "what could not be verified is not held against the version"
+    for name in ("registration", "deploy", "verify", "rollback"):
+        assert "export CAPTIONLOOP_ACTOR={{ quoted('airflow:'" in retraining["tasks"][name]["bash"]
 
 
 def test_what_was_erased_goes_whatever_came_of_the_run(bag: dict) -> None:

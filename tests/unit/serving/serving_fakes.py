@@ -25,6 +25,9 @@ class FakeModel:
         self.version = "1"
         self.metrics: dict = {"CIDEr": 0.5}
         self.familiarity: tuple[float, bool] | None = (0.4375, True)
+        self.server = "a1"
+        self.counts: tuple[int, int] | None = None
+        self.refused: str | None = None
 
     async def caption(self, image: PreparedImage) -> CaptionResult:
         self.seen.append(image)
@@ -43,6 +46,8 @@ class FakeModel:
         return ModelDescription(
             ready=self.ready, reason="" if self.ready else "no model is registered yet", name="captioner",
             version=self.version, input_size=SIZE, metrics=self.metrics, card="# A card",
+            server=self.server, captioned=len(self.seen) if self.counts is None else self.counts[0],
+            failed=0 if self.counts is None else self.counts[1], refused_version=self.refused,
         )  # fmt: skip
 
 

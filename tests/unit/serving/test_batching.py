@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from captionloop.serving.engine import Batcher, BatcherFullError
+from captionloop.serving.batching import Batcher, BatcherFullError
 
 
 class Doubling:

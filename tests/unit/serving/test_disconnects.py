@@ -7,7 +7,7 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from captionloop.serving.engine import Batcher
+from captionloop.serving.batching import Batcher
 from captionloop.serving.gateway.middleware import unless_gone
 
 

@@ -235,3 +235,51 @@ def test_what_was_served_last_but_is_damaged_is_not_served() -> None:
     engine = Engine(source, load)
     engine.refresh()
     assert not engine.describe().ready and "cannot be loaded" in engine.describe().reason
+
+
+def test_after_a_rollback_the_version_is_served_since_then() -> None:
+    """It said "Since 6:58, after version 2", of a version that took over again at 7:20."""
+    made, source = serving("1")
+    first = made.describe().loaded_at
+    source.want("2")
+    made.refresh()
+    second = made.describe().loaded_at
+    source.want("1")
+    made.refresh()
+    told = made.describe()
+    assert (told.version, told.previous_version) == ("1", "2")
+    assert first < second < told.loaded_at
+
+
+def test_a_version_tells_how_many_photos_it_captioned_since_it_took_over() -> None:
+    made, source = serving("1")
+    made.caption([image(1), image(BAD), image(2)])
+    told = made.describe()
+    assert (told.captioned, told.failed, told.server) == (2, 1, made.server)
+    source.want("2")
+    made.refresh()
+    assert (made.describe().captioned, made.describe().failed) == (0, 0)
+    source.want("1")
+    made.refresh()
+    assert made.describe().captioned == 0
+
+
+def test_a_photo_for_another_version_is_not_captioned_and_not_counted() -> None:
+    made, _ = serving("1")
+    (outcome,) = made.caption([image(1).model_copy(update={"version": "7"})])
+    assert (outcome.caption, outcome.model_version, outcome.server) == (None, "1", made.server)
+    assert (made.describe().captioned, made.describe().failed) == (0, 0)
+
+
+def test_a_version_that_cannot_be_loaded_is_named_until_another_one_is_wanted() -> None:
+    made, source = serving("1")
+    source.want("broken")
+    made.refresh()
+    assert (made.describe().version, made.describe().refused_version) == ("1", "broken")
+    source.away = True
+    made.refresh()
+    assert made.describe().refused_version == "broken"
+    source.away = False
+    source.want("1")
+    made.refresh()
+    assert made.describe().refused_version is None

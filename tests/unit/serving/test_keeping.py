@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from captionloop.client import CaptionClient, ServiceError
-from captionloop.commands import verify
-from captionloop.commands.verify import Canary
+from captionloop.commands import verification
+from captionloop.commands.canaries import Canary
 from captionloop.ratings.records import Caption, Photo
 from captionloop.serving.schemas import UnkeptCaption
 
@@ -107,14 +107,17 @@ def test_the_client_and_verify_get_along_with_a_service_that_keeps_nothing(
     assert client.look(PHOTO).caption == "a red square"
     with pytest.raises(ServiceError, match="keeps nothing"):
         client.caption(PHOTO)
-    assert verify.ask(client, Canary("a", PHOTO)).caption == "a red square"
+    clock = verification.Clock()
+    fleet = verification.Fleet(client, "captioner", clock)
+    asked = verification.ask(client, fleet, Canary("a", PHOTO), "1", 0, clock)
+    assert asked.caption == "a red square"
 
 
 def test_the_description_tells_of_both_answers(client: TestClient) -> None:
     described = client.get("/openapi.json").json()
     post = described["paths"][URL]["post"]
     assert {"200", "201"} <= set(post["responses"])
-    assert [parameter["name"] for parameter in post["parameters"]] == ["keep", "Idempotency-Key"]
+    assert [parameter["name"] for parameter in post["parameters"]] == ["keep", "version", "Idempotency-Key"]
     content = post["requestBody"]["content"]
     for kind in ("multipart/form-data", "application/json"):
         assert content[kind]["schema"]["properties"]["keep"]["type"] == "boolean"

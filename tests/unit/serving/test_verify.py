@@ -3,12 +3,18 @@
 import httpx
 import pytest
 from serving_fakes import PHOTO, FakeModel
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from captionloop.client import CaptionClient
-from captionloop.commands import verify
-from captionloop.commands.verify import Canary, VerificationError, requests_by_status
+from captionloop.commands import verification
+from captionloop.commands.canaries import Canary, Limits, NotVerifiedError, VerificationError
+from captionloop.commands.verification import Clock, Fleet, Patience, verified
 from captionloop.ratings.api_keys import ApiKeyStore
-from captionloop.serving.schemas import WordBody
+from captionloop.ratings.records import Caption
+from captionloop.serving.schemas import CaptionResult, PreparedImage, WordBody
+
+CANARIES = [Canary("a", PHOTO, "a red square")]
 
 
 @pytest.fixture
@@ -23,50 +29,167 @@ def service(client) -> CaptionClient:
     return CaptionClient("http://testserver", key=key, transport=httpx.MockTransport(forward), attempts=1)
 
 
+@pytest.fixture
+def clock(client) -> Clock:
+    """Time passes when somebody waits; then the gateway asks its model server, as it does by itself."""
+    passed = [0.0]
+
+    def sleep(seconds: float) -> None:
+        passed[0] += seconds
+        client.portal.call(client.app.state.parts.model.look)
+
+    return Clock(lambda: passed[0], sleep)
+
+
+def wait(service: CaptionClient, name: str, version: str, clock: Clock) -> None:
+    verification.wait_for_all(Fleet(service, name, clock), version, 0, clock)
+
+
+def test_a_version_that_is_served_is_found_at_once(service, clock) -> None:
+    wait(service, "captioner", "1", clock)
+
+
+def test_that_a_version_does_not_come_is_no_fault_of_it(service, clock) -> None:
+    told = "version 7 is not served everywhere .* 0 of 1 model servers serve it, others serve version 1"
+    with pytest.raises(NotVerifiedError, match=told):
+        wait(service, "captioner", "7", clock)
+    with pytest.raises(NotVerifiedError, match="the service answers: captioner version 1"):
+        wait(service, "tagger", "1", clock)  # the same number of another registered model
+
+
+def test_a_version_that_passes_was_counted_by_its_own_requests(service, clock) -> None:
+    found = verified(service, "captioner", "1", CANARIES * 2, Patience(0, 12), clock=clock)
+    assert (found.asked, found.failed, found.counted) == (5, 0, True)
+    assert (found.servers, found.as_at_evaluation, found.usual_confidence) == (1, 1, None)
+
+
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(verify, "BETWEEN_CANARIES_SECONDS", 0.01)
+def various(model: FakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every second photo gets another caption: the same for all would be a complaint."""
+    said = model.caption
+
+    async def caption(image: PreparedImage) -> CaptionResult:
+        outcome = await said(image)
+        return outcome.model_copy(update={"caption": "a blue circle"}) if len(model.seen) % 2 else outcome
+
+    monkeypatch.setattr(model, "caption", caption)
 
 
-def test_a_version_that_is_served_is_found_at_once(service) -> None:
-    verify.wait_for(service, "captioner", "1", 0)
+def test_canaries_are_no_use_by_people(service, client, clock) -> None:
+    before = client.get("/metrics").text
+    verified(service, "captioner", "1", CANARIES * 2, Patience(0, 12), clock=clock)
+    with Session(client.app.state.parts.store.reader) as session:
+        assert session.scalar(select(func.count()).select_from(Caption)) == 0
+    assert service.statistics().totals.captions == 0
+    used = [line for line in client.get("/metrics").text.splitlines() if line not in before]
+    assert not [
+        line for line in used if line.startswith(("captionloop_captions_total", "captionloop_caption_"))
+    ]
 
 
-def test_a_version_that_does_not_come_is_named_with_what_answers(service) -> None:
-    with pytest.raises(VerificationError, match=r"captioner version 7 is not .*answers: captioner version 1"):
-        verify.wait_for(service, "captioner", "7", 0)
-    with pytest.raises(VerificationError, match="tagger version 1 is not served after 0 s"):
-        verify.wait_for(service, "tagger", "1", 0)  # the same number of another registered model
+def test_nothing_counted_is_no_pass(service, clock) -> None:
+    with pytest.raises(NotVerifiedError, match="no request of version 1 was counted"):
+        verified(service, "captioner", "1", CANARIES * 2, Patience(0, 0), lambda: (0, 0), clock=clock)
 
 
-def test_a_canary_is_answered_by_the_served_version(service) -> None:
-    answer = verify.ask(service, Canary("a", PHOTO))
-    assert (answer.caption, answer.version) == ("a red square", "1")
-    assert requests_by_status(service.metrics())["201"] >= 1
+def test_what_prometheus_counted_decides_where_it_is_asked(service, clock) -> None:
+    counted = iter([(1000, 7), (1990, 17)])
+    with pytest.raises(VerificationError, match="10 of 1000 requests failed since it took over"):
+        verified(
+            service, "captioner", "1", CANARIES * 2, Patience(0, 0), lambda: next(counted),
+            Limits(failed_requests=0.005), clock,
+        )  # fmt: skip
 
 
-def test_another_version_taking_over_while_watching_is_noticed(service, model: FakeModel) -> None:
+def test_counters_that_were_not_heard_of_are_not_taken_for_requests(service, model, clock) -> None:
+    model.counts = (0, 0)
+    found = verified(service, "captioner", "1", CANARIES * 2, Patience(0, 0), clock=clock)
+    assert (found.asked, found.failed, found.counted) == (2, 0, False)
+
+
+def test_failures_of_people_count_from_three_on(service, model, clock, monkeypatch) -> None:
+    model.counts = (10, 0)
+    real = verification.watch
+
+    def meanwhile(*arguments: object) -> object:
+        model.counts = failing
+        return real(*arguments)
+
+    monkeypatch.setattr(verification, "watch", meanwhile)
+    failing = (60, 2)
+    verified(service, "captioner", "1", CANARIES * 2, Patience(0, 0), clock=clock)
+    model.counts, failing = (10, 0), (60, 3)
+    client_sees = "3 of 53 requests failed since it took over"
+    clock.sleep(1)
+    with pytest.raises(VerificationError, match=client_sees):
+        verified(service, "captioner", "1", CANARIES * 2, Patience(0, 0), clock=clock)
+
+
+def test_a_gateway_that_does_not_tell_of_model_servers_is_believed_by_the_canaries(
+    service, model, client, clock
+) -> None:
+    model.server = ""
+    client.app.state.parts.model.servers._seen.clear()
+    found = verified(service, "captioner", "1", CANARIES * 2, Patience(0, 12), clock=clock)
+    assert (found.asked, found.failed, found.counted) == (5, 0, False)
+
+
+def test_a_service_that_is_away_is_no_fault_of_the_version(service, model, client, clock) -> None:
+    model.failure = OSError("gone")
+    with pytest.raises(NotVerifiedError, match="photo a got no answer of version 1"):
+        verified(service, "captioner", "1", CANARIES * 2, Patience(4, 0), clock=clock)
+
+
+def test_another_version_taking_over_while_watching_is_no_fault_of_this_one(
+    service, model: FakeModel, client, clock
+) -> None:
+    fleet = Fleet(service, "captioner", clock)
     model.version = "2"
-    assert verify.watch(service, [Canary("a", PHOTO)], "1", 0.05) == ["version 2 answers now"]
-    assert verify.watch(service, [Canary("a", PHOTO)], "2", 0.05) == []
+    client.portal.call(client.app.state.parts.model.look)
+    with pytest.raises(
+        NotVerifiedError, match=r"version 1 is not served any more: .* others serve version 2"
+    ):
+        verification.watch(service, fleet, CANARIES, "1", Patience(0, 6), clock)
+    assert len(verification.watch(service, fleet, CANARIES, "2", Patience(0, 6), clock)) == 2
 
 
-def test_a_version_is_not_held_unsure_for_what_its_confidence_means(service, monkeypatch) -> None:
+def test_a_photo_that_the_version_cannot_caption_is_its_fault(service, model, clock, monkeypatch) -> None:
+    async def caption(image):
+        return (await FakeModel.caption(model, image)).model_copy(update={"caption": None})
+
+    monkeypatch.setattr(model, "caption", caption)
+    with pytest.raises(VerificationError, match="does not pass: 2 of 2 photos could not be captioned"):
+        verified(service, "captioner", "1", CANARIES * 2, Patience(0, 0), clock=clock)
+
+
+def test_a_version_that_a_model_server_cannot_load_is_at_fault(service, model, client, clock) -> None:
+    model.refused = "2"
+    client.portal.call(client.app.state.parts.model.look)
+    with pytest.raises(VerificationError, match="1 of 1 model servers cannot load it"):
+        wait(service, "captioner", "2", clock)
+
+
+def test_a_version_is_not_held_unsure_for_what_its_confidence_means(service, clock, monkeypatch) -> None:
     words = [WordBody(text=text, confidence=0.8, attention=None) for text in ("a", "square")]
     answer = service.look(PHOTO).model_copy(update={"confidence": 0.2, "words": words})
-    monkeypatch.setattr(service, "caption", lambda _: answer)
-    assert verify.ask(service, Canary("a", PHOTO)).confidence == pytest.approx(0.8)
+    monkeypatch.setattr(service, "look", lambda *_, **__: answer)
+    asked = verification.ask(service, Fleet(service, "captioner", clock), CANARIES[0], "1", 0, clock)
+    assert asked.confidence == pytest.approx(0.8)
 
 
 def test_confidence_is_compared_with_the_version_before_only_if_that_served_enough(service) -> None:
-    for _ in range(verify.FEWEST_TO_COMPARE):
-        verify.ask(service, Canary("a", PHOTO))
-    assert verify.usual_confidence(service, "2") == 0.5
-    assert verify.usual_confidence(service, "1") is None
+    for _ in range(verification.FEWEST_TO_COMPARE - 1):
+        service.caption(PHOTO)
+    assert verification.usual_confidence(service, "2") is None
+    service.caption(PHOTO)
+    assert verification.usual_confidence(service, "2") == 0.5
+    assert verification.usual_confidence(service, "1") is None
 
 
-def test_a_version_that_served_too_little_is_not_compared_with(service) -> None:
-    for _ in range(verify.FEWEST_TO_COMPARE - 1):
-        verify.ask(service, Canary("a", PHOTO))
-    assert verify.usual_confidence(service, "2") is None
+def test_a_caption_by_a_version_that_nobody_serves_is_refused_at_once(client, model) -> None:
+    answer = client.post(
+        "/v1/captions?version=7&keep=false", content=PHOTO, headers={"Content-Type": "image/png"}
+    )
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert "no model server serves version 7" in answer.json()["detail"]
+    assert not model.seen

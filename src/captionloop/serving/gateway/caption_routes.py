@@ -84,6 +84,9 @@ async def create_caption(  # noqa: PLR0917 - what a request may have
     caller: CallerDep,
     keep: Annotated[bool, Query(description="false: caption it, and keep neither photo nor caption")] = True,
     idempotency_key: IdempotencyKey = None,
+    version: Annotated[
+        str, Query(description="caption it by this version of the model or not at all (503)", max_length=80)
+    ] = "",
 ) -> CaptionBody | Response:
     """Send a photo as `multipart/form-data` (field `image`), as its bytes, or as base64 in JSON.
 
@@ -99,8 +102,10 @@ async def create_caption(  # noqa: PLR0917 - what a request may have
             sent = await sent_photo(request)
         kept = keep and sent.keep and parts.settings.keep
         async with once(parts, caller.rater, idempotency_key if kept else None, sent.data) as turn:
-            served = turn.earlier or await _made(request, parts, caller, sent.data, model, kept, turn.claim)
-    if turn.earlier is None:
+            served = turn.earlier or await _made(
+                request, parts, caller, sent.data, model, kept, turn.claim, version
+            )
+    if turn.earlier is None and (kept or not version):  # a canary of a deployment is no use by people
         _observe(served)
     if not kept:
         unkept = UnkeptCaption(**_captioned_photo(served))
@@ -247,10 +252,11 @@ async def _made(  # noqa: PLR0917
     model: ModelDescription,
     kept: bool,
     claim: Claim | None,
+    version: str,
 ) -> ServedCaption:
     """A photo's caption, kept where it may be; erased again if nobody waits for it any more."""
     with parts.admission.enter():
-        photo, outcome = await unless_gone(request, _captioned(parts, data, model.input_size))
+        photo, outcome = await unless_gone(request, _captioned(parts, data, model.input_size, version))
         served = _served(photo, outcome, caller)
         if kept:
             with _stage("store"):
@@ -263,11 +269,13 @@ async def _made(  # noqa: PLR0917
         return served
 
 
-async def _captioned(parts: Services, data: bytes, input_size: int) -> tuple[Photo, CaptionResult]:
+async def _captioned(
+    parts: Services, data: bytes, input_size: int, version: str
+) -> tuple[Photo, CaptionResult]:
     with _stage("decode"):
         photo = await parts.photos.read(data, input_size)
     with _stage("model"):
-        return photo, await parts.model.caption(photo.prepared)
+        return photo, await parts.model.caption(photo.prepared.model_copy(update={"version": version}))
 
 
 @contextmanager

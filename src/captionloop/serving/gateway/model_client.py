@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from time import monotonic
@@ -27,6 +27,7 @@ import structlog
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from pydantic import ValidationError
 
+from captionloop.serving.gateway.model_servers import ModelServers
 from captionloop.serving.gateway.problems import IMAGE_UNREADABLE, MODEL_NOT_READY, Problem
 from captionloop.serving.schemas import CaptionResult, ModelDescription, PreparedImage
 
@@ -68,6 +69,8 @@ _budget = RetryBudget(share=0.2, start=64.0, most=64.0)
 RETRY_AFTER_SECONDS = 5
 ATTEMPTS = 3
 LOOK_SECONDS = 1.0
+PINNED_ATTEMPTS = 8
+"""Asked of a certain version, other servers are asked so often, while some serve another one."""
 STALE_SECONDS = 30.0
 """Loading a model on a busy machine keeps the server silent for a while; captions have their own deadline."""
 NOTHING_YET = ModelDescription(ready=False, reason="the model server has not answered yet")
@@ -133,6 +136,7 @@ class ModelWatch:
         self._latest = NOTHING_YET
         self._seen = 0.0
         self._task: asyncio.Task[None] | None = None
+        self.servers = ModelServers()
 
     @property
     def latest(self) -> ModelDescription:
@@ -159,14 +163,28 @@ class ModelWatch:
             Problem: 503 if the model server does not answer in time, 422 if the model cannot caption this
             image.
         """
+        if image.version and not self.servers.may_serve(image.version):
+            raise not_ready(f"no model server serves version {image.version}")
         try:
             async with asyncio.timeout(self._caption_seconds):
-                outcome = await self._model.caption(image)
+                outcome = await self._answered(image)
         except Exception as error:
             logger.warning("no caption", reason=type(error).__name__)
             raise not_ready("the model server did not answer") from error
+        if image.version not in {"", outcome.model_version}:
+            raise not_ready(f"version {image.version} did not answer, version {outcome.model_version} did")
         if outcome.caption is None:
             raise Problem(IMAGE_UNREADABLE, "The model could not caption this image; try another one.")
+        return outcome
+
+    async def _answered(self, image: PreparedImage) -> CaptionResult:
+        """What a model server answers, of the version that is asked for if there is one of it."""
+        for _ in range(PINNED_ATTEMPTS if image.version else 1):
+            outcome = await self._model.caption(image)
+            self.servers.answered(outcome)
+            if image.version in {"", outcome.model_version}:
+                break
+            await asyncio.sleep(0.05)
         return outcome
 
     async def look(self) -> None:
@@ -175,6 +193,7 @@ class ModelWatch:
             async with asyncio.timeout(STALE_SECONDS / 3):
                 self._latest = await self._model.describe()
             self._seen = monotonic()
+            self.servers.described(self._latest)
         except Exception as error:
             logger.debug("model server not reached", reason=type(error).__name__)
 
@@ -206,6 +225,7 @@ def not_ready(reason: str) -> Problem:
 
 RENEW_SECONDS = 30.0
 CONNECT_SECONDS = 2.0
+_TIMEOUT = ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
 
 
 class TurnedAwayError(ClientError):
@@ -235,9 +255,10 @@ class RemoteModelServers:
     async def caption(self, image: PreparedImage) -> CaptionResult:
         """One image in, one outcome out; tried on another server where one is lost or not ready."""
         body = {"image": image.model_dump(mode="json")}
+        session = self._session_of_its_own if image.version else self._session
 
         async def attempt() -> CaptionResult:
-            status, answer = await self._post("caption", body)
+            status, answer = await self._post("caption", body, session)
             if status != HTTPStatus.OK:
                 raise TurnedAwayError(f"model server answered {status}")
             return CaptionResult.model_validate_json(answer)
@@ -245,19 +266,32 @@ class RemoteModelServers:
         return await with_retries(attempt)
 
     async def describe(self) -> ModelDescription:
-        """What the server that answers is serving; behind a balancer, one that is ready if there is one."""
-        status, answer = await self._post("describe", {})
+        """What the server that answers is serving; behind a balancer, one that is ready if there is one.
+
+        Asked by a new connection each time, so that it is not always the same server.
+        """
+        status, answer = await self._post("describe", {}, self._session_of_its_own)
         try:
             return ModelDescription.model_validate_json(answer)
         except ValidationError as error:
             raise TurnedAwayError(f"model server answered {status}") from error
 
-    async def _post(self, route: str, body: dict[str, Any]) -> tuple[int, bytes]:
+    async def _post(
+        self,
+        route: str,
+        body: dict[str, Any],
+        opened: Callable[[], AbstractAsyncContextManager[ClientSession]],
+    ) -> tuple[int, bytes]:
         async with (
-            self._session() as session,
+            opened() as session,
             session.post(f"{self._url}/{route}", json=body) as answer,
         ):
             return answer.status, await answer.read()
+
+    @asynccontextmanager
+    async def _session_of_its_own(self) -> AsyncIterator[ClientSession]:
+        async with ClientSession(timeout=_TIMEOUT) as session:
+            yield session
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[ClientSession]:
@@ -277,6 +311,5 @@ class RemoteModelServers:
 
     def _current_line(self) -> _Line:
         if self._line is None or monotonic() - self._line.opened >= self._renew_seconds:
-            timeout = ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
-            self._line = _Line(ClientSession(timeout=timeout), monotonic())
+            self._line = _Line(ClientSession(timeout=_TIMEOUT), monotonic())
         return self._line

@@ -18,6 +18,7 @@ from captionloop.serving import telemetry
 from captionloop.serving.gateway.auth import CREDENTIALS
 from captionloop.serving.gateway.caption_routes import problems
 from captionloop.serving.gateway.dependencies import CallerDep, CountedRoute, PartsDep, Services
+from captionloop.serving.gateway.model_servers import ModelServers
 from captionloop.serving.gateway.problems import Problem
 from captionloop.serving.gateway.storage import HEALTH_SECONDS, ask
 from captionloop.serving.schemas import (
@@ -25,6 +26,7 @@ from captionloop.serving.schemas import (
     IntervalBody,
     KeepingBody,
     ModelBody,
+    ModelServerBody,
     StatisticsBody,
     TallyBody,
     VersionBody,
@@ -45,15 +47,26 @@ _METRIC: TypeAdapter[IntervalBody | float] = TypeAdapter(IntervalBody | FiniteFl
     responses=problems(401, 429, 503),
 )
 async def read_model(parts: PartsDep) -> ModelBody:
-    """The version, its metrics and lineage, and its card."""
+    """The version, its metrics and lineage, its card, and which version each model server serves.
+
+    Where several model servers serve different versions, as while another one takes over, what is told of the
+    model is of the server that was asked last.
+    """
     model = parts.model.require()
-    told = model.model_dump(exclude={"ready", "reason", "metrics"})
+    told = model.model_dump(exclude={"ready", "reason", "metrics", "server"})
     keeping = KeepingBody(
         keep=parts.settings.keep,
         unrated_days=parts.settings.retention_unrated_days,
         rated_days=parts.settings.retention_rated_days,
     )
-    return ModelBody.model_validate({**told, "metrics": measured(model.metrics), "keeping": keeping})
+    return ModelBody.model_validate(
+        {
+            **told,
+            "metrics": measured(model.metrics),
+            "keeping": keeping,
+            "servers": told_of(parts.model.servers),
+        }
+    )
 
 
 @counted.get(
@@ -119,6 +132,21 @@ async def read_metrics() -> Response:
     """Of the gateway and of the model server beside it."""
     content = await run_in_threadpool(telemetry.exposition)
     return Response(content, media_type=CONTENT_TYPE_LATEST)
+
+
+def told_of(servers: ModelServers) -> list[ModelServerBody]:
+    """The model servers, as the API tells of them."""
+    return [
+        ModelServerBody(
+            server=seen.server,
+            version=seen.version,
+            seconds_ago=round(seconds, 3),
+            captioned=seen.captioned,
+            failed=seen.failed,
+            refused_version=seen.refused_version,
+        )
+        for seen, seconds in servers.now()
+    ]
 
 
 def measured(by_name: Mapping[str, Any]) -> dict[str, IntervalBody | float]:

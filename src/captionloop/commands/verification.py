@@ -1,0 +1,372 @@
+"""How many photos a version captioned and failed, from a Prometheus that watches all model servers."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Protocol
+
+import httpx
+
+from captionloop.captioner.model_config import mean_confidence
+from captionloop.client import ServiceError
+from captionloop.commands.canaries import (
+    FEWEST_TO_COMPARE,
+    Canary,
+    CanaryAnswer,
+    Limits,
+    NotVerifiedError,
+    VerificationError,
+    find_problems,
+)
+from captionloop.errors import without_passwords
+from captionloop.serving.schemas import ModelBody, ModelServerBody, StatisticsBody, UnkeptCaption
+
+QUERY = 'sum by (outcome) (captionloop_outcomes_total{{version="{version}"}})'
+SECONDS = 10.0
+
+
+class PrometheusCounts:
+    """Asks the Prometheus at `url`."""
+
+    def __init__(self, url: str, version: str) -> None:
+        self._url = url.rstrip("/")
+        self._query = QUERY.format(version=version.replace("\\", "").replace('"', ""))
+
+    def __call__(self) -> tuple[int, int]:
+        """Captioned and failed so far.
+
+        Raises:
+            NotVerifiedError: it does not answer.
+        """
+        try:
+            answer = httpx.get(f"{self._url}/api/v1/query", params={"query": self._query}, timeout=SECONDS)
+            answer.raise_for_status()
+            found = {
+                each["metric"].get("outcome", ""): float(each["value"][1])
+                for each in answer.json()["data"]["result"]
+            }
+        except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError) as error:
+            told = without_passwords(str(error).splitlines()[0] if str(error) else type(error).__name__)
+            raise NotVerifiedError(
+                f"the Prometheus at {without_passwords(self._url)} gives no answer ({told}): correct "
+                "--prometheus, or leave it out"
+            ) from error
+        return int(found.get("captioned", 0)), int(found.get("failed", 0))
+
+
+LOOK_SECONDS = 1.0
+SETTLED_SECONDS = 5.0
+"""All model servers that are known must have served the version for so long: by then others are known."""
+FORGET_SECONDS = 60.0
+BETWEEN_CANARIES_SECONDS = 5.0
+RETRY_SECONDS = 2.0
+COUNTED_WITHIN_SECONDS = 15.0
+UNREADABLE = "urn:captionloop:problem:image-unreadable"
+OF_THE_CALLER = {401, 403}
+
+
+class Service(Protocol):
+    """What is asked of the service: a `CaptionClient`."""
+
+    def model(self) -> ModelBody:
+        """What is being served."""
+        ...
+
+    def look(self, photo: bytes, *, version: str | None = None) -> UnkeptCaption:
+        """A caption by a version."""
+        ...
+
+    def statistics(self) -> StatisticsBody:
+        """Captions and ratings by version."""
+        ...
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The time, and how to let it pass."""
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+class Counts(Protocol):
+    """How many photos a version captioned and failed so far, over all model servers."""
+
+    def __call__(self) -> tuple[int, int]:
+        """Captioned and failed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds to wait for the version, and for a canary's answer; and seconds to watch it afterwards."""
+
+    wait: float = 120.0
+    watch: float = 60.0
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found of a version that passed."""
+
+    version: str
+    servers: int
+    answers: Sequence[CanaryAnswer]
+    usual_confidence: float | None
+    failed: int
+    asked: int
+    counted: bool
+    """False where the canaries alone are known of: the service did not tell of all its requests."""
+
+    @property
+    def evidence(self) -> dict[str, str | int | float | None]:
+        """For the history."""
+        return {
+            "model_servers": self.servers,
+            "canaries": len(self.answers),
+            "as_at_evaluation": self.as_at_evaluation,
+            "confidence": round(self.confidence, 4),
+            "confidence_before": self.usual_confidence,
+            "asked": self.asked,
+            "failed": self.failed,
+        }
+
+    @property
+    def as_at_evaluation(self) -> int:
+        """Captions that are word for word those of the evaluation."""
+        return sum(answer.caption == answer.canary.expected for answer in self.answers)
+
+    @property
+    def confidence(self) -> float:
+        """Mean over the canaries."""
+        return fmean(answer.confidence for answer in self.answers)
+
+
+class Fleet:
+    """The model servers, as all gateways together tell of them: behind a balancer another one answers each
+    time, and each has heard of them at another moment.
+    """
+
+    def __init__(self, service: Service, name: str, clock: Clock) -> None:
+        self._service, self._name, self._clock = service, name, clock
+        self._seen: dict[str, tuple[float, ModelServerBody]] = {}
+        self.trouble = ""
+        self.tells = True
+
+    def look(self) -> None:
+        """Ask once; what is in the way is noted."""
+        try:
+            model = self._service.model()
+        except ServiceError as error:
+            if error.problem is not None and error.problem.status in OF_THE_CALLER:
+                raise NotVerifiedError(str(error)) from error
+            self.trouble = str(error)
+            return
+        self.trouble = ""
+        if model.name != self._name:
+            self.trouble = f"the service answers: {model.name} version {model.version}"
+            return
+        now = self._clock.now()
+        self.tells = bool(model.servers)
+        for each in model.servers or [_only(model)]:
+            at = now - each.seconds_ago
+            if each.server not in self._seen or at >= self._seen[each.server][0]:
+                self._seen[each.server] = (at, each)
+
+    @property
+    def servers(self) -> list[ModelServerBody]:
+        """Those that some gateway heard of lately."""
+        now = self._clock.now()
+        return [each for at, each in self._seen.values() if now - at <= FORGET_SECONDS]
+
+    def heard_since(self, moment: float) -> bool:
+        """Whether each of them was heard of since a moment."""
+        now = self._clock.now()
+        lately = [at for at, _ in self._seen.values() if now - at <= FORGET_SECONDS]
+        return bool(lately) and all(at >= moment for at in lately)
+
+    def counts(self, version: str) -> dict[str, tuple[int, int]]:
+        """Captioned and failed, by server."""
+        return {
+            name: (each.captioned, each.failed)
+            for name, (_, each) in self._seen.items()
+            if each.version == version
+        }
+
+
+def verified(  # noqa: PLR0917 - what is verified, and how
+    service: Service,
+    name: str,
+    version: str,
+    canaries: Sequence[Canary],
+    patience: Patience,
+    counts: Counts | None = None,
+    limits: Limits | None = None,
+    clock: Clock | None = None,
+) -> Verified:
+    """Holds the version of the registered model `name` to its canaries, and watches it for a while.
+
+    Raises:
+        VerificationError: it is at fault.
+        NotVerifiedError: there is no telling.
+    """
+    clock, limits = clock or Clock(), limits or Limits()
+    fleet = Fleet(service, name, clock)
+    wait_for_all(fleet, version, patience.wait, clock)
+    before, known_before = fleet.counts(version), counts() if counts else None
+    usual = usual_confidence(service, version)
+    answers = [ask(service, fleet, canary, version, patience.wait, clock) for canary in canaries]
+    refuse(version, find_problems(answers, usual, limits))
+    watched = watch(service, fleet, canaries, version, patience, clock)
+    said = [*answers, *watched]
+    refuse(version, find_problems(said, None, Limits(agreement=0, lowest_confidence=0)))
+    if counts is not None and known_before is not None:
+        asked, failed = _grown(counts, known_before, len(said), clock)
+        if not asked:
+            raise NotVerifiedError(f"no request of version {version} was counted, so nothing is known of it")
+    else:
+        asked, failed = _counted(fleet, before, version, clock)
+    heard = asked >= len(said)
+    asked = max(asked, len(said))
+    if failed >= limits.fewest_failures and failed > limits.failed_requests * asked:
+        refuse(version, [f"{failed} of {asked} requests failed since it took over"])
+    return Verified(version, len(fleet.servers), answers, usual, failed, asked, heard)
+
+
+def wait_for_all(fleet: Fleet, version: str, seconds: float, clock: Clock) -> None:
+    """Returns once all model servers have served the version for a moment.
+
+    Raises:
+        VerificationError: one of them cannot load it.
+        NotVerifiedError: not all serve it in time.
+    """
+    deadline, since = clock.now() + seconds, None
+    while True:
+        fleet.look()
+        servers = fleet.servers
+        refusing = [each for each in servers if each.refused_version == version]
+        if not servers or any(each.version != version for each in servers):
+            since = None
+        elif not fleet.trouble:  # a look that was turned away tells nothing, and ends nothing
+            since = clock.now() if since is None else since
+            if not fleet.tells or clock.now() - since >= min(SETTLED_SECONDS, seconds):
+                return
+        if len(refusing) == len(servers) > 0 or (refusing and clock.now() >= deadline):
+            refuse(version, [f"{len(refusing)} of {len(servers)} model servers cannot load it"])
+        if clock.now() >= deadline + (0 if since is None else SETTLED_SECONDS):
+            raise NotVerifiedError(
+                f"version {version} is not served everywhere after {seconds:.0f} s: {_told(fleet, version)}"
+            )
+        clock.sleep(LOOK_SECONDS)
+
+
+def ask(  # noqa: PLR0917
+    service: Service, fleet: Fleet, canary: Canary, version: str, seconds: float, clock: Clock
+) -> CanaryAnswer:
+    """One canary's answer by the version.
+
+    Raises:
+        NotVerifiedError: nobody answers in time, or another version took its place.
+    """
+    deadline = clock.now() + max(seconds, RETRY_SECONDS)
+    while True:
+        try:
+            made = service.look(canary.photo, version=version)
+            if made.model.version == version:
+                # The version before may not have known how often its captions are accepted: this was its
+                # confidence.
+                sure = mean_confidence([word.confidence for word in made.words])
+                return CanaryAnswer(canary, made.caption, max(made.confidence, sure))
+            trouble = f"version {made.model.version} answers"  # a gateway from before there was a choice
+        except ServiceError as error:
+            if error.problem is not None and error.problem.type == UNREADABLE:
+                return CanaryAnswer(canary, None, 0.0)
+            if error.problem is not None and error.problem.status in OF_THE_CALLER:
+                raise NotVerifiedError(str(error)) from error
+            trouble = str(error)
+        fleet.look()
+        serving = {each.version for each in fleet.servers}
+        if not fleet.trouble and serving and version not in serving:
+            raise NotVerifiedError(f"version {version} is not served any more: {_told(fleet, version)}")
+        if clock.now() >= deadline:
+            raise NotVerifiedError(f"photo {canary.name} got no answer of version {version}: {trouble}")
+        clock.sleep(RETRY_SECONDS)
+
+
+def watch(  # noqa: PLR0917
+    service: Service,
+    fleet: Fleet,
+    canaries: Sequence[Canary],
+    version: str,
+    patience: Patience,
+    clock: Clock,
+) -> list[CanaryAnswer]:
+    """Sends a canary every few seconds for a while: their answers."""
+    end = clock.now() + patience.watch
+    answers: list[CanaryAnswer] = []
+    while (left := end - clock.now()) > 0:
+        clock.sleep(min(left, BETWEEN_CANARIES_SECONDS))
+        canary = canaries[len(answers) % len(canaries)]
+        answers.append(ask(service, fleet, canary, version, patience.wait, clock))
+    return answers
+
+
+def usual_confidence(service: Service, version: str) -> float | None:
+    """Mean confidence of what the other versions served lately, the newest of them that served enough."""
+    try:
+        told = service.statistics().by_version
+    except ServiceError:
+        return None
+    for tally in told:  # the newest first
+        if tally.version != version and tally.captions >= FEWEST_TO_COMPARE:
+            return tally.mean_confidence
+    return None
+
+
+def refuse(version: str, found: Sequence[str]) -> None:
+    """Raises `VerificationError` if anything is wrong."""
+    if found:
+        raise VerificationError(f"Version {version} does not pass: {'; '.join(found)}")
+
+
+def _counted(
+    fleet: Fleet, before: Mapping[str, tuple[int, int]], version: str, clock: Clock
+) -> tuple[int, int]:
+    """Photos asked and failed since, over all model servers, each heard of once more."""
+    began = clock.now()
+    fleet.look()
+    while not fleet.heard_since(began) and clock.now() - began < COUNTED_WITHIN_SECONDS:
+        clock.sleep(LOOK_SECONDS)
+        fleet.look()
+    captioned = failed = 0
+    for server, (now_captioned, now_failed) in fleet.counts(version).items():
+        was_captioned, was_failed = before.get(server, (0, 0))
+        captioned += max(0, now_captioned - was_captioned)
+        failed += max(0, now_failed - was_failed)
+    return captioned + failed, failed
+
+
+def _grown(counts: Counts, before: tuple[int, int], at_least: int, clock: Clock) -> tuple[int, int]:
+    """Photos asked and failed since, by counters that are looked at now and then only."""
+    began = clock.now()
+    while True:
+        captioned, failed = (max(0, each - was) for each, was in zip(counts(), before, strict=True))
+        if captioned + failed >= at_least or clock.now() - began >= FORGET_SECONDS:
+            return captioned + failed, failed
+        clock.sleep(LOOK_SECONDS)
+
+
+def _only(model: ModelBody) -> ModelServerBody:
+    """What a gateway from before it told of model servers says."""
+    return ModelServerBody(server="", version=model.version, seconds_ago=0, captioned=0, failed=0)
+
+
+def _told(fleet: Fleet, version: str) -> str:
+    servers = fleet.servers
+    if fleet.trouble or not servers:
+        return fleet.trouble or "no model server is known"
+    others = sorted({each.version for each in servers} - {version})
+    serving = sum(each.version == version for each in servers)
+    told = f"{serving} of {len(servers)} model servers serve it"
+    return told + (f", others serve version {', '.join(others)}" if others else "")

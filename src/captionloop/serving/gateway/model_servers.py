@@ -1,0 +1,71 @@
+"""Which model servers there are behind the gateway, and which version each of them serves.
+
+A balancer lets the gateway ask one of them, not a certain one; but each says who it is in every answer. Asked
+every second, by a connection of its own, each is heard of sooner or later; one that is not heard of for a
+minute is taken for gone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from time import monotonic
+
+from captionloop.serving.schemas import CaptionResult, ModelDescription
+
+FORGET_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class SeenServer:
+    """What a model server said last.
+
+    Attributes:
+        server: its name, chosen by chance when its process started.
+        version: which one it serves.
+        captioned: photos that this version captioned there, since it took over.
+        failed: photos that it could not caption there.
+        refused_version: a version that it should serve and could not load.
+        at: when it said so, by the clock of this process.
+    """
+
+    server: str
+    version: str
+    captioned: int
+    failed: int
+    refused_version: str | None
+    at: float
+
+
+class ModelServers:
+    """All that were heard of lately."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._seen: dict[str, SeenServer] = {}
+
+    def described(self, told: ModelDescription) -> None:
+        """A server said what it is serving."""
+        if told.ready and told.server:
+            self._seen[told.server] = SeenServer(
+                told.server, told.version, told.captioned, told.failed, told.refused_version, self._clock()
+            )
+
+    def answered(self, outcome: CaptionResult) -> None:
+        """A server captioned a photo. It does not say how many it did: that is asked for."""
+        known = self._seen.get(outcome.server)
+        if known is not None and known.version == outcome.model_version:
+            self._seen[outcome.server] = replace(known, at=self._clock())
+        elif outcome.server and outcome.model_version:
+            self._seen[outcome.server] = SeenServer(
+                outcome.server, outcome.model_version, 0, 0, None, self._clock()
+            )
+
+    def now(self) -> list[tuple[SeenServer, float]]:
+        """Each server, and how many seconds ago it was heard of; in the order of their names."""
+        now = self._clock()
+        self._seen = {name: seen for name, seen in self._seen.items() if now - seen.at <= FORGET_SECONDS}
+        return [(seen, now - seen.at) for _, seen in sorted(self._seen.items())]
+
+    def may_serve(self, version: str) -> bool:
+        """Whether any of them serves a version; those from before they said who they are may serve any."""
+        known = self.now()
+        return not known or any(seen.version == version for seen, _ in known)
