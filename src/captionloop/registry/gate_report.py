@@ -1,21 +1,24 @@
 """The gate's decision as a page that a person reads."""
 
 from captionloop.registry.gate import Check, Fresh, GateDecision
+from captionloop.registry.verdict import IN_POINTS, shown, verdict
 
 
 def gate_report(decision: GateDecision) -> str:
     """Markdown: the verdict, the comparison, and a table of everything that was looked at."""
     return "\n".join(
         [
-            f"# {'Promoted' if decision.promoted else 'Not promoted'}: {decision.candidate}",
+            f"# {'Passed' if decision.promoted else 'Not passed'}: {decision.candidate}",
             "",
-            decision.reason,
+            verdict(decision.reason),
             "",
             *_comparison(decision),
             *_fresh(decision.fresh),
             "| check | candidate | champion | wanted | |",
             "|---|---:|---:|---:|---|",
             *(_row(check) for check in decision.checks),
+            "",
+            IN_POINTS,
             "",
             *_left_out(decision.left_out),
             f"Evaluation set: {decision.photos} photos, `{decision.evaluation_set[:12]}`. "
@@ -59,7 +62,8 @@ def _left_out(metrics: tuple[str, ...]) -> list[str]:
 
 
 def _row(check: Check) -> str:
-    champion = "" if check.champion is None else f"{check.champion:.4g}"
+    champion = "" if check.champion is None else shown(check.name, check.champion)
+    value, limit = (shown(check.name, each) for each in (check.value, check.limit))
     sign = "≥" if check.bound == "at least" else "≤"
-    verdict = "passed" if check.passed else "**failed**"
-    return f"| {check.name} | {check.value:.4g} | {champion} | {sign} {check.limit:.4g} | {verdict} |"
+    passed = "passed" if check.passed else "**failed**"
+    return f"| {check.name} | {value} | {champion} | {sign} {limit} | {passed} |"
