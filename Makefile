@@ -92,6 +92,10 @@ install-airflow: .venv-airflow/.installed  ## Airflow's environment, in .venv-ai
 airflow: install install-airflow  ## Airflow with its UI beside `make serve`: retraining and monitoring
 	@deploy/airflow/standalone.sh
 
+.PHONY: airflow-login
+airflow-login: install-airflow  ## where Airflow is, and how to log in
+	@deploy/airflow/login.sh
+
 .PHONY: loop-demo
 loop-demo: install  ## the whole loop with simulated people: rate, correct, retrain, gate, promote, five times
 	@$(FIRST_MODEL)

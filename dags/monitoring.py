@@ -12,8 +12,9 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import DAG, CronTriggerTimetable, Param, TriggerRule, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from notes import drift_note, write_note
-from steps import DEFAULTS, MACROS, environments, kedro, outcome, step, tidy
+from captionloop_dags.notes import drift_note, write_note
+from captionloop_dags.settings import dag_id, environments
+from captionloop_dags.steps import dag_options, kedro, outcome, step, tidy
 
 logger = logging.getLogger(__name__)
 
@@ -31,16 +32,13 @@ def judge(drift: dict[str, Any], **context: Any) -> None:
 
 
 with DAG(
-    dag_id="monitoring",
+    dag_id=dag_id("monitoring"),
     description="Drift and quality of what is served",
     doc_md=__doc__,
     schedule=CronTriggerTimetable("0 6 * * *", timezone="UTC", run_immediately=timedelta()),
-    catchup=False,
-    max_active_runs=1,
     is_paused_upon_creation=False,
-    default_args=DEFAULTS,
-    user_defined_macros=MACROS,
-    tags=["captionloop"],
+    dagrun_timeout=timedelta(hours=20),
+    **dag_options(),
     params={
         "environment": Param(
             "base", type="string", enum=environments(), title="Corpus",
@@ -52,11 +50,13 @@ with DAG(
         ),
     },
 ) as dag:  # fmt: skip
-    drift = step("drift", kedro("drift"), tells=outcome("drift"))
+    # Where the service looks for the report elsewhere than here, it is copied to that place.
+    publish = '${CAPTIONLOOP_DRIFT_REPORT:+--publish "$CAPTIONLOOP_DRIFT_REPORT"}'
+    drift = step("drift", kedro("drift"), tells=f"{outcome('drift')} {publish}")
     judged = judge(drift.output)
     retrain = TriggerDagRunOperator(
         task_id="retrain",
-        trigger_dag_id="retraining",
+        trigger_dag_id=dag_id("retraining"),
         trigger_run_id="drift__{{ run_id }}",
         conf={"environment": "{{ params.environment }}"},
         note="Started by monitoring {{ run_id }}: {{ ti.xcom_pull(task_ids='drift')['sentence'] }}",

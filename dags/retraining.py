@@ -5,21 +5,28 @@ at a time, each in its own folder `data/runs/<run>`; until `deploy`, nothing of 
 """
 
 import logging
+import shlex
 from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
-from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, Param, TriggerRule, task
+from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, Param, TaskGroup, TriggerRule, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from assets import ENOUGH_RATINGS
-from notes import run_note, write_note
-from steps import (
-    DEFAULTS,
-    MACROS,
+from captionloop_dags.assets import ENOUGH_RATINGS
+from captionloop_dags.notes import gate_passed, run_note, running_note, skipped_note, verdict, write_note
+from captionloop_dags.settings import (
+    LEAST_RATINGS,
+    LONGEST_RUN,
     SERVICE_URL,
-    WORKSPACE,
+    TEACHING,
+    dag_id,
     environments,
+)
+from captionloop_dags.steps import (
+    SKIPPED,
+    WORKSPACE,
+    dag_options,
     kedro,
     mapped_step,
     outcome,
@@ -29,7 +36,6 @@ from steps import (
 
 VERSION = "{{ (ti.xcom_pull(task_ids='registration') or {}).get('version') | int }}"
 A_WEEK = timedelta(days=7)
-REJECTED = "A person rejected it"
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +54,10 @@ class OptionalApproval(ApprovalOperator):
 @task(retries=0)
 def enough(feedback: dict[str, Any], **context: Any) -> None:
     """Goes on if enough new ratings have come in."""
-    write_note(context, run_note(feedback=feedback))
     if not feedback["enough"]:
+        write_note(context, skipped_note(feedback))
         raise AirflowSkipException(feedback["sentence"])
+    write_note(context, running_note("learning from people's ratings", feedback=feedback))
     logger.info(feedback["sentence"])
 
 
@@ -64,18 +71,21 @@ def shards(params: dict[str, Any] | None = None) -> list[str]:
 @task(retries=0)
 def gate(feedback: dict[str, Any], registered: dict[str, Any], **context: Any) -> None:
     """Goes on if the new version passed the gate, and this is not a dry run."""
-    write_note(context, run_note(feedback=feedback, registered=registered))
-    if not registered.get("passed", registered.get("promoted")):
-        raise AirflowSkipException(registered["reason"])
-    if context["params"]["dry_run"]:
-        raise AirflowSkipException(
-            f"Dry run: version {registered['version']} passed the gate and stays challenger"
-        )
-    logger.info(registered["reason"])
+    version, params = f"version {registered['version']}", context["params"]
+    if not gate_passed(registered):
+        write_note(context, run_note(feedback=feedback, registered=registered))
+        raise AirflowSkipException(verdict(registered))
+    if params["dry_run"]:
+        write_note(context, run_note(feedback=feedback, registered=registered, dry_run=True))
+        raise AirflowSkipException(f"Dry run: {version} passed the gate and stays challenger")
+    next_step = "waits for a person's approval" if params["approval"] else "is brought into service"
+    doing = f"{version} passed the gate and {next_step}"
+    write_note(context, running_note(doing, feedback=feedback, registered=registered))
+    logger.info(verdict(registered))
 
 
 @task(retries=0, trigger_rule=TriggerRule.ALL_DONE)
-def close(feedback: Any, examination: Any, registered: Any, **context: Any) -> None:
+def close(feedback: Any, examination: Any, registered: Any, tidied: Any, **context: Any) -> None:
     """Writes the run's note, and lets the run fail where a step did: a rollback that worked is no success."""
     ti, run = context["ti"], context["run_id"]
     states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[run])[run]
@@ -85,10 +95,11 @@ def close(feedback: Any, examination: Any, registered: Any, **context: Any) -> N
         examination=examination,
         registered=registered,
         failed=failed,
+        reasons=(tidied or {}).get("failures"),
         rolled_back=states.get("deploy") == states.get("rollback") == "success",
         deployed=states.get("verify") == "success",
         dry_run=context["params"]["dry_run"],
-        rejected=states.get("package") == "skipped",
+        rejected=context["params"]["approval"] and states.get("package") == "skipped",
     )
     write_note(context, note)
     if failed:
@@ -96,7 +107,7 @@ def close(feedback: Any, examination: Any, registered: Any, **context: Any) -> N
 
 
 with DAG(
-    dag_id="retraining",
+    dag_id=dag_id("retraining"),
     description="Learn from people's ratings, and serve what is no worse",
     doc_md=__doc__,
     schedule=AssetOrTimeSchedule(
@@ -104,19 +115,17 @@ with DAG(
         timetable=CronTriggerTimetable("0 3 * * 1", timezone="UTC", run_immediately=timedelta()),
         assets=[ENOUGH_RATINGS],
     ),
-    catchup=False,
-    max_active_runs=1,
     is_paused_upon_creation=True,
-    default_args=DEFAULTS,
-    user_defined_macros=MACROS,
-    tags=["captionloop"],
+    # A person has a week to approve. What takes longer than this holds up every run after it.
+    dagrun_timeout=LONGEST_RUN,
+    **dag_options(),
     params={
         "environment": Param(
             "base", type="string", enum=environments(), title="Corpus",
             description="Kedro environment: base is the sample scenes.",
         ),
         "least_ratings": Param(
-            50, type="integer", minimum=1, title="Least number of new ratings",
+            LEAST_RATINGS, type="integer", minimum=1, title="Least number of new ratings",
             description="With fewer, the run stops and says how many there are.",
         ),
         "epochs": Param(
@@ -150,51 +159,56 @@ with DAG(
 ) as dag:  # fmt: skip
     feedback = step("feedback", kedro("feedback"), tells=outcome("feedback"))
     is_enough = enough(feedback.output)
-    encoder = step(
-        "encoder",
-        kedro("retraining_encoder"),
-        tells=outcome("examination"),
-        execution_timeout=timedelta(hours=24),
-    )
-    caching = mapped_step(
-        "caching", kedro("retraining_caching", shard="$SHARD"), each=shards(), variable="SHARD"
-    )
-    training = step("training", kedro("retraining_training"), execution_timeout=timedelta(hours=24))
-    evaluation = step("evaluation", kedro("retraining_evaluation"))
-    registration = step("registration", kedro("retraining_registration"), tells=outcome("gate"))
-    passed = gate(feedback.output, registration.output)
-    approval = OptionalApproval(
-        task_id="approval",
-        subject=f"Shall version {VERSION} be served?",
-        body="{{ ti.xcom_pull(task_ids='registration')['markdown'] }}",
-        defaults="Reject",
-        response_timeout=A_WEEK,
-    )
-    package = step(
-        "package",
-        # BentoML keeps what it builds in a store of its own; the copy in the run's folder is enough.
-        "BENTOML_HOME=$(mktemp -d) && export BENTOML_HOME && trap 'rm -rf \"$BENTOML_HOME\"' EXIT",
-        f"rm -rf {WORKSPACE}/bento",
-        f"captionloop package --version {VERSION} --output {WORKSPACE}/bento "
-        "--env {{ quoted(params.environment) }}",
-    )
-    deploy = step(
-        "deploy", f"captionloop models promote {VERSION} --gated --env {{{{ quoted(params.environment) }}}}"
-    )
-    verify = step(
-        "verify",
-        f"captionloop verify --url {SERVICE_URL} --version {VERSION} --for {{{{ params.verify_seconds }}}} "
-        "--env {{ quoted(params.environment) }}",
-        retries=0,
-    )
-    rollback = step(
-        "rollback",
-        # It also runs where a step before the registration failed: then there is nothing to take back.
-        "[ -n \"{{ (ti.xcom_pull(task_ids='registration') or {}).get('version', '') }}\" ] || exit 99",
-        f"captionloop models rollback --only-from {VERSION} --after-verify "
-        "--env {{ quoted(params.environment) }}",
-        trigger_rule=TriggerRule.ONE_FAILED,
-    )
+    with TaskGroup("learning", prefix_group_id=False, tooltip="The candidate is taught"):
+        encoder = step(
+            "encoder",
+            kedro("retraining_encoder"),
+            tells=outcome("examination"),
+            execution_timeout=TEACHING,
+        )
+        caching = mapped_step(
+            "caching", kedro("retraining_caching", shard="$SHARD"), each=shards(), variable="SHARD"
+        )
+        training = step("training", kedro("retraining_training"), execution_timeout=TEACHING)
+    with TaskGroup("judging", prefix_group_id=False, tooltip="Candidate against champion"):
+        evaluation = step("evaluation", kedro("retraining_evaluation"))
+        registration = step("registration", kedro("retraining_registration"), tells=outcome("gate"))
+        passed = gate(feedback.output, registration.output)
+        approval = OptionalApproval(
+            task_id="approval",
+            subject=f"Shall version {VERSION} be served?",
+            body="{{ ti.xcom_pull(task_ids='registration')['markdown'] }}",
+            defaults="Reject",
+            response_timeout=A_WEEK,
+        )
+    with TaskGroup("release", prefix_group_id=False, tooltip="It is served, or taken back"):
+        package = step(
+            "package",
+            f"rm -rf {WORKSPACE}/bento",
+            # BentoML keeps what it builds in a store of its own; the copy in the run's folder is enough.
+            "(BENTOML_HOME=$(mktemp -d) && export BENTOML_HOME && trap 'rm -rf \"$BENTOML_HOME\"' EXIT && "
+            f"captionloop package --version {VERSION} --output {WORKSPACE}/bento "
+            "--env {{ quoted(params.environment) }})",
+        )
+        deploy = step(
+            "deploy",
+            f"captionloop models promote {VERSION} --gated --env {{{{ quoted(params.environment) }}}}",
+        )
+        verify = step(
+            "verify",
+            f"captionloop verify --url {shlex.quote(SERVICE_URL)} --version {VERSION} "
+            "--for {{ params.verify_seconds }} --env {{ quoted(params.environment) }}",
+            retries=0,
+        )
+        rollback = step(
+            "rollback",
+            # It also runs where a step before the registration failed: then there is nothing to take back.
+            "[ -n \"{{ (ti.xcom_pull(task_ids='registration') or {}).get('version', '') }}\" ] "
+            f"|| exit {SKIPPED}",
+            f"captionloop models rollback --only-from {VERSION} --after-verify "
+            "--env {{ quoted(params.environment) }}",
+            trigger_rule=TriggerRule.ONE_FAILED,
+        )
 
     (
         feedback
@@ -209,6 +223,11 @@ with DAG(
     )
     approval >> package >> deploy >> verify
     [deploy, verify] >> rollback
-    ended = close(feedback.output, encoder.output, registration.output)
-    [passed, verify, rollback] >> tidy(trigger_rule=TriggerRule.ALL_DONE) >> ended
+    tidied = tidy(
+        # For the alert that no run comes to its end any more, whatever came of this one.
+        "captionloop heartbeat --env {{ quoted(params.environment) }}",
+        trigger_rule=TriggerRule.ALL_DONE,
+    )
+    ended = close(feedback.output, encoder.output, registration.output, tidied.output)
+    [passed, verify, rollback] >> tidied >> ended
     [passed, verify, rollback] >> ended

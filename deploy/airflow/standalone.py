@@ -8,10 +8,13 @@ Run by Airflow's own interpreter (standalone.sh), with the settings of environme
 
 import contextlib
 import ctypes
+import os
 import signal
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import IO, Final
 
@@ -25,6 +28,7 @@ PARTS: Final = {
 }
 SECONDS_TO_END: Final = 15.0
 PR_SET_CHILD_SUBREAPER: Final = 36
+LOGIN: Final = Path(__file__).with_name("login.sh")
 
 
 def begin(*arguments: str, output: int | None = None) -> "subprocess.Popen[bytes]":
@@ -42,6 +46,22 @@ def show(name: str, lines: IO[bytes]) -> None:
         with contextlib.suppress(OSError):  # the terminal may be gone; the parts must not wait for it
             sys.stdout.write(f"{name:<14}| {text}\n")
             sys.stdout.flush()
+
+
+def show_login(stopped: threading.Event) -> None:
+    """Shows the login once more when people can use it: what was said before the start has scrolled away."""
+    base = os.environ.get("AIRFLOW__API__BASE_URL", "")
+    while base and not stopped.wait(1.0):
+        try:
+            with urllib.request.urlopen(f"{base}/api/v2/monitor/health", timeout=5):  # noqa: S310 - our own
+                pass
+        except (OSError, ValueError, urllib.error.URLError):
+            continue
+        done = subprocess.run([LOGIN], capture_output=True, check=False)  # noqa: S603 - ours
+        with contextlib.suppress(OSError):
+            sys.stdout.write(f"\nAirflow is ready.{done.stdout.decode()}")
+            sys.stdout.flush()
+        return
 
 
 def adopt_orphans() -> None:
@@ -80,6 +100,7 @@ def main() -> int:
             for name, command in PARTS.items():
                 running[name] = begin(*command, output=subprocess.PIPE)
                 threading.Thread(target=show, args=(name, running[name].stdout), daemon=True).start()
+            threading.Thread(target=show_login, args=(asked,), daemon=True).start()
         while ended is None and not asked.wait(0.5):
             ended = next((name for name, part in running.items() if part.poll() is not None), None)
     finally:

@@ -18,7 +18,8 @@ except (OSError, ValueError, OverflowError) as error:
     sys.exit(f"Nothing can listen on {host}:{port} ({error}): stop what does, or set AIRFLOW_PORT to another port")
 PYTHON
 
-printf '\n  Airflow        http://127.0.0.1:%s\n  login          admin, %s\n\nCtrl-C stops it.\n\n' "$airflow_port" "$(airflow_password admin)"
+deploy/airflow/login.sh
+printf 'Ctrl-C stops it. It takes a minute to start; the login is shown once more then, and at any time by make airflow-login.\n\n'
 # Asked for the log of a running step, Airflow looks on the disk, where it is, and then asks a log server, of which there is
 # none here (standalone.py): that is no error.
 export AIRFLOW__LOGGING__NAMESPACE_LEVELS=${AIRFLOW__LOGGING__NAMESPACE_LEVELS:-airflow.utils.log.file_task_handler=CRITICAL}

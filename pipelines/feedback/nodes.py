@@ -28,11 +28,18 @@ Json = dict[str, Any]
 def check_ratings(
     ratings_database: RatingsDatabase,
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[Json], dict[str, bytes]]:
-    """The ratings that are sound by themselves, those that are not, the findings and their Data Docs."""
+    """The ratings that are sound by themselves, those that are not, the findings and pages about them."""
     from captionloop.feedback.rating_checks import check_ratings
 
     checked = check_ratings(ratings_database.ratings(), ratings_database.erased())
     return checked.good, checked.bad, checked.findings, dict(checked.pages)
+
+
+def tell(checks: dict[str, bytes], findings: list[Json], report: Json) -> dict[str, bytes]:
+    """The Data Docs of the ratings: what was examined, what is used, what is in quarantine and why."""
+    from captionloop.feedback.rating_checks import tell_feedback
+
+    return tell_feedback(checks, findings, report)
 
 
 def inspect_photos(
@@ -43,7 +50,7 @@ def inspect_photos(
 
 
 def fetch_champion(model_registry: ModelRegistry) -> tuple[Captioner, Captioner, Json]:
-    """The champion that this whole run is about, its origin, and until when ratings were learnt from.
+    """The champion that this whole run is about, its origin, and until when it has learnt from ratings.
 
     Its language is that of the captions that people rate, and so of their corrections.
     """
@@ -56,8 +63,6 @@ def fetch_champion(model_registry: ModelRegistry) -> tuple[Captioner, Captioner,
             f"{model_registry.name} has no champion to teach on: make one with "
             f"{how_to_make(model_registry.name)}, or promote one with captionloop models promote"
         )
-    taught = [version for version in model_registry.versions() if version.lineage.get("feedback_until")]
-    newest = taught[0] if taught else None
     origin = base_captioner(champion, model_registry)
     with tempfile.TemporaryDirectory() as scratch:
         captioners = {
@@ -68,8 +73,9 @@ def fetch_champion(model_registry: ModelRegistry) -> tuple[Captioner, Captioner,
         "version": champion.version,
         "origin": origin.version,
         "language": captioners[champion.version].tokenizer.language.code,
-        "retrained_version": newest.version if newest else None,
-        "feedback_until": newest.lineage["feedback_until"] if newest else None,
+        # What was refused, tried dry or rolled back has used up no rating: nobody is served by it.
+        "retrained_version": champion.version if champion.learnt_until else None,
+        "feedback_until": champion.learnt_until,
     }
     return captioners[champion.version], captioners[origin.version], known
 

@@ -17,7 +17,7 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(
                 nodes.check_ratings,
                 inputs="ratings_database",
-                outputs=["feedback_ratings", "feedback_unsound", "feedback_findings", "feedback_data_docs"],
+                outputs=["feedback_ratings", "feedback_unsound", "feedback_findings", "feedback_checks"],
                 name="check_ratings",
             ),
             Node(
@@ -49,6 +49,12 @@ def create_pipeline(**_: object) -> Pipeline:
                     "feedback_report",
                 ],
                 name="curate_ratings",
+            ),
+            Node(
+                nodes.tell,
+                inputs=["feedback_checks", "feedback_findings", "feedback_report"],
+                outputs="feedback_data_docs",
+                name="tell_feedback",
             ),
         ]
     )

@@ -32,6 +32,7 @@ from captionloop.registry.registration import (
     register_version,
 )
 from captionloop.registry.scored_captions import EvaluationCaptions, ScoredCaptions, evaluation_set_hash
+from captionloop.registry.verdict import verdict
 from captionloop.scoring.scores import Scores
 from captionloop.training.training_parameters import (
     CrossEntropyParameters,
@@ -371,6 +372,7 @@ def register_challenger(  # noqa: PLR0917 - a node's inputs
         "version": version.version,
         "passed": decision.promoted,
         "reason": decision.reason,
+        "verdict": verdict(decision.reason),
         "metrics": dict(version.metrics),
         "fingerprint": version.fingerprint,
         "source": version.source,

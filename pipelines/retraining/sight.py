@@ -14,6 +14,7 @@ from captionloop.feedback.retraining_data import (
     extended_concepts,
     teachable,
 )
+from captionloop.views import views_named
 from captionloop.vision.encoder import Encoder
 from captionloop.vision.feature_caching import CachingParameters, cache_folders
 from captionloop.vision.feature_store import FeatureManifest
@@ -85,8 +86,9 @@ def cache(  # noqa: PLR0917 - a node's inputs
 ) -> tuple[FeatureManifest, FeatureManifest, Json, Json]:
     """What the candidate's encoder sees in all that is taught and tested with, the champion's in the tests.
 
-    The candidate's features go to the store of the run, and are gone with it. Of the photos that are held out
-    those are tested with that nobody has erased since.
+    The candidate's features go to the store of the run, and are gone with it; unless its encoder was left as
+    it is: what the base store holds of it is taken, and what is new is added there for the next run. Of the
+    photos that are held out those are tested with that nobody has erased since.
     """
     there = EvaluationSet.model_validate(held_out).without(ratings_database.erased()).model_dump(mode="json")
     taught, _ = assemble(
@@ -104,7 +106,8 @@ def cache(  # noqa: PLR0917 - a node's inputs
     new = pd.concat([taught.loc[~of_corpus, ["sha256", "uri"]], fresh])
     seen = parameters.model_copy(update={"views": tuple(dict.fromkeys(("whole", *retraining.views)))})
     looked = parameters.model_copy(update={"views": ("whole",)})
-    features, reports = cache_folders(((corpus_photos, old), (photo_archive, new)), encoder, store, seen)
+    place = base_store if _holds(base_store, encoder) else store
+    features, reports = cache_folders(((corpus_photos, old), (photo_archive, new)), encoder, place, seen)
     both = (corpus_photos, tested), (photo_archive, fresh)
     compared, champion_reports = cache_folders(both, champion.encoder, base_store, looked)
     return (
@@ -116,6 +119,12 @@ def cache(  # noqa: PLR0917 - a node's inputs
             "champion": [report.model_dump(mode="json") for report in champion_reports],
         },
     )
+
+
+def _holds(store: FeatureStore, encoder: Encoder) -> bool:
+    """Whether a store has features of this very encoder: weights, layer, input size and precision."""
+    (whole,) = views_named(["whole"])
+    return len(store.reader(encoder.fingerprint_of(whole))) > 0
 
 
 def _photos_of(photos: Json) -> pd.DataFrame:

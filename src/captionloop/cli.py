@@ -48,6 +48,9 @@ COMMANDS = {
     "outcome": Command(
         "captionloop.commands.report:outcome", "Print what came of a step of a retraining run."
     ),
+    "heartbeat": Command(
+        "captionloop.commands.report:heartbeat", "Note that a retraining has come to its end."
+    ),
     "erase": Command("captionloop.commands.erasing:erase", "Erase everything of a person, a key or a photo."),
     "erased": Command(
         "captionloop.commands.erasing:erased", "Say where something that was erased is no more."

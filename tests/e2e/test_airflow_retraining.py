@@ -3,11 +3,16 @@
 One champion, one service and one Airflow for all of it; the tests build on one another in their order.
 """
 
+import contextlib
+import json
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
+import psutil
 import pytest
-from airflow_process import AirflowProcess
+from airflow_process import AirflowProcess, family
 from loop_traffic import rate, running_kedro
 from playwright.sync_api import Browser, Page
 from service_process import ServiceProcess, photo
@@ -46,11 +51,37 @@ def loop_service(project: SmallProject) -> Iterator[ServiceProcess]:
 
 
 @pytest.fixture(scope="module")
+def told() -> Iterator[tuple[str, list[str]]]:
+    """The address of a chat, and what it was told."""
+    said: list[str] = []
+
+    class Chat(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            said.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+            self.send_response(200)
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Chat) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/hooks", said
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
 def airflow(
-    project: SmallProject, loop_service: ServiceProcess, tmp_path_factory: pytest.TempPathFactory
+    project: SmallProject,
+    loop_service: ServiceProcess,
+    told: tuple[str, list[str]],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[AirflowProcess]:
     home = tmp_path_factory.mktemp("airflow") / "home"
-    running = AirflowProcess(home, project.folder, CAPTIONLOOP_URL=loop_service.url)
+    running = AirflowProcess(
+        home,
+        project.folder,
+        CAPTIONLOOP_URL=loop_service.url,
+        CAPTIONLOOP_LEAST_RATINGS="1000",  # unless a run is told otherwise
+        AIRFLOW_CONN_CAPTIONLOOP_ALERTS=json.dumps({"conn_type": "http", "host": told[0], "password": "T1"}),
+    )
     try:
         yield running.wait_until_ready()
     finally:
@@ -89,6 +120,19 @@ def fill_form(page: Page, values: dict[str, str]) -> None:
         field.press("Tab")
 
 
+def test_nobody_but_this_machine_reaches_airflow_and_its_login_is_told_when_it_is_ready(
+    airflow: AirflowProcess,
+) -> None:
+    listening = set()
+    for process in (each for started in airflow._processes for each in family(started.pid)):
+        with contextlib.suppress(psutil.NoSuchProcess):  # tasks come and go
+            connections = process.net_connections("inet")
+            listening |= {each.laddr.ip for each in connections if each.status == psutil.CONN_LISTEN}
+    assert listening == {"127.0.0.1"}
+    airflow._until(lambda: "Airflow is ready." in airflow.log.read_text(), 60, "the login was not told again")
+    assert airflow.log.read_text().count(f"admin, {airflow.password()}") == 2
+
+
 def test_too_few_ratings_are_a_reason_to_skip_and_two_triggers_take_turns(
     project: SmallProject, airflow: AirflowProcess
 ) -> None:
@@ -100,6 +144,7 @@ def test_too_few_ratings_are_a_reason_to_skip_and_two_triggers_take_turns(
         assert states["close"] == "success" and states["rollback"] == "skipped"
         note = airflow.run(DAG, run_id)["note"]
         assert "0 new ratings" in note and "31 needed" in note
+        assert note.startswith("**No new version: too few new ratings**")
     first, second = (airflow.run(DAG, run_id) for run_id in rate_none)
     assert second["start_date"] >= first["end_date"], "one run at a time"
     assert project.champion == 1
@@ -152,6 +197,9 @@ def test_a_bundle_damaged_between_gate_and_deployment_is_not_served(
     run_id = ask_for_approval(airflow, loop_service, seed=2)
     version = project.registry.challenger()
     assert version is not None and version.version == 3
+    note = airflow.run(DAG, run_id)["note"]
+    assert note.startswith("**Running: version 3 passed the gate and waits for a person's approval**")
+    assert "romoted" not in note and "30 new, " in note
     weights = Path(version.source.removeprefix("file://")) / "model.safetensors"
     # `package` has its own copy checked as well: it is the first to notice.
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
@@ -195,12 +243,15 @@ def test_enough_ratings_start_a_run_by_themselves(
     states = airflow.wait_for(DAG, run_id)
     run = airflow.run(DAG, run_id)
     assert run["run_type"] == "asset_triggered" and run["logical_date"] is None
-    assert states["enough"] == "skipped" and "50 needed" in run["note"], "fewer than a run wants by default"
+    assert states["enough"] == "skipped" and "1000 needed" in run["note"], "fewer than a run wants by default"
     assert project.champion == 2
 
 
 def test_a_version_that_the_service_does_not_take_over_is_rolled_back(
-    project: SmallProject, airflow: AirflowProcess, loop_service: ServiceProcess
+    project: SmallProject,
+    airflow: AirflowProcess,
+    loop_service: ServiceProcess,
+    told: tuple[str, list[str]],
 ) -> None:
     run_id = ask_for_approval(airflow, loop_service, seed=3)
     loop_service.kill()
@@ -209,6 +260,10 @@ def test_a_version_that_the_service_does_not_take_over_is_rolled_back(
     assert (states["deploy"], states["verify"], states["rollback"]) == ("success", "failed", "success")
     run = airflow.run(DAG, run_id)
     assert run["state"] == "failed" and "the version before is served again" in run["note"]
+    assert "- verify: " in run["note"] and "is not served after" in run["note"], "why, in the note"
+    assert "romoted: " not in run["note"]
+    _, said = told
+    airflow._until(lambda: any(run_id in each for each in said), 120, "nobody was told")
     assert project.champion == 2
     loop_service.start()
     assert served(loop_service.wait_until_ready()) == 2

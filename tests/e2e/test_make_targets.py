@@ -25,7 +25,18 @@ from captionloop.registry.model_registry import ModelRegistry
 
 pytestmark = [pytest.mark.e2e, pytest.mark.named_use, pytest.mark.timeout(1800)]
 
-TO_THE_END = ("help", "install", "install-airflow", "demo", "page", "docs", "format", "sbom", "clean")
+TO_THE_END = (
+    "help",
+    "install",
+    "install-airflow",
+    "airflow-login",
+    "demo",
+    "page",
+    "docs",
+    "format",
+    "sbom",
+    "clean",
+)
 SERVERS = {"serve": "/readyz", "viz": "/", "mlflow": "/health", "airflow": "/api/v2/version"}
 INTERRUPTED = {
     "flickr8k": "Running node",

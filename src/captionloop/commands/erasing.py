@@ -3,7 +3,7 @@
 import hashlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from captionloop.commands.model_lookup import Catalog, WrittenPath, open_registr
 from captionloop.config import environments, is_project, project_folder, read_configuration
 from captionloop.errors import ConfigurationError, ImageError
 from captionloop.feedback.erasure import Derived, whereabouts
-from captionloop.feedback.run_folders import runs_in, superfluous
+from captionloop.feedback.run_folders import Run, runs_in, superfluous
 from captionloop.photos import PREFIXES, PhotoArchive
 from captionloop.ratings.ledger import WRITE_SECONDS, differences, finish, remove_photos
 from captionloop.ratings.rating_store import RatingsStore
@@ -173,8 +173,18 @@ def _prune(project: Path, env: str | None, own: Path | None) -> None:
     keep = int(read_configuration(project, env)["globals"].get("keep_runs", 10))
     runs = runs_in(_workspace(project, env) / "runs")
     own = None if own is None else (project / own).resolve()
-    if not superfluous(runs, keep, [], own):
-        return
+    if superfluous(runs, keep, [], own):
+        _remove_superfluous(project, runs, keep, own)
+        runs = [run for run in runs if run.folder.is_dir()]
+    if runs:
+        held = f"{len(runs)} runs, {sum(run.size() for run in runs) / 1e9:.1f} GB"
+        click.echo(
+            f"{_workspace(project, env) / 'runs'} holds {held}: those under way, the newest {keep} of each "
+            "kind (keep_runs in globals.yml), and those of versions in use"
+        )
+
+
+def _remove_superfluous(project: Path, runs: Sequence[Run], keep: int, own: Path | None) -> None:
     needed = []
     for each in environments(project):
         versions = open_registry(project, each).versions()

@@ -15,7 +15,7 @@ import click
 
 from captionloop.commands.model_lookup import Catalog, WrittenPath, open_registry
 from captionloop.config import corpus_of, environment_of, project_folder, registered_model, tracking_uri
-from captionloop.errors import ConfigurationError, RegistryError
+from captionloop.errors import ConfigurationError, RegistryError, reason_of, without_passwords
 from captionloop.paths import how_to_make
 
 if TYPE_CHECKING:
@@ -26,9 +26,12 @@ STEP_REPORTS = {
     "examination": "retraining_examination",
     "gate": "retraining_registered_version",
     "drift": "drift_report",
+    "failures": None,
 }
 PAGES = {"feedback": "feedback_data_docs", "gate": "retraining_gate_report", "drift": "drift_page"}
 """The datasets of the reports, and of the pages for people."""
+SAID = "*.stderr"
+"""What a step has said on stderr lies beside its lock until it succeeds: `.<task>.<index>.stderr`."""
 LONGEST_PAGE = 20_000
 """Characters of a page that go into the outcome: orchestrators keep it in their database."""
 
@@ -42,15 +45,26 @@ LONGEST_PAGE = 20_000
 )
 @click.option("--mlflow-run", help="Name of the MLflow run that the pipelines were given.")
 @click.option("--env", help="Kedro environment whose mlflow.yml names the MLflow store.")
-def outcome(what: str, workspace: Path | None, mlflow_run: str | None, env: str | None) -> None:
-    """Print what came of WHAT: feedback (is it enough), examination (what of it is doubted), gate, drift.
+@click.option("--publish", metavar="URI", help="Copy the report there, where the service looks for it.")
+def outcome(
+    what: str, workspace: Path | None, mlflow_run: str | None, env: str | None, publish: str | None
+) -> None:
+    """Print what came of WHAT: feedback (is it enough), examination (what of it is doubted), gate, drift,
+    failures (why steps of the run failed).
 
     The report itself, with the path of the page for people, its Markdown, and the id of the MLflow run added;
     the references that are doubted stay in their report.
     """
     project = project_folder()
+    name = STEP_REPORTS[what]
+    if name is None:
+        told: dict[str, Any] = {"failures": failures(project / (workspace or "."))}
+        click.echo(json.dumps(told, ensure_ascii=False))
+        return
     catalog = Catalog(project, env, workspace)
-    told = read_report(catalog, STEP_REPORTS[what])
+    told = read_report(catalog, name)
+    if publish is not None:
+        write_report(publish, told)
     told.pop("references", None)
     page = catalog.location(PAGES[what]) if what in PAGES else None
     if page is not None and page.is_dir():
@@ -68,6 +82,33 @@ def outcome(what: str, workspace: Path | None, mlflow_run: str | None, env: str 
     click.echo(json.dumps(told, ensure_ascii=False))
 
 
+def failures(workspace: Path) -> dict[str, str]:
+    """The last line that each step which has not succeeded has said on stderr, by the step's name."""
+    found: dict[str, str] = {}
+    for path in sorted(workspace.glob(f".{SAID}")):
+        step, index, _ = path.name.strip(".").rsplit(".", 2)
+        lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+        said = [line for line in lines if line]
+        if said:
+            found[step if index == "-1" else f"{step}_{index}"] = said[-1].removeprefix("Error: ")
+    return found
+
+
+def write_report(where: str, report: dict[str, Any]) -> None:
+    """Writes a report to a path or fsspec URI, whole or not at all. Raises `ConfigurationError`."""
+    import fsspec
+
+    try:
+        files, path = fsspec.core.url_to_fs(where)
+        files.makedirs(str(path).rpartition("/")[0], exist_ok=True)
+        with files.transaction, files.open(path, "wb") as file:
+            file.write(json.dumps(report, indent=2, ensure_ascii=False).encode())
+    except Exception as error:  # each storage's driver has errors of its own kind
+        raise ConfigurationError(
+            f"the report cannot be written to {without_passwords(where)} ({reason_of(error)})"
+        ) from error
+
+
 def read_report(catalog: Catalog, name: str) -> dict[str, Any]:
     """A report, which is a JSON object. Raises `ConfigurationError` where there is none."""
     told = catalog.load(name)
@@ -79,6 +120,16 @@ def read_report(catalog: Catalog, name: str) -> dict[str, Any]:
 
 
 @click.command()
+@click.option("--env", help="Kedro environment whose mlflow.yml names the registry.")
+def heartbeat(env: str | None) -> None:
+    """Note that a retraining has ended, whatever came of it: the alert that none does looks at this."""
+    from captionloop.registry.heartbeat import note_end
+
+    registry = open_registry(project_folder(), env)
+    click.echo(f"A retraining of {registry.name} ended at {note_end(registry):%Y-%m-%d %H:%M:%S} UTC")
+
+
+@click.command()
 @click.option("--least", default=50, show_default=True, type=click.IntRange(1), help="How many are enough.")
 @click.option("--since", default="", help="Count from this moment (ISO 8601), if it is later.")
 @click.option("--env", help="Kedro environment whose mlflow.yml names the registry.")
@@ -86,17 +137,14 @@ def read_report(catalog: Catalog, name: str) -> dict[str, Any]:
     "--skip-code", default=0, show_default=True, type=click.IntRange(0, 255), help="Exit code if too few."
 )
 def ratings(least: int, since: str, env: str | None, skip_code: int) -> None:
-    """Count the ratings that were given or changed since the newest version that learnt from ratings."""
+    """Count the ratings that were given or changed since those that the champion has learnt from."""
     from captionloop.ratings.usage_statistics import count_ratings
     from captionloop.serving.gateway.app import open_store
     from captionloop.serving.service_settings import Settings
 
-    versions = open_registry(project_folder(), env).versions()
+    champion = open_registry(project_folder(), env).champion()
     moments = [_moment(since)] if since else []
-    taught = [
-        version.lineage["feedback_until"] for version in versions if "feedback_until" in version.lineage
-    ]
-    moments += [_moment(taught[0])] if taught else []
+    moments += [_moment(champion.learnt_until)] if champion is not None and champion.learnt_until else []
     count = 0
     settings = Settings.from_environment()
     if settings.has_database:

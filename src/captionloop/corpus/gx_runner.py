@@ -29,6 +29,7 @@ _REMOTE: Final = re.compile(
     re.DOTALL,
 )
 _PAGES: Final = (".html", ".css")
+INDEX: Final = "index.html"
 _STYLE: Final = """
 :root { color-scheme: light dark; --line: #8884; --good: #1a7f4b; --bad: #b3401f; }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1080px; padding: 24px; }
@@ -74,8 +75,18 @@ def site(
         for path, page in pages.items()
         if path.endswith(_PAGES)
     }
-    made["index.html"] = _index(title, sections, expectations, sorted(made)).encode()
-    return made
+    return with_index(made, title, sections, expectations)
+
+
+def with_index(
+    pages: Mapping[str, bytes],
+    title: str,
+    sections: Sequence[Section],
+    expectations: Sequence[Mapping[str, Any]],
+) -> dict[str, bytes]:
+    """The same pages with another index: of these sections and rules."""
+    others = {path: page for path, page in pages.items() if path != INDEX}
+    return {**others, INDEX: _index(title, sections, expectations, sorted(others)).encode()}
 
 
 def _without_network(page: str) -> str:

@@ -229,13 +229,12 @@ class ModelRegistryDataset(AbstractDataset[None, ModelRegistry]):
         raise DatasetError("The model registry is not saved as a whole: register a version in a node")
 
     def content_digest(self, files: FileDigests, beside: frozenset[str]) -> str | None:  # noqa: ARG002
-        """Of the champion, and until when ratings were learnt from; or nothing."""
+        """Of the champion, and until when it has learnt from ratings; or nothing."""
         if self._counts == "nothing":
             return None
         registry = self.load()
         champion = registry.champion()
-        learnt = [version.lineage.get("feedback_until") for version in registry.versions()]
-        return digest_of(champion and (champion.version, champion.fingerprint), learnt)
+        return digest_of(champion and (champion.version, champion.fingerprint, champion.learnt_until))
 
     def _exists(self) -> bool:
         return True

@@ -25,7 +25,7 @@ from captionloop.errors import ConfigurationError
 from captionloop.evaluation.evaluation_set import EvaluationSet
 from captionloop.feedback.feedback_parameters import FeedbackParameters, Weights
 from captionloop.feedback.rater_reliability import RaterScores, believed, estimate_reliability, gold_items
-from captionloop.feedback.rating_checks import STRIKES, RatingIssue
+from captionloop.feedback.rating_checks import IN_SHORT, STRIKES, RatingIssue
 from captionloop.feedback.rating_filters import (
     AbuseList,
     beyond_cap,
@@ -288,16 +288,16 @@ class Window:
     origin: str
 
     @classmethod
-    def parse(cls, since: str | None, newest: str | None, version: int | None) -> "Window":
-        """The moment that was asked for, else up to when the newest retrained version has seen ratings.
+    def parse(cls, since: str | None, learnt: str | None, version: int | None) -> "Window":
+        """The moment that was asked for, else up to when the champion (`version`) has learnt from ratings.
 
         Raises:
             ConfigurationError: it is not a moment in ISO 8601.
         """
         if since:
             return cls(_moment(since), f"since {since}")
-        if newest and version is not None:
-            return cls(_moment(newest), f"since version {version} was retrained")
+        if learnt and version is not None:
+            return cls(_moment(learnt), f"since those that version {version} learnt from")
         return cls(None, "so far")
 
 
@@ -313,8 +313,9 @@ def summary(
         window: which are new.
         needed: how many new ones are enough.
     """
-    new = len(ratings) if window.since is None else int((ratings["updated_at"] > window.since).sum())
-    quarantined = pd.concat([bad["reason"], curated.quarantine["reason"]]).value_counts().sort_index()
+    new = len(_new(ratings, window))
+    set_aside = pd.concat([bad, curated.quarantine])
+    quarantined = set_aside["reason"].value_counts().sort_index()
     sources = curated.references["source"].value_counts()
     listened = curated.judged.raters
     return {
@@ -322,6 +323,7 @@ def summary(
         "needed": needed,
         "enough": new >= needed and new > 0,
         "sentence": f"{new} new {'rating' if new == 1 else 'ratings'} {window.origin}, {needed} needed",
+        "believed": _believed(new, len(ratings), _new(set_aside, window)["reason"], sources),
         "since": None if window.since is None else window.since.isoformat(),
         "until": None if ratings.empty else ratings["updated_at"].max().isoformat(),
         "ratings": len(ratings),
@@ -340,6 +342,28 @@ def summary(
             "gold_ratings": int(listened["gold"].sum()),
         },
     }
+
+
+def _new(rows: pd.DataFrame, window: Window) -> pd.DataFrame:
+    return rows if window.since is None else rows[rows["updated_at"] > window.since]
+
+
+def _believed(new: int, ratings: int, doubted: pd.Series, sources: pd.Series) -> str:
+    """What became of the new ratings: how many are not believed and why; how many corrections are used."""
+    counts = doubted.value_counts()
+    said = [f"{new} new"]
+    if len(counts):
+        short = [IN_SHORT.get(str(reason), str(reason)) for reason in counts.index]
+        why = (
+            [f"{count} {text}" for count, text in zip(counts, short, strict=True)]
+            if len(short) > 1
+            else short
+        )
+        said.append(f"{len(doubted)} not believed: {' and '.join(why)}")
+    corrections = int(sources.get("correction", 0))
+    older = ", those of older ratings included" if ratings > new else ""
+    said.append(f"{corrections} {'correction' if corrections == 1 else 'corrections'} used{older}")
+    return ", ".join(said)
 
 
 def _moment(text: str) -> datetime:

@@ -114,7 +114,8 @@ class FeedbackParameters(BaseModel):
 
     Attributes:
         least_ratings: new ratings for which retraining is worth while, at least one.
-        since: count ratings as new from this moment (ISO 8601); None: since the newest retrained version.
+        since: count ratings as new from this moment (ISO 8601); None: since those that the champion
+            has learnt from.
         held_out: share of the rated photos that never enter training, to test candidates on.
         held_out_photos: how many of them, the newest, a candidate is tested on.
         known_good, known_bad: a caption of a photo of the corpus is a gold item where its CIDEr is at least

@@ -2,14 +2,14 @@
 checks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import pandas as pd
 
 from captionloop.corpus.expectations import Suite
-from captionloop.corpus.gx_runner import ROW, Examination, Section, site
+from captionloop.corpus.gx_runner import ROW, Examination, Section, site, with_index
 from captionloop.corpus.photo_checks import PhotoState, inspect_photo
 from captionloop.feedback.feedback_parameters import FeedbackParameters
 from captionloop.photos import PhotoFolder, archive_uri
@@ -38,13 +38,37 @@ class RatingIssue:
     UNRELIABLE: Final = "its rater disagrees with other people and with photos that are known"
 
 
+IN_SHORT: Final = {
+    RatingIssue.STARS: "with impossible stars",
+    RatingIssue.NO_RATER: "of nobody",
+    RatingIssue.NO_CAPTION: "about an empty caption",
+    RatingIssue.NO_PHOTO: "about no photo",
+    RatingIssue.TWICE: "with another's number",
+    RatingIssue.TOO_LONG: "too long",
+    RatingIssue.TIME: "of an impossible time",
+    RatingIssue.ERASED: "about an erased photo",
+    RatingIssue.PHOTO_MISSING: "whose photo is missing",
+    RatingIssue.PHOTO_BROKEN: "whose photo cannot be used",
+    RatingIssue.CAP: "beyond what one may rate in a day",
+    RatingIssue.BURST: "faster than a person can look",
+    RatingIssue.ABUSE: "abusive",
+    RatingIssue.NOT_A_CAPTION: "no sentence about a photo",
+    RatingIssue.COPY: "copied for many photos",
+    RatingIssue.CONTRADICTION: "contradicting themselves",
+    RatingIssue.UNRELIABLE: "of raters who disagree with the others",
+}
+"""The same in a few words, for a sentence about how many there are."""
+
 STRIKES: Final = (RatingIssue.BURST, RatingIssue.ABUSE, RatingIssue.NOT_A_CAPTION, RatingIssue.COPY)
 """What speaks against the rater, not only against the row."""
 
 
+TITLE: Final = "Are these ratings fit to learn from?"
+
+
 @dataclass(frozen=True)
 class CheckedRatings:
-    """The ratings that hold, the ones that do not with their `reason`, the findings, and the Data Docs."""
+    """The ratings that hold, the ones that do not with their `reason`, the findings, and pages about them."""
 
     good: pd.DataFrame
     bad: pd.DataFrame
@@ -65,13 +89,23 @@ def check_ratings(ratings: pd.DataFrame, erased: frozenset[str]) -> CheckedRatin
     reason = pd.Series([reasons.get(row, "") for row in range(len(ratings))], index=ratings.index, dtype=str)
     told = [asdict(finding) | {"rows": len(finding.rows)} for finding in findings]
     bad = ratings[reason != ""].assign(reason=reason[reason != ""])
-    counts = bad["reason"].value_counts().sort_index()
+    return CheckedRatings(ratings[reason == ""], bad, told, site(pages, TITLE, [], told))
+
+
+def tell_feedback(
+    pages: Mapping[str, bytes], findings: Sequence[Mapping[str, Any]], report: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """The Data Docs of ratings, with what became of them: used, or in quarantine and why."""
+    used = report["used"]
+    quarantine = sorted(report["quarantined"].items(), key=lambda item: -item[1])
+    believed = report["ratings"] - sum(report["quarantined"].values())
+    rows = [["ratings", report["ratings"]], ["believed", believed], ["new", report["new_ratings"]]]
     sections = [
-        Section("Read", ["", "rows"], [["ratings", len(ratings)], ["sound", len(ratings) - len(bad)]]),
-        Section("In quarantine", ["reason", "rows"], [[str(k), int(n)] for k, n in counts.items()]),
+        Section("Read", ["", "rows"], rows, (f"{report['sentence']}.", f"{report['believed']}.")),
+        Section("In quarantine", ["a rating is not believed where", "rows"], quarantine),
+        Section("Used", ["", "rows"], [[str(what).replace("_", " "), count] for what, count in used.items()]),
     ]
-    title = "Are these ratings fit to learn from?"
-    return CheckedRatings(ratings[reason == ""], bad, told, site(pages, title, sections, told))
+    return with_index(pages, TITLE, sections, findings)
 
 
 def _with_facts(ratings: pd.DataFrame, erased: frozenset[str]) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import re
 import shutil
 import time
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,6 +85,14 @@ class Run:
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return made
+
+    def size(self) -> int:
+        """Bytes of all its files; what goes meanwhile counts as nothing."""
+        total = 0
+        for path in self.folder.rglob("*"):
+            with suppress(OSError):
+                total += path.stat().st_size if path.is_file() else 0
+        return total
 
     def remove(self) -> None:
         """The whole folder."""

@@ -12,6 +12,7 @@ from captionloop.registry.gate_decision import (
     Hallucinations,
     SetUse,
 )
+from captionloop.registry.verdict import IN_POINTS, shown, verdict
 
 _TOLD_FROM = {
     "facts": "told exactly, from the facts of the scenes",
@@ -23,9 +24,9 @@ def gate_report(decision: GateDecision) -> str:
     """Markdown: the verdict, the comparisons, and tables of what was looked at and of kinds of photos."""
     return "\n".join(
         [
-            f"# {'Promoted' if decision.promoted else 'Not promoted'}: {decision.candidate}",
+            f"# {'Passed' if decision.promoted else 'Not passed'}: {decision.candidate}",
             "",
-            decision.reason,
+            verdict(decision.reason),
             "",
             *(line for note in decision.notes for line in (f"> {note}", "")),
             *_comparison(decision),
@@ -35,6 +36,8 @@ def gate_report(decision: GateDecision) -> str:
             "| check | candidate | champion | wanted | |",
             "|---|---:|---:|---:|---|",
             *(_row(check) for check in decision.checks),
+            "",
+            IN_POINTS,
             "",
             *_left_out(decision.left_out),
             *_groups(decision.groups),
@@ -134,7 +137,8 @@ def _points(difference: Difference, level: str = "95 %") -> str:
 
 
 def _row(check: Check) -> str:
-    champion = "" if check.champion is None else f"{check.champion:.4g}"
+    champion = "" if check.champion is None else shown(check.name, check.champion)
+    value, limit = (shown(check.name, each) for each in (check.value, check.limit))
     sign = "≥" if check.bound == "at least" else "≤"
-    verdict = "passed" if check.passed else "**failed**"
-    return f"| {check.name} | {check.value:.4g} | {champion} | {sign} {check.limit:.4g} | {verdict} |"
+    passed = "passed" if check.passed else "**failed**"
+    return f"| {check.name} | {value} | {champion} | {sign} {limit} | {passed} |"

@@ -126,11 +126,11 @@ def decide_on_hallucinations(
     check = Check.at_most("rise of hallucinations per caption, low end of the 95 % interval", rise.low, limit)
     update = {"hallucinations": found, "checks": (*decision.checks, check)}
     if decision.promoted and not check.passed:
-        interval = f"95 % interval {rise.low:+.3f} to {rise.high:+.3f}"
+        interval = f"95 % interval {rise.low:+.2f} to {rise.high:+.2f}"
         update["promoted"] = False
         update["reason"] = (
             f"Not promoted: captions name more that is not there than those of {champion.name}, "
             f"{found.candidate:.3f} things a caption against {found.champion:.3f} "
-            f"(rise {rise.value:+.3f}, {interval}), where {limit:g} may come on top."
+            f"(rise {rise.value:+.2f}, {interval}), where {limit:g} may come on top."
         )
     return decision.model_copy(update=update)

@@ -359,7 +359,7 @@ def base_captioner(version: ModelVersion, registry: ModelRegistry) -> ModelVersi
         RegistryError: that one is not in the registry any more.
     """
     seen = {version.version}
-    while version.lineage.get("feedback_until") and version.lineage.get("parent_version"):
+    while version.learnt_until and version.lineage.get("parent_version"):
         version = registry.version(version.lineage["parent_version"])
         if version.version in seen:  # written by hand, for nobody is one's own ancestor
             break

@@ -107,6 +107,11 @@ class ModelVersion:
         """The gate's reason as a plain sentence, empty where there was no decision."""
         return self.gate.get("reason", "")
 
+    @property
+    def learnt_until(self) -> str | None:
+        """Up to which moment (ISO 8601) this version has learnt from people's ratings, or None: from none."""
+        return self.lineage.get("feedback_until") or None
+
     @classmethod
     def from_mlflow(cls, found: "MlflowVersion") -> "ModelVersion":
         """What MLflow's tags say, typed."""

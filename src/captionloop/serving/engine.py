@@ -1,10 +1,6 @@
 """The model in the model server: loaded, warmed up, switched in one step, fed with batches that form by
 themselves.
 
-A lone image never waits for company, and under load batches grow to what the model likes. Nothing is
-estimated, so nothing is dropped on an estimate; whoever has given up meanwhile is left out. Why this is not
-BentoML's own batching is told in docs/decisions/0040-round-bentoml.md.
-
 A batch works with the model that it found when it began, whatever is switched in between, and every outcome
 names that model. An image that breaks a batch is found by captioning its batch mates one by one.
 """

@@ -127,6 +127,12 @@ class RegistrySource:
         versions = self._registry.versions()
         return versions[0].created if versions else None
 
+    def last_ended(self) -> datetime | None:
+        """When a retraining last ended, whatever came of it. Raises as `last_registered` does."""
+        from captionloop.registry.heartbeat import last_end
+
+        return last_end(self._registry)
+
     def fetch(self, reference: ModelReference) -> Path:
         """The champion's bundle, checked file by file. Only the last few are kept."""
         self._cache.mkdir(parents=True, exist_ok=True)

@@ -141,7 +141,7 @@ class ModelServer:
         self._stopping = False
         GracefulShutdown(self._stop, self._may_stop).install()
         if isinstance(source, RegistrySource):
-            regularly(lambda: show_retraining(source.last_registered))
+            regularly(lambda: show_retraining(source.last_registered, source.last_ended))
         if settings.metrics_port and bentoml.server_context.worker_index == 1:
             telemetry.serve_metrics(settings.metrics_port)
         _settle()

@@ -7,6 +7,7 @@ server, which asks the registry anyway, when a retraining last came through.
 """
 
 import json
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -127,6 +128,11 @@ RETRAINED = Gauge(
     "When a retraining last came through with a registered candidate, promoted or not",
     multiprocess_mode="livemostrecent",
 )
+RETRAINING_ENDED = Gauge(
+    "captionloop_retraining_last_end_timestamp_seconds",
+    "When a retraining last came to its end, whatever came of it",
+    multiprocess_mode="livemostrecent",
+)
 
 
 def exposition() -> bytes:
@@ -216,10 +222,10 @@ REPORTS = ("08_reporting/*/drift.json", "runs/*/08_reporting/*/drift.json")
 
 
 class DriftSignal(BaseModel):
-    """One thing that is compared with the training data."""
+    """One thing that is compared with the training data; without a value there is too little to tell."""
 
     name: str
-    value: float
+    value: float | None
 
 
 class DriftReport(BaseModel):
@@ -263,18 +269,23 @@ def show_drift(report: DriftReport | None) -> None:
         return
     DRIFTED.set(report.drifted)
     for signal in report.signals:
-        DRIFT_SIGNAL.labels(signal.name).set(signal.value)
+        # One that is silent is no number: neither its last value, nor 0, which would say that all is fine.
+        DRIFT_SIGNAL.labels(signal.name).set(math.nan if signal.value is None else signal.value)
 
 
-def show_retraining(last_registered: Callable[[], datetime | None]) -> None:
-    """Set the metric to when the newest version was registered."""
-    try:
-        moment = last_registered()
-    except CaptionloopError as error:
-        logger.debug("registry not asked", reason=str(error))
-        return
-    if moment is not None:
-        RETRAINED.set(moment.timestamp())
+Moment = Callable[[], datetime | None]
+
+
+def show_retraining(last_registered: Moment, last_ended: Moment) -> None:
+    """Set the metrics to when the newest version was registered, and when a retraining last ended."""
+    for ask, metric in ((last_registered, RETRAINED), (last_ended, RETRAINING_ENDED)):
+        try:
+            moment = ask()
+        except CaptionloopError as error:
+            logger.debug("registry not asked", reason=str(error))
+            return
+        if moment is not None:
+            metric.set(moment.timestamp())
 
 
 def regularly(action: Callable[[], None], seconds: float = LOOK_SECONDS) -> threading.Event:

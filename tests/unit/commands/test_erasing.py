@@ -212,6 +212,7 @@ def test_runs_are_pruned_as_the_setting_says(project: Project) -> None:
     told = call("reconcile", "--workspace", "data/runs/own")
     assert told.exit_code == 0, told.output
     assert "run taught 0 removed" in told.stdout
+    assert "data/runs holds 4 runs, 0.0 GB: those under way, the newest 2 of each kind" in told.stdout
     left = {path.name for path in (project.folder / "data/runs").iterdir()}
     assert left == {"taught 2", "taught 3", "one", "own"} and own.is_dir()
 

@@ -46,6 +46,26 @@ def test_a_step_that_left_no_report_is_one_line(reports, content) -> None:
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
 
 
+def test_failures_are_the_last_lines_of_the_steps_that_have_not_succeeded(reports) -> None:
+    workspace = reports.parents[1]
+    (workspace / ".verify.-1.stderr").write_text("looking\nError: photo 7 got an empty caption\n\n")
+    (workspace / ".caching.1.stderr").write_text("Killed\n")
+    (workspace / ".tidy.-1.stderr").write_text("")
+    told = json.loads(call("failures").stdout)
+    assert told == {"failures": {"verify": "photo 7 got an empty caption", "caching_1": "Killed"}}
+
+
+def test_a_report_is_copied_to_where_the_service_looks_for_it(reports, tmp_path) -> None:
+    (reports / "drift.json").write_text('{"drifted": false, "signals": []}')
+    place = tmp_path / "photos/reports/drift.json"
+    assert call("drift", "--publish", place.as_uri()).exit_code == 0
+    assert json.loads(place.read_text()) == {"drifted": False, "signals": []}
+    assert [each.name for each in place.parent.iterdir()] == ["drift.json"]
+    assert call("drift", "--publish", str(place)).exit_code == 0
+    refused = call("drift", "--publish", str(reports / "drift.json" / "below"))
+    assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+
+
 def test_runs_of_one_name_are_one_mlflow_run(mlflow_store) -> None:
     assert find_run(mlflow_store, "manual-1") is None
     begun = find_or_begin_run(mlflow_store, "tests", "manual-1")

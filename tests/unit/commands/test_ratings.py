@@ -44,3 +44,9 @@ def test_what_was_counted_before_is_not_counted_again(rated) -> None:
     assert call("--since", later.isoformat()).stdout.startswith("0 new ratings")
     assert call("--since", "2020-01-01").stdout.startswith("3 new ratings")
     assert call("--since", "yesterday").exit_code == 1
+
+
+def test_no_ratings_are_never_enough(rated) -> None:
+    """Nothing could be learnt from them: refused here, in the form and in the parameters alike."""
+    refused = call("--least", "0")
+    assert refused.exit_code == 2 and "0 is not in the range x>=1" in refused.stderr

@@ -1,12 +1,11 @@
 """The DAGs as Airflow sees them, in Airflow's own environment."""
 
-import importlib.util
 import json
 import os
 import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +20,11 @@ def told(task):
         "retries": task.retries, "bash": getattr(task, "bash_command", None),
         "pod": getattr(task, "arguments", None), "mapped": task.is_mapped if hasattr(task, "is_mapped") else
         type(task).__name__ == "MappedOperator",
+        "seconds": task.execution_timeout and task.execution_timeout.total_seconds(),
+        "backoff": task.retry_exponential_backoff, "owner": task.owner, "pool": task.pool,
+        "group": task.task_group.group_id if task.task_group else None,
+        "deferrable": getattr(task, "deferrable", None),
+        "skip": list(getattr(task, "skip_on_exit_code", None) or []),
     }
 print(json.dumps({
     "errors": bag.import_errors,
@@ -28,6 +32,9 @@ print(json.dumps({
     "dags": {
         dag_id: {
             "max_active_runs": dag.max_active_runs, "catchup": dag.catchup,
+            "seconds": dag.dagrun_timeout and dag.dagrun_timeout.total_seconds(),
+            "tells": getattr(dag.on_failure_callback, "__name__", None),
+            "assets": [asset.name for task in dag.tasks for asset in task.outlets],
             "params": {name: dag.params.get_param(name).schema for name in dag.params},
             "tasks": {task.task_id: told(task) for task in dag.tasks},
         } for dag_id, dag in bag.dags.items()
@@ -37,17 +44,24 @@ print(json.dumps({
 
 
 def dags(project_root: Path, home: Path, **variables: str) -> dict:
-    python = project_root / ".venv-airflow/bin/python"
-    if not python.exists():
+    """The project's DAGs with these variables set."""
+    return python(project_root, home, PROGRAM, **variables)
+
+
+def python(project_root: Path, home: Path, program: str, *arguments: str, **variables: str) -> Any:
+    """What a program in Airflow's environment prints in its last line; it is given the DAGs' folder first."""
+    interpreter = project_root / ".venv-airflow/bin/python"
+    if not interpreter.exists():
         pytest.skip("Airflow's environment is not installed (make install-airflow)")
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "CAPTIONLOOP_"))
     }
     folder = project_root / "dags"
     found = subprocess.run(
-        [python, "-c", PROGRAM, folder],
+        [interpreter, "-c", program, folder, *arguments],
         env={
             **environment, "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",  # a busy machine is no broken DAG
             "AIRFLOW__CORE__DAGS_FOLDER": str(folder), "PYTHONPATH": str(folder), **variables,
         },
         capture_output=True, text=True, timeout=300, check=False,
@@ -117,6 +131,7 @@ def test_nothing_that_people_type_reaches_the_shell_unchecked(retraining: dict) 
     for name, schema in retraining["params"].items():
         assert "enum" in schema or schema["type"] != "string", name
     assert retraining["params"]["environment"]["enum"][0] == "base"
+    assert retraining["params"]["least_ratings"]["minimum"] == 1, "from none, nothing can be learnt"
 
 
 @pytest.mark.e2e
@@ -132,20 +147,95 @@ def test_steps_become_pods_by_configuration(project_root: Path, tmp_path: Path) 
         "verify", "rollback", "tidy",
     }  # fmt: skip
     assert "/airflow/xcom/return.json" in tasks["registration"]["pod"][0]
+    told = [tasks[name] for name in pods if not tasks[name]["mapped"]]
+    assert all(task["deferrable"] and task["skip"] == [99] for task in told)
+    assert found["dags"]["ratings"]["tasks"]["count"]["skip"] == [99], "too few ratings are no failure"
+
+
+PURE = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from captionloop_dags.steps import folder_name
+print(json.dumps([folder_name(each) for each in json.loads(sys.argv[2])]))
+"""
 
 
 @pytest.fixture(scope="module")
-def folder_name(project_root: Path):
-    spec = importlib.util.spec_from_file_location("steps", project_root / "dags/steps.py")
-    steps = importlib.util.module_from_spec(spec)
-    sys.modules["steps"] = steps
-    spec.loader.exec_module(steps)
-    return steps.folder_name
+def folder_name(project_root: Path, tmp_path_factory: pytest.TempPathFactory):
+    def names(*run_ids: str) -> list[str]:
+        return python(project_root, tmp_path_factory.mktemp("home"), PURE, json.dumps(run_ids))
+
+    return names
 
 
 def test_a_runs_id_becomes_a_folder(folder_name) -> None:
-    assert folder_name("nightly_7") == "nightly_7"
-    assert folder_name("manual__2026-11-24T18:56:32+00:00").startswith("manual__2026-11-24T18-56-32-00-00-")
-    assert folder_name("a/b") != folder_name("a:b")
-    assert "/" not in folder_name("../../etc") and not folder_name("../../etc").startswith(".")
-    assert len(folder_name("x" * 250)) < 100
+    plain, moment, slash, colon, above, long = folder_name(
+        "nightly_7", "manual__2026-11-24T18:56:32+00:00", "a/b", "a:b", "../../etc", "x" * 250
+    )
+    assert plain == "nightly_7" and moment.startswith("manual__2026-11-24T18-56-32-00-00-")
+    assert slash != colon
+    assert "/" not in above and not above.startswith(".")
+    assert len(long) < 100
+
+
+def test_nothing_waits_for_ever(bag: dict) -> None:
+    """With one run at a time, a run that hangs would stop the loop, and nobody would hear of it."""
+    for name, dag in bag["dags"].items():
+        assert dag["seconds"], name
+        for task_id, task in dag["tasks"].items():
+            waits_for_a_person = task_id == "approval"  # a week at most: response_timeout
+            assert waits_for_a_person or 0 < task["seconds"] < dag["seconds"], (name, task_id)
+            for flock in (line for line in (task["bash"] or "").splitlines() if line.startswith("flock")):
+                assert float(flock.split()[2]) < task["seconds"], "the lock's own line comes first"
+    assert bag["dags"]["retraining"]["seconds"] > 7 * 86400
+
+
+def test_tries_are_further_and_further_apart_and_every_task_has_an_owner_and_a_pool(bag: dict) -> None:
+    told = {name: dag["tells"] for name, dag in bag["dags"].items()}
+    assert told == {"retraining": "tell_failure", "monitoring": "tell_failure", "ratings": None}
+    for dag in bag["dags"].values():
+        for task in dag["tasks"].values():
+            assert task["backoff"] == 2 and (task["owner"], task["pool"]) == ("captionloop", "default_pool")
+
+
+def test_groups_leave_the_ids_as_they_were(retraining: dict) -> None:
+    groups = {name: task["group"] for name, task in retraining["tasks"].items()}
+    assert {groups[name] for name in ("encoder", "caching", "training")} == {"learning"}
+    assert {groups[name] for name in ("package", "deploy", "verify", "rollback")} == {"release"}
+    assert groups["close"] is None
+
+
+def test_a_look_at_the_ratings_leaves_no_folder(bag: dict) -> None:
+    """Every quarter of an hour one, they would push the runs out that are kept."""
+    bash = bag["dags"]["ratings"]["tasks"]["count"]["bash"]
+    assert "mkdir" not in bash and "data/runs" not in bash
+
+
+def test_in_an_airflow_of_others_ids_have_a_prefix_and_helpers_one_name(
+    project_root: Path, tmp_path: Path
+) -> None:
+    variables = {"CAPTIONLOOP_DAG_PREFIX": "photos_", "CAPTIONLOOP_OWNER": "ann", "CAPTIONLOOP_POOL": "small"}
+    others = {"CAPTIONLOOP_LEAST_RATINGS": "20"}
+    found = dags(project_root, tmp_path, **variables, **others)
+    assert found["errors"] == {}
+    assert set(found["dags"]) == {"photos_retraining", "photos_monitoring", "photos_ratings"}
+    count = found["dags"]["photos_ratings"]
+    assert count["assets"] == ["photos_enough_ratings"]
+    assert (count["tasks"]["count"]["owner"], count["tasks"]["count"]["pool"]) == ("ann", "small")
+    modules = {
+        path.name for path in (project_root / "dags").iterdir() if not path.name.startswith((".", "__"))
+    }
+    assert modules == {"captionloop_dags", "retraining.py", "monitoring.py", "ratings.py"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("LEAST_RATINGS", "0"), ("LEAST_RATINGS", "many"), ("DAG_PREFIX", "a b")]
+)
+def test_a_setting_that_cannot_be_used_is_one_line(
+    project_root: Path, tmp_path: Path, name: str, value: str
+) -> None:
+    errors = dags(project_root, tmp_path, **{f"CAPTIONLOOP_{name}": value})["errors"]
+    assert len(errors) == 3
+    for error in errors.values():
+        last = error.strip().splitlines()[-1]
+        assert f"CAPTIONLOOP_{name}=" in last and "cannot be used" in last

@@ -25,10 +25,12 @@ OTHERWISE: dict[str, Any] = {
     "rateLimits.storage": "async+redis://redis:6379", "settings.tracesEndpoint": "http://otel:4318",
     "mlflow.trackingUri": "http://mlflow.elsewhere:5000", "photos.accessModes": ["ReadWriteOnce"],
     "tolerations": [{"key": "gpu", "operator": "Exists"}], "networkPolicy.ingressNamespaces": ["edge"],
-    "networkPolicy.monitoringNamespaces": [], "serviceMonitor.interval": "30s",
+    "networkPolicy.monitoringNamespaces": [], "pipelines.accessModes": ["ReadWriteOnce"],
+    "serviceMonitor.interval": "30s",
 }  # fmt: skip
 NEEDS: dict[str, dict[str, Any]] = {
     "mlflow.enabled": {"mlflow": {"trackingUri": "http://mlflow.elsewhere:5000"}},
+    "settings.anonymous": {"pipelines": {"keySecret": "verify-key"}},
     "postgresql.embedded": {"postgresql": {"existingSecret": "database"}},
 }
 

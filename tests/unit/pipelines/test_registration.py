@@ -197,7 +197,7 @@ def test_a_refused_candidate_is_kept_and_the_champion_stays(run, captioners, reg
     assert refused.passed_gate is False
     assert refused.reason == outputs["gate"]["reason"]
     assert not refused.is_champion
-    assert outputs["gate_report"].startswith("# Not promoted")
+    assert outputs["gate_report"].startswith("# Not passed")
 
 
 def test_running_again_changes_nothing(run, captioners, registry):

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,22 @@ def test_the_newest_report_of_the_project_is_shown(tmp_path: Path) -> None:
     show_drift(read_drift(settings))
     assert REGISTRY.get_sample_value("captionloop_drift_signal", {"signal": "confidence"}) == 0.4
     assert REGISTRY.get_sample_value("captionloop_drifted") == 1
+
+
+def test_a_young_installation_shows_that_nothing_has_drifted_though_one_signal_is_silent(
+    tmp_path: Path,
+) -> None:
+    """As the drift pipeline writes it where there are few ratings: `"value": null`."""
+    silent = {"name": "ratings", "value": None, "limit": 0.5, "drifted": False, "sentence": "Too few ratings"}
+    loud = {"name": "photos", "value": 0.9, "limit": 0.65, "drifted": True, "sentence": "not like"}
+    file = tmp_path / "data/08_reporting/scenes/drift.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"signals": [silent, loud], "drifted": True}))
+    show_drift(read_drift(Settings(state=tmp_path / "data/service")))
+    assert REGISTRY.get_sample_value("captionloop_drifted") == 1
+    assert REGISTRY.get_sample_value("captionloop_drift_signal", {"signal": "photos"}) == 0.9
+    shown = REGISTRY.get_sample_value("captionloop_drift_signal", {"signal": "ratings"})
+    assert shown is not None and math.isnan(shown), "no number: neither its last one nor 0"
 
 
 def test_a_newer_report_about_another_model_is_passed_over(tmp_path: Path) -> None:
@@ -60,11 +77,15 @@ def test_a_torn_report_is_no_report(tmp_path: Path, content: str) -> None:
 
 def test_a_registry_that_is_away_leaves_the_last_known_time() -> None:
     moment = datetime(2026, 11, 1, tzinfo=UTC)
-    show_retraining(lambda: moment)
+    ended = datetime(2026, 11, 8, tzinfo=UTC)
+    show_retraining(lambda: moment, lambda: ended)
 
     def away() -> datetime:
         raise RegistryError("it does not answer")
 
-    show_retraining(away)
+    show_retraining(away, away)
+    show_retraining(lambda: None, lambda: None)
     name = "captionloop_retraining_last_success_timestamp_seconds"
     assert REGISTRY.get_sample_value(name) == moment.timestamp()
+    name = "captionloop_retraining_last_end_timestamp_seconds"
+    assert REGISTRY.get_sample_value(name) == ended.timestamp()

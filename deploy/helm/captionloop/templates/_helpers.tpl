@@ -71,6 +71,16 @@ securityContext:
 {{- else -}}{{ required "mlflow.trackingUri is needed where mlflow.enabled is false" .Values.mlflow.trackingUri }}{{- end -}}
 {{- end -}}
 
+{{/* The archive of people's photos: an address, or where its volume is mounted. */}}
+{{- define "captionloop.photos" -}}
+{{- .Values.photos.uri | default "/photos" -}}
+{{- end -}}
+
+{{/* Where task pods leave the drift report and gateways look for it: what both reach in any case is the photo archive. */}}
+{{- define "captionloop.driftReport" -}}
+{{- .Values.settings.driftReport | default (printf "%s/reports/drift.json" (include "captionloop.photos" . | trimSuffix "/")) -}}
+{{- end -}}
+
 {{/* Environment that gateway, model server and migrations share. */}}
 {{- define "captionloop.environment" -}}
 - {name: CAPTIONLOOP_STATE, value: /state}

@@ -1,0 +1,168 @@
+"""How a step of our DAGs runs: a command of the project, with its own interpreter here, or in a pod.
+
+A DAG imports Airflow and nothing of the project: each step is one `kedro run` or `captionloop` command.
+"""
+
+import hashlib
+import json
+import re
+import shlex
+from typing import Any
+
+from captionloop_dags import settings
+from captionloop_dags.failures import tell_failure
+
+DEFAULTS = {
+    "owner": settings.OWNER,
+    "pool": settings.POOL,
+    "retries": 2,
+    "retry_delay": settings.RETRY,
+    "retry_exponential_backoff": 2,
+    "max_retry_delay": settings.LONGEST_RETRY,
+    "execution_timeout": settings.STEP,
+}
+"""A step that is tried again goes on where it stopped: what is there, and still right, stays."""
+
+WORKSPACE = "data/runs/{{ folder(run_id) }}"
+SKIPPED = 99
+"""The exit code of a command that found nothing to do."""
+LONGEST_NAME = 80
+_ENVIRONMENT = """set -euo pipefail
+export DO_NOT_TRACK=1 KEDRO_DISABLE_TELEMETRY=1 GX_ANALYTICS_ENABLED=false
+export CAPTIONLOOP_ACTOR={{ quoted('airflow:' ~ dag.dag_id ~ '/' ~ run_id ~ '/' ~ task.task_id) }}"""
+# Where a worker is killed, what it had started may live on for a while. The next try waits for it to end, so
+# that no two processes ever write to one folder; but not for ever, for the loop would stand still in silence.
+#
+# What a step says on stderr is kept beside the lock until it succeeds: the last line is why it failed.
+_IN_WORKSPACE = f"""mkdir -p {WORKSPACE}
+own={WORKSPACE}/.{{{{ task.task_id }}}}.{{{{ ti.map_index }}}}
+exec 8>&2 9> "$own.lock"
+exec 2> >(exec tee "$own.stderr" >&8 9>&-)
+telling=$!
+trap 'code=$?; exec 2>&8; wait "$telling" || true; [ "$code" -ne 0 ] || rm -f "$own.stderr"' EXIT
+flock -w {settings.LOCK_SECONDS} 9 || {{
+  echo "An earlier try holds $own.lock for {settings.LOCK_SECONDS} s now: end its processes" >&2
+  exit 1
+}}"""
+
+
+def folder_name(run_id: str) -> str:
+    """A DAG run's id as the name of a folder and of an MLflow run.
+
+    Runs that an asset triggers have no logical date, so nothing but the id tells runs apart; a piece of its
+    hash keeps those apart that differ only in characters no folder should have.
+    """
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", run_id).strip("-")[:LONGEST_NAME]
+    return plain if plain == run_id else f"{plain}-{hashlib.sha256(run_id.encode()).hexdigest()[:8]}"
+
+
+def numbers(params: Any) -> str:
+    """The form's numbers as Kedro's runtime parameters; what was left empty stays as in the environment."""
+    given = {name: params.get(name) for name in ("least_ratings", "epochs", "encoder_epochs", "margin")}
+    return "".join(f",{name}={value}" for name, value in given.items() if value is not None)
+
+
+def dag_options(**own: Any) -> dict[str, Any]:
+    """What is the same for all of our DAGs."""
+    return {
+        "catchup": False,
+        "max_active_runs": 1,
+        "default_args": DEFAULTS,
+        "user_defined_macros": {"folder": folder_name, "quoted": shlex.quote, "numbers": numbers},
+        "tags": ["captionloop"],
+        "on_failure_callback": tell_failure,
+        **own,
+    }
+
+
+def kedro(pipeline: str, **parameters: str) -> str:
+    """`kedro run` of a pipeline in the run's own folder, as part of the run's one MLflow run."""
+    given = {"workspace": WORKSPACE, "mlflow_run": "{{ folder(run_id) }}", **parameters}
+    listed = ",".join(f"{name}={value}" for name, value in given.items())
+    return (
+        "kedro run --env {{ quoted(params.environment) }} "
+        f"--pipelines {pipeline} --only-missing-outputs --params {listed}{{{{ numbers(params) }}}}"
+    )
+
+
+def outcome(what: str) -> str:
+    """The command that prints what came of a step, as one line of JSON."""
+    return (
+        f"captionloop outcome {what} --workspace {WORKSPACE} "
+        "--mlflow-run {{ folder(run_id) }} --env {{ quoted(params.environment) }}"
+    )
+
+
+def tidy(*commands: str, **options: Any) -> Any:
+    """The step that takes what people erased out of features and runs, and removes runs that are not kept.
+
+    That it finds something amiss, or cannot, is in its log, and no failure of what the run is for. It tells
+    why steps failed, as far as they said so.
+    """
+    reconcile = f"captionloop reconcile --workspace {WORKSPACE} --env {{{{ quoted(params.environment) }}}}"
+    attempts = [
+        f"{command} || echo 'Not everything is in order: see above'" for command in (reconcile, *commands)
+    ]
+    return step("tidy", *attempts, tells=f"{outcome('failures')} || echo '{{}}'", **options)
+
+
+def step(
+    task_id: str, *commands: str, tells: str | None = None, in_workspace: bool = True, **options: Any
+) -> Any:
+    """A step of a DAG.
+
+    Args:
+        task_id: its name.
+        commands: what it runs, in order, stopping at the first that fails. Templates.
+        tells: the command whose one line of JSON the step returns.
+        in_workspace: whether the run has a folder, in which the step holds a lock.
+        options: of the operator.
+    """
+    kind, settled = _operator(task_id, commands, tells, in_workspace=in_workspace)
+    return kind(**settled, **options)
+
+
+def mapped_step(task_id: str, *commands: str, each: Any, variable: str, **options: Any) -> Any:
+    """A step that runs once for each value of `each`, found in the environment variable `variable`."""
+    kind, settled = _operator(task_id, commands, None, in_workspace=True)
+    field = "env_vars" if settings.POD_IMAGE else "env"
+    values = each.map(lambda value: {variable: value})
+    return kind.partial(**settled, **options).expand(**{field: values})
+
+
+def _operator(
+    task_id: str, commands: tuple[str, ...], tells: str | None, *, in_workspace: bool
+) -> tuple[Any, dict[str, Any]]:
+    """The operator's class and settings."""
+    common = {"task_id": task_id, "do_xcom_push": tells is not None, "skip_on_exit_code": SKIPPED}
+    before = [_ENVIRONMENT, _IN_WORKSPACE] if in_workspace else [_ENVIRONMENT]
+    if settings.POD_IMAGE:
+        from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+
+        told = [f"{{ {tells}; }} > /airflow/xcom/return.json"] if tells else []
+        return KubernetesPodOperator, {
+            **common,
+            "name": f"captionloop-{task_id}",
+            "image": settings.POD_IMAGE,
+            "namespace": settings.POD_NAMESPACE,
+            "pod_template_file": settings.POD_TEMPLATE,
+            "cmds": ["bash", "-c"],
+            "arguments": ["\n".join([*before, *commands, *told])],
+            "get_logs": True,
+            "deferrable": settings.POD_DEFERRABLE,
+            # The image is large: pulled onto a new node, it takes longer than the default of two minutes.
+            "startup_timeout_seconds": 1800,
+        }
+    from airflow.providers.standard.operators.bash import BashOperator
+
+    # Whoever is being served on this machine goes first.
+    here = f"export PATH={shlex.quote(settings.BIN)}:$PATH\nrenice -n 10 $$ > /dev/null || true"
+    # The last line of the output is what the step returns: nothing that was said before may come after it.
+    told = (['exec 2>&8; wait "$telling" || true'] if in_workspace else []) + [tells] if tells else []
+    return BashOperator, {
+        **common,
+        "bash_command": "\n".join([*before, here, *commands, *told]),
+        "cwd": str(settings.PROJECT),
+        "append_env": True,
+        "output_processor": json.loads if tells else str,
+    }
