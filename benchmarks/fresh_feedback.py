@@ -30,9 +30,9 @@ from benchmarks.gate_simulation import most_alike
 from captionloop.corpus.scenes.layout import compose
 from captionloop.corpus.scenes.scene_captions import describe
 from captionloop.corpus.scenes.world import DOMAINS
-from captionloop.evaluation.predictions import words_of
 from captionloop.scoring.bootstrap import mean_interval, sign_flip_interval
 from captionloop.scoring.cider import CiderD
+from captionloop.tokenizer import word_tokens
 
 Sentence = list[str]
 Floats = NDArray[np.float64]
@@ -58,13 +58,13 @@ def real_pairs(play: Path, base: Path, versions: tuple[int, int]) -> list[Pair]:
     from captionloop.registry.model_registry import ModelRegistry
 
     scenes = [one for split in ("val", "test") for one in scenes_world(base, split).shifted_test]
-    references = [[words_of(text) for text in one.captions] for one in scenes]
+    references = [[word_tokens(text) for text in one.captions] for one in scenes]
     registry = ModelRegistry(f"sqlite:///{play.absolute()}/mlflow.db")
     said = []
     for version in versions:
         captioner = Captioner.load(registry.fetch(version, play / f"models/{version}"))
         found = captioner.caption([one.photo for one in scenes])
-        said.append([words_of(one.best.text) for one in found])
+        said.append([word_tokens(one.best.text) for one in found])
     both = list(zip(*said, strict=True))
     kinds = ("as they are", "equal", "equal in the mean")
     return [Pair(kind, references, lambda place, _: both[place]) for kind in kinds]
@@ -77,7 +77,7 @@ def simulated_pairs(scenes: int) -> list[Pair]:
         rng = random.Random(f"fresh/{number}")
         captions[str(number)] = list(describe(domain, compose(domain, rng), rng, 5))
     alike = most_alike(captions)
-    words = [[words_of(text) for text in said] for said in captions.values()]
+    words = [[word_tokens(text) for text in said] for said in captions.values()]
     other = [int(alike[image_id]) for image_id in captions]
 
     def pair(kind: str, first: float, second: float) -> Pair:

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from captionloop.corpus.scenes.layout import compose
 from captionloop.corpus.scenes.scene_captions import describe
 from captionloop.corpus.scenes.world import DOMAINS
-from captionloop.evaluation.predictions import words_of
 from captionloop.registry.gate import GateParameters, decide
 from captionloop.registry.scored_captions import ScoredCaptions
 from captionloop.scoring.scores import Scores, score_systems
+from captionloop.tokenizer import word_tokens
 
 Chosen = NDArray[np.int64]  # which of the four answers a model gives to each photo
 RIGHT, OTHER_RIGHT, WRONG, OTHER_WRONG = range(4)
@@ -116,7 +116,7 @@ def population(captions: dict[str, list[str]]) -> Population:
 def most_alike(captions: dict[str, list[str]]) -> dict[str, str]:
     """For every photo the other one whose captions share most words with its own (cosine of tf-idf)."""
     ids = list(captions)
-    words = [set(words_of(" ".join(said))) for said in captions.values()]
+    words = [set(word_tokens(" ".join(said))) for said in captions.values()]
     place = {word: number for number, word in enumerate(sorted(set().union(*words)))}
     bags = np.zeros((len(ids), len(place)), np.float32)
     for row, known in zip(bags, words, strict=True):

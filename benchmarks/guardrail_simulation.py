@@ -32,11 +32,11 @@ from captionloop.corpus.scenes.layout import Facts, compose
 from captionloop.corpus.scenes.scene_captions import describe
 from captionloop.corpus.scenes.world import DOMAINS
 from captionloop.evaluation.hallucination import truth_of
-from captionloop.evaluation.predictions import words_of
 from captionloop.evaluation.subgroups import Subgroup, subgroups
 from captionloop.registry.gate_decision import Guardrails
 from captionloop.registry.guardrails import ERROR, surely_lost
 from captionloop.scoring.cider import CiderD
+from captionloop.tokenizer import word_tokens
 
 RESAMPLES = 400
 LOSSES = (0.03, 0.1, 0.22)
@@ -86,8 +86,8 @@ def world_of(captions: dict[str, list[str]], facts: dict[str, Facts], photos: in
     ids, alike, truth = list(captions), most_alike(captions), truth_of(captions, facts)
     said = [[captions[of][which] for of in ids] for which in (0, 1)]
     said += [[captions[alike[of]][which] for of in ids] for which in (0, 1)]
-    judge = CiderD({i: [words_of(text) for text in texts[2:]] for i, texts in captions.items()})
-    cider = [judge.rewards(ids, [words_of(text) for text in texts]) for texts in said]
+    judge = CiderD({i: [word_tokens(text) for text in texts[2:]] for i, texts in captions.items()})
+    cider = [judge.rewards(ids, [word_tokens(text) for text in texts]) for texts in said]
     untrue = [[truth.count(i, text) for i, text in zip(ids, texts, strict=True)] for texts in said]
     share = round(least * len(ids) / photos)  # so that a sample of `photos` has about `least` of them
     kinds = subgroups(ids, captions, facts, share)

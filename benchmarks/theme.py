@@ -25,8 +25,8 @@ from benchmarks.loop.figure import figure
 from benchmarks.loop.play import Play, crowd, play
 from benchmarks.loop.world import Picture, World
 from captionloop.evaluation.evaluation_set import evaluation_set
-from captionloop.evaluation.predictions import words_of
 from captionloop.photos import PhotoFolder
+from captionloop.tokenizer import word_tokens
 
 THEMES = {
     "snow": {"snow", "snowy", "ski", "skis", "skier", "skiing", "snowboard", "snowboarder", "sled", "ice"},
@@ -49,7 +49,7 @@ CORPUS = "flickr8k"
 
 def of_theme(captions: pd.DataFrame, theme: str) -> set[str]:
     """The photos of a theme, by image id."""
-    speaks = captions["text"].map(lambda text: not THEMES[theme].isdisjoint(words_of(text)))
+    speaks = captions["text"].map(lambda text: not THEMES[theme].isdisjoint(word_tokens(text)))
     counts = speaks.groupby(captions["image_id"]).sum()
     return {str(image_id) for image_id in counts.index[counts >= 2]}
 

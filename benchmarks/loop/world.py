@@ -11,9 +11,9 @@ from benchmarks.loop.project import configured
 from captionloop.captioner.captioner import Captioner
 from captionloop.corpus.scenes import SceneParameters, draw_scenes
 from captionloop.corpus.scenes.render import Scene
-from captionloop.evaluation.predictions import words_of
 from captionloop.photos import PhotoFolder
 from captionloop.scoring.cider import CiderD
+from captionloop.tokenizer import word_tokens
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,6 @@ def cider(captioner: Captioner, pictures: Sequence[Picture]) -> float:
 
 def cider_of(said: Sequence[str], pictures: Sequence[Picture]) -> float:
     """CIDEr (a fraction) of one caption for each picture."""
-    judge = CiderD({one.name: [words_of(text) for text in one.captions] for one in pictures})
-    spoken = [words_of(text) for text in said]
+    judge = CiderD({one.name: [word_tokens(text) for text in one.captions] for one in pictures})
+    spoken = [word_tokens(text) for text in said]
     return float(judge.rewards([one.name for one in pictures], spoken).mean())

@@ -14,8 +14,8 @@ CHANGES = {
 }  # fmt: skip
 """`serve` makes a key for whoever starts the service for the first time."""
 READS = {
-    "caption", "models list", "models show", "keys list", "package", "verify", "ratings", "outcome", "erased",
-    "report", "doctor",
+    "caption", "models list", "models show", "models history", "keys list", "package", "verify", "ratings",
+    "outcome", "erased", "report", "doctor", "heartbeat",
 }  # fmt: skip
 """`package` writes a Bento beside, which nobody is served by until it is deployed."""
 
