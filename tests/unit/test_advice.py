@@ -38,6 +38,11 @@ ELSEWHERE = "raised in "  # where the mistake and what mends it are both plain f
 PIPELINE = "by a pipeline: "  # what it says to run makes the file anew; the tests of pipelines do that
 BY_HAND = "by hand: "
 TRIED = {
+    "commands/verification.py: the Prometheus at": ELSEWHERE + "commands/test_canaries.py",
+    "corpus/scenes/render.py: The facts of the scenes": PIPELINE + "sample_scenes",
+    "evaluation/evaluation_set.py: There is no evaluation set number": ELSEWHERE + "evaluation/test_split.py",
+    "registry/promotion.py: Nothing to roll back to": ELSEWHERE + "registry/test_model_registry.py",
+    "registry/promotion.py: The champion of {} was changed": ELSEWHERE + "registry/test_promotion.py",
     "serving/gateway/middleware.py: {}: see CAPTIONLOOP_CORS_ORIGINS": ELSEWHERE + "serving/test_manners.py",
     "client.py: {} keeps nothing": ELSEWHERE + "test_client.py",
     "captioner/bundle.py: {}: bundle format {} is newer": BY_HAND + "needs a newer captionloop",

@@ -22,10 +22,10 @@ PACKAGED_MODEL = Path(__file__).resolve().parents[2] / "model"
 """Where a Bento carries its model: beside the package."""
 PACKAGED_PAGE = Path(__file__).resolve().parents[2] / "page"
 ELSEWHERE = (
-    "AIRFLOW", "BIN", "COMMIT", "DAG_PREFIX", "KEY", "LEAST_RATINGS", "LOCK_SECONDS", "MLFLOW_URL", "OWNER",
-    "POD_DEFERRABLE", "POD_IMAGE", "POD_NAMESPACE", "POD_TEMPLATE", "POOL", "PROJECT", "RETRY_SECONDS",
-    "RUN_DAYS", "SCREENSHOTS", "SIGNING_KEY", "STEP_HOURS", "TEACHING_HOURS", "TEST_CONTENTION_SECONDS",
-    "TEST_LOAD_SECONDS", "TEST_RATINGS", "URL",
+    "ACTOR", "AIRFLOW", "BIN", "COMMIT", "DAG_PREFIX", "KEY", "LEAST_RATINGS", "LOCK_SECONDS",
+    "MLFLOW_URL", "OWNER", "POD_DEFERRABLE", "POD_IMAGE", "POD_NAMESPACE", "POD_TEMPLATE", "POOL",
+    "PROJECT", "PROMETHEUS", "RETRY_SECONDS", "RUN_DAYS", "SCREENSHOTS", "SIGNING_KEY", "STEP_HOURS",
+    "TEACHING_HOURS", "TEST_CONTENTION_SECONDS", "TEST_LOAD_SECONDS", "TEST_RATINGS", "URL",
 )  # fmt: skip
 """What variables of this prefix other parts of the project read: commands, DAGs, images, tests."""
 

@@ -2,7 +2,15 @@ import json
 
 import pytest
 
-from captionloop.commands.canaries import Canary, CanaryAnswer, Limits, choose_canaries, find_problems
+from captionloop.commands.canaries import (
+    Canary,
+    CanaryAnswer,
+    Limits,
+    NotVerifiedError,
+    choose_canaries,
+    find_problems,
+)
+from captionloop.commands.verification import PrometheusCounts
 from captionloop.errors import ConfigurationError
 
 
@@ -82,3 +90,10 @@ def test_without_an_evaluation_set_one_line_says_what_to_do(project) -> None:
         choose_canaries(project, "base", None, 2)
     with pytest.raises(ConfigurationError, match="no Kedro environment nowhere"):
         choose_canaries(project, "nowhere", None, 2)
+
+
+def test_a_prometheus_that_does_not_answer_is_no_verdict() -> None:
+    counts = PrometheusCounts("http://user:secret@127.0.0.1:9", "2")
+    with pytest.raises(NotVerifiedError, match="correct --prometheus, or leave it out") as error:
+        counts()
+    assert "secret" not in str(error.value)

@@ -57,6 +57,22 @@ def test_a_version_whose_files_were_exchanged_meanwhile_is_not_promoted(judged, 
     assert judged.champion().version == 1
 
 
+def test_a_rollback_beside_a_promotion_is_looked_at_again_and_can_be_repeated(judged, monkeypatch) -> None:
+    judged.promote(2)
+    fetch = judged.check_files
+
+    def meanwhile(version: int) -> None:
+        fetch(version)
+        ModelRegistry(judged.tracking_uri, judged.name).promote(3)
+
+    monkeypatch.setattr(judged, "check_files", meanwhile)
+    with pytest.raises(RegistryError, match="changed meanwhile: look at captionloop models history"):
+        judged.rollback(check_files=True)
+    monkeypatch.undo()
+    assert [line.version for line in judged.history() if line.action == "promote"] == [1, 2, 3]
+    assert judged.rollback(check_files=True).version == 2
+
+
 class Turns:
     """Lets one of several threads go on at a time, chosen by chance at every call of MLflow."""
 
