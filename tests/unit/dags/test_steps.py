@@ -12,6 +12,8 @@ from test_dags import dags, python
 
 from captionloop.commands.report import failures
 
+pytestmark = pytest.mark.integration
+
 COMMAND = """#!/bin/bash
 case "$*" in
   outcome*) echo '{"version": 5}';;

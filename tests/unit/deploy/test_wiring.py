@@ -11,6 +11,8 @@ import yaml
 from charts_for_tests import helm, manifests_of
 from cluster_for_tests import TASK_POD, Cluster
 
+pytestmark = pytest.mark.integration
+
 kubernetes = pytest.importorskip("kubernetes_validate", reason="needs the package kubernetes-validate")
 
 PROJECT = Path(__file__).resolve().parents[3]
