@@ -42,7 +42,7 @@ def run(script: str, folder: Path, says: str = "", code: int = 0) -> subprocess.
     for name in ("captionloop", "kedro"):
         (bin_folder / name).write_text(COMMAND)
         (bin_folder / name).chmod(0o755)
-    script = re.sub(r"export PATH=\S+:\$PATH", f"export PATH={bin_folder}:$PATH", script)
+    script = re.sub(r"export PATH=.*:\$PATH", f"export PATH={bin_folder}:$PATH", script)
     return subprocess.run(
         ["bash", "-c", script], cwd=folder, env={**os.environ, "SAYS": says, "CODE": str(code)}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False,
