@@ -179,7 +179,7 @@ def teach(run: Run, name: str, parameters: RetrainingParameters) -> Captioner:
         captions = captions[captions["source"] != "approved"]
     captioner: Captioner
     report = {"until": None, "used": {"corrections": 0, "approved_captions": 0}}
-    with tempfile.TemporaryDirectory() as folder, patch.object(train_captioner, "TeachingByWords", taught):
+    with tempfile.TemporaryDirectory() as folder, patch.object(train_captioner, "CrossEntropyModule", taught):
         captioner, _, _ = teach_on(
             run.images, captions, run.features, run.encoder, run.concept_weights, run.origin, run.version,
             report, {"doubted": 0}, parameters, Path(folder) / "work",

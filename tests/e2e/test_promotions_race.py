@@ -113,9 +113,9 @@ def test_a_promotion_that_is_killed_holds_up_nobody_and_loses_nothing(
             registry.register(bundle)
     registry.promote(1)
     program = (
-        "import os, sys; from captionloop.registry import history_tags; "
+        "import os, sys; from captionloop.registry import history; "
         "from captionloop.registry.model_registry import ModelRegistry; "
-        "history_tags.append = lambda *_: os.kill(os.getpid(), 9); "
+        "history.append = lambda *_: os.kill(os.getpid(), 9); "
         "ModelRegistry(sys.argv[1], 'killed').promote(2)"
     )
     killed = subprocess.run(

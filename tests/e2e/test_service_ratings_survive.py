@@ -23,7 +23,7 @@ RATINGS = int(os.environ.get("CAPTIONLOOP_TEST_RATINGS", "1000"))
 KILLS = 3
 WRITER = """
 import os, sys, threading
-from captionloop.ratings.records import Opinion, PhotoFacts, ServedCaption
+from captionloop.ratings.records import RatingInput, PhotoFacts, ServedCaption
 from captionloop.ratings.rating_store import RatingsStore
 
 url, name, log = sys.argv[1:]
@@ -37,7 +37,7 @@ def write(writer):
     for number in range(100_000):
         stars = 1 + (number + writer) % 5
         rater = f"{writer}-{number // 2}"  # each rates twice: the second replaces the first
-        store.rate(name, rater, Opinion(stars)).result()
+        store.rate(name, rater, RatingInput(stars)).result()
         os.write(acknowledged, f"{name} {rater} {stars}\\n".encode())
 
 for writer in range(16):

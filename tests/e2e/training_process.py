@@ -6,7 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "captioner"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 from corpus_for_tests import draw_corpus, small_training
 

@@ -25,7 +25,7 @@ from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.decoders import build_decoder
 from captionloop.training.trainer import _precision
 from captionloop.captioner.model_config import DecodingOptions
-from captionloop.training.training_parameters import FitParameters
+from captionloop.training.training_parameters import TrainingParameters
 from captionloop.tokenizer import CaptionTokenizer
 from captionloop.vision.encoder import Encoder, EncoderSpec
 from captionloop.vision.runtimes import make_runtime
@@ -46,7 +46,7 @@ for engine in ("openvino", "torch"):
     runtime.encode(pixels)
     found[engine] = runtime.precision
 for asked in ("auto", "bfloat16"):
-    found["training " + asked] = _precision(FitParameters(precision=asked), "cpu")
+    found["training " + asked] = _precision(TrainingParameters(precision=asked), "cpu")
 print(json.dumps(found | {"said": said.getvalue().splitlines()}))
 """
 

@@ -33,7 +33,7 @@ def evaluation_report(
 
     Returns:
         `{split, language, photos, models: {system: {metric: {value, low, high}}}, decodings, comparisons}`:
-        values as fractions, beside the metrics also those of `variety`; `decodings[system]` in words;
+        values as fractions, beside the metrics also those of `diversity`; `decodings[system]` in words;
         `comparisons`: each model against the best by CIDEr, in their own decoding. A metric that does not
         know the language is absent.
     """

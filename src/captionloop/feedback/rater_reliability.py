@@ -151,7 +151,7 @@ def estimate_reliability(
 
 
 def believed(ratings: pd.DataFrame) -> RaterScores:
-    """As `judge`, but everybody is believed: for showing what judging is for."""
+    """As `estimate_reliability`, but everybody is believed: for showing what judging is for."""
     raters = sorted(set(ratings["rater"]))
     counts = ratings["rater"].value_counts()
     table = pd.DataFrame(
