@@ -5,8 +5,8 @@ together ask hardly more often than once, and one that fails now and then is sti
 
 `bentoml.depends` gives a proxy whose client replaces its connections every hundred requests and closes the
 old ones while other requests still wait on them (BentoML 1.4.39: with 32 callers, one answer in four is
-lost). `keep_connections` turns that off; a call that fails because the model server was restarted is made once more,
-for captioning changes nothing.
+lost). `keep_connections` turns that off; a call that fails because the model server was restarted is made
+once more, for captioning changes nothing.
 
 Connections are kept, for a new one for every photo costs more than the photo. They are renewed every half
 minute all the same: a balancer that chooses a server by connection would never send a kept one to a server
