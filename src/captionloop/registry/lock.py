@@ -27,6 +27,8 @@ RENEW_SECONDS = 10.0
 PATIENCE_SECONDS = 90.0
 LOOK_SECONDS = 0.2
 ATTEMPTS = 10
+_NO_FILES = "none://captionloop/lock"
+"""A version must have a source; a server asks of one that it keeps itself which run it belongs to."""
 _BY, _PLACE, _PROCESS = "captionloop.by", "captionloop.place", "captionloop.process"
 _DESCRIPTION = "No model: whoever changes the champion of {name} holds a version of this while it does."
 
@@ -72,7 +74,7 @@ class ChangeLock:
                     self._client.create_registered_model(
                         self._name, description=_DESCRIPTION.format(name=self._of)
                     )
-                made = self._client.create_model_version(self._name, "mlflow-artifacts:/none", tags=tags)
+                made = self._client.create_model_version(self._name, _NO_FILES, tags=tags)
                 break
             except MlflowException:  # all wanted the same number
                 if attempt == ATTEMPTS:
