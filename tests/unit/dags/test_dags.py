@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.integration
+
+
 PROGRAM = """
 import json, sys
 from airflow.dag_processing.dagbag import DagBag

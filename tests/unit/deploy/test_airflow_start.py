@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.integration
+
 
 def test_a_taken_port_is_one_line(project_root: Path, tmp_path: Path) -> None:
     if not (project_root / ".venv-airflow/bin/python").exists():

@@ -10,6 +10,9 @@ import pytest
 import yaml
 from charts_for_tests import chart, helm, manifests_of
 
+pytestmark = pytest.mark.integration
+
+
 kubernetes = pytest.importorskip("kubernetes_validate", reason="needs the package kubernetes-validate")
 
 CHART = Path(__file__).resolve().parents[3] / "deploy/helm/captionloop"
