@@ -17,7 +17,7 @@ from kedro.utils import find_kedro_project
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from captionloop.errors import ConfigurationError
+from captionloop.errors import ConfigurationError, first_line
 from captionloop.paths import (
     SAMPLE_CORPUS,
     anchored,
@@ -223,12 +223,7 @@ def _told_of(what: str) -> Iterator[None]:
     try:
         yield
     except OmegaConfBaseException as error:
-        raise ConfigurationError(f"Cannot resolve {what}: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+        raise ConfigurationError(f"Cannot resolve {what}: {first_line(error)}") from error
 
 
 def _unreadable(folder: Path, error: Exception) -> str:
@@ -240,7 +235,7 @@ def _unreadable(folder: Path, error: Exception) -> str:
             except Exception as cause:
                 place = getattr(cause, "problem_mark", None)
                 where = f"{file}, line {place.line + 1}" if place else f"{file}"
-                said = getattr(cause, "problem", None) or _first_line(cause)
+                said = getattr(cause, "problem", None) or first_line(cause)
                 return f"{where} cannot be read ({said}): correct it"
             if not OmegaConf.is_dict(content):
                 return f"{file} cannot be read: it must hold `name: value` pairs"

@@ -30,6 +30,12 @@ def reason_of(error: BaseException) -> str:
     return type(error).__name__
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; its kind where it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def in_a_line(error: BaseException) -> str:
     """An error's message on one line, 200 characters at most; its kind where it has none."""
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from captionloop.errors import first_line
+
 Precision = Literal["float32", "bfloat16"]
 PrecisionSetting = Literal["auto", "float32", "bfloat16"]
 
@@ -44,7 +46,7 @@ def bfloat16_works(device_type: str) -> bool:
         _multiply(packed=True)
         _multiply(packed=False)
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0][:200]
+        reason = first_line(error)[:200]
         logger.debug("bfloat16 does not work on this processor: %s", reason)
         return False
     return True

@@ -5,6 +5,8 @@ from hashlib import sha256
 
 import numpy as np
 import pandas as pd
+import pytest
+import torch
 
 from captionloop.training.training_parameters import CrossEntropyParameters
 
@@ -73,3 +75,17 @@ def small_training(**changes) -> CrossEntropyParameters:
         "processes": {"accelerator": "cpu"},
     }
     return CrossEntropyParameters.model_validate(settings | changes)
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Corpus:
+    return draw_corpus()
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from captionloop.captioner.model_config import DecoderConfig, DecodingOptions
-from captionloop.errors import BundleError, ConfigurationError, EncoderError
+from captionloop.errors import BundleError, ConfigurationError, EncoderError, first_line
 from captionloop.files import begin_folder, flush_folder, replace_folder
 from captionloop.languages import ENGLISH, language_of
 from captionloop.vision.encoder import not_finite
@@ -152,7 +152,7 @@ def _read(folder: Path) -> dict[str, Any]:
         decoder.load_state_dict(weights)
         encoder = Encoder.load(folder)
     except (RuntimeError, EncoderError) as error:
-        raise BundleError(f"{folder}: the weights do not fit {CONFIG} ({_first_line(error)}).") from error
+        raise BundleError(f"{folder}: the weights do not fit {CONFIG} ({first_line(error)}).") from error
     _refuse_not_finite(weights, folder / MODEL)
     optional: dict[str, Any] = {}
     for name, load in ((NEIGHBOURS, _load_neighbours), (FAMILIARITY, _load_familiarity)):
@@ -348,7 +348,3 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

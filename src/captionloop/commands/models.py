@@ -1,4 +1,4 @@
-"""`captionloop models history`: what was done to the versions, by whom, when, why, and on what evidence."""
+"""`captionloop models`: what is registered and served, how to change it, and the history of what was done."""
 
 import json
 import sys

@@ -1,4 +1,10 @@
-"""How many photos a version captioned and failed, from a Prometheus that watches all model servers."""
+"""A deployed version and canary photos in; whether the version answers as it should out, or no verdict.
+
+All model servers must have taken it over. Canaries are captioned by that version or not at all, so none of
+them is judged by what another version said; what the version failed is told by the model servers that tried,
+or by a Prometheus that watches them. That the service is full or away is nobody's fault but its own: then
+there is no verdict.
+"""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +25,11 @@ from captionloop.commands.canaries import (
     VerificationError,
     find_problems,
 )
-from captionloop.errors import without_passwords
+from captionloop.errors import first_line, without_passwords
 from captionloop.serving.schemas import ModelBody, ModelServerBody, StatisticsBody, UnkeptCaption
 
 QUERY = 'sum by (outcome) (captionloop_outcomes_total{{version="{version}"}})'
-SECONDS = 10.0
+ANSWER_SECONDS = 10.0
 
 
 class PrometheusCounts:
@@ -40,14 +46,16 @@ class PrometheusCounts:
             NotVerifiedError: it does not answer.
         """
         try:
-            answer = httpx.get(f"{self._url}/api/v1/query", params={"query": self._query}, timeout=SECONDS)
+            answer = httpx.get(
+                f"{self._url}/api/v1/query", params={"query": self._query}, timeout=ANSWER_SECONDS
+            )
             answer.raise_for_status()
             found = {
                 each["metric"].get("outcome", ""): float(each["value"][1])
                 for each in answer.json()["data"]["result"]
             }
         except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError) as error:
-            told = without_passwords(str(error).splitlines()[0] if str(error) else type(error).__name__)
+            told = without_passwords(first_line(error))
             raise NotVerifiedError(
                 f"the Prometheus at {without_passwords(self._url)} gives no answer ({told}): correct "
                 "--prometheus, or leave it out"

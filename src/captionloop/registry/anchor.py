@@ -1,4 +1,8 @@
-"""How worn an evaluation set is: each decision on it tells a little about it, and the next is less blind.
+"""The anchor, the best version served so far on an evaluation set; and how worn that set is by decisions.
+
+The champion alone is no fixed point: a row of candidates, each worse by a little less than the margin, would
+walk downhill. So a candidate is compared, by the same margin, with the version that did best on this
+evaluation set, too, from the captions that every version leaves there when it is registered.
 
 Whoever brings candidates until one passes, or keeps the best of many by these photos, learns the photos. The
 gate's errors were measured for rounds of candidates on one set, up to a number (docs/gate.md); for more,

@@ -1,4 +1,4 @@
-"""How the gate decides: margin, guardrails, floors, and how long an evaluation set lasts."""
+"""How the gate decides (margin, guardrails, floors, budget of a set), and what it decided on what."""
 
 from typing import Annotated, Literal
 

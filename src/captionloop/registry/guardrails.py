@@ -1,4 +1,4 @@
-"""The guardrail against a collapse on one kind of photos, which the mean over all of them hides."""
+"""Guardrails of the gate: a collapse on one kind of photos, and a rise of things named that are not there."""
 
 from collections.abc import Sequence
 from typing import Any

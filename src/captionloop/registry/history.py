@@ -3,6 +3,10 @@
 The history is a list of lines to which lines are only added. From it follows where a rollback leads: to the
 newest earlier champion that was not itself taken back. A registry from before there was a history has one
 all the same: what its versions' tags tell.
+
+Each line is a tag of the registered model, in any MLflow store. It has a name that no other has, and is
+written once and never again. So two processes that write at the same time, on two machines, lose none; and a
+version that is deleted in MLflow keeps its history.
 """
 
 import getpass

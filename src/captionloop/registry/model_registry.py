@@ -3,6 +3,10 @@
 Every step can be repeated: a process that was killed anywhere in here is started again and ends in the
 same state. A version is created last, in one transaction with all its tags, so a version that exists is
 complete.
+
+A retrained version descends from one that was taught by the corpus alone. Every retraining begins there,
+with all the ratings there are: teaching generation upon generation would learn the early ratings by heart,
+and what people have erased would live on in the weights.
 """
 
 import json

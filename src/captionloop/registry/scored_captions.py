@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from captionloop.errors import RegistryError
+from captionloop.errors import RegistryError, first_line
 from captionloop.languages import ENGLISH, Language
 from captionloop.scoring.cider import CiderD
 from captionloop.scoring.scores import Scores, score, tokenized
@@ -50,7 +50,7 @@ class EvaluationCaptions(BaseModel):
         try:
             return cls.model_validate_json((folder / KEPT).read_bytes())
         except (OSError, ValidationError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise RegistryError(f"{folder / KEPT} cannot be read ({reason}): register again") from error
 
 

@@ -18,7 +18,7 @@ from typing import Literal
 
 from captionloop.errors import ConfigurationError
 
-NoiseThreshold = Literal["better", "worse", "not decided yet", "no difference shown"]
+Verdict = Literal["better", "worse", "not decided yet", "no difference shown"]
 
 USUAL_VARIANCE = 1.1**2
 """Of stars from 1 to 5: what is taken for their variance while few have come in."""
@@ -59,7 +59,7 @@ class RatingComparison:
     alpha: float = 0.04
     candidate: Arm = field(default_factory=Arm)
     champion: Arm = field(default_factory=Arm)
-    verdict: NoiseThreshold = "not decided yet"
+    verdict: Verdict = "not decided yet"
 
     def __post_init__(self) -> None:
         if not (0 < self.share < 1 and self.most >= 20 and 0 < self.alpha < 0.5):
@@ -68,7 +68,7 @@ class RatingComparison:
                 "and an alpha below 0.5"
             )
 
-    def add(self, stars: float, *, of_candidate: bool) -> NoiseThreshold:
+    def add(self, stars: float, *, of_candidate: bool) -> Verdict:
         """One rating more, and what is known by then. What was decided stays decided."""
         if self.verdict != "not decided yet":
             return self.verdict

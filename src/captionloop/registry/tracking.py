@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from captionloop.errors import RegistryError, without_passwords
+from captionloop.errors import RegistryError, first_line, without_passwords
 from captionloop.files import beside
 from captionloop.paths import SQLITE
 
@@ -88,8 +88,7 @@ def for_people(attempt: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, RequestException, OSError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RegistryError(f"Could not {attempt}: {without_passwords(first_line)}") from error
+        raise RegistryError(f"Could not {attempt}: {without_passwords(first_line(error))}") from error
 
 
 def without_password(uri: str) -> str:

@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from captionloop.errors import CaptionloopError, ConfigurationError, TrainingError
+from captionloop.errors import CaptionloopError, ConfigurationError, TrainingError, first_line
 from captionloop.files import write_file
 from captionloop.training.training_parameters import ProcessParameters
 from captionloop.vision.runtimes import cores
@@ -222,7 +222,7 @@ def follow() -> None:
         try:
             told = json.loads(_store().get(f"fit/{number}"))
         except (RuntimeError, torch.distributed.DistStoreError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise TrainingError(f"The process that runs the pipeline is gone ({reason})") from error
         if told is None:
             return

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from captionloop.errors import EncoderError
+from captionloop.errors import EncoderError, first_line
 from captionloop.files import write_file
 from captionloop.hardware import Precision
 from captionloop.images import PREPROCESSING
@@ -270,7 +270,7 @@ class Encoder:
                 f"no encoder in {folder}: {ENCODER_FILE} is missing; run encoder_adaptation"
             ) from error
         except (SafetensorError, OSError, ValidationError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise EncoderError(f"{path} is damaged or not an encoder ({reason}); make it again") from error
         _refuse_not_finite(weights, f"{path} is no use")
         return cls.build(spec, weights)

@@ -1,4 +1,8 @@
-"""Soft attention over the regions of an image: where to look, given what has been said.
+"""Show, Attend and Tell: soft attention over the grid at every word (Xu et al. 2015).
+
+The three linear maps of the hidden state (attention query, gate, recurrence) are one matrix product; the
+words' part of the LSTM's input, and the output layer, are done for all positions at once, outside the loop
+over steps.
 
 The keys (the part of the score that depends on the image alone) are projected once per image and shared by
 all its hypotheses or captions. `AdditiveAttention` is that of Bahdanau et al. 2015 and of Xu et al. 2015
