@@ -190,6 +190,6 @@ def test_a_caption_by_a_version_that_nobody_serves_is_refused_at_once(client, mo
     answer = client.post(
         "/v1/captions?version=7&keep=false", content=PHOTO, headers={"Content-Type": "image/png"}
     )
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
-    assert "no model server serves version 7" in answer.json()["detail"]
+    assert (answer.status_code, answer.headers["Retry-After"]) == (409, "5")
+    assert "No model server serves version 7" in answer.json()["detail"]
     assert not model.seen

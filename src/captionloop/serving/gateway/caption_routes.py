@@ -85,7 +85,7 @@ async def create_caption(  # noqa: PLR0917 - what a request may have
     keep: Annotated[bool, Query(description="false: caption it, and keep neither photo nor caption")] = True,
     idempotency_key: IdempotencyKey = None,
     version: Annotated[
-        str, Query(description="caption it by this version of the model or not at all (503)", max_length=80)
+        str, Query(description="caption it by this version of the model or not at all (409)", max_length=80)
     ] = "",
 ) -> CaptionBody | Response:
     """Send a photo as `multipart/form-data` (field `image`), as its bytes, or as base64 in JSON.

@@ -28,7 +28,12 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 from pydantic import ValidationError
 
 from captionloop.serving.gateway.model_servers import ModelServers
-from captionloop.serving.gateway.problems import IMAGE_UNREADABLE, MODEL_NOT_READY, Problem
+from captionloop.serving.gateway.problems import (
+    IMAGE_UNREADABLE,
+    MODEL_NOT_READY,
+    VERSION_NOT_SERVED,
+    Problem,
+)
 from captionloop.serving.schemas import CaptionResult, ModelDescription, PreparedImage
 
 
@@ -160,11 +165,12 @@ class ModelWatch:
         """One image in, its caption out.
 
         Raises:
-            Problem: 503 if the model server does not answer in time, 422 if the model cannot caption this
-            image.
+            Problem: 503 if the model server does not answer in time, 409 if none serves the version that is
+            asked for, 422 if the model cannot caption this image.
         """
         if image.version and not self.servers.may_serve(image.version):
-            raise not_ready(f"no model server serves version {image.version}")
+            detail = f"No model server serves version {image.version}."
+            raise Problem(VERSION_NOT_SERVED, detail, retry_after=RETRY_AFTER_SECONDS)
         try:
             async with asyncio.timeout(self._caption_seconds):
                 outcome = await self._answered(image)
