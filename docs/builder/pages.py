@@ -44,6 +44,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "reference/pipelines.md",
         "lineage.md",
         "data.md",
+        "glossary.md",
         "reference/*",
     ),
     "Explanation": (
@@ -54,11 +55,11 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "languages.md",
         "gate.md",
         "learning.md",
-        "learning-experiments.md",
         "results.md",
         "benchmarks.md",
         "*",
     ),
+    "Records": ("records/*",),
     "Decisions": ("decisions/README.md", "decisions/*"),
 }
 
