@@ -166,7 +166,7 @@ SIGNALS: Final[dict[str, tuple[type[Signalled], float] | None]] = {
 
 def teach(run: Run, name: str, parameters: RetrainingParameters) -> Captioner:
     """The origin's captioner taught on by the pipeline's own node, with a signal added to its loss."""
-    from captionloop.pipelines.retraining.nodes import teach_on
+    from captionloop.pipelines.retraining.nodes import train_candidate
 
     chosen = SIGNALS[name]
     taught = (
@@ -180,7 +180,7 @@ def teach(run: Run, name: str, parameters: RetrainingParameters) -> Captioner:
     captioner: Captioner
     report = {"until": None, "used": {"corrections": 0, "approved_captions": 0}}
     with tempfile.TemporaryDirectory() as folder, patch.object(train_captioner, "CrossEntropyModule", taught):
-        captioner, _, _ = teach_on(
+        captioner, _, _ = train_candidate(
             run.images, captions, run.features, run.encoder, run.concept_weights, run.origin, run.version,
             report, {"doubted": 0}, parameters, Path(folder) / "work",
         )  # fmt: skip

@@ -13,8 +13,8 @@ def ceiling(game: Play, world: World, epochs: int, turn: int = 99) -> tuple[floa
 
     Its encoder is taught on as with ratings; a photo has all its captions instead of being repeated with one.
     """
-    from captionloop.pipelines.retraining.nodes import teach_on
-    from captionloop.pipelines.retraining.sight import teach_encoder_on
+    from captionloop.pipelines.retraining.encoding import finetune_encoder
+    from captionloop.pipelines.retraining.nodes import train_candidate
 
     from captionloop.feedback.retraining_data import (
         EncoderRetrainingParameters,
@@ -38,7 +38,7 @@ def ceiling(game: Play, world: World, epochs: int, turn: int = 99) -> tuple[floa
     tables = game.base / "02_intermediate/sample_scenes"
     corpus = pd.read_parquet(tables / "images.parquet"), pd.read_parquet(tables / "captions.parquet")
     corpus_photos = PhotoFolder(str(game.base / "01_raw/sample_scenes/photos"))
-    encoder, concept_weights, *_ = teach_encoder_on(
+    encoder, concept_weights, *_ = finetune_encoder(
         champion, version, *corpus, corpus_photos,
         pd.read_parquet(game.base / "03_primary/sample_scenes/concepts.parquet"),
         sent, labels, photos, RatingsDatabase(game.ratings),
@@ -53,7 +53,7 @@ def ceiling(game: Play, world: World, epochs: int, turn: int = 99) -> tuple[floa
     )
     images, captions = training_tables(corpus, (sent, labels), frozenset(), parameters)
     report = {"until": None, "used": {"corrections": 0, "approved_captions": 0}}
-    taught, _, _ = teach_on(
+    taught, _, _ = train_candidate(
         images,
         captions,
         manifest.open(),

@@ -30,7 +30,7 @@ Json = dict[str, Any]
 ENCODER = "encoder_fingerprint"
 
 
-def watch(  # noqa: PLR0917 - a node's inputs
+def measure_drift(  # noqa: PLR0917 - a node's inputs
     model_registry: ModelRegistry,
     ratings_database: RatingsDatabase,
     images: pd.DataFrame,

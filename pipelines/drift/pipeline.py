@@ -11,7 +11,7 @@ def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
             Node(
-                nodes.watch,
+                nodes.measure_drift,
                 inputs=[
                     "base_model_registry",
                     "ratings_database",
@@ -23,7 +23,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "photo_archive",
                 ],
                 outputs=["drift_report", "drift_page", "drift_figure"],
-                name="watch_traffic",
+                name="measure_drift",
                 tags=READS_THE_CLOCK,
             )
         ]

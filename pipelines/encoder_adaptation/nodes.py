@@ -27,7 +27,7 @@ def build_encoder(weights: PretrainedWeights, parameters: EncoderParameters) -> 
     return Encoder.build(parameters.spec(), weights.tensors(parameters.architecture), parameters.seed)
 
 
-def adapt_encoder(  # noqa: PLR0917 - the inputs of the node
+def finetune_encoder(  # noqa: PLR0917 - the inputs of the node
     images: pd.DataFrame,
     captions: pd.DataFrame,
     concepts: pd.DataFrame,

@@ -26,7 +26,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 name="build_encoder",
             ),
             Node(
-                nodes.adapt_encoder,
+                nodes.finetune_encoder,
                 inputs=[
                     "training_images",
                     "training_captions",
@@ -38,7 +38,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "params:language",
                 ],
                 outputs=["encoder", "encoder_curves", "encoder_metrics"],
-                name="adapt_encoder",
+                name="finetune_encoder",
             ),
             Node(
                 nodes.draw_curves,

@@ -68,7 +68,7 @@ def describe_training_data(
     return asdict(data)
 
 
-def caption_photos(
+def predict_captions(
     captioner: Captioner, photos: Json, features: CachedFeatures, parameters: EvaluationParameters
 ) -> Json:
     """What a captioner says about every photo, searching as its bundle says and greedily."""

@@ -35,10 +35,10 @@ def create_pipeline(models: Sequence[str] = MODELS, exhibited: str = EXHIBITED, 
 def _of_one(model: str) -> Pipeline:
     nodes_of_one = [
         Node(
-            nodes.caption_photos,
+            nodes.predict_captions,
             inputs=["captioner", "evaluation_photos", "features", _PARAMETERS],
             outputs="hypotheses",
-            name="caption_photos",
+            name="predict_captions",
         ),
         Node(
             nodes.calibrate_words,
@@ -63,7 +63,7 @@ def _card(model: str) -> Pipeline:
         nodes.write_card,
         inputs=[*(f"{model}.{name}" for name in inputs), "evaluation", "evaluation_photos", "training_data"],
         outputs=f"{model}.model_card",
-        name=f"write_card_of_{model}",
+        name=f"write_model_card_{model}",
     )
     return Pipeline([node])
 

@@ -35,7 +35,7 @@ else:  # Kedro resolves the hints of nodes; torch and mlflow are not worth impor
 Json = dict[str, Any]
 
 
-def choose_candidate(  # noqa: PLR0917 - a node's inputs
+def prepare_candidate(  # noqa: PLR0917 - a node's inputs
     parameters: RegistrationParameters,
     evaluation: Json,
     photos: Json,
@@ -81,7 +81,7 @@ def dress(  # noqa: PLR0917 - as its callers' nodes have them
     return dressed, kept.model_dump(mode="json")
 
 
-def challenge_champion(
+def compare_candidate(
     parameters: RegistrationParameters,
     photos: Json,
     raw_photos: PhotoFolder,

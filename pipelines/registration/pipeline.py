@@ -16,7 +16,7 @@ def create_pipeline(models: Sequence[str] = MODELS, **_: object) -> Pipeline:
     return Pipeline(
         [
             Node(
-                nodes.choose_candidate,
+                nodes.prepare_candidate,
                 inputs={
                     "parameters": _PARAMETERS,
                     "evaluation": "evaluation",
@@ -27,13 +27,13 @@ def create_pipeline(models: Sequence[str] = MODELS, **_: object) -> Pipeline:
                     **{name: name for name in trained},
                 },
                 outputs=["candidate", "candidate_captions"],
-                name="choose_candidate",
+                name="prepare_candidate",
             ),
             Node(
-                nodes.challenge_champion,
+                nodes.compare_candidate,
                 inputs=[_PARAMETERS, "evaluation_photos", "raw_photos", "model_registry", "candidate"],
                 outputs="challenge",
-                name="challenge_champion",
+                name="compare_with_champion",
             ),
             Node(
                 nodes.decide_promotion,

@@ -56,7 +56,7 @@ CURVE_PHOTOS = 50
 """Of `val`, after every epoch: for the curve alone, as the last epoch is kept whatever they say."""
 
 
-def assemble(  # noqa: PLR0917 - a node's inputs
+def assemble_training_tables(  # noqa: PLR0917 - a node's inputs
     corpus_images: pd.DataFrame,
     corpus_captions: pd.DataFrame,
     feedback_images: pd.DataFrame,
@@ -75,7 +75,7 @@ def assemble(  # noqa: PLR0917 - a node's inputs
     )
 
 
-def teach_on(  # noqa: PLR0917 - a node's inputs
+def train_candidate(  # noqa: PLR0917 - a node's inputs
     images: pd.DataFrame,
     captions: pd.DataFrame,
     features: CachedFeatures,
@@ -233,7 +233,7 @@ def measure_candidate(
     return latency
 
 
-def write_card_of_candidate(  # noqa: PLR0917 - a node's inputs
+def write_model_card(  # noqa: PLR0917 - a node's inputs
     captioner: Captioner,
     calibration: Json,
     latency: Json,
@@ -250,7 +250,7 @@ def write_card_of_candidate(  # noqa: PLR0917 - a node's inputs
     return card
 
 
-def dress_candidate(  # noqa: PLR0917 - a node's inputs
+def prepare_candidate(  # noqa: PLR0917 - a node's inputs
     captioner: Captioner,
     evaluation: Json,
     model_card: str,
@@ -268,7 +268,7 @@ def dress_candidate(  # noqa: PLR0917 - a node's inputs
     return replace(dressed, name=captioner.name), kept
 
 
-def challenge_champion(  # noqa: PLR0917 - a node's inputs
+def compare_candidate(  # noqa: PLR0917 - a node's inputs
     parameters: RegistrationParameters,
     photos: Json,
     corpus_photos: PhotoFolder,

@@ -3,7 +3,7 @@
 All of them follow `feedback`, read the corpus of the base workspace, and write to the workspace of their run.
 """
 
-from captionloop.pipelines.retraining import examination, nodes, sight
+from captionloop.pipelines.retraining import encoding, nodes, noisy_references
 from kedro.pipeline import Node, Pipeline
 
 _FROZEN = "base_evaluation_photos"
@@ -14,13 +14,13 @@ def create_encoder_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
             Node(
-                examination.examine_references,
+                noisy_references.filter_noisy_references,
                 inputs=_lessons("feedback_references", "retraining_examination_workbench"),
                 outputs=["retraining_references", "retraining_examination"],
-                name="examine_references",
+                name="filter_noisy_references",
             ),
             Node(
-                sight.teach_encoder_on,
+                encoding.finetune_encoder,
                 inputs=_lessons("retraining_references", "retraining_encoder_workbench"),
                 outputs=[
                     "retraining_encoder",
@@ -28,7 +28,7 @@ def create_encoder_pipeline(**_: object) -> Pipeline:
                     "retraining_encoder_curves",
                     "retraining_encoder_metrics",
                 ],
-                name="teach_encoder_on",
+                name="finetune_encoder",
             ),
         ]
     )
@@ -57,7 +57,7 @@ def create_caching_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
             Node(
-                sight.cache,
+                encoding.cache,
                 inputs=[
                     "retraining_encoder",
                     "feedback_champion",
@@ -83,7 +83,7 @@ def create_caching_pipeline(**_: object) -> Pipeline:
                     "retraining_held_out",
                     "retraining_caching_report",
                 ],
-                name="cache_features_for_retraining",
+                name="cache_features",
             )
         ]
     )
@@ -94,7 +94,7 @@ def create_training_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
             Node(
-                nodes.assemble,
+                nodes.assemble_training_tables,
                 inputs=[
                     "base_images",
                     "base_captions",
@@ -108,7 +108,7 @@ def create_training_pipeline(**_: object) -> Pipeline:
                 name="assemble_training_tables",
             ),
             Node(
-                nodes.teach_on,
+                nodes.train_candidate,
                 inputs=[
                     "retraining_images",
                     "retraining_captions",
@@ -123,7 +123,7 @@ def create_training_pipeline(**_: object) -> Pipeline:
                     "retraining_workbench",
                 ],
                 outputs=["retraining_captioner", "retraining_curves", "retraining_training_metrics"],
-                name="teach_captioner_on",
+                name="train_candidate",
             ),
         ]
     )
@@ -179,7 +179,7 @@ def create_evaluation_pipeline(**_: object) -> Pipeline:
                     "retraining_evaluation_table",
                     "retraining_training_data",
                 ],
-                name="score_candidate_and_champion",
+                name="score_captions",
             ),
             Node(
                 nodes.calibrate_candidate,
@@ -208,7 +208,7 @@ def create_evaluation_pipeline(**_: object) -> Pipeline:
                 name="measure_candidate",
             ),
             Node(
-                nodes.write_card_of_candidate,
+                nodes.write_model_card,
                 inputs=[
                     "retraining_captioner",
                     "retraining_calibration",
@@ -219,7 +219,7 @@ def create_evaluation_pipeline(**_: object) -> Pipeline:
                     "retraining_training_data",
                 ],
                 outputs="retraining_model_card",
-                name="write_card_of_candidate",
+                name="write_model_card",
             ),
         ]
     )
@@ -230,7 +230,7 @@ def create_registration_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
             Node(
-                nodes.dress_candidate,
+                nodes.prepare_candidate,
                 inputs=[
                     "retraining_captioner",
                     "retraining_evaluation",
@@ -243,10 +243,10 @@ def create_registration_pipeline(**_: object) -> Pipeline:
                     "base_calibration_photos",
                 ],
                 outputs=["retraining_candidate", "retraining_candidate_captions"],
-                name="dress_candidate",
+                name="prepare_candidate",
             ),
             Node(
-                nodes.challenge_champion,
+                nodes.compare_candidate,
                 inputs=[
                     "params:registration",
                     _FROZEN,
@@ -256,7 +256,7 @@ def create_registration_pipeline(**_: object) -> Pipeline:
                     "feedback_champion_version",
                 ],
                 outputs="retraining_challenge",
-                name="challenge_champion_again",
+                name="compare_with_champion",
             ),
             Node(
                 nodes.decide_promotion,
@@ -271,7 +271,7 @@ def create_registration_pipeline(**_: object) -> Pipeline:
                     "base_scene_facts",
                 ],
                 outputs=["retraining_gate", "retraining_gate_report"],
-                name="decide_promotion_of_candidate",
+                name="decide_promotion",
             ),
             Node(
                 nodes.register_challenger,

@@ -28,7 +28,7 @@ Results = tuple[Captioner, pd.DataFrame, pd.DataFrame]
 """A captioner and its curves, these twice: for the report, and for MLflow."""
 
 
-def teach_by_words(
+def train_cross_entropy(
     *,
     images: pd.DataFrame,
     captions: pd.DataFrame,
@@ -45,7 +45,7 @@ def teach_by_words(
         raise ConfigurationError(
             f"The cached features were seen by encoder {features.fingerprint[:12]}, the encoder is now "
             f"{encoder.fingerprint[:12]}: "
-            "kedro run --from-nodes cache_features, without --only-missing-outputs"
+            "kedro run --from-nodes feature_caching.cache_features, without --only-missing-outputs"
         )
     spoken = language_of(language)
     parameters = in_tokens(parameters, spoken)
@@ -103,7 +103,7 @@ def teach_on_by_words(
     )
 
 
-def teach_by_reward(
+def train_self_critical(
     *,
     images: pd.DataFrame,
     captions: pd.DataFrame,
@@ -130,7 +130,7 @@ def teach_by_reward(
     )
 
 
-def caption_together(
+def ensemble_captioners(
     *,
     images: pd.DataFrame,
     captions: pd.DataFrame,
@@ -156,7 +156,7 @@ def caption_together(
     alone = {"decoding": words.decoding.model_copy(update={"consensus": None})}
     for seed in parameters.seeds:
         place = workbench / f"seed_{seed}"
-        start, _, _ = teach_by_words(
+        start, _, _ = train_cross_entropy(
             images=images,
             captions=captions,
             features=features,
@@ -165,7 +165,7 @@ def caption_together(
             workbench=place / "by_words",
             language=by_words.tokenizer.language.code,
         )
-        sibling, _, _ = teach_by_reward(
+        sibling, _, _ = train_self_critical(
             images=images,
             captions=captions,
             features=features,

@@ -26,20 +26,20 @@ def create_pipeline(**_: object) -> Pipeline:
 
 def _teaching_by_words(model: str) -> Pipeline:
     node = Node(
-        nodes.teach_by_words,
+        nodes.train_cross_entropy,
         inputs=_inputs("encoder") | {"language": _LANGUAGE},
         outputs=list(_RESULTS),
-        name="teach_by_words",
+        name="train_cross_entropy",
     )
     return Pipeline([node], namespace=model, inputs={*_MATERIAL.values(), "encoder"}, parameters={_LANGUAGE})
 
 
 def _teaching_by_reward(model: str, *, start: str) -> Pipeline:
     node = Node(
-        nodes.teach_by_reward,
+        nodes.train_self_critical,
         inputs=_inputs("start"),
         outputs=list(_RESULTS),
-        name="teach_by_reward",
+        name="train_self_critical",
     )
     inputs = {name: name for name in _MATERIAL.values()} | {"start": f"{start}.captioner"}
     return Pipeline([node], namespace=model, inputs=inputs)
@@ -49,7 +49,7 @@ def _caption_together(model: str, *, by_reward: str) -> Pipeline:
     by_words = TAUGHT_BY_REWARD[by_reward]
     # Not in a namespace: what it is made of lies in those of others.
     node = Node(
-        nodes.caption_together,
+        nodes.ensemble_captioners,
         inputs={
             **_MATERIAL,
             "encoder": "encoder",
@@ -61,7 +61,7 @@ def _caption_together(model: str, *, by_reward: str) -> Pipeline:
             "workbench": f"{model}.workbench",
         },
         outputs=f"{model}.captioner",
-        name=f"join_{model}",
+        name="build_ensemble",
     )
     return Pipeline([node])
 

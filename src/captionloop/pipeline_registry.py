@@ -16,6 +16,11 @@ from captionloop.pipelines import (
 )
 
 
+def _stage(name: str, pipeline: Pipeline) -> Pipeline:
+    """The same nodes in a namespace, which Kedro-Viz folds into one box; datasets keep their names."""
+    return Pipeline(pipeline, namespace=name, prefix_datasets_with_namespace=False)
+
+
 def register_pipelines() -> dict[str, Pipeline]:
     """Each stage by its name, `from_corpus` (all that follows a corpus), `__default__` (the scenes, and all).
 
@@ -23,26 +28,36 @@ def register_pipelines() -> dict[str, Pipeline]:
     `kedro run --env flickr8k --pipelines from_corpus` does the same with photos that are there.
     """
     stages = {
-        "data_validation": data_validation.create_pipeline(),
-        "encoder_adaptation": encoder_adaptation.create_pipeline(),
-        "feature_caching": feature_caching.create_pipeline(),
-        "training": training.create_pipeline(),
-        "evaluation": evaluation.create_pipeline(),
-        "registration": registration.create_pipeline(),
+        name: _stage(name, module.create_pipeline())
+        for name, module in {
+            "data_validation": data_validation,
+            "encoder_adaptation": encoder_adaptation,
+            "feature_caching": feature_caching,
+            "training": training,
+            "evaluation": evaluation,
+            "registration": registration,
+        }.items()
     }
-    drawing = sample_scenes.create_pipeline()
+    drawing = _stage("sample_scenes", sample_scenes.create_pipeline())
     from_corpus = sum(stages.values(), start=Pipeline([]))
+    retrainings = {
+        f"retraining_{name}": _stage(f"retraining.{name}", create())
+        for name, create in {
+            "encoder": retraining.create_encoder_pipeline,
+            "caching": retraining.create_caching_pipeline,
+            "training": retraining.create_training_pipeline,
+            "evaluation": retraining.create_evaluation_pipeline,
+            "registration": retraining.create_registration_pipeline,
+        }.items()
+    }
     return {
         "__default__": drawing + from_corpus,
         "sample_scenes": drawing,
         **stages,
         "from_corpus": from_corpus,
-        "feedback": feedback.create_pipeline(),
-        "retraining_encoder": retraining.create_encoder_pipeline(),
-        "retraining_caching": retraining.create_caching_pipeline(),
-        "retraining_training": retraining.create_training_pipeline(),
-        "retraining_evaluation": retraining.create_evaluation_pipeline(),
-        "retraining_registration": retraining.create_registration_pipeline(),
-        "drift": drift.create_pipeline(),
-        "shifted_scenes": sample_scenes.create_shifted_pipeline(),
+        "feedback": _stage("feedback", feedback.create_pipeline()),
+        **retrainings,
+        "retraining": sum(retrainings.values(), start=Pipeline([])),
+        "drift": _stage("drift", drift.create_pipeline()),
+        "shifted_scenes": _stage("shifted_scenes", sample_scenes.create_shifted_pipeline()),
     }

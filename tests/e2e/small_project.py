@@ -66,7 +66,8 @@ TINY = {
 }
 """Runtime parameters with which all pipelines run in a minute; what comes of it says nothing sensible."""
 CHAMPION = [
-    "choose_evaluation_photos", "show_attend_tell.teach_by_words", "cache_features", "draw_shifted_scenes",
+    "evaluation.choose_evaluation_photos", "training.show_attend_tell.train_cross_entropy",
+    "feature_caching.cache_features", "shifted_scenes.draw_shifted_scenes",
 ]  # fmt: skip
 
 

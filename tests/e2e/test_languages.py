@@ -30,7 +30,14 @@ def learnt(workspace: Path, language: str) -> dict[str, float]:
     """The metrics of `show_attend_tell`, taught on a few hundred scenes in a language."""
     place = {"workspace": workspace, "tracking_uri": f"sqlite:///{workspace}/mlflow.db", "language": language}
     given = ",".join(f"{name}={value}" for name, value in (place | SMALL).items())
-    command = [sys.executable, "-m", "kedro", "run", "--to-nodes", "show_attend_tell.caption_photos"]
+    command = [
+        sys.executable,
+        "-m",
+        "kedro",
+        "run",
+        "--to-nodes",
+        "evaluation.show_attend_tell.predict_captions",
+    ]
     done = subprocess.run(
         [*command, "--params", given],
         cwd=ROOT,

@@ -15,10 +15,10 @@ pytestmark = pytest.mark.e2e
 # A node of every stage, in the order in which they run; each dies while it is at work.
 KILLED_IN = (
     "inspect_corpus",
-    "adapt_encoder",
+    "finetune_encoder",
     "cache",
-    "teach_by_words",
-    "teach_by_reward",
+    "train_cross_entropy",
+    "train_self_critical",
     "score_captions",
     "register_candidate",
 )

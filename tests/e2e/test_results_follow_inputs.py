@@ -49,9 +49,9 @@ def test_what_is_far_from_a_change_is_left_alone(ran: dict[str, list[str]]) -> N
     def functions(change: str) -> set[str]:
         return {name.rpartition(".")[2] for name in ran[next(each for each in CHANGES if change in each)]}
 
-    taught = {"teach_by_words", "teach_by_reward", "adapt_encoder", "join_ensemble"}
+    taught = {"train_cross_entropy", "train_self_critical", "finetune_encoder", "build_ensemble"}
     for change in ("test photo replaced", "caption of a test photo", "evaluation.resamples", "scoring/cider"):
-        assert not functions(change) & {"adapt_encoder", "find_concepts"}
+        assert not functions(change) & {"finetune_encoder", "find_concepts"}
     for change in ("test photo replaced", "caption of a test photo", "resamples", "gallery", "Matplotlib"):
         assert not functions(change) & taught
     for change in (
@@ -61,20 +61,20 @@ def test_what_is_far_from_a_change_is_left_alone(ran: dict[str, list[str]]) -> N
         "evaluation.batch_size",
     ):
         assert not functions(change)
-    assert {"adapt_encoder", "teach_by_words"} <= functions("a training photo replaced")
-    assert {"build_encoder", "adapt_encoder", "cache_features"} <= functions("another file of weights")
+    assert {"finetune_encoder", "train_cross_entropy"} <= functions("a training photo replaced")
+    assert {"build_encoder", "finetune_encoder", "cache_features"} <= functions("another file of weights")
     lightning = functions("version of Lightning")
-    assert "teach_by_words" in lightning and "adapt_encoder" not in lightning
+    assert "train_cross_entropy" in lightning and "finetune_encoder" not in lightning
     assert functions("an output deleted") == {"draw_gallery"}
 
 
 def grouped(nodes: list[str]) -> str:
-    """Nodes of several models as one: `caption_photos` (5)."""
+    """Nodes of several models as one: `predict_captions` (5)."""
     if not nodes:
         return "nothing"
     if len(nodes) > 40:
         return f"{len(nodes)} nodes, nearly all"
-    short = [re.sub(r"^write_card_of_.*", "write_card", name.rpartition(".")[2]) for name in nodes]
+    short = [re.sub(r"^write_model_card_.*", "write_model_card", name.rpartition(".")[2]) for name in nodes]
     counts = Counter(short)
     alone = dict(zip(short, nodes, strict=True))
     return ", ".join(

@@ -31,7 +31,7 @@ def start(project: Path, command: list[str]) -> "subprocess.Popen[str]":
     )
 
 
-TAUGHT = ["--to-nodes", "show_attend_tell.teach_by_words"]
+TAUGHT = ["--to-nodes", "training.show_attend_tell.train_cross_entropy"]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_processes_that_torchrun_has_started_run_the_pipeline_once(project_root,
     process = start(project_root, [*torchrun, *tiny_run(untaught, **TWO), *TAUGHT])
     said, _ = process.communicate(timeout=900)
     assert process.returncode == 0, said[-4000:]
-    assert said.count("Running node: teach_by_words:") == 1
+    assert said.count("Running node: train_cross_entropy:") == 1
     assert said.count("epoch 2/2") == 1
     assert (untaught / "06_models/sample_scenes/show_attend_tell/checksums.json").is_file()
     assert not list(untaught.rglob("fit.pickle"))

@@ -107,3 +107,20 @@ def test_no_dataset_stands_alone(everything: Pipeline) -> None:
     beginnings |= {name for name in everything.inputs() if name.startswith("base_")}
     workbenches = {name for name in everything.inputs() if name.endswith("workbench")}
     assert datasets(everything.inputs()) <= beginnings | workbenches
+
+
+def test_the_lineage_opens_on_one_box_for_each_stage() -> None:
+    """Kedro-Viz folds namespaces: every node is in one, and the outermost are the stages."""
+    pipelines = register_pipelines()
+    boxes = {
+        name: {(node.namespace or "").split(".")[0] for node in pipelines[name].nodes} for name in pipelines
+    }
+    assert boxes["__default__"] == {
+        "sample_scenes", "data_validation", "encoder_adaptation", "feature_caching", "training", "evaluation",
+        "registration",
+    }  # fmt: skip
+    assert boxes["retraining"] == {"retraining"}
+    steps = {node.namespace for node in pipelines["retraining"].nodes}
+    assert steps == {
+        f"retraining.{name}" for name in ("encoder", "caching", "training", "evaluation", "registration")
+    }

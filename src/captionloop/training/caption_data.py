@@ -202,5 +202,5 @@ class Batches:
                 raise StoreError(
                     f"photo {self._photos.image_ids[share.photo]!r}: its cached features (view"
                     f" {share.view!r}) are not finite; delete the feature store and run again with"
-                    " --from-nodes cache_features"
+                    " --from-nodes feature_caching.cache_features"
                 )

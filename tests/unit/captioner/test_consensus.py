@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from captionloop.pipelines.training.nodes import caption_together, teach_by_reward, teach_by_words
+from captionloop.pipelines.training.nodes import ensemble_captioners, train_cross_entropy, train_self_critical
 from corpus_for_tests import draw_corpus, small_training
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -141,7 +141,9 @@ def taught(tmp_path_factory):
     shared = {"images": corpus.images, "captions": corpus.captions, "features": corpus.features}
     words = small_training(epochs=2, decoding=CONSENSUS.model_dump())
     folder = tmp_path_factory.mktemp("consensus")
-    captioner, _, _ = teach_by_words(**shared, encoder=encoder, parameters=words, workbench=folder / "words")
+    captioner, _, _ = train_cross_entropy(
+        **shared, encoder=encoder, parameters=words, workbench=folder / "words"
+    )
     return captioner, shared, words, folder
 
 
@@ -205,17 +207,17 @@ def test_those_that_are_taught_on_or_joined_remember_the_same(taught):
     reward = SelfCriticalParameters.model_validate(
         {"epochs": 1, "batch_size": 8, "samples": 2, "processes": {"accelerator": "cpu"}}
     )
-    on, _, _ = teach_by_reward(**shared, start=captioner, parameters=reward, workbench=folder / "reward")
+    on, _, _ = train_self_critical(**shared, start=captioner, parameters=reward, workbench=folder / "reward")
     assert on.decoding == CONSENSUS
     assert on.neighbours is captioner.neighbours
-    both = caption_together(
+    both = ensemble_captioners(
         **shared, encoder=captioner.encoder, by_words=captioner, by_reward=on, words=words, reward=reward,
         parameters=EnsembleParameters(), workbench=folder / "both",
     )  # fmt: skip
     assert both.neighbours is captioner.neighbours
     forgetful = replace(on, neighbours=None)
     with pytest.raises(ConfigurationError, match=r"remembers no training photos.*decoding\.consensus"):
-        caption_together(
+        ensemble_captioners(
             **shared, encoder=captioner.encoder, by_words=captioner, by_reward=forgetful, words=words,
             reward=reward, parameters=EnsembleParameters(), workbench=folder / "both",
         )  # fmt: skip
@@ -225,7 +227,7 @@ def test_another_search_takes_over_what_was_taught(taught, caplog):
     captioner, shared, words, folder = taught
     other = words.model_copy(update={"decoding": DecodingOptions(beam_width=2)})
     with caplog.at_level("INFO"):
-        again, _, _ = teach_by_words(
+        again, _, _ = train_cross_entropy(
             **shared, encoder=captioner.encoder, parameters=other, workbench=folder / "words"
         )
     assert "taken over" in caplog.text

@@ -113,7 +113,9 @@ def served(
 def test_photos_of_another_colour_are_noticed(tmp_path, registry, captioner, corpus, colour, drifted) -> None:
     images, captions, folder, evaluated = corpus
     database = served(tmp_path, captioner, colour)
-    report, page, drawn = nodes.watch(registry, database, images, captions, folder, evaluated, PARAMETERS)
+    report, page, drawn = nodes.measure_drift(
+        registry, database, images, captions, folder, evaluated, PARAMETERS
+    )
     signals = {signal["name"]: signal for signal in report["signals"]}
     assert signals["photos"]["value"] is not None
     assert signals["photos"]["drifted"] is drifted
@@ -127,7 +129,9 @@ def test_without_a_champion_one_line_says_so(mlflow_store, tmp_path, corpus) -> 
     images, captions, folder, evaluated = corpus
     empty = ModelRegistry(mlflow_store, name="nobody", experiment="tests")
     with pytest.raises(RegistryError, match="has no champion"):
-        nodes.watch(empty, RatingsDatabase("sqlite:///x"), images, captions, folder, evaluated, PARAMETERS)
+        nodes.measure_drift(
+            empty, RatingsDatabase("sqlite:///x"), images, captions, folder, evaluated, PARAMETERS
+        )
 
 
 def taught_on(registry: ModelRegistry, captioner: Captioner, folder: Path, data: dict) -> None:
@@ -149,11 +153,15 @@ def test_what_the_champion_has_learnt_from_corrections_is_no_drift_any_more(
     keys = [f"{number:064d}" for number in range(PHOTOS)]
     for number, key in enumerate(keys):
         archive.write(archive_uri(key), picture(1000 + number, 2))
-    before, _, _ = nodes.watch(registry, database, images, captions, folder, evaluated, PARAMETERS, archive)
+    before, _, _ = nodes.measure_drift(
+        registry, database, images, captions, folder, evaluated, PARAMETERS, archive
+    )
     assert {signal["name"] for signal in before["signals"] if signal["drifted"]} >= {"photos", "words"}
     words = {"a": 24 + PHOTOS, "red": 24, "box": 24, "blue": PHOTOS, "guitar": PHOTOS}
     taught_on(registry, captioner, tmp_path, {"words": words, "feedback_photos": keys})
-    after, _, _ = nodes.watch(registry, database, images, captions, folder, evaluated, PARAMETERS, archive)
+    after, _, _ = nodes.measure_drift(
+        registry, database, images, captions, folder, evaluated, PARAMETERS, archive
+    )
     assert after["version"] == 2
     drifted = {signal["name"]: signal["drifted"] for signal in after["signals"]}
     assert not drifted["words"] and not drifted["photos"]

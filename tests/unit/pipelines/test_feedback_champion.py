@@ -5,7 +5,7 @@ import hashlib
 import pandas as pd
 import pytest
 from captionloop.pipelines.feedback.nodes import fetch_champion
-from captionloop.pipelines.retraining.sight import cache
+from captionloop.pipelines.retraining.encoding import cache
 from neighbours import module_of
 
 from captionloop.evaluation.evaluation_set import evaluation_set

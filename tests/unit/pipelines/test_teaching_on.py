@@ -6,8 +6,8 @@ import corpus_for_tests
 import pandas as pd
 import pytest
 import torch
-from captionloop.pipelines.retraining.nodes import teach_on
-from captionloop.pipelines.training.nodes import teach_by_words
+from captionloop.pipelines.retraining.nodes import train_candidate
+from captionloop.pipelines.training.nodes import train_cross_entropy
 
 from captionloop.feedback.retraining_data import RetrainingParameters, training_tables
 from captionloop.vision.encoder import Encoder, EncoderSpec
@@ -25,7 +25,7 @@ def test_all_decoders_have_the_vocabulary_that_the_feedback_brings(tmp_path):
         corpus.captions.loc[mine, "text"] += f" by a {word}"
     material = {"images": corpus.images, "captions": corpus.captions, "features": corpus.features}
     settings = corpus_for_tests.small_training(epochs=1, vocabulary={"min_frequency": 41})
-    origin, _, _ = teach_by_words(
+    origin, _, _ = train_cross_entropy(
         **material, encoder=encoder, parameters=settings, workbench=tmp_path / "origin"
     )
     assert not {"carpet", "meadow", "ground"} & set(origin.tokenizer.words)
@@ -45,7 +45,7 @@ def test_all_decoders_have_the_vocabulary_that_the_feedback_brings(tmp_path):
         least_replay=30, replay=0, repeat=2, min_frequency=2, epochs=1, decoders=3, batch_size=20
     )
     tables = training_tables((corpus.images, corpus.captions), (rated, said), frozenset(), parameters)
-    captioner, _, _ = teach_on(
+    captioner, _, _ = train_candidate(
         *tables,
         corpus.features,
         encoder,

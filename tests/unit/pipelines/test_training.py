@@ -1,7 +1,7 @@
 import corpus_for_tests
 import pytest
 import torch
-from captionloop.pipelines.training.nodes import caption_together, teach_by_reward, teach_by_words
+from captionloop.pipelines.training.nodes import ensemble_captioners, train_cross_entropy, train_self_critical
 from pydantic import ValidationError
 
 from captionloop.errors import ConfigurationError
@@ -23,14 +23,14 @@ def material(tmp_path_factory):
         {"epochs": 2, "batch_size": 8, "samples": 2, "processes": {"accelerator": "cpu"}}
     )
     folder = tmp_path_factory.mktemp("taught")
-    start, _, _ = teach_by_words(**shared, encoder=encoder, parameters=words, workbench=folder / "words")
-    taught, _, _ = teach_by_reward(**shared, start=start, parameters=reward, workbench=folder / "reward")
+    start, _, _ = train_cross_entropy(**shared, encoder=encoder, parameters=words, workbench=folder / "words")
+    taught, _, _ = train_self_critical(**shared, start=start, parameters=reward, workbench=folder / "reward")
     given = {"by_words": start, "by_reward": taught, "words": words, "reward": reward}
     return {**shared, "encoder": encoder, **given}
 
 
 def test_without_seeds_the_two_that_are_there_are_joined_as_they_are(material, tmp_path):
-    together = caption_together(**material, parameters=EnsembleParameters(), workbench=tmp_path)
+    together = ensemble_captioners(**material, parameters=EnsembleParameters(), workbench=tmp_path)
     members = list(together.decoder.members)
     assert members == [material["by_reward"].decoder, material["by_words"].decoder]
     assert together.decoding == material["by_reward"].decoding
@@ -38,7 +38,9 @@ def test_without_seeds_the_two_that_are_there_are_joined_as_they_are(material, t
 
 
 def test_siblings_are_taught_from_their_own_seeds(material, tmp_path):
-    together = caption_together(**material, parameters=EnsembleParameters(seeds=(1, 2)), workbench=tmp_path)
+    together = ensemble_captioners(
+        **material, parameters=EnsembleParameters(seeds=(1, 2)), workbench=tmp_path
+    )
     taught, _, *siblings = together.decoder.members
     weights = [member.words.vectors for member in (taught, *siblings)]
     assert not torch.equal(weights[1], weights[2])
@@ -49,9 +51,9 @@ def test_siblings_are_taught_from_their_own_seeds(material, tmp_path):
 
 def test_a_repeated_run_takes_over_what_was_taught(material, tmp_path, caplog):
     parameters = EnsembleParameters(seeds=(1,))
-    once = caption_together(**material, parameters=parameters, workbench=tmp_path)
+    once = ensemble_captioners(**material, parameters=parameters, workbench=tmp_path)
     with caplog.at_level("INFO"):
-        again = caption_together(**material, parameters=parameters, workbench=tmp_path)
+        again = ensemble_captioners(**material, parameters=parameters, workbench=tmp_path)
     assert caplog.text.count("taken over") == 2
     for key, weight in once.decoder.state_dict().items():
         torch.testing.assert_close(again.decoder.state_dict()[key], weight)
@@ -59,6 +61,6 @@ def test_a_repeated_run_takes_over_what_was_taught(material, tmp_path, caplog):
 
 def test_a_seed_that_is_taken_is_refused(material, tmp_path):
     with pytest.raises(ConfigurationError, match=r"seeds: 0 is the seed of"):
-        caption_together(**material, parameters=EnsembleParameters(seeds=(0,)), workbench=tmp_path)
+        ensemble_captioners(**material, parameters=EnsembleParameters(seeds=(0,)), workbench=tmp_path)
     with pytest.raises(ValidationError, match="give each its own"):
         EnsembleParameters(seeds=(1, 1))

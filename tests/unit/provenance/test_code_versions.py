@@ -4,7 +4,7 @@ import pytest
 from captionloop.pipelines.data_validation.nodes import inspect_corpus
 from captionloop.pipelines.encoder_adaptation.nodes import draw_curves
 from captionloop.pipelines.evaluation.nodes import choose_photos, score_captions, write_table
-from captionloop.pipelines.training.nodes import teach_by_words
+from captionloop.pipelines.training.nodes import train_cross_entropy
 
 from captionloop.provenance.code_versions import CodeVersions
 
@@ -97,7 +97,7 @@ def test_every_node_of_the_project_depends_on_what_it_uses_and_not_on_all():
             choose_photos,
             score_captions,
             write_table,
-            teach_by_words,
+            train_cross_entropy,
         )
     }
     assert parts[draw_curves] == {"pipelines.encoder_adaptation.nodes", "evaluation.figures"}
@@ -107,12 +107,16 @@ def test_every_node_of_the_project_depends_on_what_it_uses_and_not_on_all():
         "training.train_captioner",
         "training.caption_module",
         "captioner.decoders.show_attend_tell",
-    } <= parts[teach_by_words]
+    } <= parts[train_cross_entropy]
     assert not {
-        name for name in parts[teach_by_words] if name.startswith(("evaluation.", "registry.", "feedback."))
+        name
+        for name in parts[train_cross_entropy]
+        if name.startswith(("evaluation.", "registry.", "feedback."))
     }
-    assert "training.train_encoder" not in parts[teach_by_words]
+    assert "training.train_encoder" not in parts[train_cross_entropy]
     assert {"corpus.photo_checks", "photos"} <= parts[inspect_corpus]
     assert len(parts[choose_photos]) < 8
-    assert "torch" in code.of(teach_by_words).packages and "torch" not in code.of(score_captions).packages
+    assert (
+        "torch" in code.of(train_cross_entropy).packages and "torch" not in code.of(score_captions).packages
+    )
     assert "pycocoevalcap" in code.of(score_captions).packages

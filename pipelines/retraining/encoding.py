@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from captionloop.pipelines.retraining.nodes import assemble
+from captionloop.pipelines.retraining.nodes import assemble_training_tables
 
 from captionloop.evaluation.evaluation_set import EvaluationSet
 from captionloop.feedback.retraining_data import (
@@ -30,7 +30,7 @@ else:  # Kedro resolves the hints of nodes; torch and SQLAlchemy are not worth i
 Json = dict[str, Any]
 
 
-def teach_encoder_on(  # noqa: PLR0917 - a node's inputs
+def finetune_encoder(  # noqa: PLR0917 - a node's inputs
     origin: Captioner,
     champion_version: Json,
     corpus_images: pd.DataFrame,
@@ -91,7 +91,7 @@ def cache(  # noqa: PLR0917 - a node's inputs
     photos that are held out those are tested with that nobody has erased since.
     """
     there = EvaluationSet.model_validate(held_out).without(ratings_database.erased()).model_dump(mode="json")
-    taught, _ = assemble(
+    taught, _ = assemble_training_tables(
         corpus_images,
         corpus_captions,
         feedback_images,

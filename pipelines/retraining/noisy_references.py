@@ -26,7 +26,7 @@ else:  # Kedro resolves the hints of nodes; torch and SQLAlchemy are not worth i
 Json = dict[str, Any]
 
 
-def examine_references(  # noqa: PLR0917 - a node's inputs
+def filter_noisy_references(  # noqa: PLR0917 - a node's inputs
     origin: Captioner,
     champion_version: Json,
     corpus_images: pd.DataFrame,
