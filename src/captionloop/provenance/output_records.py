@@ -220,12 +220,13 @@ def _differences(before: Made, now: Made, names: Mapping[str, str]) -> Iterator[
     if before.node != now.node:
         yield f"it was made by {before.node}"
         return
-    namespace = f"{now.node.rpartition('.')[0]}."
+    parts = now.node.split(".")  # `stage.model.step`: its parameters need not repeat the model
+    model = f"{parts[-2]}." if len(parts) > 2 else ""
     for block in sorted({*before.parameters, *now.parameters}):
         old, new = before.parameters.get(block, {}), now.parameters.get(block, {})
         for path, was, is_now in _changed(old, new):
             name = f"{block}.{path}" if path else block
-            yield f"{name.removeprefix(namespace)} {_shown(was)} -> {_shown(is_now)}"
+            yield f"{name.removeprefix(model)} {_shown(was)} -> {_shown(is_now)}"
     for path, was, is_now in _changed(before.settings, now.settings):
         yield f"{path} {_shown(was)} -> {_shown(is_now)}"
     for name in sorted({*before.inputs, *now.inputs}):

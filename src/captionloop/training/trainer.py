@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -118,10 +118,17 @@ def _precision(parameters: TrainingParameters, device_type: str) -> Literal["bf1
     return "bf16-mixed" if precision_here(parameters.precision, device_type) == "bfloat16" else "32-true"
 
 
+_LIGHTNING: Final = ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning_fabric")
+
+
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Without Lightning's tips, its list of devices, and warnings about what is done on purpose."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    """Without Lightning's tips, its list of devices, and warnings about what is done on purpose.
+
+    It comes under two names, and whichever was imported last has the log that both write to: MLflow imports the
+    older one.
+    """
+    loggers = [logging.getLogger(name) for name in _LIGHTNING]
     levels = [one.level for one in loggers]
     for one in loggers:
         one.setLevel(logging.ERROR)

@@ -474,6 +474,17 @@ def test_a_checkpoint_with_weights_that_are_no_numbers_is_not_gone_on_from(
     assert same(weights_of(resumed), weights_of(trained))
 
 
+def test_lightning_advertises_nothing_whichever_of_its_names_was_imported_last(corpus, tmp_path, caplog):
+    pytest.importorskip(
+        "pytorch_lightning"
+    )  # as MLflow does: what the other name logs goes to this one's log
+    caplog.set_level("INFO")
+    train(
+        corpus.images, corpus.captions, corpus.features, small_training(epochs=1), workbench=tmp_path / "work"
+    )
+    assert {record.name.split(".")[0] for record in caplog.records} == {"captionloop"}
+
+
 def test_features_that_are_no_numbers_are_refused_with_the_photo_named(corpus, tmp_path):
     key = corpus.images.loc[corpus.images["split"] == "train", "sha256"].iloc[7]
     grids = {sha256: grid.copy() for sha256, grid in corpus.features._grids.items()}
