@@ -125,7 +125,7 @@ _LIGHTNING: Final = ("lightning.pytorch", "lightning.fabric", "pytorch_lightning
 def _quiet_lightning() -> Iterator[None]:
     """Without Lightning's tips, its list of devices, and warnings about what is done on purpose.
 
-    It comes under two names, and whichever was imported last has the log that both write to: MLflow imports the
+    It comes under two names, and the one imported last has the log that both write to: MLflow imports the
     older one.
     """
     loggers = [logging.getLogger(name) for name in _LIGHTNING]
