@@ -1,5 +1,6 @@
-"""axe looks at every state of the page, in light and dark, on a phone and on a desktop."""
+"""axe looks at every state of the page, in light and dark, on a phone and on a desktop, in every language."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,14 +13,23 @@ pytest_plugins = ["web_page_fixtures"]
 
 AXE = FRONTEND / "node_modules/axe-core/axe.min.js"
 SIZES = {"desktop": DESKTOP, "phone": PHONE}
+CATALOGUES = {"en": FRONTEND / "src/wording/english.ts", "de": FRONTEND / "src/wording/german.ts"}
+
+
+def wording(visit: Visit, name: str) -> str:
+    """What the page says under this name, up to what is put in, in the language of the visit."""
+    catalogue = CATALOGUES[visit.page.evaluate("document.documentElement.lang")].read_text(encoding="utf-8")
+    found = re.search(rf"^  {name}: (?:\(.*?\) =>\s*)?[\"`]([^\"`$]+)", catalogue, re.MULTILINE)
+    assert found, name
+    return found[1].strip()
 
 
 def first_visit(visit: Visit) -> None:
-    expect(visit.page.get_by_role("button", name="Choose a photo").first).to_be_visible()
+    expect(visit.page.get_by_role("button", name=wording(visit, "choose")).first).to_be_visible()
 
 
 def result(visit: Visit) -> None:
-    example = visit.page.get_by_role("button", name="Try the example").nth(1)
+    example = visit.page.get_by_role("button", name=wording(visit, "example")).nth(1)
     example.click()
     visit.words.nth(1).focus()
     expect(visit.overlay).to_have_attribute("data-lit", "true")
@@ -33,7 +43,7 @@ def rated(visit: Visit) -> None:
 
 def erasing(visit: Visit) -> None:
     result(visit)
-    visit.page.get_by_role("button", name="Erase this photo").click()
+    visit.page.get_by_role("button", name=wording(visit, "erase")).click()
 
 
 def erasing_all(visit: Visit) -> None:
@@ -42,18 +52,18 @@ def erasing_all(visit: Visit) -> None:
     visit.page.get_by_role("link", name="captionloop").click()
     visit.page.evaluate("localStorage.clear()")
     visit.page.reload()
-    visit.page.get_by_role("button", name="Erase all").click()
+    visit.page.get_by_role("button", name=wording(visit, "eraseAll")).click()
 
 
 def settings(visit: Visit) -> None:
-    visit.page.get_by_role("button", name="Settings").click()
+    visit.page.get_by_role("button", name=wording(visit, "settings")).click()
 
 
 def statistics(visit: Visit) -> None:
     rated(visit)
-    visit.page.get_by_role("navigation").get_by_role("link", name="The model").click()
-    expect(visit.page.get_by_role("heading", name="Model card")).to_be_visible()
-    visit.page.get_by_text("Show as a table").click()
+    visit.page.get_by_role("navigation").get_by_role("link", name=wording(visit, "model")).click()
+    expect(visit.page.get_by_role("heading", name=wording(visit, "card"))).to_be_visible()
+    visit.page.get_by_text(wording(visit, "asTable")).click()
 
 
 def error(visit: Visit) -> None:
@@ -86,17 +96,21 @@ def findings(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("colours", "language"), [("light", "en"), ("dark", "en"), ("light", "de"), ("dark", "de")]
+)
 def test_axe_finds_nothing_serious_in_any_state(
-    visits: Callable[..., Visit], screenshots: Path, size: str, colours: str
+    visits: Callable[..., Visit], screenshots: Path, size: str, colours: str, language: str
 ) -> None:
     if not AXE.is_file():
         pytest.skip("axe-core is not there (npm --prefix frontend ci)")
     found: dict[str, list[str]] = {}
     for reach in STATES:
-        visit = visits(**SIZES[size], color_scheme=colours)
+        visit = visits(**SIZES[size], color_scheme=colours, locale=f"{language}-{language.upper()}")
         reach(visit)
         visit.page.wait_for_timeout(400)  # colours glide; a contrast halfway says nothing
         found[reach.__name__] = findings(visit.page)
-        visit.page.screenshot(path=screenshots / f"{reach.__name__}-{size}-{colours}.png", full_page=True)
+        visit.page.screenshot(
+            path=screenshots / f"{reach.__name__}-{size}-{colours}-{language}.png", full_page=True
+        )
     assert not any(found.values()), found

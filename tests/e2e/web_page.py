@@ -1,5 +1,6 @@
 """A person's visit to the web page, as the browser tests see it."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -77,5 +78,5 @@ class Visit:
     def stars(self, stars: int) -> None:
         """Rates, and waits until it is saved."""
         with self.page.expect_response(lambda answer: answer.request.method == "PUT") as saved:
-            self.page.get_by_role("radio", name=f"{stars} of 5").check(force=True)
+            self.page.get_by_role("radio", name=re.compile(rf"^{stars} (of|von) 5")).check(force=True)
         assert saved.value.ok
