@@ -287,8 +287,13 @@ class CreateMlflowStore:
         from captionloop.registry import tracking
 
         uri = context.config_loader.tracking_uri()
-        if uri is not None:
-            tracking.create(uri)
+        if uri is None:
+            return
+        tracking.create(uri)
+        told = context.config_loader["mlflow"].get("tracking", {}).get("experiment", {})
+        if told.get("name") and not told.get("create_experiment_kwargs"):
+            # kedro-mlflow fails where two processes make it at the same time.
+            tracking.ensure_experiment(uri, str(told["name"]))
 
 
 class UserErrorHook:
