@@ -52,7 +52,8 @@ exec 8>&2
 exec 2> >(exec tee "$own.stderr" >&8)
 telling=$!
 trap 'code=$?; exec 2>&8; wait "$telling" || true
-captionloop step-ended "$own.stderr" --workspace {WORKSPACE} --code "$code" >&8 || true' EXIT"""
+captionloop step-ended "$own.stderr" --workspace {WORKSPACE} --code "$code" > "$own.ended" 2>&1 ||
+  [ "$code" -eq 0 ] || cat "$own.ended" >&2' EXIT"""
 _IN_WORKSPACE = _IN_STORAGE if REMOTE else _IN_FOLDER
 
 
