@@ -151,7 +151,7 @@ class RemoteWorkspace:
     """
 
     def __init__(self) -> None:
-        self._workspace = ""
+        self._loader: Any = None
         self._places: dict[str, Path] = {}
         self._lease: Lease | None = None
         self._work: Thread | None = None
@@ -160,10 +160,7 @@ class RemoteWorkspace:
     @hook_impl
     def after_context_created(self, context: Any) -> None:
         """Called when it is known which workspace is meant."""
-        loader = context.config_loader
-        self._workspace = str(
-            (loader.runtime_params or {}).get("workspace") or loader["globals"]["workspace"]
-        )
+        self._loader = context.config_loader
         self._places, self._lease = {}, None
 
     @hook_impl(tryfirst=True)
@@ -174,11 +171,12 @@ class RemoteWorkspace:
         self._places = {name: path for name, path in places.items() if is_copy(path)}
         if not self._places:
             return
-        if is_remote(self._workspace) and any(name in self._places for name in pipeline.all_outputs()):
+        given = (run_params.get("runtime_params") or {}).get("workspace")
+        workspace = str(given or self._loader["globals"].get("workspace", ""))
+        if is_remote(workspace) and any(name in self._places for name in pipeline.all_outputs()):
             from captionloop.registry.history import actor
 
-            name = _lock_name(run_params)
-            self._lease = Lease(below(self._workspace, LOCKS, name), actor())
+            self._lease = Lease(below(workspace, LOCKS, _lock_name(run_params)), actor())
             self._lease.take()
             atexit.register(self._end)
         found = self._places.values()
