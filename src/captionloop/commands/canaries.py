@@ -74,8 +74,9 @@ def choose_canaries(project: Path, env: str | None, photos: str | None, count: i
         catalog = Catalog(project, env)
         evaluated = catalog.load("evaluation_photos")
         if evaluated is None:
+            place = shown(catalog.location("evaluation_photos"))
             raise ConfigurationError(
-                f"There is no evaluation set at {shown(catalog.location('evaluation_photos'))} to verify with: "
+                f"There is no evaluation set at {place} to verify with: "
                 "evaluate first, or give --photos a folder"
             )
         folder = catalog.load("raw_photos") or PhotoFolder(str(catalog.location("raw_photos")))
