@@ -24,6 +24,7 @@ from captionloop_dags.settings import (
     environments,
 )
 from captionloop_dags.steps import (
+    REMOTE,
     SKIPPED,
     WORKSPACE,
     dag_options,
@@ -184,7 +185,7 @@ with DAG(
     with TaskGroup("release", prefix_group_id=False, tooltip="It is served, or taken back"):
         package = step(
             "package",
-            f"rm -rf {WORKSPACE}/bento",
+            "true" if REMOTE else f"rm -rf {WORKSPACE}/bento",
             # BentoML keeps what it builds in a store of its own; the copy in the run's folder is enough.
             "(BENTOML_HOME=$(mktemp -d) && export BENTOML_HOME && trap 'rm -rf \"$BENTOML_HOME\"' EXIT && "
             f"captionloop package --version {VERSION} --output {WORKSPACE}/bento "

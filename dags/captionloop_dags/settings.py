@@ -4,6 +4,7 @@
 |---|---|---|
 | `CAPTIONLOOP_PROJECT` | the folder above `dags/` | where commands run |
 | `CAPTIONLOOP_BIN` | `<project>/.venv/bin` | where `kedro` and `captionloop` are |
+| `CAPTIONLOOP_WORKSPACE` | `data` | where everything lies, runs too: in the project, or `s3://` |
 | `CAPTIONLOOP_DAG_PREFIX` | | before the ids of our DAGs and assets, in an Airflow that has others |
 | `CAPTIONLOOP_OWNER` | `captionloop` | whom Airflow names as the owner of the tasks |
 | `CAPTIONLOOP_POOL` | `default_pool` | the pool that the tasks take slots of; it must exist |
@@ -48,6 +49,7 @@ def number(name: str, default: float, least: float) -> float:
 
 PROJECT = Path(text("PROJECT") or Path(__file__).resolve().parents[2])
 BIN = text("BIN") or str(PROJECT / ".venv/bin")
+WORKSPACE = text("WORKSPACE", "data").rstrip("/")
 DAG_PREFIX = text("DAG_PREFIX")
 OWNER = text("OWNER", "captionloop")
 POOL = text("POOL", "default_pool")

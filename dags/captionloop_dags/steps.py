@@ -23,7 +23,9 @@ DEFAULTS = {
 }
 """A step that is tried again goes on where it stopped: what is there, and still right, stays."""
 
-WORKSPACE = "data/runs/{{ folder(run_id) }}"
+WORKSPACE = f"{settings.WORKSPACE}/runs/{{{{ folder(run_id) }}}}"
+REMOTE = "://" in WORKSPACE
+"""Whether runs are in object storage, and steps share no folder."""
 SKIPPED = 99
 """The exit code of a command that found nothing to do."""
 LONGEST_NAME = 80
@@ -34,7 +36,7 @@ export CAPTIONLOOP_ACTOR={{ quoted('airflow:' ~ dag.dag_id ~ '/' ~ run_id ~ '/' 
 # that no two processes ever write to one folder; but not for ever, for the loop would stand still in silence.
 #
 # What a step says on stderr is kept beside the lock until it succeeds: the last line is why it failed.
-_IN_WORKSPACE = f"""mkdir -p {WORKSPACE}
+_IN_FOLDER = f"""mkdir -p {WORKSPACE}
 own={WORKSPACE}/.{{{{ task.task_id }}}}.{{{{ ti.map_index }}}}
 exec 8>&2 9> "$own.lock"
 exec 2> >(exec tee "$own.stderr" >&8 9>&-)
@@ -44,6 +46,15 @@ flock -w {settings.LOCK_SECONDS} 9 || {{
   echo "An earlier try holds $own.lock for {settings.LOCK_SECONDS} s now: end its processes" >&2
   exit 1
 }}"""
+# There, `kedro run` itself holds a lease in the storage, and what a step said goes there when it has failed.
+_IN_STORAGE = f"""own=$(mktemp -d)/.{{{{ task.task_id }}}}.{{{{ ti.map_index }}}}
+exec 8>&2
+exec 2> >(exec tee "$own.stderr" >&8)
+telling=$!
+trap 'code=$?; exec 2>&8; wait "$telling" || true
+captionloop step-ended "$own.stderr" --workspace {WORKSPACE} --code "$code" > "$own.ended" 2>&1 ||
+  [ "$code" -eq 0 ] || cat "$own.ended" >&2' EXIT"""
+_IN_WORKSPACE = _IN_STORAGE if REMOTE else _IN_FOLDER
 
 
 def folder_name(run_id: str) -> str:

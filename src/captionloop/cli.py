@@ -48,6 +48,9 @@ COMMANDS = {
     "outcome": Command(
         "captionloop.commands.report:outcome", "Print what came of a step of a retraining run."
     ),
+    "step-ended": Command(
+        "captionloop.commands.report:step_ended", "Keep why a step of a retraining run failed."
+    ),
     "heartbeat": Command(
         "captionloop.commands.report:heartbeat", "Note that a retraining has come to its end."
     ),

@@ -23,11 +23,13 @@ from captionloop.paths import (
     anchored,
     environment_registered_model,
     environment_tracking_uri,
+    environment_workspace,
     expanded,
     expanded_everywhere,
     model_of_corpus,
     nearest,
 )
+from captionloop.workspaces import in_working_copy
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,8 @@ class ProjectConfigLoader(OmegaConfigLoader):
     - `~`, `~user` and `$VARIABLE/` at the beginning of a path are spelled out, in `--params` and files alike.
     - What it says of a dataset `raw_photos` or `images` holds for what retraining reads as `base_photos` or
       `base_images`.
+    - `globals: workspace` is what `CAPTIONLOOP_WORKSPACE` or the file says. Files of a workspace in object
+      storage get paths in a working copy (`workspaces`).
     - `globals: registered_model` is always there; `mlflow: server: mlflow_tracking_uri` is what
       `--params tracking_uri`, `MLFLOW_TRACKING_URI` or the file says, in this order.
 
@@ -92,11 +96,11 @@ class ProjectConfigLoader(OmegaConfigLoader):
         if key != "credentials":  # there, what looks like a path may be a password
             found = expanded_everywhere(found)
         if key == "catalog":
-            found = _with_present_types(found)
+            found = in_working_copy(_with_present_types(found))
         if key == "globals":
             corpus = str(found.get("corpus", SAMPLE_CORPUS))
             named = environment_registered_model() or found.get("registered_model") or model_of_corpus(corpus)
-            return {**found, "registered_model": named}
+            return {**found, **environment_workspace(), "registered_model": named}
         if key == "mlflow":
             return self._with_store(found)
         return found

@@ -1,12 +1,16 @@
 """What this project adds to every Kedro run."""
 
+import atexit
 import errno
 import logging
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from fnmatch import fnmatch
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, Final
 
 import click
 from kedro.framework.hooks import hook_impl
@@ -16,8 +20,16 @@ from pydantic import ValidationError
 from captionloop.conf_checks import check_configuration
 from captionloop.conf_loader import ProjectConfigLoader
 from captionloop.errors import CaptionloopError, ConfigurationError
+from captionloop.leases import Lease
+from captionloop.provenance.output_records import local_path, record_path
+from captionloop.workspaces import below, is_copy, is_remote, working_copy
 
 logger = logging.getLogger(__name__)
+
+LOCKS: Final = ".locks"
+FOLLOW_SECONDS: Final = 2.0
+DECODED: Final = "pixels-*.bin"
+"""Decoded photos in a folder of half-done work: large, and soon made again."""
 
 _SAID_OF_A_FULL_DISK = (  # by the system, SQLite, and PyTorch
     "No space left on device",
@@ -130,6 +142,123 @@ class SharedMlflowRun:
         tracking.run.id = find_or_begin_run(uri, tracking.experiment.name, str(name))
 
 
+class RemoteWorkspace:
+    """Where a workspace is in object storage: fetches what a run reads, stores what it makes, and sees to it
+    that nobody else runs the same pipelines there.
+
+    Half-done work (checkpoints) is stored while a node is at it, a moment after each epoch: a step that was
+    killed goes on where it was on whichever machine is next. Photos that were decoded for it are not.
+    """
+
+    def __init__(self) -> None:
+        self._loader: Any = None
+        self._places: dict[str, Path] = {}
+        self._lease: Lease | None = None
+        self._work: Thread | None = None
+        self._worked = Event()
+
+    @hook_impl
+    def after_context_created(self, context: Any) -> None:
+        """Called when it is known which workspace is meant."""
+        self._loader = context.config_loader
+        self._places, self._lease = {}, None
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
+        """Called before anybody looks at what is there."""
+        kept = {name: catalog[name] for name in pipeline.datasets() if name in catalog}
+        places = {name: path for name, each in kept.items() if (path := local_path(each)) is not None}
+        self._places = {name: path for name, path in places.items() if is_copy(path)}
+        if not self._places:
+            return
+        given = (run_params.get("runtime_params") or {}).get("workspace")
+        workspace = str(given or self._loader["globals"].get("workspace", ""))
+        if is_remote(workspace) and any(name in self._places for name in pipeline.all_outputs()):
+            from captionloop.registry.history import actor
+
+            self._lease = Lease(below(workspace, LOCKS, _lock_name(run_params)), actor())
+            self._lease.take()
+            atexit.register(self._end)
+        found = self._places.values()
+        working_copy().fetch([*found, *(record_path(path) for path in found)])
+
+    @hook_impl
+    def before_node_run(self, node: Any, catalog: Any) -> None:
+        """Stores half-done work from now on."""
+        folders = [self._places[name] for name in node.inputs if self._is_work(catalog, name)]
+        if folders:
+            self._worked.clear()
+            self._work = Thread(target=self._follow, args=(folders,), name="checkpoints", daemon=True)
+            self._work.start()
+
+    @hook_impl
+    def after_node_run(self) -> None:
+        """The work is done."""
+        self._end_work()
+
+    @hook_impl
+    def on_node_error(self) -> None:
+        """It ended otherwise."""
+        self._end_work()
+
+    @hook_impl(trylast=True)
+    def after_dataset_saved(self, dataset_name: str) -> None:
+        """Called when its record is written: that is stored last, and says that the rest is whole."""
+        path = self._places.get(dataset_name)
+        if path is not None:
+            self._store(path)
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        """Lets the next one begin."""
+        self._end()
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        """The same."""
+        self._end()
+
+    def _is_work(self, catalog: Any, name: str) -> bool:
+        return name in self._places and getattr(catalog[name], "is_half_done_work", False)
+
+    def _store(self, path: Path) -> None:
+        if self._lease is not None:
+            self._lease.check()
+        working_copy().store(path, takes=lambda name: not fnmatch(name, DECODED))
+        working_copy().store(record_path(path))
+
+    def _follow(self, folders: list[Path]) -> None:
+        while True:
+            over = self._worked.wait(FOLLOW_SECONDS)
+            try:
+                for folder in folders:
+                    self._store(folder)
+            except CaptionloopError as error:  # what is made in the end is stored all the same, or fails
+                logger.warning("Half-done work is not stored: %s", error)
+            if over:
+                return
+
+    def _end_work(self) -> None:
+        self._worked.set()
+        if self._work is not None:
+            self._work.join()
+        self._work = None
+
+    def _end(self) -> None:
+        self._end_work()
+        if self._lease is not None:
+            self._lease.give_back()
+        self._lease = None
+
+
+def _lock_name(run_params: dict[str, Any]) -> str:
+    """One name for each of what may run at the same time in one workspace: pipelines, and shards of them."""
+    names = sorted(run_params.get("pipeline_names") or ["__default__"])
+    shard = (run_params.get("runtime_params") or {}).get("shard")
+    told = [*names, *([str(shard).replace("/", "-of-")] if shard else [])]
+    return f"{'+'.join(told)}.json"
+
+
 class OnePipelineRun:
     """Runs the pipeline once where `torchrun` has started several processes: the others help to train."""
 
@@ -156,8 +285,13 @@ class CreateMlflowStore:
         from captionloop.registry import tracking
 
         uri = context.config_loader.tracking_uri()
-        if uri is not None:
-            tracking.create(uri)
+        if uri is None:
+            return
+        tracking.create(uri)
+        told = context.config_loader["mlflow"].get("tracking", {}).get("experiment", {})
+        if told.get("name") and not told.get("create_experiment_kwargs"):
+            # kedro-mlflow fails where two processes make it at the same time.
+            tracking.ensure_experiment(uri, str(told["name"]))
 
 
 class UserErrorHook:

@@ -137,6 +137,12 @@ def environment_registered_model() -> str | None:
     return os.environ.get("CAPTIONLOOP_REGISTRY_NAME") or None
 
 
+def environment_workspace() -> dict[str, str]:
+    """What `CAPTIONLOOP_WORKSPACE` says of `globals: workspace`: where everything lies; empty if nothing."""
+    given = os.environ.get("CAPTIONLOOP_WORKSPACE")
+    return {"workspace": expanded(given)} if given else {}
+
+
 def anchored(uri: str, project: Path) -> str:
     """The same store from wherever it is called: a relative SQLite file lies in the project's folder.
 

@@ -141,6 +141,17 @@ class PhotoFolder:
         partial.write_bytes(data)
         partial.replace(final)
 
+    def holds(self, name: str) -> bool:
+        """Whether a file of a far folder is there, whatever was listed before."""
+        filesystem, path = self._remote(self._key(name))
+        filesystem.invalidate_cache(path.rpartition("/")[0])
+        return bool(filesystem.exists(path))
+
+    def remove(self, name: str) -> None:
+        """Takes one file out of a far folder."""
+        filesystem, path = self._remote(self._key(name))
+        filesystem.rm_file(path)
+
     def _unreadable(self, uri: str, error: Exception) -> CorpusError:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
         reason = " ".join(reason.split())

@@ -11,6 +11,7 @@ from captionloop.hooks import (
     OneCorpusPerModel,
     OneLineConfigLoader,
     OnePipelineRun,
+    RemoteWorkspace,
     SharedMlflowRun,
     UserErrorHook,
 )
@@ -35,6 +36,7 @@ HOOKS = (
     UserErrorHook(),
     OnePipelineRun(),
     ProvenanceRecorder(),
+    RemoteWorkspace(),
 )
 SESSION_CLASS = IncrementalSession
 CONFIG_LOADER_CLASS = OneLineConfigLoader

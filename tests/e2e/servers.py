@@ -47,10 +47,13 @@ class DebianPostgres:
     Args:
         host: the address it listens on.
         prefix: what to put before the server's command, to run it in a network namespace.
+        port: where; a free one if not given.
     """
 
-    def __init__(self, host: str = "127.0.0.1", prefix: tuple[str, ...] = ()) -> None:
-        self.host, self.port, self._prefix = host, free_port(), prefix
+    def __init__(
+        self, host: str = "127.0.0.1", prefix: tuple[str, ...] = (), port: int | None = None
+    ) -> None:
+        self.host, self.port, self._prefix = host, port or free_port(), prefix
         self.url = f"postgresql://postgres@{host}:{self.port}/postgres"
         self._folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         self._data = self._folder / "data"
@@ -78,6 +81,15 @@ class DebianPostgres:
                 return
             time.sleep(0.1)
         raise AssertionError((self._folder / "log").read_text())
+
+    def sql(self, *statements: str) -> None:
+        """Statements as the administrator, over its socket."""
+        for statement in statements:
+            psql = [str(DEBIAN_POSTGRES / "psql"), "-h", str(self._folder), "-p", str(self.port)]
+            subprocess.run(
+                [*_as_postgres(), *psql, "-U", "postgres", "-q", "-c", statement],
+                check=True, capture_output=True, cwd=self._folder,
+            )  # fmt: skip
 
     def stop(self) -> None:
         """Stop it; its data stay until `remove`."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from captionloop.commands.model_lookup import Catalog, WrittenPath, open_registry
+from captionloop.commands.model_lookup import Catalog, WrittenPlace, open_registry, workspace_of
 from captionloop.config import environments, is_project, project_folder, read_configuration
 from captionloop.errors import ConfigurationError, ImageError
 from captionloop.feedback.erasure import Derived, whereabouts
@@ -22,6 +22,7 @@ from captionloop.serving.gateway.app import open_store
 from captionloop.serving.logs import by_command
 from captionloop.serving.service_settings import Settings
 from captionloop.vision.feature_store import FeatureStore
+from captionloop.workspaces import below, is_remote, working_copy
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PHOTOS_AT_ONCE = 1000
@@ -103,7 +104,7 @@ def erased(name: str, env: str | None, feature_store: str | None) -> None:
 @click.option("--no-pipelines", is_flag=True, help="There is no feature store here, and there are no runs.")
 @click.option(
     "--workspace",
-    type=WrittenPath(path_type=Path, file_okay=False),
+    type=WrittenPlace(path_type=Path, file_okay=False),
     help="Folder of the run that calls this: it counts as ended.",
 )
 @_option_env
@@ -112,7 +113,7 @@ def reconcile(
     *,
     remove_unnamed: bool,
     no_pipelines: bool,
-    workspace: Path | None,
+    workspace: Path | str | None,
     env: str | None,
     feature_store: str | None,
 ) -> None:
@@ -168,18 +169,19 @@ def _without_pipelines(store: RatingsStore) -> None:
     store.ledger.derived_removed(features=numbers, runs=numbers).result(WRITE_SECONDS)
 
 
-def _prune(project: Path, env: str | None, own: Path | None) -> None:
+def _prune(project: Path, env: str | None, given: Path | str | None) -> None:
     """Remove folders of runs but for the newest, and those that a version in use comes from."""
     keep = int(read_configuration(project, env)["globals"].get("keep_runs", 10))
-    runs = runs_in(_workspace(project, env) / "runs")
-    own = None if own is None else (project / own).resolve()
+    place = below(_workspace(project, env), "runs")
+    runs = runs_in(place)
+    own = _folder(project, given)
     if superfluous(runs, keep, [], own):
         _remove_superfluous(project, runs, keep, own)
         runs = [run for run in runs if run.folder.is_dir()]
     if runs:
         held = f"{len(runs)} runs, {sum(run.size() for run in runs) / 1e9:.1f} GB"
         click.echo(
-            f"{_workspace(project, env) / 'runs'} holds {held}: those under way, the newest {keep} of each "
+            f"{place} holds {held}: those under way, the newest {keep} of each "
             "kind (keep_runs in globals.yml), and those of versions in use"
         )
 
@@ -236,7 +238,7 @@ def _photo_names(given: str) -> list[str]:
 
 
 @contextmanager
-def _opened(env: str | None, feature_store: str | None, own: Path | None = None) -> Iterator[_Opened]:
+def _opened(env: str | None, feature_store: str | None, own: Path | str | None = None) -> Iterator[_Opened]:
     settings = Settings.from_environment()
     if not settings.has_database:
         raise ConfigurationError(
@@ -251,23 +253,36 @@ def _opened(env: str | None, feature_store: str | None, own: Path | None = None)
         store.close()
 
 
-def _derived(project: Path, env: str | None, feature_store: str | None, own: Path | None) -> Derived:
+def _derived(project: Path, env: str | None, feature_store: str | None, own: Path | str | None) -> Derived:
     workspace = _workspace(project, env)
     root = feature_store or Catalog(project, env).root("base_feature_store")
     return Derived(
         FeatureStore(root),
-        runs_in(workspace / "runs"),
+        runs_in(below(workspace, "runs")),
         _corpus_photos(workspace),
-        None if own is None else (project / own).resolve(),
+        _folder(project, own),
     )
 
 
-def _corpus_photos(workspace: Path) -> frozenset[str]:
+def _corpus_photos(workspace: str) -> frozenset[str]:
     import pandas as pd
 
-    tables = workspace.glob("02_intermediate/*/images.parquet")
+    copy = working_copy().path_of(workspace) if is_remote(workspace) else Path(workspace)
+    if is_remote(workspace):
+        corpora = working_copy().folders(copy / "02_intermediate")
+        working_copy().fetch([copy / "02_intermediate" / corpus / "images.parquet" for corpus in corpora])
+    tables = copy.glob("02_intermediate/*/images.parquet")
     return frozenset(sha for table in tables for sha in pd.read_parquet(table, columns=["sha256"])["sha256"])
 
 
-def _workspace(project: Path, env: str | None) -> Path:
-    return (project / str(read_configuration(project, env)["globals"].get("workspace", "data"))).resolve()
+def _workspace(project: Path, env: str | None) -> str:
+    """The environment's workspace: a whole path, or a URI."""
+    workspace = workspace_of(project, env)
+    return workspace if is_remote(workspace) else str((project / workspace).resolve())
+
+
+def _folder(project: Path, own: Path | str | None) -> Path | None:
+    """Where the folder of the run that asks lies here."""
+    if own is None:
+        return None
+    return working_copy().path_of(str(own)) if is_remote(own) else (project / own).resolve()

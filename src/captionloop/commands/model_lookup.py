@@ -8,6 +8,7 @@ import click
 from captionloop.config import is_project, project_folder, read_configuration, registered_model, tracking_uri
 from captionloop.errors import BundleError, ConfigurationError, RegistryError, SignatureError
 from captionloop.paths import expanded, how_to_make
+from captionloop.workspaces import below, fetched, is_copy, is_remote, shown, working_copy
 
 if TYPE_CHECKING:
     from captionloop.registry.model_registry import ModelRegistry
@@ -25,6 +26,15 @@ class WrittenPath(click.Path):
         return super().convert(expanded(value) if isinstance(value, str) else value, param, ctx)
 
 
+class WrittenPlace(WrittenPath):
+    """The same of a folder that may be in object storage: a path, or a URI as text."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """As it is, or as click takes paths."""
+        place = expanded(value) if isinstance(value, str) else value
+        return place if is_remote(place) else super().convert(place, param, ctx)
+
+
 def open_registry(project: Path, env: str | None = None) -> "ModelRegistry":
     """The registry of an environment: its MLflow store, and the registered model of its corpus."""
     from captionloop.registry.model_registry import ModelRegistry
@@ -38,7 +48,7 @@ class Catalog:
     Raises `ConfigurationError` where there is no such environment, or no such dataset.
     """
 
-    def __init__(self, project: Path, env: str | None = None, workspace: Path | None = None) -> None:
+    def __init__(self, project: Path, env: str | None = None, workspace: Path | str | None = None) -> None:
         parameters = {} if workspace is None else {"workspace": str(workspace)}
         self._project = project.resolve()
         self._where = project / "conf"
@@ -46,8 +56,8 @@ class Catalog:
         self._entries = {name: _anchored(entry, project.resolve()) for name, entry in entries.items()}
 
     def location(self, name: str) -> Path:
-        """Where the file or folder of a dataset lies."""
-        return Path(str(self._entry(name)["filepath"]))
+        """Where the file or folder of a dataset lies: of one in object storage, a copy that is up to date."""
+        return fetched(Path(str(self._entry(name)["filepath"])))
 
     def root(self, name: str) -> str:
         """Where a store lies: a path or URI."""
@@ -63,7 +73,7 @@ class Catalog:
             dataset = AbstractDataset.from_config(name, entry)
             place = str(entry.get("filepath", "://"))
             # A file is read as it is; what a run would ask beyond that, of a registry, is not asked here.
-            there = dataset.exists() if "://" in place else Path(place).exists()
+            there = dataset.exists() if "://" in place else fetched(Path(place)).exists()
             return dataset.load() if there else None
         except (DatasetError, OSError, ValueError) as error:
             cause = error.__cause__ or error
@@ -102,13 +112,13 @@ def bundle_folder(project: Path, model: str | None, env: str | None = None) -> t
     except SignatureError:
         raise
     except RegistryError:
-        newest = newest_bundle(models_folder(project, env))
+        newest = newest_bundle(fetched(models_folder(project, env)))
         if newest is None:
             raise BundleError(
                 f"There is no model to caption with in {project}: "
                 f"make one with {how_to_make(registered_model(project, env))}, or give --model"
             ) from None
-        return newest, str(newest.relative_to(project))
+        return newest, shown(newest) if is_copy(newest) else str(newest.relative_to(project))
 
 
 def _fetched(project: Path, version_or_alias: str, env: str | None) -> tuple[Path, str]:
@@ -121,11 +131,18 @@ def _fetched(project: Path, version_or_alias: str, env: str | None) -> tuple[Pat
 
 
 def models_folder(project: Path, env: str | None = None) -> Path:
-    """Where an environment's workspace keeps models, of all its corpora."""
-    workspace = "data"
-    if is_project(project):
-        workspace = str(read_configuration(project, env)["globals"].get("workspace", workspace))
-    return project / workspace / "06_models"
+    """Where an environment's workspace keeps models, of all its corpora; of a remote one, where a copy
+    would lie.
+    """
+    place = below(workspace_of(project, env), "06_models")
+    return working_copy().path_of(place) if is_remote(place) else project / place
+
+
+def workspace_of(project: Path, env: str | None = None) -> str:
+    """The workspace of an environment, a path or URI."""
+    if not is_project(project):
+        return "data"
+    return str(read_configuration(project, env)["globals"].get("workspace", "data"))
 
 
 def newest_bundle(models: Path) -> Path | None:

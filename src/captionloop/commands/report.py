@@ -3,20 +3,21 @@ orchestrator.
 """
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from captionloop.commands.model_lookup import Catalog, WrittenPath, open_registry
+from captionloop.commands.model_lookup import Catalog, WrittenPath, WrittenPlace, open_registry
 from captionloop.config import corpus_of, environment_of, project_folder, registered_model, tracking_uri
 from captionloop.errors import ConfigurationError, RegistryError, reason_of, without_passwords
 from captionloop.paths import how_to_make
+from captionloop.workspaces import below, is_remote, shown, working_copy
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,14 +41,14 @@ LONGEST_PAGE = 20_000
 @click.argument("what", type=click.Choice(list(STEP_REPORTS)))
 @click.option(
     "--workspace",
-    type=WrittenPath(path_type=Path, file_okay=False),
+    type=WrittenPlace(path_type=Path, file_okay=False),
     help="Where the run wrote: what it was given as workspace.",
 )
 @click.option("--mlflow-run", help="Name of the MLflow run that the pipelines were given.")
 @click.option("--env", help="Kedro environment whose mlflow.yml names the MLflow store.")
 @click.option("--publish", metavar="URI", help="Copy the report there, where the service looks for it.")
 def outcome(
-    what: str, workspace: Path | None, mlflow_run: str | None, env: str | None, publish: str | None
+    what: str, workspace: Path | str | None, mlflow_run: str | None, env: str | None, publish: str | None
 ) -> None:
     """Print what came of WHAT: feedback (is it enough), examination (what of it is doubted), gate, drift,
     failures (why steps of the run failed).
@@ -58,7 +59,7 @@ def outcome(
     project = project_folder()
     name = STEP_REPORTS[what]
     if name is None:
-        told: dict[str, Any] = {"failures": failures(project / (workspace or "."))}
+        told: dict[str, Any] = {"failures": failures(_near(workspace or ".", project))}
         click.echo(json.dumps(told, ensure_ascii=False))
         return
     catalog = Catalog(project, env, workspace)
@@ -70,7 +71,7 @@ def outcome(
     if page is not None and page.is_dir():
         page /= "index.html"
     if page is not None and page.exists():
-        told["page"] = str(page)
+        told["page"] = shown(page)
         if page.suffix == ".md":
             told["markdown"] = page.read_text(encoding="utf-8")[:LONGEST_PAGE]
     if mlflow_run is not None:
@@ -80,6 +81,34 @@ def outcome(
         if found is not None:
             told |= {"mlflow_run": found.run_id, "mlflow_page": found.page}
     click.echo(json.dumps(told, ensure_ascii=False))
+
+
+def _near(workspace: Path | str, project: Path) -> Path:
+    """The folder of a workspace on this machine; of a remote one, with what steps have said."""
+    if not is_remote(workspace):
+        return project / workspace
+    copy = working_copy()
+    folder = copy.path_of(str(workspace))
+    copy.fetch([folder / name for name in copy.files(folder) if fnmatch(name, f".{SAID}")])
+    return folder
+
+
+@click.command()
+@click.argument("said", type=WrittenPath(path_type=Path, exists=True, dir_okay=False))
+@click.option("--workspace", required=True, help="Of the run, in object storage.")
+@click.option("--code", type=int, required=True, help="Its exit code.")
+def step_ended(said: Path, workspace: str, code: int) -> None:
+    """Keep what a step of a run SAID on stderr in the run's workspace, if it failed: `outcome failures` tells
+    of it.
+    """
+    copy = working_copy()
+    place = copy.path_of(below(workspace, said.name))
+    if code == 0:
+        copy.remove(place)
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(said.read_bytes()[-LONGEST_PAGE:])
+    copy.store(place)
 
 
 def failures(workspace: Path) -> dict[str, str]:
@@ -114,7 +143,7 @@ def read_report(catalog: Catalog, name: str) -> dict[str, Any]:
     told = catalog.load(name)
     if not isinstance(told, dict):
         raise ConfigurationError(
-            f"There is no report in {catalog.location(name)}: run the pipeline that makes it"
+            f"There is no report in {shown(catalog.location(name))}: run the pipeline that makes it"
         )
     return dict(told)
 
@@ -190,11 +219,11 @@ NEXT = (
 )
 @click.option(
     "--workspace",
-    type=WrittenPath(path_type=Path, file_okay=False),
+    type=WrittenPlace(path_type=Path, file_okay=False),
     help="Where the run wrote: what it was given as workspace. [default: as in globals.yml]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def report(corpus: str | None, env: str | None, workspace: Path | None, as_json: bool) -> None:
+def report(corpus: str | None, env: str | None, workspace: Path | str | None, as_json: bool) -> None:
     """Show the last evaluation, the version that came of it, and the reports."""
     project = project_folder()
     if corpus is not None:
@@ -203,13 +232,13 @@ def report(corpus: str | None, env: str | None, workspace: Path | None, as_json:
     evaluation = catalog.load("evaluation")
     if evaluation is None:
         raise ConfigurationError(
-            f"There is no evaluation in {catalog.location('evaluation')}: make one with "
+            f"There is no evaluation in {shown(catalog.location('evaluation'))}: make one with "
             f"{how_to_make(registered_model(project, env))}, or name another --corpus or --workspace"
         )
     registered = catalog.load("registered_version")
     reports = {what: place for what, name in REPORTS if (place := _page(catalog.location(name))).exists()}
     if as_json:
-        paths = {what: str(path) for what, path in reports.items()}
+        paths = {what: shown(path) for what, path in reports.items()}
         document = {"evaluation": evaluation, "registered_version": registered, "reports": paths}
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
@@ -285,4 +314,4 @@ def _table(evaluation: Mapping[str, Any]) -> "Table":
 def _nearby(path: Path) -> str:
     """The path as it is typed from here."""
     here = Path.cwd().resolve()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else os.fspath(path)
+    return str(path.relative_to(here)) if path.is_relative_to(here) else shown(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from captionloop.commands.model_lookup import WrittenPath, bundle_folder
+from captionloop.commands.model_lookup import WrittenPlace, bundle_folder
 from captionloop.config import project_folder, registered_model
 from captionloop.errors import BundleError, ConfigurationError
 from captionloop.paths import how_to_make, make_room_for_sockets
@@ -19,6 +19,7 @@ from captionloop.serving.gateway.app import open_store
 from captionloop.serving.logs import by_command
 from captionloop.serving.model_sources import choose_source
 from captionloop.serving.service_settings import Settings
+from captionloop.workspaces import is_remote, working_copy
 
 KEY_NAME = "captionloop serve"
 
@@ -127,14 +128,19 @@ def fresh_key(store: RatingsStore, name: str) -> str:
 @click.option("--version", help="A version of the registry; the same as --model with a number.")
 @click.option("--env", help="Kedro environment whose model is meant.")
 @click.option(
-    "--output", type=WrittenPath(path_type=Path, file_okay=False), help="Also copy the Bento to this folder."
+    "--output",
+    type=WrittenPlace(path_type=Path, file_okay=False),
+    help="Also copy the Bento to this folder, or s3://.",
 )
-def package(model: str | None, version: str | None, env: str | None, output: Path | None) -> None:
+def package(model: str | None, version: str | None, env: str | None, output: Path | str | None) -> None:
     """Package a model with the service as a Bento, and print its tag."""
     if model is not None and version is not None:
         raise ConfigurationError("--model and --version both name the model: give one of them")
     project = project_folder()
     bundle, name = bundle_folder(project, version or model, env)
-    tag = package_bento(bundle, version=name, project=project, output=output)
+    folder = working_copy().path_of(str(output)) if is_remote(output) else output and Path(output)
+    tag = package_bento(bundle, version=name, project=project, output=folder or None)
+    if folder and is_remote(output):
+        working_copy().replace(folder)
     click.echo(tag)
     click.echo(f"Serve it with: bentoml serve {output or tag}", err=True)

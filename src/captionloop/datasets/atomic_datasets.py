@@ -87,6 +87,8 @@ class SiteDataset(AbstractDataset[Mapping[str, bytes], dict[str, bytes]]):
 class WorkbenchDataset(AbstractDataset[NoReturn, Path]):
     """Loads as the path of a folder, made when it is not there; what lies in it is the node's affair."""
 
+    is_half_done_work = True  # which a step that was killed goes on from
+
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)
         self.metadata = metadata

@@ -3,6 +3,8 @@
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, NoReturn
 
@@ -117,6 +119,8 @@ def _content(path: str, files: FileDigests) -> str:
 
 
 _MARK: Final = ".written-by-captionloop"
+_BEGUN: Final = ".not-yet-whole"
+_AT_ONCE: Final = 8
 LISTING: Final = frozenset(
     {"images", "training_images", "evaluation_photos", "base_images", "base_evaluation_photos"}
 )
@@ -146,9 +150,8 @@ class PhotoFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PhotoFolde
         replaced by drawn ones because a run was started with the wrong environment.
         """
         if "://" in self._filepath:
-            raise DatasetError(
-                f"Photos can be read from {self._filepath}, but are only written to a local folder"
-            )
+            _write_afar(PhotoFolder(self._filepath), data)
+            return
         final = Path(self._filepath)
         if final.is_dir() and any(final.iterdir()) and not (final / _MARK).exists():
             raise CorpusError(
@@ -172,10 +175,36 @@ class PhotoFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PhotoFolde
         return digest_of(folder.listing())
 
     def _exists(self) -> bool:
-        return PhotoFolder(self._filepath).exists()
+        folder = PhotoFolder(self._filepath)
+        return folder.exists() and not ("://" in self._filepath and folder.holds(_BEGUN))
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}
+
+
+def _write_afar(folder: PhotoFolder, photos: Iterable[tuple[str, bytes]]) -> None:
+    """Writes photos into object storage, where no folder can be renamed: until all are there, a mark says so.
+
+    Raises `CorpusError` as for a local folder.
+    """
+    before = set(folder.names()) if folder.exists() else set()
+    if before and not (folder.holds(_MARK) or folder.holds(_BEGUN)):
+        raise CorpusError(
+            f"{folder.root} holds photos that captionloop did not write, so they stay: "
+            "run --pipelines from_corpus, or choose another folder"
+        )
+    folder.write(_BEGUN, b"1")
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        after = set(pool.map(partial(_written, folder), photos))
+    for name in before - after:
+        folder.remove(name)
+    folder.write(_MARK, b"1")
+    folder.remove(_BEGUN)
+
+
+def _written(folder: PhotoFolder, photo: tuple[str, bytes]) -> str:
+    folder.write(*photo)
+    return photo[0]
 
 
 class RatingsDataset(AbstractDataset[NoReturn, RatingsDatabase]):

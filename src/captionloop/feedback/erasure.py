@@ -15,6 +15,7 @@ from captionloop.ratings.ledger import WRITE_SECONDS, Buried, Ledger
 from captionloop.ratings.rating_store import RatingsStore
 from captionloop.ratings.records import Caption, PendingPhoto, Photo, Rating
 from captionloop.vision.feature_store import FeatureStore, drop_features, held
+from captionloop.workspaces import shown as shown_path
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Derived:
         # The oldest last: it tells when the run was begun, should this be stopped in its middle.
         files = sorted(_files(run, buried), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in files:
-            path.unlink(missing_ok=True)
+            run.forget(path)
         return len(files)
 
     def _is_busy(self, run: Run) -> bool:
@@ -150,7 +151,7 @@ def whereabouts(
         count = len(derived.features_of(mine))
         places.append(Place("feature stores", f"features of {_counted(count, 'photo')}" if count else ""))
         files = derived.files_naming(erasures)
-        told = f"{_counted(len(files), 'file')}, the first {files[0]}" if files else ""
+        told = f"{_counted(len(files), 'file')}, the first {shown_path(files[0])}" if files else ""
         places.append(Place("folders of runs", told))
     notes = tuple(f"photo {sha256} stays: a caption of somebody else shows it" for sha256 in sorted(shown))
     return Whereabouts(erasures, tuple(places), notes if erasures else ())

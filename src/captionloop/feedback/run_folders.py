@@ -15,10 +15,12 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from captionloop.vision.feature_store import FeatureStore
+from captionloop.workspaces import is_remote, modified, shown, working_copy
 
 MODELS: Final = "06_models"
 STORE: Final = "04_feature/store"
@@ -57,6 +59,9 @@ class Run:
         """Whether a step of it runs, or may follow soon."""
         if max(self._written(), default=0.0) > time.time() - IDLE_SECONDS:
             return True
+        return self._is_held()
+
+    def _is_held(self) -> bool:
         for path in self.folder.glob(".*.lock"):
             handle = os.open(path, os.O_RDONLY)
             try:
@@ -98,6 +103,10 @@ class Run:
         """The whole folder."""
         shutil.rmtree(self.folder)
 
+    def forget(self, path: Path) -> None:
+        """Remove one of its files."""
+        path.unlink(missing_ok=True)
+
     def _written(self) -> Iterator[float]:
         """When each of its files was; features aside, of which erased ones are taken out now and then."""
         store = self.folder / STORE
@@ -107,16 +116,80 @@ class Run:
 
     def _telling(self) -> Iterator[Path]:
         for path in sorted(self.folder.rglob("*")):
-            inside = path.relative_to(self.folder).parts[0]
-            if inside not in {MODELS, "bento"} and path.suffix in _TELLING and path.is_file():
+            if self._may_tell(path) and path.is_file():
                 yield path
 
+    def _may_tell(self, path: Path) -> bool:
+        return path.relative_to(self.folder).parts[0] not in {MODELS, "bento"} and path.suffix in _TELLING
 
-def runs_in(folder: Path) -> list[Run]:
-    """The runs of a folder, that which was begun last first."""
-    if not folder.is_dir():
-        return []
-    return sorted((Run(each) for each in folder.iterdir() if each.is_dir()), key=Run.begun, reverse=True)
+
+@dataclass(frozen=True)
+class RemoteRun(Run):
+    """A run in object storage; `folder` is where a copy of it lies, as far as it was fetched.
+
+    It goes by what the storage lists: little of it has to be read.
+    """
+
+    @cached_property
+    def _objects(self) -> dict[Path, dict[str, Any]]:
+        return working_copy().objects(self.folder)
+
+    @property
+    def taught(self) -> bool:
+        """As of any run."""
+        return any(self.folder / MODELS in path.parents for path in self._objects)
+
+    @property
+    def store(self) -> FeatureStore:
+        """The store in the storage itself."""
+        return FeatureStore(shown(self.folder / STORE))
+
+    def begun(self) -> datetime:
+        """When the oldest of its objects was written."""
+        return datetime.fromtimestamp(min(self._written(), default=time.time()), UTC)
+
+    def versions(self) -> list[tuple[str, int]]:
+        """As of any run."""
+        working_copy().fetch([path for path in self._objects if path.name == "registered_version.json"])
+        return super().versions()
+
+    def size(self) -> int:
+        """Bytes of all its objects."""
+        return sum(int(about.get("size") or 0) for about in self._objects.values())
+
+    def remove(self) -> None:
+        """Every object of it."""
+        working_copy().remove_folder(self.folder)
+
+    def forget(self, path: Path) -> None:
+        """Remove one of its objects."""
+        working_copy().remove(path)
+
+    def _is_held(self) -> bool:
+        return False  # its lease is one of its objects, and written every few seconds
+
+    def _written(self) -> Iterator[float]:
+        store = self.folder / STORE
+        for path, about in self._objects.items():
+            if store not in path.parents:
+                yield modified(about) or time.time()
+
+    def _telling(self) -> Iterator[Path]:
+        found = sorted(path for path in self._objects if self._may_tell(path))
+        working_copy().fetch(found)
+        return (path for path in found if path.is_file())
+
+
+def runs_in(folder: Path | str) -> list[Run]:
+    """The runs of a folder, a path or URI, that which was begun last first."""
+    found: list[Run] = []
+    if is_remote(folder):
+        copy = working_copy()
+        place = copy.path_of(str(folder))
+        found += [RemoteRun(place / name) for name in copy.folders(place)]
+    elif Path(folder).is_dir():
+        found += [Run(each) for each in Path(folder).iterdir() if each.is_dir()]
+    return sorted(found, key=lambda run: run.begun(), reverse=True)
 
 
 def superfluous(

@@ -7,14 +7,13 @@ its ticket: on the same machine others see at once that its process is gone, els
 """
 
 import os
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captionloop.errors import RegistryError
+from captionloop.leases import machine_place, process_is_gone
 from captionloop.registry import tracking
 from captionloop.registry.history import actor
 
@@ -67,7 +66,7 @@ class ChangeLock:
     def _take(self) -> None:
         from mlflow.exceptions import MlflowException
 
-        tags = {_BY: actor(), _PLACE: _place(), _PROCESS: str(os.getpid())}
+        tags = {_BY: actor(), _PLACE: machine_place(), _PROCESS: str(os.getpid())}
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with _although_it_exists():
@@ -129,24 +128,7 @@ def _although_it_exists() -> Iterator[None]:
             raise
 
 
-def _place() -> str:
-    """The machine since its start, and which processes can be seen there: empty where that cannot be told."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{socket.gethostname()} {boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
-
-
 def _is_gone(tags: Any) -> bool:
     """Whether the ticket's process ran here and runs no more."""
-    place = _place()
-    if not place or tags.get(_PLACE) != place:
-        return False
-    try:
-        os.kill(int(tags.get(_PROCESS, "0")), 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, ValueError):
-        return False
-    return False
+    process = str(tags.get(_PROCESS, ""))
+    return process.isdecimal() and process_is_gone(str(tags.get(_PLACE, "")), int(process))

@@ -278,8 +278,18 @@ class ModelRegistry:
     def _client(self) -> "MlflowClient":
         return tracking.connect(self.tracking_uri)
 
+    def newest(self) -> ModelVersion | None:
+        """The version that was registered last, or None in an empty registry."""
+        if not tracking.exists(self.tracking_uri):
+            return None
+        with tracking.for_people(f"ask for the newest version of {self.name}"):
+            return model_version.newest(self._client, self.name)
+
     def _with_alias(self, alias: str) -> ModelVersion | None:
-        return next((version for version in self.versions() if alias in version.aliases), None)
+        if not tracking.exists(self.tracking_uri):
+            return None
+        with tracking.for_people(f"ask for the {alias} of {self.name}"):
+            return model_version.with_alias(self._client, self.name, alias)
 
     def _create(
         self,

@@ -135,6 +135,31 @@ class ModelVersion:
         )
 
 
+_THERE_IS_NONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What MLflow says of a registered model that is not there, and of an alias that is not."""
+
+
+def with_alias(client: "MlflowClient", name: str, alias: str) -> ModelVersion | None:
+    """The version that an alias points to, or None: one request and one version, however many there are.
+
+    Every model server asks this every few seconds.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return ModelVersion.from_mlflow(client.get_model_version_by_alias(name, alias))
+    except MlflowException as error:
+        if error.error_code not in _THERE_IS_NONE:
+            raise
+    return None
+
+
+def newest(client: "MlflowClient", name: str) -> ModelVersion | None:
+    """The version of the highest number, without its aliases; None where there is none."""
+    found = client.search_model_versions(f"name='{name}'", max_results=1, order_by=["version_number DESC"])
+    return ModelVersion.from_mlflow(found[0]) if found else None
+
+
 def description_tags(metrics: Mapping[str, float], lineage: Mapping[str, Any]) -> dict[str, str]:
     """Metrics and lineage as tags, which `ModelVersion.from_mlflow` reads back.
 

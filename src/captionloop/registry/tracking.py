@@ -126,6 +126,24 @@ def find_run(tracking_uri: str, name: str) -> NamedRun | None:
     return NamedRun(info.run_id, f"/#/experiments/{info.experiment_id}/runs/{info.run_id}")
 
 
+def ensure_experiment(tracking_uri: str, name: str) -> None:
+    """Makes an experiment where there is none; of several processes that want to, each finds it then.
+
+    Raises `RegistryError` where the store cannot be reached.
+    """
+    from mlflow.exceptions import MlflowException
+
+    with for_people(f"make the MLflow experiment {name}"):
+        client = connect(tracking_uri)
+        if client.get_experiment_by_name(name) is not None:
+            return
+        try:
+            client.create_experiment(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+
 def find_or_begin_run(tracking_uri: str, experiment: str, name: str) -> str:
     """Id of the MLflow run of this name; begun in `experiment`, which exists, where there is none yet.
 

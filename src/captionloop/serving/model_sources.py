@@ -124,8 +124,8 @@ class RegistrySource:
 
     def last_registered(self) -> datetime | None:
         """When the newest version came in. Raises `CaptionloopError` where the registry does not answer."""
-        versions = self._registry.versions()
-        return versions[0].created if versions else None
+        newest = self._registry.newest()
+        return newest.created if newest else None
 
     def last_ended(self) -> datetime | None:
         """When a retraining last ended, whatever came of it. Raises as `last_registered` does."""

@@ -26,6 +26,7 @@ ELSEWHERE = (
     "MLFLOW_URL", "OWNER", "POD_DEFERRABLE", "POD_IMAGE", "POD_NAMESPACE", "POD_TEMPLATE", "POOL",
     "PROJECT", "PROMETHEUS", "RETRY_SECONDS", "RUN_DAYS", "SCREENSHOTS", "SIGNING_KEY", "STEP_HOURS",
     "TEACHING_HOURS", "TEST_CONTENTION_SECONDS", "TEST_LOAD_SECONDS", "TEST_RATINGS", "URL",
+    "WORKSPACE",
 )  # fmt: skip
 """What variables of this prefix other parts of the project read: commands, DAGs, images, tests."""
 

@@ -1,5 +1,6 @@
 """The catalog's photo folder, corpus and site: whole or not there."""
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from kedro.io import DatasetError
 from captionloop.datasets.atomic_datasets import SiteDataset
 from captionloop.datasets.corpus_datasets import CorpusDataset, PhotoFolderDataset
 from captionloop.errors import ConfigurationError, CorpusError
+from captionloop.photos import PhotoFolder
 
 from .conftest import corpus_of
 
@@ -57,6 +59,26 @@ def test_photos_that_were_not_written_here_are_never_replaced(tmp_path: Path) ->
     with pytest.raises(DatasetError, match="did not write, so they stay"):
         dataset.save([("drawn.jpg", b"drawn")])
     assert dataset.load().names() == ["mine.jpg"]
+
+
+def test_photos_in_object_storage_are_whole_or_are_not_there(s3_server: str) -> None:
+    def breaking() -> Iterator[tuple[str, bytes]]:
+        yield "new.jpg", b"new"
+        raise RuntimeError("killed")
+
+    root = f"s3://captionloop/{uuid.uuid4().hex}/photos"
+    dataset = PhotoFolderDataset(filepath=root)
+    assert not dataset.exists()
+    dataset.save((name, name.encode()) for name in ("b.jpg", "a.jpg"))
+    assert dataset.exists() and dataset.load().names() == ["a.jpg", "b.jpg"]
+    with pytest.raises(DatasetError, match="killed"):
+        dataset.save(breaking())
+    assert not dataset.exists(), "half of them are there"
+    dataset.save([("new.jpg", b"new")])
+    assert dataset.exists() and PhotoFolderDataset(filepath=root).load().names() == ["new.jpg"]
+    PhotoFolder(f"{root}-mine").write("mine.jpg", b"mine")
+    with pytest.raises(DatasetError, match="did not write, so they stay"):
+        PhotoFolderDataset(filepath=f"{root}-mine").save([("drawn.jpg", b"drawn")])
 
 
 def test_captions_that_were_not_written_here_are_never_replaced(tmp_path: Path) -> None:

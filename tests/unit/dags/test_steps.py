@@ -5,18 +5,24 @@ import json
 import os
 import re
 import subprocess
+import sys
+import uuid
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from test_dags import dags, python
 
+from captionloop.cli import main
 from captionloop.commands.report import failures
 
 pytestmark = pytest.mark.integration
+BIN = Path(sys.executable).parent
 
 COMMAND = """#!/bin/bash
 case "$*" in
   outcome*) echo '{"version": 5}';;
+  step-ended*) exec "$REAL" "$@";;
   *) echo "captioning"; for line in "looking" "$SAYS"; do echo "$line" >&2; done; exit "$CODE";;
 esac
 """
@@ -24,8 +30,12 @@ esac
 
 @pytest.fixture(scope="module")
 def scripts(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return filled_scripts(project_root, tmp_path_factory.mktemp("airflow"), CAPTIONLOOP_LOCK_SECONDS="1")
+
+
+def filled_scripts(project_root: Path, home: Path, **variables: str) -> dict[str, str]:
     """Each step's script, with what Airflow fills in."""
-    found = dags(project_root, tmp_path_factory.mktemp("airflow"), CAPTIONLOOP_LOCK_SECONDS="1")
+    found = dags(project_root, home, **variables)
     tasks = found["dags"]["retraining"]["tasks"]
     scripts = {name: task["bash"] for name, task in tasks.items() if task["bash"]}
     for name, script in scripts.items():
@@ -44,7 +54,8 @@ def run(script: str, folder: Path, says: str = "", code: int = 0) -> subprocess.
         (bin_folder / name).chmod(0o755)
     script = re.sub(r"export PATH=.*:\$PATH", f"export PATH={bin_folder}:$PATH", script)
     return subprocess.run(
-        ["bash", "-c", script], cwd=folder, env={**os.environ, "SAYS": says, "CODE": str(code)}, text=True,
+        ["bash", "-c", script], cwd=folder, text=True,
+        env={**os.environ, "SAYS": says, "CODE": str(code), "REAL": str(BIN / "captionloop")},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, check=False,
     )  # fmt: skip
 
@@ -57,6 +68,29 @@ def test_why_a_step_failed_is_kept_until_it_succeeds(scripts: dict[str, str], tm
     assert failures(workspace) == {"verify": reason}
     assert run(scripts["verify"], tmp_path).returncode == 0
     assert failures(workspace) == {}
+
+
+def test_in_object_storage_it_is_kept_there_and_nothing_is_locked_here(
+    project_root: Path, s3_server: str, tmp_path: Path
+) -> None:
+    workspace = f"s3://captionloop/{uuid.uuid4().hex}"
+    scripts = filled_scripts(project_root, tmp_path / "airflow", CAPTIONLOOP_WORKSPACE=workspace)
+    here = tmp_path / "here"
+    here.mkdir()
+
+    def told() -> dict[str, str]:
+        asked = ["outcome", "failures", "--workspace", f"{workspace}/runs/run"]
+        return json.loads(CliRunner().invoke(main, asked).stdout)["failures"]
+
+    failed = run(scripts["verify"], here, "Error: photo 7 got an empty caption", 1)
+    assert failed.returncode == 1 and "photo 7 got an empty caption" in failed.stdout
+    assert told() == {"verify": "photo 7 got an empty caption"}
+    assert run(scripts["verify"], here).returncode == 0
+    assert told() == {}
+    done = run(scripts["registration"], here, "a warning on stderr")
+    assert json.loads(done.stdout.splitlines()[-1]) == {"version": 5}
+    assert [path.name for path in here.iterdir()] == ["bin"]
+    assert "rm -rf" not in scripts["package"] and f"--output {workspace}/runs/run/bento" in scripts["package"]
 
 
 def test_what_a_step_tells_is_its_last_line_whatever_it_says_besides(

@@ -218,8 +218,11 @@ class Cluster:
         if not self.anonymous and "CAPTIONLOOP_KEY" not in task.variables:
             yield "task pod: the service wants a key, and there is no CAPTIONLOOP_KEY"
         data = task.mounts.get("/opt/captionloop/data", {})
-        if "persistentVolumeClaim" not in data:
+        remote = task.variables.get("CAPTIONLOOP_WORKSPACE")
+        if "persistentVolumeClaim" not in data and not remote:
             yield "task pod: what a step writes is lost: no claim is mounted at /opt/captionloop/data"
+        if remote and not task.container.get("envFrom"):
+            yield f"task pod: nobody provides the credentials of {remote}"
 
     def _of_airflow(self, task: Pod) -> Iterator[str]:
         """What Airflow's processes read, and what they put into the task pods' commands."""
@@ -227,6 +230,9 @@ class Cluster:
         told = airflow.variables
         for name in ASKED_BY_TASKS:
             yield from self._way(task, name, str(told.get(name)))
+        ours, theirs = (each.variables.get("CAPTIONLOOP_WORKSPACE") for each in (airflow, task))
+        if ours != theirs:
+            yield f"Airflow puts runs into {ours or 'data'}, task pods have {theirs or 'data'}"
         if told.get("CAPTIONLOOP_POD_IMAGE") != task.container["image"].rpartition("/")[2]:
             yield f"Airflow runs {told.get('CAPTIONLOOP_POD_IMAGE')}, the chart {task.container['image']}"
         if told.get("CAPTIONLOOP_POD_TEMPLATE") not in airflow.mounts:

@@ -20,6 +20,10 @@ CHART = PROJECT / "deploy/helm/captionloop"
 VALUES = {
     "defaults": {},
     **{name: yaml.safe_load((CHART / f"values-{name}.yaml").read_text()) for name in ("local", "production")},
+    "storage": {
+        "photos": {"uri": "s3://captionloop/photos", "existingSecret": "captionloop-object-storage"},
+        "pipelines": {"workspace": "s3://captionloop/data"},
+    },
     "signed": {
         "signing": {"trustSecret": "captionloop-trust"},
         "pipelines": {"signingSecret": "captionloop-signing"},
@@ -44,9 +48,13 @@ def in_airflow_image() -> tuple[str, ...]:
 
 
 def cluster(values: dict[str, Any]) -> Cluster:
+    airflow = yaml.safe_load((PROJECT / "deploy/airflow/values.yaml").read_text())
+    workspace = values.get("pipelines", {}).get("workspace")
+    if workspace:  # docs/how-to/cluster.md says to
+        airflow["env"].append({"name": "CAPTIONLOOP_WORKSPACE", "value": workspace})
     return Cluster(
         manifests=manifests_of(CHART, values, "captionloop"),
-        airflow=yaml.safe_load((PROJECT / "deploy/airflow/values.yaml").read_text()),
+        airflow=airflow,
         documented=documented(),
         in_airflow_image=in_airflow_image(),
         anonymous=values.get("settings", {}).get("anonymous", True),
@@ -137,8 +145,23 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "CAPTIONLOOP_URL=http://shop-gateway:3000 leads nowhere",
     ),
     "no volume": (lambda parts: parts["airflow"]["volumes"].pop(0), "names no file that is mounted"),
+    "another workspace": (
+        lambda parts: parts["airflow"]["env"].append(
+            {"name": "CAPTIONLOOP_WORKSPACE", "value": "s3://captionloop/data"}
+        ),
+        "Airflow puts runs into s3://captionloop/data, task pods have data",
+    ),
     "a key is wanted": (lambda parts: parts.update(anonymous=False), "there is no CAPTIONLOOP_KEY"),
 }
+
+
+def test_with_a_workspace_in_object_storage_there_is_no_shared_volume() -> None:
+    made = cluster(VALUES["storage"])
+    assert made.task_pod is not None and set(made.task_pod.mounts) == {"/tmp"}
+    claims = {each["metadata"]["name"] for each in made.manifests if each["kind"] == "PersistentVolumeClaim"}
+    assert claims == {"captionloop-mlflow"}
+    forgotten = cluster({"pipelines": {"workspace": "s3://captionloop/data"}})
+    assert any("the credentials of s3://captionloop/data" in each for each in forgotten.complaints())
 
 
 @pytest.mark.parametrize("what", DAMAGE)

@@ -4,8 +4,10 @@ import fcntl
 import json
 import os
 import time
+import uuid
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from ratings_for_tests import ratings, served, sha
@@ -14,7 +16,7 @@ from captionloop.feedback.erasure import Derived
 from captionloop.feedback.run_folders import IDLE_SECONDS, Run, runs_in, superfluous
 from captionloop.ratings.rating_store import RatingsStore
 from captionloop.ratings.records import RatingInput
-from captionloop.vision.feature_store import FeatureStore
+from captionloop.vision.feature_store import FeatureStore, held
 
 pytestmark = pytest.mark.integration
 
@@ -156,3 +158,29 @@ def test_what_is_unreadable_in_a_run_names_nobody(tmp_path: Path) -> None:
     (run.folder / "08_reporting/scenes/registered_version.json").write_text("{")
     assert [path.name for path in run.naming([PHOTO])[PHOTO]] == ["held_out.json"]
     assert run.versions() == []
+
+
+def test_runs_in_object_storage_are_known_by_what_is_listed(s3_server: str, tmp_path: Path) -> None:
+    place = f"captionloop/{uuid.uuid4().hex}/runs"
+    local = made(tmp_path, "one")
+    files = fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True)
+    files.put(f"{local.folder}/", f"{place}/one/", recursive=True)
+    files.pipe_file(f"{place}/two/02_intermediate/scenes/drift.json", b"{}")
+    runs = {run.name: run for run in runs_in(f"s3://{place}")}
+    one, two = runs["one"], runs["two"]
+    assert (one.taught, two.taught) == (True, False)
+    assert one.versions() == [("captioner", 1)] and two.versions() == []
+    assert one.under_way(), "it was written a moment ago"
+    assert one.size() == local.size()
+    assert held(one.store, [PHOTO]) == {PHOTO}
+    named = one.naming({"person:b", f"feedback-{PHOTO}", PHOTO})
+    found = named["person:b"]
+    assert {path.name for path in found} == {"ratings.parquet", "index.html"}
+    for path in found:
+        one.forget(path)
+    (again,) = [run for run in runs_in(f"s3://{place}") if run.name == "one"]
+    assert again.naming({"person:b"}) == {}
+    assert files.exists(f"{place}/one/02_intermediate/scenes/others.parquet")
+    again.remove()
+    assert [run.name for run in runs_in(f"s3://{place}")] == ["two"]
+    assert runs_in(f"s3://{place}/nothing") == []

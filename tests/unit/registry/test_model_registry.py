@@ -1,12 +1,16 @@
 import logging
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from captionloop.errors import RegistryError
 from captionloop.registry import model_version
 from captionloop.registry.model_registry import ModelRegistry
+from captionloop.serving.model_sources import RegistrySource
 
 pytestmark = pytest.mark.integration
 
@@ -224,3 +228,48 @@ def test_a_file_that_is_no_database_is_one_clear_line(tmp_path: Path, caplog) ->
     with pytest.raises(RegistryError) as caught:
         ModelRegistry(f"sqlite:///{tmp_path / 'mlflow.db'}").versions()
     assert "\n" not in str(caught.value)
+
+
+class Counting:
+    """A client that counts what it asks for, and how many versions come back."""
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+        self.asked: list[str] = []
+        self.versions = 0
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def ask(*arguments: Any, **options: Any) -> Any:
+            self.asked.append(name)
+            found = getattr(self._client, name)(*arguments, **options)
+            self.versions += len(found) if isinstance(found, list) else 1
+            return found
+
+        return ask
+
+
+def test_whoever_follows_the_champion_asks_for_one_version_however_long_the_history(
+    registry, make_bundle, tmp_path: Path
+) -> None:
+    """The tags of the registered model are its history, which only grows: no poll may bring them along."""
+    for name in ("one", "two", "three"):
+        registry.promote(registry.register(make_bundle(name)).version)
+    counting = Counting(registry._client)
+    registry.__dict__["_client"] = counting
+    source = RegistrySource(registry, tmp_path)
+    found = source.newest()
+    assert found is not None and found.version == "3"
+    assert (counting.asked, counting.versions) == (["get_model_version_by_alias"], 1)
+    champion = registry.champion()
+    assert champion is not None and champion == registry.version(3) and champion.is_champion
+    counting.asked, counting.versions = [], 0
+    assert source.last_registered() == champion.created
+    assert (counting.asked, counting.versions) == (["search_model_versions"], 1)
+
+
+def test_no_champion_is_nothing_and_an_unreachable_store_is_an_error(registry, make_bundle) -> None:
+    assert registry.champion() is None and registry.newest() is None, "there is no such registered model"
+    registry.register(make_bundle("one"))
+    assert registry.champion() is None
+    challenger, newest = registry.challenger(), registry.newest()
+    assert challenger is not None and newest is not None and challenger.version == newest.version == 1
