@@ -163,11 +163,11 @@ def judge_canary(
     advice, reason = measures.advice, _compared(measures)
     if trial.is_void:
         advice, reason = "stop", f"version {trial.plan.champion} is not the champion any more"
-    elif asked >= FEWEST_CAPTIONS and replaced > MOST_REPLACED * asked:
-        advice = "stop"
-        reason = f"it does not answer: of {asked} captions for its people the champion had to make {replaced}"
     elif advice == "extend" and trial.plan.is_over(now):
         advice, reason = "stop", f"its {trial.plan.days:g} days are over, and {counted} ratings show nothing"
+    elif advice != "roll back" and asked >= FEWEST_CAPTIONS and replaced > MOST_REPLACED * asked:
+        advice = "stop"
+        reason = f"it does not answer: of {asked} captions for its people the champion had to make {replaced}"
     return Judgement(advice, reason, measures, answered, replaced)
 
 
