@@ -316,7 +316,8 @@ def _headline(trial: "Trial") -> str:
     of, unit = ("photos", "photos") if plan.role == "shadow" else ("people", "ratings")
     return (
         f"Version {trial.version.version} is the {plan.role} of {plan.share:.0%} of the {of} beside version "
-        f"{plan.champion}, since {plan.began:%Y-%m-%d %H:%M} UTC, for {plan.most} {unit} or {plan.days:g} days."
+        f"{plan.champion}, since {plan.began:%Y-%m-%d %H:%M} UTC, "
+        f"for {plan.most} {unit} or {plan.days:g} days."
     )
 
 
