@@ -3,10 +3,10 @@
     python -m benchmarks.shadow --seconds 20 --rounds 3
 
 A real service over HTTP follows a registry of two versions that take the same time: MobileNetV2 with random
-weights, beam 5. Each round is measured without and with a shadow of a share of the photos (0.2): first at half
-of what the service can do, photos coming by chance (Poisson; latencies from the moment at which one should
-have been sent), then with 32 clients who ask again as soon as they are answered: there shadows are dropped. The
-claim is a p99 of at most 1.15 times. Clients, gateway, champion and shadow share the cores.
+weights, beam 5. Each round is measured without and with a shadow of a share of the photos (0.2): first at
+half of what the service can do, photos coming by chance (Poisson; latencies from the moment at which one
+should have been sent), then with 32 clients who ask again as soon as they are answered: there shadows are
+dropped. The claim is a p99 of at most 1.15 times. Clients, gateway, champion and shadow share the cores.
 """
 
 import argparse
