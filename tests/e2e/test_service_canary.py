@@ -127,30 +127,35 @@ def test_a_shadow_changes_no_answer_and_tells_how_it_does(served: Served) -> Non
     served.end("shadow")
 
 
-def test_the_canary_killed_under_32_clients_fails_no_request_and_comes_back(served: Served) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hanging"])
+def test_the_canary_killed_under_32_clients_fails_no_request_and_comes_back(
+    served: Served, number: signal.Signals
+) -> None:
     served.begin("canary", 0.5)
     answers: Counter[tuple[int, str]] = Counter()
     people: dict[int, set[str]] = {}
     killed, stop = threading.Event(), threading.Event()
 
-    def person(number: int) -> None:
+    def person(turn: int) -> None:
         with httpx.Client(base_url=served.service.url, timeout=60) as client:
             while not stop.is_set():
-                answer = client.post("/v1/captions", files={"image": photo(number, size=(64, 64))})
+                answer = client.post("/v1/captions", files={"image": photo(turn, size=(64, 64))})
                 made_by = answer.json().get("model", {}).get("version", "?")
                 answers[answer.status_code, made_by] += 1
                 if not killed.is_set():
-                    people.setdefault(number, set()).add(made_by)
+                    people.setdefault(turn, set()).add(made_by)
 
-    threads = [threading.Thread(target=person, args=(number,)) for number in range(CLIENTS)]
+    threads = [threading.Thread(target=person, args=(turn,)) for turn in range(CLIENTS)]
     for each in threads:
         each.start()
     try:
         time.sleep(8)
         killed.set()
-        os.kill(served.process().pid, signal.SIGKILL)
-        time.sleep(8)
+        before = served.process().pid
+        os.kill(before, number)
+        served.until(lambda told: told is not None and not told["ready"])
         served.until(lambda told: told is not None and told["ready"])
+        assert served.process().pid != before
         time.sleep(2)
     finally:
         stop.set()

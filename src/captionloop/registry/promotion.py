@@ -121,7 +121,7 @@ def end_trial(
     role: Role,
     outcome: str,
     *,
-    why: str,
+    why: str = "",
     only: int | None = None,
     blame: bool = False,
 ) -> Trial | None:

@@ -15,12 +15,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Any
 
 from captionloop.errors import CaptionloopError
 from captionloop.registry.trials import Role
@@ -77,7 +76,8 @@ class TrialProcess:
             env=_environment(), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
         )  # fmt: skip
         theirs.close()
-        ready = self._answer(LOAD_SECONDS)
+        with self._ended_after(LOAD_SECONDS):
+            ready = self._pipe.recv()
         if "reason" in ready:
             self.stop()
             raise TrialGoneError(ready["reason"])
@@ -99,24 +99,26 @@ class TrialProcess:
         Raises:
             TrialGoneError: it has ended, or does not answer in time, and was ended for that.
         """
-        with self._turn:
-            try:
-                self._pipe.send([(image.size, image.pixels) for image in images])
-            except OSError as error:
-                self.stop()
-                raise TrialGoneError("it has ended") from error
-            answer = self._answer(self._seconds)
+        sent = [(image.size, image.pixels) for image in images]
+        with self._turn, self._ended_after(self._seconds):
+            self._pipe.send(sent)
+            answer = self._pipe.recv()
         return [CaptionResult.model_validate_json(each) for each in answer]
 
-    def _answer(self, seconds: float) -> Any:
+    @contextlib.contextmanager
+    def _ended_after(self, seconds: float) -> Iterator[None]:
+        """Whoever is neither read from nor answers is ended, and with it whatever waits for it."""
+        timer = threading.Timer(seconds, self._process.kill)
+        timer.start()
         try:
-            if self._pipe.poll(seconds):
-                return self._pipe.recv()
+            yield
         except (OSError, EOFError) as error:
+            late = not timer.is_alive()
             self.stop()
-            raise TrialGoneError("it has ended") from error
-        self.stop()
-        raise TrialGoneError(f"it did not answer within {seconds:.0f} s")
+            reason = f"it did not answer within {seconds:.0f} s" if late else "it has ended"
+            raise TrialGoneError(reason) from error
+        finally:
+            timer.cancel()
 
     def stop(self) -> None:
         """End it, and wait until it has. Whoever waits for an answer is told."""
