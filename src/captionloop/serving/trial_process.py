@@ -21,6 +21,8 @@ from functools import partial
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from captionloop.errors import CaptionloopError
 from captionloop.registry.trials import Role
 from captionloop.serving.engine import Engine
@@ -33,6 +35,9 @@ ANSWER_SECONDS = 8.0
 """Within which a batch must be captioned: those who wait for it still get an answer of the champion then."""
 SHADOW_SECONDS = 60.0
 """The same of a shadow, for which nobody waits."""
+
+
+_OUTCOMES = TypeAdapter(list[CaptionResult])
 
 
 class TrialGoneError(CaptionloopError):
@@ -77,7 +82,7 @@ class TrialProcess:
         )  # fmt: skip
         theirs.close()
         with self._ended_after(LOAD_SECONDS):
-            ready = self._pipe.recv()
+            ready = json.loads(self._pipe.recv_bytes())
         if "reason" in ready:
             self.stop()
             raise TrialGoneError(ready["reason"])
@@ -99,11 +104,11 @@ class TrialProcess:
         Raises:
             TrialGoneError: it has ended, or does not answer in time, and was ended for that.
         """
-        sent = [(image.size, image.pixels) for image in images]
+        sent = packed(images)
         with self._turn, self._ended_after(self._seconds):
-            self._pipe.send(sent)
-            answer = self._pipe.recv()
-        return [CaptionResult.model_validate_json(each) for each in answer]
+            self._pipe.send_bytes(sent)
+            answer = self._pipe.recv_bytes()
+        return _OUTCOMES.validate_json(answer)
 
     @contextlib.contextmanager
     def _ended_after(self, seconds: float) -> Iterator[None]:
@@ -124,6 +129,22 @@ class TrialProcess:
         """End it, and wait until it has. Whoever waits for an answer is told."""
         self._process.kill()
         self._process.wait()
+
+
+def packed(images: Sequence[PreparedImage]) -> bytes:
+    """Images as one message: a line with the sizes and lengths of their pixels, then these."""
+    head = json.dumps([(image.size, len(image.pixels)) for image in images]).encode()
+    return b"".join([head, b"\n", *(image.pixels for image in images)])
+
+
+def unpacked(message: bytes) -> list[PreparedImage]:
+    """The images of a message."""
+    head, _, pixels = message.partition(b"\n")
+    images, place = [], 0
+    for size, length in json.loads(head):
+        images.append(PreparedImage(size=size, pixels=pixels[place : place + length]))
+        place += length
+    return images
 
 
 def _environment() -> dict[str, str]:
@@ -165,11 +186,11 @@ def serve(pipe: "Connection", what: Loading) -> None:
     engine = Engine(_Given(what), partial(Captioner.load, streams=1), max_batch=what.max_batch)
     engine.refresh()
     told = engine.describe()
-    pipe.send({"input_size": told.input_size} if told.ready else {"reason": told.reason})
+    ready = {"input_size": told.input_size} if told.ready else {"reason": told.reason}
+    pipe.send_bytes(json.dumps(ready).encode())
     with contextlib.suppress(EOFError):
         while told.ready:
-            images = [PreparedImage(size=size, pixels=pixels) for size, pixels in pipe.recv()]
-            pipe.send([outcome.model_dump_json() for outcome in engine.caption(images)])
+            pipe.send_bytes(_OUTCOMES.dump_json(engine.caption(unpacked(pipe.recv_bytes()))))
 
 
 def give_way() -> None:
