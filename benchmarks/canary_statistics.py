@@ -107,32 +107,43 @@ def rated(
     ]  # fmt: skip
 
 
-def main() -> None:
-    """Prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--trials", type=int, default=2000)
-    trials = parser.parse_args().trials
+def stars_alone(trials: int) -> None:
+    """Prints how often ratings of independent people decide, and after how many."""
     print("| share | at most | true difference | better | worse | ratings on average |")
     print("|---:|---:|---:|---:|---:|---:|")
     for share, most in ((0.5, 400), (0.2, 625), (0.1, 1111)):
         for difference in DIFFERENCES:
             told, taken = play(trials, difference, share, most)
             better, worse = (100 * told[each] / trials for each in ("better", "worse"))
-            print(f"| {share} | {most} | {difference:+.2f} | {better:.1f} % | {worse:.1f} % | {taken:.0f} |")
-    print()
+            row = f"{better:.1f} % | {worse:.1f} % | {taken:.0f}"
+            print(f"| {share} | {most} | {difference:+.2f} | {row} |", flush=True)
+
+
+def judged(trials: int) -> None:
+    """Prints what the whole judgement comes to."""
     print("| share | ratings a person | correlation | true difference | promoted | rolled back | stopped |")
     print("|---:|---:|---:|---:|---:|---:|---:|")
-    for share, per_person, alike in (
-        (0.5, 1, 0),
-        (0.5, 3, 0.3),
-        (0.5, 3, 0.5),
-        (0.5, 10, 0.3),
-        (0.1, 3, 0.3),
-    ):
-        for difference in (-0.3, 0.0, 0.3):
-            judged = play_canary(trials, difference, share=share, per_person=per_person, alike=alike)
-            row = (f"{100 * judged[each] / trials:.1f} %" for each in ("promote", "roll back", "stop"))
-            print(f"| {share} | {per_person} | {alike} | {difference:+.1f} | {' | '.join(row)} |")
+    cases = ((0.5, 1, 0.0), (0.5, 3, 0.3), (0.5, 3, 0.5), (0.5, 10, 0.3), (0.1, 3, 0.3))
+    for share, per_person, alike in cases:
+        for difference in (0.0, 0.3, -0.3):
+            told = play_canary(trials, difference, share=share, per_person=per_person, alike=alike)
+            row = (f"{100 * told[each] / trials:.1f} %" for each in ("promote", "roll back", "stop"))
+            print(f"| {share} | {per_person} | {alike} | {difference:+.1f} | {' | '.join(row)} |", flush=True)
+
+
+TABLES = {"stars": stars_alone, "judged": judged}
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--table", choices=list(TABLES), help="only this one")
+    chosen = parser.parse_args()
+    for name, table in TABLES.items():
+        if chosen.table in {None, name}:
+            table(chosen.trials)
+            print()
 
 
 if __name__ == "__main__":

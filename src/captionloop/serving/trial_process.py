@@ -33,8 +33,8 @@ from captionloop.serving.schemas import CaptionResult, PreparedImage
 LOAD_SECONDS = 300.0
 ANSWER_SECONDS = 8.0
 """Within which a batch must be captioned: those who wait for it still get an answer of the champion then."""
-SHADOW_SECONDS = 60.0
-"""The same of a shadow, for which nobody waits."""
+PATIENCE_SECONDS = 600.0
+"""The same of a shadow, for which nobody waits: on a busy machine it may have to."""
 
 
 _OUTCOMES = TypeAdapter(list[CaptionResult])
@@ -73,7 +73,7 @@ class TrialProcess:
     """
 
     def __init__(self, what: Loading) -> None:
-        self._seconds = SHADOW_SECONDS if what.role == "shadow" else ANSWER_SECONDS
+        self._seconds = PATIENCE_SECONDS if what.role == "shadow" else ANSWER_SECONDS
         self._turn = threading.Lock()
         self._pipe, theirs = Pipe()
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell

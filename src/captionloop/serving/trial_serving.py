@@ -24,7 +24,6 @@ from captionloop.serving.model_sources import ModelReference
 from captionloop.serving.schemas import CaptionResult, PreparedImage, TrialBody
 from captionloop.serving.trial_process import (
     ANSWER_SECONDS,
-    SHADOW_SECONDS,
     Loading,
     TrialGoneError,
     TrialProcess,
@@ -36,6 +35,10 @@ SHADOWS_WAITING = 8
 """Copies that may wait for the shadow; more are dropped."""
 RETRY_SECONDS = 60.0
 """Until what could not be loaded, or ended, is loaded again; the first time it ends, that is at once."""
+
+SHADOW_SECONDS = 60.0
+"""Within which a shadow must have captioned a photo for it to count."""
+_NO_TIME = (BatcherFullError, TimeoutError)
 
 
 class Tried(Protocol):
@@ -208,7 +211,11 @@ class TrialServing:
         wanted = image.version or image.preferred
         if trial is None or not wanted or wanted != trial.reference.version:
             return None
-        outcome = await self._asked(trial, image, ANSWER_SECONDS)
+        try:
+            outcome = await self._asked(trial, image, ANSWER_SECONDS)
+        except _NO_TIME as error:
+            logger.warning("the version that is tried is late", reason=first_line(error))
+            outcome = None
         if outcome is not None and outcome.caption is None and not image.version:
             outcome = None
         trial.count("failed" if outcome is None or outcome.caption is None else "captioned")
@@ -229,7 +236,11 @@ class TrialServing:
         task.add_done_callback(self._shadows.discard)
 
     async def _compared(self, trial: _Trial, image: PreparedImage, said: str) -> None:
-        outcome = await self._asked(trial, image, SHADOW_SECONDS)
+        try:
+            outcome = await self._asked(trial, image, SHADOW_SECONDS)
+        except _NO_TIME:  # everybody else went first
+            trial.count("dropped")
+            return
         if outcome is None or outcome.caption is None:
             trial.count("failed")
             return
@@ -239,13 +250,15 @@ class TrialServing:
             telemetry.SHADOW_AGREED.labels(trial.reference.version).inc()
 
     async def _asked(self, trial: _Trial, image: PreparedImage, seconds: float) -> CaptionResult | None:
-        """Its outcome; None where it gives none in time."""
+        """Its outcome; None where it gives none. Raises one of `_NO_TIME` where it gives none in time."""
         if trial.process is None:
             return None
         try:
             async with asyncio.timeout(seconds):
                 outcome = await self._batcher.submit(image)
-        except (TrialGoneError, BatcherFullError, TimeoutError) as error:
+        except _NO_TIME:
+            raise
+        except TrialGoneError as error:
             logger.warning("not captioned by the version that is tried", reason=first_line(error))
             return None
         except Exception:
