@@ -17,12 +17,14 @@ docs/decisions/0076-canary-statistics.md says why this and not an e-value.
 
 import math
 from dataclasses import dataclass, field
+from functools import cache
 from statistics import NormalDist
 from typing import Literal
 
 from captionloop.errors import ConfigurationError
 
 Verdict = Literal["better", "worse", "not decided yet", "no difference shown"]
+
 
 USUAL_VARIANCE = 1.1**2
 """Of stars from 1 to 5: what is taken for their variance while few have come in."""
@@ -141,7 +143,7 @@ class RatingComparison:
             return -math.inf, math.inf
         planned = self._information(self.share * self.most, (1 - self.share) * self.most)
         step = math.sqrt(max(planned, information)) / information
-        low, high = (NormalDist().inv_cdf(1 - each / 2) * step for each in (self.alpha, self.alpha_worse))
+        low, high = _quantile(self.alpha) * step, _quantile(self.alpha_worse) * step
         return self.difference - low, self.difference + high
 
     def _information(self, one: float, other: float) -> float:
@@ -152,3 +154,9 @@ class RatingComparison:
         known = self.candidate.weight + self.champion.weight
         squares = self.candidate.deviations + self.champion.deviations
         return (squares + USUAL_RATINGS * self.usual_variance) / (known + USUAL_RATINGS)
+
+
+@cache
+def _quantile(alpha: float) -> float:
+    """What the largest of a path exceeds, in standard deviations of its end, in `alpha` of cases."""
+    return NormalDist().inv_cdf(1 - alpha / 2)
