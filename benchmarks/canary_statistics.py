@@ -4,16 +4,23 @@
 
 Stars from 1 to 5 are drawn by rounding a normal number, cut at the ends, so that their standard deviation is
 about 1.1 and the means differ as told.
+
+The second table is of the whole judgement, `registry/canary_judgement.py`: stars, corrections and changed
+words together, with people who give several ratings each, which are alike.
 """
 
 import argparse
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
+from captionloop.registry.canary_judgement import CanaryEvidence, GivenRating, judge_canary
+from captionloop.registry.model_version import ModelVersion
 from captionloop.registry.sequential import RatingComparison
+from captionloop.registry.trials import Plan, Trial, ratings_needed
 
 MEAN, SPREAD = 3.4, 1.17
 DIFFERENCES = (-0.3, 0.0, 0.15, 0.3, 0.5)
@@ -46,18 +53,97 @@ def play(trials: int, difference: float, share: float, most: int) -> tuple[Count
     return told, fmean(taken)
 
 
-def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--trials", type=int, default=2000)
-    trials = parser.parse_args().trials
+BEGAN = datetime(2026, 11, 22, tzinfo=UTC)
+WORDS = ["a", "brown", "dog", "and", "a", "small", "child", "play", "on", "the", "grass"]
+CORRECTIONS = [" ".join(["other"] * changed + WORDS[changed:]) for changed in range(1, 8)]
+CORRECTED = {1: 0.6, 2: 0.5, 3: 0.25, 4: 0.1, 5: 0.02}
+"""How often ratings of so many stars come with a correction."""
+
+
+def play_canary(
+    trials: int,
+    difference: float,
+    *,
+    share: float = 0.5,
+    per_person: float = 3,
+    alike: float = 0.3,
+    most: int = 400,
+) -> Counter[str]:
+    """What was advised how often, where people give `per_person` ratings on average, correlated by `alike`.
+
+    All ratings are there at once, and are played through one by one, as `judge_canary` does.
+    """
+    plan = Plan(
+        role="canary", share=share, champion=4, began=BEGAN, most=ratings_needed(share, most), days=14
+    )
+    trial = Trial(ModelVersion("captioner", 5, "f", BEGAN, "", ""), plan, is_void=False)
+    told: Counter[str] = Counter()
+    for seed in range(trials):
+        ratings = rated(trial, np.random.default_rng(seed), difference, per_person, alike)
+        told[judge_canary(trial, CanaryEvidence(ratings, {}), BEGAN + timedelta(days=1)).advice] += 1
+    return told
+
+
+def rated(
+    trial: Trial, generator: np.random.Generator, difference: float, per_person: float, alike: float
+) -> list[GivenRating]:
+    """Ratings by enough people, in any order."""
+    people = 2 * trial.plan.most
+    counts = generator.geometric(1 / per_person, people)
+    who = generator.permutation(np.repeat(np.arange(people), counts))[: 6 * trial.plan.most]
+    names = [f"person:{generator.integers(2**62):x}" for _ in range(people)]
+    chosen = np.array([trial.answers(name) for name in names])
+    likes = generator.normal(0, SPREAD * alike**0.5, people)[who]
+    noise = generator.normal(0, SPREAD * (1 - alike) ** 0.5, len(who))
+    shift = np.where(chosen[who], difference / 0.875, 0)
+    given = np.clip(np.rint(MEAN + shift + likes + noise), 1, 5).astype(int)
+    chance, words = generator.random(len(who)), generator.integers(len(CORRECTIONS), size=len(who))
+    return [
+        GivenRating(
+            names[person], "5" if chosen[person] else "4", int(stars), " ".join(WORDS),
+            CORRECTIONS[word] if luck < CORRECTED[int(stars)] else None,
+        )
+        for person, stars, luck, word in zip(who, given, chance, words, strict=True)
+    ]  # fmt: skip
+
+
+def stars_alone(trials: int) -> None:
+    """Prints how often ratings of independent people decide, and after how many."""
     print("| share | at most | true difference | better | worse | ratings on average |")
     print("|---:|---:|---:|---:|---:|---:|")
     for share, most in ((0.5, 400), (0.2, 625), (0.1, 1111)):
         for difference in DIFFERENCES:
             told, taken = play(trials, difference, share, most)
             better, worse = (100 * told[each] / trials for each in ("better", "worse"))
-            print(f"| {share} | {most} | {difference:+.2f} | {better:.1f} % | {worse:.1f} % | {taken:.0f} |")
+            row = f"{better:.1f} % | {worse:.1f} % | {taken:.0f}"
+            print(f"| {share} | {most} | {difference:+.2f} | {row} |", flush=True)
+
+
+def judged(trials: int) -> None:
+    """Prints what the whole judgement comes to."""
+    print("| share | ratings a person | correlation | true difference | promoted | rolled back | stopped |")
+    print("|---:|---:|---:|---:|---:|---:|---:|")
+    cases = ((0.5, 1, 0.0), (0.5, 3, 0.3), (0.5, 3, 0.5), (0.5, 10, 0.3), (0.1, 3, 0.3))
+    for share, per_person, alike in cases:
+        for difference in (0.0, 0.3, -0.3):
+            told = play_canary(trials, difference, share=share, per_person=per_person, alike=alike)
+            row = (f"{100 * told[each] / trials:.1f} %" for each in ("promote", "roll back", "stop"))
+            print(f"| {share} | {per_person} | {alike} | {difference:+.1f} | {' | '.join(row)} |", flush=True)
+
+
+TABLES = {"stars": stars_alone, "judged": judged}
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--table", choices=list(TABLES), help="only this one")
+    chosen = parser.parse_args()
+    for name, table in TABLES.items():
+        if chosen.table in {None, name}:
+            table(chosen.trials)
+            print()
 
 
 if __name__ == "__main__":

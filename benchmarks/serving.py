@@ -124,18 +124,19 @@ async def load(url: str, images: list[bytes], clients: int, seconds: float, warm
 
 
 @contextmanager
-def running(model: Path, port: int) -> Iterator[tuple[str, psutil.Process]]:
-    """A service of its own, ready."""
+def running(model: Path | None, port: int, **settings: str) -> Iterator[tuple[str, psutil.Process]]:
+    """A service of its own, ready; without a model, that of the registry that is among the settings."""
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("wb") as log:
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("CAPTIONLOOP_")
         }
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("CAPTIONLOOP_")},
-            "CAPTIONLOOP_MODEL": str(model.absolute()),
+            "CAPTIONLOOP_MODEL": str(model.absolute()) if model else "",
             "CAPTIONLOOP_STATE": folder,
             "CAPTIONLOOP_ANONYMOUS_CAPTIONS_PER_MINUTE": "10000000",
             "BENTOML_DO_NOT_TRACK": "True",
+            **settings,
         }
         command = [
             sys.executable,

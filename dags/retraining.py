@@ -33,10 +33,15 @@ from captionloop_dags.steps import (
     outcome,
     step,
     tidy,
+    waiting_step,
 )
 
 VERSION = "{{ (ti.xcom_pull(task_ids='registration') or {}).get('version') | int }}"
 A_WEEK = timedelta(days=7)
+ENV = "--env {{ quoted(params.environment) }}"
+SHADOW, CANARY = f"captionloop models shadow {VERSION}", f"captionloop models canary {VERSION}"
+ENDED = "{ code=$?; [ $code = 3 ] || [ $code = 4 ] || exit $code; }"
+"""After `||`: that a canary ended in another way than well is an answer, and no failure."""
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +106,7 @@ def close(feedback: Any, examination: Any, registered: Any, tidied: Any, **conte
         deployed=states.get("verify") == "success",
         dry_run=context["params"]["dry_run"],
         rejected=context["params"]["approval"] and states.get("package") == "skipped",
+        not_preferred=states.get("canary_verdict") == "skipped" and states.get("package") == "success",
     )
     write_note(context, note)
     if failed:
@@ -149,6 +155,22 @@ with DAG(
             60, type="integer", minimum=0, maximum=3600, title="Watch for (seconds)",
             description="After the deployment; requests that fail meanwhile bring the previous version back.",
         ),
+        "shadow_share": Param(
+            0, type="number", minimum=0, maximum=1, title="Shadow: share of the photos",
+            description="Which the new version captions once more, unseen, before it is served. 0: none.",
+        ),
+        "shadow_hours": Param(
+            6, type="number", minimum=0.01, maximum=240, title="Shadow: hours at most",
+            description="It ends with 100 photos, or after these hours.",
+        ),
+        "canary_share": Param(
+            0, type="number", minimum=0, maximum=0.5, title="Canary: share of the people",
+            description="The new version answers them first, and all only if they rate it higher. 0: none.",
+        ),
+        "canary_days": Param(
+            7, type="number", minimum=0.001, maximum=60, title="Canary: days at most",
+            description="Without a difference by then, the new version is not served.",
+        ),
         "dry_run": Param(
             False, type="boolean", title="Dry run", description="Stop after the gate: nothing is promoted.",
         ),
@@ -191,6 +213,30 @@ with DAG(
             f"captionloop package --version {VERSION} --output {WORKSPACE}/bento "
             "--env {{ quoted(params.environment) }})",
         )
+        shadow = step(
+            "shadow",
+            f"{SHADOW} --share {{{{ params.shadow_share }}}} --days {{{{ params.shadow_hours / 24 }}}} {ENV}",
+            only_if="shadow_share",
+        )
+        shadow_watch = waiting_step(
+            "shadow_watch",
+            f"{SHADOW} --status --url {shlex.quote(SERVICE_URL)} {ENV} || "
+            "{ code=$?; [ $code = 4 ] || exit $code; }",
+            only_if="shadow_share",
+        )
+        canary = step(
+            "canary",
+            f"{CANARY} --share {{{{ params.canary_share }}}} --days {{{{ params.canary_days }}}} {ENV}",
+            only_if="canary_share",
+        )
+        canary_watch = waiting_step(
+            "canary_watch", f"{CANARY} --status {ENV} || {ENDED}", only_if="canary_share"
+        )
+        canary_verdict = step(
+            "canary_verdict",
+            f"{CANARY} --decide {ENV} || {{ {ENDED}; exit {SKIPPED}; }}",
+            only_if="canary_share",
+        )
         deploy = step(
             "deploy",
             f"captionloop models promote {VERSION} --gated --env {{{{ quoted(params.environment) }}}}",
@@ -222,11 +268,16 @@ with DAG(
         >> passed
         >> approval
     )
-    approval >> package >> deploy >> verify
+    approval >> package >> shadow >> shadow_watch >> canary >> canary_watch >> canary_verdict
+    [package, canary_verdict] >> deploy >> verify
     [deploy, verify] >> rollback
     tidied = tidy(
         # For the alert that no run comes to its end any more, whatever came of this one.
         "captionloop heartbeat --env {{ quoted(params.environment) }}",
+        # Where the run was ended before its shadow or canary was.
+        "{% if params.shadow_share or params.canary_share %}"
+        f"[ {VERSION} = 0 ] || {{ {SHADOW} --stop {ENV} && {CANARY} --stop {ENV}; }}"
+        "{% else %}true{% endif %}",
         trigger_rule=TriggerRule.ALL_DONE,
     )
     ended = close(feedback.output, encoder.output, registration.output, tidied.output)

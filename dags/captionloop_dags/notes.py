@@ -47,9 +47,12 @@ def run_note(
     deployed: bool = False,
     dry_run: bool = False,
     rejected: bool = False,
+    not_preferred: bool = False,
 ) -> str:
     """Markdown, for a run that ended: the outcome in a sentence, then its reasons, then links."""
     headline = _headline(feedback, registered, failed, rolled_back, deployed, dry_run, rejected)
+    if not_preferred and registered and not failed:
+        headline = f"Version {registered['version']} passed the gate, and people's ratings did not prefer it"
     return _note(
         headline,
         feedback=feedback,

@@ -28,6 +28,11 @@ REMOTE = "://" in WORKSPACE
 """Whether runs are in object storage, and steps share no folder."""
 SKIPPED = 99
 """The exit code of a command that found nothing to do."""
+NOT_YET = 75
+"""The exit code of a command that shall be asked again later."""
+POKE_SECONDS = 60
+LONGEST_WAIT = settings.LONGEST_RUN * 0.9
+"""Of a step that waits: it is ended before the run is."""
 LONGEST_NAME = 80
 _ENVIRONMENT = """set -euo pipefail
 export DO_NOT_TRACK=1 KEDRO_DISABLE_TELEMETRY=1 GX_ANALYTICS_ENABLED=false
@@ -118,7 +123,12 @@ def tidy(*commands: str, **options: Any) -> Any:
 
 
 def step(
-    task_id: str, *commands: str, tells: str | None = None, in_workspace: bool = True, **options: Any
+    task_id: str,
+    *commands: str,
+    tells: str | None = None,
+    in_workspace: bool = True,
+    only_if: str | None = None,
+    **options: Any,
 ) -> Any:
     """A step of a DAG.
 
@@ -127,10 +137,50 @@ def step(
         commands: what it runs, in order, stopping at the first that fails. Templates.
         tells: the command whose one line of JSON the step returns.
         in_workspace: whether the run has a folder, in which the step holds a lock.
+        only_if: a parameter of the run; where it is empty or 0, the step does nothing.
         options: of the operator.
     """
     kind, settled = _operator(task_id, commands, tells, in_workspace=in_workspace)
-    return kind(**settled, **options)
+    return _optional(kind, only_if)(**settled, **options)
+
+
+def waiting_step(task_id: str, command: str, *, only_if: str | None = None, **options: Any) -> Any:
+    """A step that asks a command again each minute, as long as its exit code is `NOT_YET`.
+
+    Here it holds no worker between two looks; in a pod it is the pod that waits, and none does either.
+    """
+    if settings.POD_IMAGE:
+        again = f"code=$?; [ $code = {NOT_YET} ] || exit $code; sleep {POKE_SECONDS}"
+        waiting = f"until ( {command} ); do {again}; done"
+        kind, settled = _operator(task_id, (waiting,), None, in_workspace=False)
+        return _optional(kind, only_if)(**settled, **{"execution_timeout": LONGEST_WAIT, **options})
+    from airflow.providers.standard.sensors.bash import BashSensor
+
+    return _optional(BashSensor, only_if)(
+        task_id=task_id,
+        bash_command="\n".join([_ENVIRONMENT, f"cd {shlex.quote(str(settings.PROJECT))}", _here(), command]),
+        retry_exit_code=NOT_YET,
+        mode="reschedule",
+        poke_interval=POKE_SECONDS,
+        timeout=LONGEST_WAIT.total_seconds(),
+        **options,
+    )
+
+
+def _optional(kind: Any, only_if: str | None) -> Any:
+    """The operator's class, which does nothing where a run was not started with that parameter."""
+    if only_if is None:
+        return kind
+
+    class Optional(kind):  # type: ignore[misc]
+        def execute(self, context: Any) -> Any:
+            if not context["params"][only_if]:
+                self.log.info("The run was started without %s: nothing to do", only_if)
+                return None
+            return super().execute(context)
+
+    Optional.__name__ = Optional.__qualname__ = f"Optional{kind.__name__}"
+    return Optional
 
 
 def mapped_step(task_id: str, *commands: str, each: Any, variable: str, **options: Any) -> Any:
@@ -166,14 +216,17 @@ def _operator(
         }
     from airflow.providers.standard.operators.bash import BashOperator
 
-    # Whoever is being served on this machine goes first.
-    here = f"export PATH={shlex.quote(settings.BIN)}:$PATH\nrenice -n 10 $$ > /dev/null || true"
     # The last line of the output is what the step returns: nothing that was said before may come after it.
     told = (['exec 2>&8; wait "$telling" || true'] if in_workspace else []) + [tells] if tells else []
     return BashOperator, {
         **common,
-        "bash_command": "\n".join([*before, here, *commands, *told]),
+        "bash_command": "\n".join([*before, _here(), *commands, *told]),
         "cwd": str(settings.PROJECT),
         "append_env": True,
         "output_processor": json.loads if tells else str,
     }
+
+
+def _here() -> str:
+    """Finds the project's commands. Whoever is being served on this machine goes first."""
+    return f"export PATH={shlex.quote(settings.BIN)}:$PATH\nrenice -n 10 $$ > /dev/null || true"

@@ -26,6 +26,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "how-to/api-keys.md",
         "how-to/erase.md",
         "how-to/promote-and-roll-back.md",
+        "how-to/try-a-version.md",
         "how-to/sign-models.md",
         "how-to/retraining.md",
         "how-to/drift.md",

@@ -11,6 +11,7 @@ import click
 
 from captionloop.commands.admin import LIFETIME
 from captionloop.commands.model_lookup import WrittenPath, open_registry
+from captionloop.commands.shadow_and_canary import canary, shadow
 from captionloop.config import project_folder
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ DONE = {
     "withdraw": "gave its place back",
     "sign": "was signed",
     "found": "was found to be champion",
+    "shadow": "began as a shadow",
+    "canary": "began as a canary",
+    "end": "ended",
 }
 
 
@@ -66,6 +70,8 @@ def sentence(line: "Line") -> str:
     elif line.outcome == "failed":
         done = "failed the verification"
     told = f"{when}  version {line.version} {done}"
+    if line.action == "end":
+        told += f" as a {line.evidence.get('role', 'trial')}: {line.outcome}"
     if line.action in {"rollback", "withdraw"} and line.champion is not None:
         told += f", version {line.champion} is champion again"
     elif line.before is not None:
@@ -97,13 +103,15 @@ ENV = click.option("--env", help="Kedro environment whose mlflow.yml names the r
 
 @click.group()
 def models() -> None:
-    """List, show, sign, promote and roll back registered models, and see what was done to them.
+    """List, show, sign, try, promote and roll back registered models, and see what was done to them.
 
-    A VERSION is a number or one of the aliases champion, challenger and previous.
+    A VERSION is a number or one of the aliases champion, challenger, previous, shadow and canary.
     """
 
 
 models.add_command(history)
+models.add_command(shadow)
+models.add_command(canary)
 
 
 @models.command("list")

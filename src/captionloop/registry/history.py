@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 ACTOR = "CAPTIONLOOP_ACTOR"
 """Who is acting, where that is not whoever is logged in: Airflow's steps name their DAG and its run."""
 
-Action = Literal["register", "pass", "refuse", "promote", "verify", "rollback", "withdraw", "sign", "found"]
+Action = Literal[
+    "register", "pass", "refuse", "promote", "verify", "rollback", "withdraw", "sign", "found",
+    "shadow", "canary", "end",
+]  # fmt: skip
 _CROWNS = {"promote", "found"}
 _TAKES_BACK = {"rollback", "withdraw"}
 _JUDGES = {"pass", "refuse"}
@@ -43,13 +46,14 @@ class Line(BaseModel):
         at: when; None where nobody noted it.
         action: `pass` and `refuse` are the gate's; `rollback` and `withdraw` give the champion's place back,
             the latter without a word against the version; `found` is what the registry was found to hold,
-            though no line tells how it came to be.
+            though no line tells how it came to be; `shadow` and `canary` begin a trial beside the champion,
+            `end` ends it.
         version: which one it was done to.
         by: who did it.
         why: a sentence.
         champion: who was champion afterwards, where the action changed that.
         before: who had been champion.
-        outcome: of `verify`: passed, failed, or not verified.
+        outcome: of `verify`: passed, failed, or not verified; of `end`: why the trial ended.
         evidence: what else it rests on.
         served: of `found`: earlier champions, the oldest first.
         taken_back: of `found`: those that had been rolled back.
@@ -164,6 +168,7 @@ def completed(lines: Sequence[Line], versions: Sequence[ModelVersion]) -> list[L
     """The history, with what only the versions' tags tell: of versions from before there was one."""
     registered = {line.version for line in lines if line.action == "register"}
     judged = {line.version for line in lines if line.action in _JUDGES}
+    tried = {line.version for line in lines if line.action == "end"}
     derived = []
     for version in sorted(versions, key=lambda version: version.version):
         if version.version not in registered:
@@ -179,7 +184,8 @@ def completed(lines: Sequence[Line], versions: Sequence[ModelVersion]) -> list[L
                     derived=True,
                 )
             )
-        if version.rolled_back and not any(line.action in _TAKES_BACK | {"found"} for line in lines):
+        told = version.version in tried or any(line.action in _TAKES_BACK | {"found"} for line in lines)
+        if version.rolled_back and not told:
             at = datetime.fromisoformat(version.rolled_back)
             derived.append(Line(action="rollback", version=version.version, at=at, derived=True))
     missing = found(lines, versions)

@@ -62,6 +62,7 @@ CHECKSUMS = "captionloop.checksums"
 ARTIFACTS = "captionloop.artifacts"
 REPLACED = "captionloop.replaced"
 ROLLED_BACK = "captionloop.rolled_back"
+TRIAL = "captionloop.trial"
 METRIC = "metric."
 LINEAGE = "lineage."
 GATE = "gate."
@@ -91,6 +92,8 @@ class ModelVersion:
     """The version that was champion before this one, to which a rollback returns."""
     rolled_back: str | None = None
     """When this version was rolled back, or None."""
+    trial: str = ""
+    """The plan by which it is, or was, tried beside the champion (`trials.py`), as JSON."""
 
     @property
     def is_champion(self) -> bool:
@@ -132,6 +135,7 @@ class ModelVersion:
             gate=_with_prefix(tags, GATE),
             replaced=int(replaced) if replaced else None,
             rolled_back=tags.get(ROLLED_BACK),
+            trial=tags.get(TRIAL, ""),
         )
 
 

@@ -1,8 +1,9 @@
-"""Who is champion, changed by one at a time: what is compared is compared once more under the lock.
+"""Who is champion, and who is tried beside it, changed by one at a time: what is compared is compared once
+more under the lock.
 
 What takes long, fetching files and checking them, comes before the lock is taken. Within, the champion is
 read, the alias is set, and the line of the history is written. Killed anywhere, the next one finishes: it
-notes who was found to be champion.
+notes who was found to be champion. A trial ends with the champion it is beside.
 """
 
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from captionloop.registry import history, model_version, tracking
 from captionloop.registry.history import Line, champions, found
 from captionloop.registry.lock import ChangeLock
 from captionloop.registry.model_version import ModelVersion
+from captionloop.registry.trials import Plan, Role, Trial, current
 
 if TYPE_CHECKING:
     from captionloop.registry.model_registry import ModelRegistry
@@ -90,6 +92,51 @@ def rollback(
         return registry.version(back.version)
 
 
+def begin_trial(
+    registry: "ModelRegistry",
+    version: int | str,
+    role: Role,
+    share: float,
+    *,
+    most: int,
+    days: float,
+    why: str = "",
+) -> Trial:
+    """Lets a version be tried beside the champion; the same once more changes nothing.
+
+    Raises `RegistryError` where there is no champion or this is it, where another version is being tried, or
+    where its files are damaged or not signed as asked.
+    """
+    chosen = registry.version(version)
+    registry.check_files(chosen.version)
+    with _changing(registry) as scene:
+        beside = scene.champion.version if scene.champion else 0
+        began = datetime.now(UTC).replace(microsecond=0)
+        plan = Plan(role=role, share=share, champion=beside, began=began, most=most, days=days)
+        return scene.begin(scene.unchanged(chosen), plan, why)
+
+
+def end_trial(
+    registry: "ModelRegistry",
+    role: Role,
+    outcome: str,
+    *,
+    why: str = "",
+    only: int | None = None,
+    blame: bool = False,
+) -> Trial | None:
+    """Ends the trial of that role and gives it; None where there is none, or not of version `only`.
+
+    With `blame` the version counts as rolled back: the gate's word alone does not bring it into service.
+    """
+    with _changing(registry) as scene:
+        trial = current(scene.versions)
+        if trial is None or trial.plan.role != role or only not in {None, trial.version.version}:
+            return None
+        scene.end(trial, outcome, why, blame=blame)
+        return trial
+
+
 class UngatedError(RegistryError):
     """The gate's decision does not allow this promotion."""
 
@@ -145,6 +192,7 @@ class _Scene:
             self._forgive(chosen)
             return registry.version(chosen.version)
         self.lock.check()
+        self._end_any(f"version {chosen.version} was promoted")
         if before is not None:
             with tracking.for_people(f"promote {registry.name} version {chosen.version}"):
                 registry._tag(chosen.version, model_version.REPLACED, str(before.version))
@@ -165,10 +213,9 @@ class _Scene:
     def give_back(self, left: ModelVersion, back: ModelVersion, blame: bool, why: str) -> None:
         registry = self.registry
         self.lock.check()
+        self._end_any(f"version {left.version} was rolled back")
         if blame:
-            with tracking.for_people(f"roll {registry.name} back to version {back.version}"):
-                now = datetime.now(UTC).isoformat(timespec="seconds")
-                registry._tag(left.version, model_version.ROLLED_BACK, now)
+            self._blame(left)
         registry._point("champion", back.version)
         self.write(
             Line(
@@ -185,6 +232,58 @@ class _Scene:
             return
         with tracking.for_people(f"clear the alias previous of {registry.name}"):
             registry._client.delete_registered_model_alias(registry.name, "previous")
+
+    def begin(self, chosen: ModelVersion, plan: Plan, why: str) -> Trial:
+        registry, role, trial = self.registry, plan.role, current(self.versions)
+        called = f"{registry.name} version {chosen.version}"
+        if self.champion is None:
+            raise RegistryError(f"There is no champion to try {called} beside: promote one first")
+        if self.champion.version == chosen.version:
+            raise RegistryError(f"{called} is the champion: it cannot be tried beside itself")
+        same = trial is not None and trial.version.version == chosen.version
+        if trial is not None and same and plan.same_as(trial.plan):
+            return trial
+        if trial is not None and not same and not trial.is_void:
+            raise RegistryError(
+                f"Version {trial.version.version} of {registry.name} is the {trial.plan.role} at present: "
+                f"end that first, with captionloop models {trial.plan.role} --stop"
+            )
+        self.lock.check()
+        if trial is not None:
+            self.end(trial, "stopped", "by another plan" if same else "the champion is another one")
+        with tracking.for_people(f"make version {chosen.version} of {registry.name} the {role}"):
+            registry._tag(chosen.version, model_version.TRIAL, plan.model_dump_json())
+        registry._point(role, chosen.version)
+        told = {"share": plan.share, "beside": plan.champion, "most": plan.most, "days": plan.days}
+        self.write(Line(action=role, version=chosen.version, why=why, evidence=told))
+        return Trial(registry.version(chosen.version), plan, is_void=False)
+
+    def end(self, trial: Trial, outcome: str, why: str, *, blame: bool = False) -> None:
+        registry, version = self.registry, trial.version
+        self.lock.check()
+        if blame:
+            self._blame(version)
+        with tracking.for_people(f"end the {trial.plan.role} of {registry.name}"):
+            registry._client.delete_registered_model_alias(registry.name, trial.plan.role)
+        self.write(
+            Line(
+                action="end",
+                version=version.version,
+                outcome=outcome,
+                why=why,
+                evidence={"role": trial.plan.role},
+            )
+        )
+
+    def _end_any(self, why: str) -> None:
+        trial = current(self.versions)
+        if trial is not None:
+            self.end(trial, "stopped", why)
+
+    def _blame(self, left: ModelVersion) -> None:
+        with tracking.for_people(f"note that {left.name} version {left.version} was rolled back"):
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            self.registry._tag(left.version, model_version.ROLLED_BACK, now)
 
     def _forgive(self, chosen: ModelVersion) -> None:
         """Whoever is promoted counts as rolled back no more."""

@@ -46,6 +46,11 @@ class Batcher(Generic[Item, Result]):
         self._busy = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
+    @property
+    def waiting(self) -> int:
+        """Items that no batch has taken yet."""
+        return len(self._waiting)
+
     async def submit(self, item: Item) -> Result:
         """The item's result, when its batch is done.
 

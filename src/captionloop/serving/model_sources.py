@@ -1,11 +1,13 @@
-"""Where the model server finds the model it should be serving: a folder, or the registry's champion."""
+"""Where the model server finds the model it should be serving: a folder, or the registry's champion; and the
+version that is tried beside it.
+"""
 
 import json
 import os
 import shutil
 import uuid
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,6 +21,7 @@ from captionloop.serving.service_settings import PACKAGED_MODEL, Settings
 
 if TYPE_CHECKING:
     from captionloop.registry.model_registry import ModelRegistry
+    from captionloop.registry.trials import Plan
 
 logger = structlog.get_logger(__name__)
 
@@ -179,6 +182,30 @@ class RegistrySource:
         except OSError as error:  # it is served all the same
             logger.warning("not noted what is served", reason=reason_of(error))
             beside.unlink(missing_ok=True)
+
+
+class TrialSource(RegistrySource):
+    """The version of a registry that is tried beside the champion; its bundles lie in a folder of their own,
+    so that they push none of the champions out.
+    """
+
+    def wanted(self) -> "tuple[ModelReference, Plan] | None":
+        """Which, and by which plan; None where none is, or its days are over. Raises as `newest`."""
+        from captionloop.registry.trials import current
+
+        trial = current(self._registry.versions())
+        if trial is None or trial.is_void or trial.plan.is_over(datetime.now(UTC)):
+            return None
+        version = trial.version
+        return ModelReference(version.name, str(version.version), version.fingerprint), trial.plan
+
+
+def trial_source(settings: Settings) -> TrialSource | None:
+    """Where a version that is tried is found: None where the model is no registry's, or none shall be."""
+    source = choose_source(settings) if settings.trials else None
+    if not isinstance(source, RegistrySource):
+        return None
+    return TrialSource(source._registry, settings.state.absolute() / "trial-bundles")
 
 
 def choose_source(settings: Settings) -> ModelSource:

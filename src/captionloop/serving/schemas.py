@@ -194,6 +194,21 @@ class KeepingBody(_Body):
     rated_days: int = Field(description="Of those that somebody rated")
 
 
+class TrialBody(_Body):
+    """The version that is tried beside the champion on one model server (`registry/trials.py`)."""
+
+    role: Literal["shadow", "canary"]
+    version: str
+    share: float = Field(description="Of the photos (shadow), or of the people (canary)")
+    ready: bool = False
+    reason: str = Field("", description="Why it is not ready")
+    input_size: int = 0
+    captioned: int = Field(0, description="Photos that it captioned there since it was loaded")
+    failed: int = Field(0, description="Photos that it did not caption")
+    dropped: int = Field(0, description="Photos that a shadow left out while the champion was busy")
+    agreed: int = Field(0, description="Photos of which a shadow said the same as the champion")
+
+
 class ModelServerBody(_Body):
     """One of the model servers that this gateway has heard of within the last minute."""
 
@@ -203,6 +218,7 @@ class ModelServerBody(_Body):
     captioned: int = Field(description="Photos that this version captioned there since it took over")
     failed: int = Field(description="Photos that it could not caption there")
     refused_version: str | None = Field(None, description="A version that it should serve and cannot load")
+    trial: TrialBody | None = Field(None, description="The version that is tried there beside the champion")
 
 
 class ModelBody(_Body):
@@ -288,11 +304,14 @@ class _Message(BaseModel):
 
 
 class PreparedImage(_Message):
-    """A photo made ready: uint8 `[size, size, 3]`, row by row; and the version that alone may caption it."""
+    """A photo made ready: uint8 `[size, size, 3]`, row by row; the version that alone may caption it, or the
+    one that should, where it is there.
+    """
 
     size: int
     pixels: bytes
     version: str = ""
+    preferred: str = ""
 
 
 class WordResult(_Message):
@@ -329,6 +348,8 @@ class CaptionResult(_Message):
     familiar: bool | None = None
     error: str | None = None
     server: str = ""
+    tried: bool = False
+    """By the version that is tried beside the champion."""
 
 
 class ModelDescription(_Message):
@@ -354,3 +375,4 @@ class ModelDescription(_Message):
     captioned: int = 0
     failed: int = 0
     refused_version: str | None = None
+    trial: TrialBody | None = None

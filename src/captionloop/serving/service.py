@@ -37,10 +37,11 @@ from captionloop.serving.gateway.http_protocol import use_patient_protocol
 from captionloop.serving.gateway.middleware import unless_gone
 from captionloop.serving.gateway.model_client import ModelServerProxy, RemoteModelServers
 from captionloop.serving.logs import configure_logs
-from captionloop.serving.model_sources import RegistrySource, choose_source
+from captionloop.serving.model_sources import RegistrySource, choose_source, trial_source
 from captionloop.serving.schemas import CaptionResult, ModelDescription, PreparedImage
 from captionloop.serving.service_settings import Settings
 from captionloop.serving.telemetry import read_drift, regularly, show_drift, show_retraining, trace_requests
+from captionloop.serving.trial_serving import TrialServing, in_a_process
 from captionloop.vision.runtimes import cores
 
 POLL_SECONDS = 0.05
@@ -138,6 +139,7 @@ class ModelServer:
             streams=streams,
         )
         self._engine.follow(settings.follow_seconds)
+        self._trial = self._tried_beside()
         self._stopping = False
         GracefulShutdown(self._stop, self._may_stop).install()
         if isinstance(source, RegistrySource):
@@ -145,6 +147,20 @@ class ModelServer:
         if settings.metrics_port and bentoml.server_context.worker_index == 1:
             telemetry.serve_metrics(settings.metrics_port)
         _settle()
+
+    def _tried_beside(self) -> TrialServing | None:
+        """What serves a version that is tried beside the champion, where a registry may name one."""
+        source = trial_source(settings)
+        if source is None:
+            return None
+        trial = TrialServing(
+            source,
+            in_a_process(settings.max_batch, settings.log_level),
+            max_batch=settings.max_batch,
+            champion_waits=lambda: self._batcher.waiting > 0,
+        )
+        trial.follow(settings.follow_seconds)
+        return trial
 
     async def __is_ready__(self) -> bool:
         """For `/readyz`, which balancers ask where model servers run apart."""
@@ -155,7 +171,7 @@ class ModelServer:
         """The image's outcome, captioned together with whatever else is waiting."""
         try:
             with telemetry.QUEUE.track_inprogress():
-                outcome = await unless_gone(ctx.request, self._batcher.submit(image))
+                outcome = await unless_gone(ctx.request, self._captioned(image))
         except ClientDisconnect:
             raise bentoml.exceptions.ServiceUnavailable("the caller has given up") from None
         except BatcherFullError as error:
@@ -164,11 +180,22 @@ class ModelServer:
             _pass_on(ctx)
         return outcome
 
+    async def _captioned(self, image: PreparedImage) -> CaptionResult:
+        """By the version that is tried where that is asked for and answers, else by the champion."""
+        if self._trial is not None and (tried := await self._trial.caption(image)) is not None:
+            return tried
+        outcome = await self._batcher.submit(image)
+        if self._trial is not None:
+            self._trial.shadow(image, outcome)
+        return outcome
+
     @bentoml.api  # type: ignore[untyped-decorator]
     async def describe(self, ctx: bentoml.Context) -> ModelDescription:
         """What is being served, or why nothing is."""
         self._asked = monotonic()
         description = self._engine.describe()
+        if self._trial is not None:
+            description = description.model_copy(update={"trial": self._trial.describe()})
         if not description.ready:
             _pass_on(ctx)
         return description
@@ -176,6 +203,8 @@ class ModelServer:
     def _stop(self) -> None:
         self._stopping = True
         self._engine.stop()
+        if self._trial is not None:
+            self._trial.stop()
 
     def _may_stop(self, seconds: float) -> bool:
         alone = monotonic() - self._asked > _GATEWAY_GONE_SECONDS

@@ -81,6 +81,11 @@ class Settings(BaseModel):
         description="URL of model servers that run apart; empty: one is started beside the gateway",
     )
     follow_seconds: Seconds = Field(5.0, description="how often to look for a new champion")
+    trials: bool = Field(
+        True,
+        description="false: no shadow or canary of the registry is loaded beside the champion; for one, each "
+        "process of the model server needs about as much memory again",
+    )
     trust_store: Path | None = Field(
         None,
         description="public keys (a folder, or a file): only models that one of them signed are loaded and "

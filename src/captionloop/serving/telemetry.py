@@ -115,6 +115,25 @@ LOAD_SECONDS = Histogram(
     "Time to load and warm up a model",
     buckets=(0.1, 0.5, 1, 2, 5, 10, 30, 60),
 )
+TRIALS = Counter(
+    "captionloop_trial_photos",
+    "Photos for the version that is tried: captioned, replaced (by the champion), and of a shadow dropped",
+    ["role", "version", "outcome"],
+)
+SHADOW_AGREED = Counter(
+    "captionloop_shadow_agreed", "Photos of which the shadow said the same as the champion", ["version"]
+)
+TRIAL_READY = Gauge(
+    "captionloop_trial_ready", "Whether the version that is tried runs", ["role", "version"],
+    multiprocess_mode="livesum",
+)  # fmt: skip
+TRIAL_FAILURES = Counter(
+    "captionloop_trial_failures", "Times the version that is tried could not be loaded, or ended", ["version"]
+)
+TRIAL_SECONDS = Histogram(
+    "captionloop_trial_batch_seconds", "Time that the version that is tried takes for a batch", ["role"],
+    buckets=_SECONDS,
+)  # fmt: skip
 
 DRIFT_SIGNAL = Gauge(
     "captionloop_drift_signal", "How far what is seen is from the training data, by signal", ["signal"],

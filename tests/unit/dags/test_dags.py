@@ -96,7 +96,8 @@ def test_one_run_at_a_time_and_none_for_the_past(bag: dict) -> None:
 def test_retraining_goes_through_its_steps_in_order(retraining: dict) -> None:
     order = [
         "feedback", "enough", "encoder", "caching", "training", "evaluation", "registration", "gate",
-        "approval", "package", "deploy", "verify",
+        "approval", "package", "shadow", "shadow_watch", "canary", "canary_watch", "canary_verdict", "deploy",
+        "verify",
     ]  # fmt: skip
     for before, after in pairwise(order):
         assert before in retraining["tasks"][after]["after"], after
@@ -137,6 +138,19 @@ def test_nothing_that_people_type_reaches_the_shell_unchecked(retraining: dict) 
     assert retraining["params"]["least_ratings"]["minimum"] == 1, "from none, nothing can be learnt"
 
 
+def test_shadow_and_canary_are_left_out_unless_they_are_asked_for(retraining: dict) -> None:
+    tasks, params = retraining["tasks"], retraining["params"]
+    kinds = {name: task["kind"] for name, task in tasks.items() if name.startswith(("shadow", "canary"))}
+    assert kinds == {
+        "shadow": "OptionalBashOperator", "shadow_watch": "OptionalBashSensor",
+        "canary": "OptionalBashOperator",
+        "canary_watch": "OptionalBashSensor", "canary_verdict": "OptionalBashOperator",
+    }  # fmt: skip
+    assert params["shadow_share"]["maximum"] == 1 and params["canary_share"]["maximum"] == 0.5
+    assert tasks["deploy"]["after"] == ["canary_verdict", "package"]
+    assert "--stop" in tasks["tidy"]["bash"], "a run that is ended ends what it tries"
+
+
 @pytest.mark.e2e
 @pytest.mark.named_use
 def test_steps_become_pods_by_configuration(project_root: Path, tmp_path: Path) -> None:
@@ -144,10 +158,10 @@ def test_steps_become_pods_by_configuration(project_root: Path, tmp_path: Path) 
     found = dags(project_root, tmp_path, **variables)
     assert found["errors"] == {}
     tasks = found["dags"]["retraining"]["tasks"]
-    pods = {name for name, task in tasks.items() if task["kind"] == "KubernetesPodOperator"}
+    pods = {name for name, task in tasks.items() if task["kind"].endswith("KubernetesPodOperator")}
     assert pods == {
         "feedback", "encoder", "caching", "training", "evaluation", "registration", "package", "deploy",
-        "verify", "rollback", "tidy",
+        "verify", "rollback", "tidy", "shadow", "shadow_watch", "canary", "canary_watch", "canary_verdict",
     }  # fmt: skip
     assert "/airflow/xcom/return.json" in tasks["registration"]["pod"][0]
     told = [tasks[name] for name in pods if not tasks[name]["mapped"]]
@@ -204,6 +218,7 @@ def test_tries_are_further_and_further_apart_and_every_task_has_an_owner_and_a_p
 def test_groups_leave_the_ids_as_they_were(retraining: dict) -> None:
     groups = {name: task["group"] for name, task in retraining["tasks"].items()}
     assert {groups[name] for name in ("encoder", "caching", "training")} == {"learning"}
+    assert {groups[name] for name in ("shadow", "canary_watch", "canary_verdict")} == {"release"}
     assert {groups[name] for name in ("package", "deploy", "verify", "rollback")} == {"release"}
     assert groups["close"] is None
 

@@ -58,6 +58,10 @@ def test_nothing_is_said_to_be_promoted_before_it_is_and_after_it_was_taken_back
         ({"registered": PASSED, "dry_run": True}, "Version 5 passed the gate; dry run, nothing promoted"),
         ({"registered": PASSED, "rejected": True}, "Version 5 passed the gate and was rejected by a person"),
         ({"registered": PASSED, "deployed": True}, "Version 5 is served"),
+        (
+            {"registered": PASSED, "not_preferred": True},
+            "Version 5 passed the gate, and people's ratings did not prefer it",
+        ),
         ({"registered": PASSED}, "Version 5 passed the gate, and is not served"),
     ],
 )

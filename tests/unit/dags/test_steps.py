@@ -156,3 +156,19 @@ def test_a_run_that_fails_is_told_where_a_connection_says(project_root: Path, tm
         server.shutdown()
     said = f"retraining, run a+b: timed out. {url}/dags/retraining/runs/a%2Bb"
     assert told == [("/hooks/T1/secret", said)]
+
+
+@pytest.mark.parametrize(
+    ("step", "code", "becomes"),
+    [
+        ("canary_watch", 75, 75), ("canary_watch", 3, 0), ("canary_watch", 4, 0), ("canary_watch", 1, 1),
+        ("canary_verdict", 0, 0), ("canary_verdict", 3, 99), ("canary_verdict", 4, 99),
+        ("canary_verdict", 1, 1),
+        ("shadow_watch", 75, 75), ("shadow_watch", 4, 0), ("shadow_watch", 3, 3), ("shadow_watch", 0, 0),
+    ],
+)  # fmt: skip
+def test_what_a_trial_says_becomes_wait_go_on_skip_or_fail(
+    scripts: dict[str, str], tmp_path: Path, step: str, code: int, becomes: int
+) -> None:
+    script = re.sub(r"(?m)^cd .*$", "", scripts[step])
+    assert run(script, tmp_path, code=code).returncode == becomes

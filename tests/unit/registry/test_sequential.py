@@ -45,3 +45,30 @@ def test_after_the_planned_number_there_is_an_end() -> None:
 def test_a_plan_that_cannot_be_is_refused(wrong) -> None:
     with pytest.raises(ConfigurationError, match="a share between 0 and 1"):
         RatingComparison(**wrong)
+
+
+def test_what_one_person_says_again_and_again_counts_for_less_than_two() -> None:
+    comparison = RatingComparison()
+    for _ in range(300):
+        comparison.add(5, of_candidate=True, rater="fan")
+        comparison.add(3, of_candidate=False, rater="critic")
+    assert comparison.verdict == "not decided yet"
+    assert comparison.candidate.weight == pytest.approx(2, abs=0.01) and comparison.candidate.ratings == 300
+    assert (comparison.candidate.raters, comparison.difference) == (1, pytest.approx(2))
+
+
+def test_ratings_of_many_people_count_as_if_nobody_was_told_apart() -> None:
+    one, other = RatingComparison(), RatingComparison()
+    for turn in range(60):
+        stars = (1, 4, 5, 3)[turn % 4]
+        one.add(stars, of_candidate=turn % 2 == 0)
+        other.add(stars, of_candidate=turn % 2 == 0, rater=f"person {turn}")
+    assert one.interval == pytest.approx(other.interval) and one.candidate.weight == 30
+
+
+def test_the_two_ends_of_the_interval_may_be_wrong_in_different_shares_of_cases() -> None:
+    comparison = RatingComparison(alpha=0.04, alpha_worse=0.01)
+    for turn in range(100):
+        comparison.add((3, 4)[turn % 2], of_candidate=turn % 3 == 0)
+    low, high = comparison.interval
+    assert comparison.difference - low < high - comparison.difference

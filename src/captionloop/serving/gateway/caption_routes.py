@@ -19,6 +19,7 @@ from captionloop.serving.gateway.auth import CREDENTIALS, Caller
 from captionloop.serving.gateway.dependencies import CallerDep, CountedRoute, PartsDep, Services
 from captionloop.serving.gateway.idempotency import IdempotencyKey, once
 from captionloop.serving.gateway.middleware import Body, unless_gone
+from captionloop.serving.gateway.model_client import Choice
 from captionloop.serving.gateway.problems import NOT_FOUND, REQUEST_INVALID, FieldError, Problem
 from captionloop.serving.gateway.retention import erase, erase_person
 from captionloop.serving.gateway.retention import keep as keep_caption
@@ -32,7 +33,6 @@ from captionloop.serving.schemas import (
     CaptionWithRating,
     ErasureUnderWay,
     ImageSize,
-    ModelDescription,
     ModelRef,
     ProblemBody,
     RatingBody,
@@ -94,7 +94,7 @@ async def create_caption(  # noqa: PLR0917 - what a request may have
     with 200 and a caption that has no id.
     """
     parts.access.require(caller, "caption")
-    model = parts.model.require()
+    choice = parts.model.choose(caller.rater, version)
     with parts.admission.upload(caller.counted_as) as upload:
         body: Body = request.state.body
         body.arrived = upload.arrived
@@ -102,9 +102,7 @@ async def create_caption(  # noqa: PLR0917 - what a request may have
             sent = await sent_photo(request)
         kept = keep and sent.keep and parts.settings.keep
         async with once(parts, caller.rater, idempotency_key if kept else None, sent.data) as turn:
-            served = turn.earlier or await _made(
-                request, parts, caller, sent.data, model, kept, turn.claim, version
-            )
+            served = turn.earlier or await _made(request, parts, caller, sent.data, choice, kept, turn.claim)
     if turn.earlier is None and (kept or not version):  # a canary of a deployment is no use by people
         _observe(served)
     if not kept:
@@ -249,14 +247,13 @@ async def _made(  # noqa: PLR0917
     parts: Services,
     caller: Caller,
     data: bytes,
-    model: ModelDescription,
+    choice: Choice,
     kept: bool,
     claim: Claim | None,
-    version: str,
 ) -> ServedCaption:
     """A photo's caption, kept where it may be; erased again if nobody waits for it any more."""
     with parts.admission.enter():
-        photo, outcome = await unless_gone(request, _captioned(parts, data, model.input_size, version))
+        photo, outcome = await unless_gone(request, _captioned(parts, data, choice))
         served = _served(photo, outcome, caller)
         if kept:
             with _stage("store"):
@@ -269,13 +266,11 @@ async def _made(  # noqa: PLR0917
         return served
 
 
-async def _captioned(
-    parts: Services, data: bytes, input_size: int, version: str
-) -> tuple[Photo, CaptionResult]:
+async def _captioned(parts: Services, data: bytes, choice: Choice) -> tuple[Photo, CaptionResult]:
     with _stage("decode"):
-        photo = await parts.photos.read(data, input_size)
+        photo = await parts.photos.read(data, choice.input_size)
     with _stage("model"):
-        return photo, await parts.model.caption(photo.prepared.model_copy(update={"version": version}))
+        return photo, await parts.model.caption(choice.of(photo.prepared))
 
 
 @contextmanager

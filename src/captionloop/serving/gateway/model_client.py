@@ -27,6 +27,7 @@ import structlog
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from pydantic import ValidationError
 
+from captionloop.registry.trials import is_chosen
 from captionloop.serving.gateway.model_servers import ModelServers
 from captionloop.serving.gateway.problems import (
     IMAGE_UNREADABLE,
@@ -132,6 +133,25 @@ async def with_retries(call: Callable[[], Awaitable[T]]) -> T:
     raise AssertionError("unreachable")
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How a photo is made ready, and by which version it is captioned.
+
+    Attributes:
+        input_size: edge of the square, in pixels.
+        version: it alone may caption the photo; empty: any.
+        preferred: it should, and another one where it cannot.
+    """
+
+    input_size: int
+    version: str = ""
+    preferred: str = ""
+
+    def of(self, image: PreparedImage) -> PreparedImage:
+        """The image, with what is wanted for it."""
+        return image.model_copy(update={"version": self.version, "preferred": self.preferred})
+
+
 class ModelWatch:
     """Keeps an eye on the model server: what it serves, and whether it answers."""
 
@@ -160,6 +180,20 @@ class ModelWatch:
         if not latest.ready:
             raise not_ready(latest.reason)
         return latest
+
+    def choose(self, rater: str, version: str = "") -> Choice:
+        """What captions somebody's photo: the version asked for, the canary for its people, or the champion.
+
+        Raises:
+            Problem: 503, if nothing is served.
+        """
+        model = self.require()
+        trial = model.trial
+        if version or trial is None or trial.role != "canary":
+            return Choice(model.input_size, version)
+        if not is_chosen(rater, model.name, trial.version, trial.share):
+            return Choice(model.input_size)
+        return Choice(trial.input_size or model.input_size, preferred=trial.version)
 
     async def caption(self, image: PreparedImage) -> CaptionResult:
         """One image in, its caption out.

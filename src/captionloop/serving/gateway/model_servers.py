@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from time import monotonic
 
-from captionloop.serving.schemas import CaptionResult, ModelDescription
+from captionloop.serving.schemas import CaptionResult, ModelDescription, TrialBody
 
 FORGET_SECONDS = 60.0
 
@@ -24,6 +24,7 @@ class SeenServer:
         captioned: photos that this version captioned there, since it took over.
         failed: photos that it could not caption there.
         refused_version: a version that it should serve and could not load.
+        trial: the version that is tried there beside the champion.
         at: when it said so, by the clock of this process.
     """
 
@@ -32,7 +33,13 @@ class SeenServer:
     captioned: int
     failed: int
     refused_version: str | None
+    trial: TrialBody | None
     at: float
+
+    @property
+    def versions(self) -> set[str]:
+        """All that can caption there."""
+        return {self.version, self.trial.version} if self.trial and self.trial.ready else {self.version}
 
 
 class ModelServers:
@@ -46,17 +53,18 @@ class ModelServers:
         """A server said what it is serving."""
         if told.ready and told.server:
             self._seen[told.server] = SeenServer(
-                told.server, told.version, told.captioned, told.failed, told.refused_version, self._clock()
-            )
+                told.server, told.version, told.captioned, told.failed, told.refused_version, told.trial,
+                self._clock(),
+            )  # fmt: skip
 
     def answered(self, outcome: CaptionResult) -> None:
         """A server captioned a photo. It does not say how many it did: that is asked for."""
         known = self._seen.get(outcome.server)
-        if known is not None and known.version == outcome.model_version:
+        if known is not None and (outcome.tried or known.version == outcome.model_version):
             self._seen[outcome.server] = replace(known, at=self._clock())
-        elif outcome.server and outcome.model_version:
+        elif not outcome.tried and outcome.server and outcome.model_version:
             self._seen[outcome.server] = SeenServer(
-                outcome.server, outcome.model_version, 0, 0, None, self._clock()
+                outcome.server, outcome.model_version, 0, 0, None, None, self._clock()
             )
 
     def now(self) -> list[tuple[SeenServer, float]]:
@@ -68,4 +76,4 @@ class ModelServers:
     def may_serve(self, version: str) -> bool:
         """Whether any of them serves a version; those from before they said who they are may serve any."""
         known = self.now()
-        return not known or any(seen.version == version for seen, _ in known)
+        return not known or any(version in seen.versions for seen, _ in known)

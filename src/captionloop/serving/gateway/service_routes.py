@@ -53,7 +53,7 @@ async def read_model(parts: PartsDep) -> ModelBody:
     model is of the server that was asked last.
     """
     model = parts.model.require()
-    told = model.model_dump(exclude={"ready", "reason", "metrics", "server"})
+    told = model.model_dump(exclude={"ready", "reason", "metrics", "server", "trial"})
     keeping = KeepingBody(
         keep=parts.settings.keep,
         unrated_days=parts.settings.retention_unrated_days,
@@ -144,6 +144,7 @@ def told_of(servers: ModelServers) -> list[ModelServerBody]:
             captioned=seen.captioned,
             failed=seen.failed,
             refused_version=seen.refused_version,
+            trial=seen.trial,
         )
         for seen, seconds in servers.now()
     ]
