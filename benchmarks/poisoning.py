@@ -87,7 +87,7 @@ def ratings_of(
             number = len(rows) + 1
             rows.append(
                 (number, caption, rater, opinion.stars, opinion.correction, moment, moment, photo[caption][0],
-                 "1", photo[caption][1])
+                 "1", photo[caption][1], None, " known " in caption, None)
             )  # fmt: skip
     return ratings_table(rows), people
 

@@ -6,9 +6,12 @@ from datetime import UTC, date, datetime, time, timedelta
 from sqlalchemy import Engine, case, func, select
 from sqlalchemy.orm import Session
 
-from captionloop.ratings.records import Caption, Rating, now
+from captionloop.ratings.records import CORPUS, Caption, Rating, now
 
 Stars = dict[int, int]
+SERVED = Caption.owner != CORPUS
+NOT_GOLD = Rating.caption_id.not_in(select(Caption.caption_id).where(~SERVED))
+"""Gold items are no captions that a version made, and what is said of them tells of raters alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,8 @@ def statistics(engine: Engine, days: int) -> Statistics:
 
 
 def count_ratings(engine: Engine, since: datetime | None) -> int:
-    """Ratings given or changed after a moment, or ever."""
-    asked = select(func.count()).select_from(Rating)
+    """Ratings given or changed after a moment, or ever; those of gold items are left out."""
+    asked = select(func.count()).select_from(Rating).where(NOT_GOLD)
     if since is not None:
         asked = asked.where(Rating.updated_at > since)
     with Session(engine) as session:
@@ -73,7 +76,7 @@ def count_ratings(engine: Engine, since: datetime | None) -> int:
 def _by_day(session: Session, first: date, days: int, since: datetime) -> tuple[Day, ...]:
     made = func.date(Caption.created_at)
     captions: dict[object, int] = dict(
-        session.execute(select(made, func.count()).where(Caption.created_at >= since).group_by(made))
+        session.execute(select(made, func.count()).where(SERVED, Caption.created_at >= since).group_by(made))
         .tuples()
         .all()
     )
@@ -83,7 +86,7 @@ def _by_day(session: Session, first: date, days: int, since: datetime) -> tuple[
         str(day): (count, corrections, mean)
         for day, count, corrections, mean in session.execute(
             select(given, func.count(), corrected, func.avg(Rating.stars))
-            .where(Rating.updated_at >= since)
+            .where(NOT_GOLD, Rating.updated_at >= since)
             .group_by(given)
         )
     }
@@ -106,7 +109,7 @@ def _by_version(session: Session, since: datetime) -> list[tuple[str, Tally]]:
                 func.avg(Caption.confidence),
                 func.max(Caption.created_at),
             )
-            .where(Caption.created_at >= since)
+            .where(SERVED, Caption.created_at >= since)
             .group_by(Caption.model_version)
         )
     }
@@ -116,7 +119,7 @@ def _by_version(session: Session, since: datetime) -> list[tuple[str, Tally]]:
         for row in session.execute(
             select(Caption.model_version, func.count(Rating.correction), *columns)
             .join(Rating, Rating.caption_id == Caption.caption_id)
-            .where(Rating.updated_at >= since)
+            .where(SERVED, Rating.updated_at >= since)
             .group_by(Caption.model_version)
         )
     }
