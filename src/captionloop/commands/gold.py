@@ -46,7 +46,7 @@ def gold(count: int, env: str | None, seed: int) -> None:
             language=language_of(parameters["language"]),
         )
         with by_command("gold", str(count)):
-            add_gold_items(chosen, photos, store, PhotoArchive(settings.photo_root))
+            add_gold_items(chosen, photos.read, store, PhotoArchive(settings.photo_root))
     finally:
         store.close()
     click.echo(f"{len(chosen)} gold items added; there are {len(there) + len(chosen)}.")

@@ -4,7 +4,7 @@ import hashlib
 import random
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -14,7 +14,7 @@ from captionloop.feedback.rater_reliability import gold_items
 from captionloop.image_metadata import without_metadata
 from captionloop.images import open_photo
 from captionloop.languages import ENGLISH, Language
-from captionloop.photos import PhotoArchive, PhotoFolder
+from captionloop.photos import PhotoArchive
 from captionloop.ratings.ledger import WRITE_SECONDS
 from captionloop.ratings.rating_store import RatingsStore
 from captionloop.ratings.records import CORPUS, PhotoFacts, ServedCaption
@@ -90,10 +90,10 @@ def choose_gold_items(
 
 
 def add_gold_items(
-    items: Sequence[GoldItem], photos: PhotoFolder, store: RatingsStore, archive: PhotoArchive
+    items: Sequence[GoldItem], read: Callable[[str], bytes], store: RatingsStore, archive: PhotoArchive
 ) -> list[str]:
     """Keep gold items as captions that may be shown to everybody, as the service keeps those it makes; their
-    ids.
+    ids. `read` gives the photo at a `uri` of the corpus.
 
     Raises:
         CorpusError: a photo of the corpus cannot be read.
@@ -102,7 +102,7 @@ def add_gold_items(
     """
     added = []
     for item in items:
-        kept = without_metadata(photos.read(item.uri))
+        kept = without_metadata(read(item.uri))
         photo, sha256 = open_photo(kept), hashlib.sha256(kept).hexdigest()
         caption_id = secrets.token_urlsafe(16)
         while store.ledger.begin(caption_id, sha256).result(WRITE_SECONDS):

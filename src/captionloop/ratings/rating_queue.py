@@ -6,7 +6,7 @@ one every other time, and everybody now and then. Nothing tells them from others
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -22,7 +22,7 @@ from captionloop.ratings.records import Caption, Offer, Photo, Rating, now
 STRANGERS_SHARE: Final = 0.5
 """Of what somebody is shown who is not known yet, at least so much are gold items."""
 LOOKED_AT: Final = 200
-"""Of the newest captions that others agreed to show, the one with the fewest ratings is next."""
+"""So many of the newest captions that others agreed to show are looked at for the one to rate next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +124,44 @@ class RatingQueue:
         known = rater.startswith("key:") or _is_known(connection, rater)
         share = self._gold_share if known or not self._gold_share else max(self._gold_share, STRANGERS_SHARE)
         if self._chance() < share:
-            return _gold(connection, rater) or _of_others(connection, rater)
-        found = _of_others(connection, rater)
-        return found if found or known or not share else _gold(connection, rater)
+            return self._gold(connection, rater) or self._of_others(connection, rater)
+        found = self._of_others(connection, rater)
+        return found if found or known or not share else self._gold(connection, rater)
+
+    def _gold(self, connection: Connection, rater: str) -> Offered | None:
+        """A gold item that a rater was not shown yet, good and bad ones in turn."""
+        counts = dict.fromkeys((True, False), 0)
+        shown = select(Caption.known_good, func.count()).join(Offer, Offer.caption_id == Caption.caption_id)
+        shown = shown.where(Offer.rater == rater, Caption.known_good.is_not(None))
+        counts |= {bool(good): n for good, n in connection.execute(shown.group_by(Caption.known_good))}
+        for kind in sorted(counts, key=lambda good: (counts[good], self._chance())):
+            left = select(Caption.caption_id).where(
+                Caption.known_good.is_(kind), Caption.shared, ~_shown_to(rater)
+            )
+            ids = connection.scalars(left.order_by(Caption.sent_sha256)).all()
+            if ids:
+                return self._one_of(connection, ids)
+        return None
+
+    def _of_others(self, connection: Connection, rater: str) -> Offered | None:
+        """A caption of somebody else who agreed to show the photo: of the newest, one that nobody corrected,
+        and of these one with the fewest ratings.
+        """
+        theirs = (Caption.shared, Caption.known_good.is_(None), Caption.owner != rater)
+        newest = select(Caption.caption_id).where(*theirs, ~_shown_to(rater), ~_rated_by(rater))
+        newest = newest.order_by(Caption.created_at.desc(), Caption.caption_id).limit(LOOKED_AT)
+        said = select(Caption.caption_id, func.count(Rating.correction), func.count(Rating.rating_id))
+        said = said.outerjoin(Rating, Rating.caption_id == Caption.caption_id)
+        said = said.where(Caption.caption_id.in_(newest)).group_by(Caption.caption_id)
+        counts = {name: (corrected > 0, rated) for name, corrected, rated in connection.execute(said)}
+        if not counts:
+            return None
+        fewest = min(counts.values())
+        return self._one_of(connection, sorted(name for name, count in counts.items() if count == fewest))
+
+    def _one_of(self, connection: Connection, ids: Sequence[str]) -> Offered | None:
+        chosen = ids[min(int(self._chance() * len(ids)), len(ids) - 1)]
+        return _first(connection, _with_photo().where(Caption.caption_id == chosen))
 
 
 def _is_known(connection: Connection, rater: str) -> bool:
@@ -135,30 +170,6 @@ def _is_known(connection: Connection, rater: str) -> bool:
     rated = rated.where(Rating.rater == rater, Caption.known_good.is_not(None), Rating.stars != 3)
     right = {good for good, stars in connection.execute(rated) if good == (stars > 3)}
     return len(right) == 2
-
-
-def _gold(connection: Connection, rater: str) -> Offered | None:
-    """A gold item that a rater was not shown yet, good and bad ones in turn."""
-    counts = dict.fromkeys((True, False), 0)
-    shown = select(Caption.known_good, func.count()).join(Offer, Offer.caption_id == Caption.caption_id)
-    shown = shown.where(Offer.rater == rater, Caption.known_good.is_not(None)).group_by(Caption.known_good)
-    counts |= {bool(good): int(count) for good, count in connection.execute(shown)}
-    for kind in sorted(counts, key=lambda good: (counts[good], random.random())):  # noqa: S311 - no secret
-        wanted = _with_photo().where(Caption.known_good.is_(kind), Caption.shared, ~_shown_to(rater))
-        found = _first(connection, wanted.order_by(func.random()).limit(1))
-        if found is not None:
-            return found
-    return None
-
-
-def _of_others(connection: Connection, rater: str) -> Offered | None:
-    """A caption of somebody else who agreed to show the photo: of the newest one with the fewest ratings."""
-    theirs = (Caption.shared, Caption.known_good.is_(None), Caption.owner != rater)
-    newest = select(Caption.caption_id).where(*theirs, ~_shown_to(rater), ~_rated_by(rater))
-    newest = newest.order_by(Caption.created_at.desc(), Caption.caption_id).limit(LOOKED_AT)
-    ratings = select(func.count()).where(Rating.caption_id == Caption.caption_id).scalar_subquery()
-    wanted = _with_photo().where(Caption.caption_id.in_(newest))
-    return _first(connection, wanted.order_by(ratings, func.random()).limit(1))
 
 
 def _with_photo() -> "_Wanted":
