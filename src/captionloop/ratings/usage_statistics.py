@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-from sqlalchemy import Engine, case, func, select
+from sqlalchemy import Engine, Select, case, func, select
 from sqlalchemy.orm import Session
 
 from captionloop.ratings.records import CORPUS, Caption, Rating, now
@@ -64,13 +64,26 @@ def statistics(engine: Engine, days: int) -> Statistics:
         )
 
 
-def count_ratings(engine: Engine, since: datetime | None) -> int:
-    """Ratings given or changed after a moment, or ever; those of gold items are left out."""
+def count_ratings(engine: Engine, since: datetime | None, gold_items: int = 0) -> int:
+    """Ratings given or changed after a moment, or ever; those of gold items are left out.
+
+    With `gold_items`, only those of keys, and of people who rated so many of these rightly, good and bad
+    ones: as curation asks (`feedback/rater_reliability.py`), which looks at more than that.
+    """
     asked = select(func.count()).select_from(Rating).where(NOT_GOLD)
     if since is not None:
         asked = asked.where(Rating.updated_at > since)
+    if gold_items:
+        asked = asked.where(Rating.rater.startswith("key:") | Rating.rater.in_(_known(gold_items)))
     with Session(engine) as session:
         return int(session.execute(asked).scalar_one())
+
+
+def _known(gold_items: int) -> "Select[str]":
+    right = (Caption.known_good & (Rating.stars > 3)) | (~Caption.known_good & (Rating.stars < 3))
+    rated = select(Rating.rater).join(Caption, Caption.caption_id == Rating.caption_id).where(right)
+    kinds = func.count(func.distinct(Caption.known_good))
+    return rated.group_by(Rating.rater).having(func.count() >= gold_items, kinds >= min(2, gold_items))
 
 
 def _by_day(session: Session, first: date, days: int, since: datetime) -> tuple[Day, ...]:

@@ -10,6 +10,7 @@ from captionloop.ratings.networks import forget_salts, network_block, network_na
 from captionloop.ratings.rating_queue import RatingQueue
 from captionloop.ratings.rating_store import RatingsStore
 from captionloop.ratings.records import CORPUS, NetworkSalt, Offer, Rating, RatingInput
+from captionloop.ratings.usage_statistics import count_ratings
 
 pytestmark = pytest.mark.integration
 
@@ -179,3 +180,19 @@ def test_networks_can_be_told_apart_on_one_day_and_not_after_it(
     with store.reader.connect() as connection:
         assert salt not in connection.scalars(select(NetworkSalt.salt)).all()
     assert store.writer.submit(forget_salts).result(10) == 0
+
+
+def test_ratings_of_people_who_are_not_known_are_not_counted(store: RatingsStore) -> None:
+    add_gold(store, 2)
+    keep(store, "one")
+    ours = queue(store, chance=lambda: 0.1)
+    for rater, bad in (("person:known", 1), ("person:hater", 1), ("person:fan", 5)):
+        good = 1 if rater == "person:hater" else 5
+        for _ in range(2):
+            name = str(show(ours, rater))
+            store.rate(name, rater, RatingInput(good if name == "gold 0" else bad)).result(10)
+    for rater in ("person:known", "person:hater", "person:fan", "person:new", "key:shop"):
+        store.rate("one", rater, RatingInput(2)).result(10)
+    assert count_ratings(store.reader, None) == 5
+    assert count_ratings(store.reader, None, 2) == 2, "of who is known, and of the key"
+    assert count_ratings(store.reader, None, 1) == 4
