@@ -1,22 +1,25 @@
-"""What gets past the curation of ratings when 30 % of the raters collude. Takes seconds: nothing is trained.
+"""What gets past the curation of ratings when 30 % of the raters collude. Takes minutes: nothing is trained.
 
     python -m benchmarks.poisoning
 
 Scenes of the shifted world are described, not drawn. In five rounds of 200 ratings a make-believe captioner
-says something of the wrong world, or, more often from round to round, what a person said of the scene; 15 %
-of what is rated are known scenes. Honest raters rate and correct as in `benchmarks.loop`; the colluders
-praise one wrong caption, give it as a correction, and "correct" to abuse, some of which no list of words
-knows. What is left is trained on by `benchmarks.loop --colluding 0.3`.
+says something of the wrong world, or, more often from round to round, what a person said of the scene. What
+people rate is what the service's own queue shows them, gold items among it, and ratings go through its store.
+Honest raters rate and correct as in `benchmarks.loop`; the colluders praise one wrong caption, give it as a
+correction, and "correct" to abuse, some of which no list of words knows. What is left is trained on by
+`benchmarks.loop --colluding 0.3`.
 """
 
 import argparse
 import hashlib
 import random
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.loop.people import is_harmful, rate_from_queue
 from captionloop.corpus.scenes.layout import compose
 from captionloop.corpus.scenes.scene_captions import describe
 from captionloop.corpus.scenes.world import DOMAINS
@@ -24,9 +27,13 @@ from captionloop.feedback.curation import Curated, Photos, curate
 from captionloop.feedback.feedback_parameters import FeedbackParameters
 from captionloop.feedback.rating_filters import AbuseList
 from captionloop.feedback.simulation import ABUSE, SimulatedItem, SimulatedQuality, SimulatedRaters
-from captionloop.ratings.reader import ratings_table
+from captionloop.ratings.database import upgrade
+from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.reader import RATINGS as COLUMNS
+from captionloop.ratings.reader import RatingsDatabase
+from captionloop.ratings.records import CORPUS, PhotoFacts, ServedCaption
 
-ROUNDS, RATINGS, SCENES, GOLD = 5, 200, 80, 14
+ROUNDS, RATINGS, SCENES, GOLD = 5, 200, 80, 60
 RIGHT = (0.0, 0.3, 0.5, 0.6, 0.7)  # how often the captioner is right, round by round
 UNLISTED = ABUSE[3:]
 
@@ -40,6 +47,7 @@ class Attack:
     flood: int
     abuse: tuple[str, ...] = ABUSE
     colluding: float = 0.3
+    fresh: bool = False
 
 
 ATTACKS = (
@@ -48,6 +56,7 @@ ATTACKS = (
     Attack("flooding, slowly", 90, 3),
     Attack("no faster and no more than others", 90, 1),
     Attack("the same, with no word of the list", 90, 1, UNLISTED),
+    Attack("the same, another name for every rating", 90, 1, UNLISTED, fresh=True),
     Attack("the same, by 45 % of the raters", 90, 1, UNLISTED, colluding=0.45),
 )
 
@@ -61,35 +70,63 @@ def descriptions(world: str, split: str, count: int) -> list[tuple[str, ...]]:
     return said
 
 
+def gold_of(known: list[tuple[str, ...]]) -> dict[str, SimulatedItem]:
+    """Right and wrong captions of known scenes in turn, by caption id; the number is the scene's."""
+    found = {}
+    for number, said in enumerate(known):
+        text = said[0] if number % 2 == 0 else known[(number + len(known) // 2) % len(known)][0]
+        found[f"known {number}"] = SimulatedItem(f"known {number}", text, said)
+    return found
+
+
 def ratings_of(
     attack: Attack, seed: int, known: list[tuple[str, ...]]
 ) -> tuple[pd.DataFrame, SimulatedRaters]:
     """All ratings of five rounds; photos are named by what they are of."""
-    people = SimulatedRaters(seed=seed, colluding=attack.colluding, flood=attack.flood, abuse=attack.abuse)
+    people = SimulatedRaters(
+        raters=40, seed=seed, colluding=attack.colluding, flood=attack.flood, abuse=attack.abuse,
+        fresh=attack.fresh,
+    )  # fmt: skip
     scenes = descriptions("shifted", "train", ROUNDS * SCENES)
     taste = SimulatedQuality({f"known {n}": said for n, said in enumerate(known)})
-    begin, rows, given = pd.Timestamp("2026-11-01 08:00", tz="UTC"), [], {}
-    rng = random.Random(seed)
-    for turn in range(ROUNDS):
-        new = [(f"new {n}", scenes[n]) for n in range(turn * SCENES, (turn + 1) * SCENES)]
-        gold = [(f"known {n}", known[n]) for n in range(turn * GOLD, (turn + 1) * GOLD)]
-        shown, photo = [], {}
-        for name, said in [*new, *gold]:
-            right = rng.random() < (RIGHT[turn] if name.startswith("new") else 0.7)
-            text = rng.choice(said) if right else rng.choice(rng.choice(known))
-            shown.append(SimulatedItem(f"{turn} {name}", text, said))
-            photo[f"{turn} {name}"] = (text, hashlib.sha256(name.encode()).hexdigest())
-        shares = taste.share(shown)
-        for rater, caption, opinion in people.rate(shown, shares, RATINGS, turn):
-            given[rater] = given.get(rater, 0) + 1
-            slow = attack.seconds if rater in people.colluders() else 90
-            moment = begin + pd.Timedelta(days=turn, seconds=slow * given[rater])
-            number = len(rows) + 1
-            rows.append(
-                (number, caption, rater, opinion.stars, opinion.correction, moment, moment, photo[caption][0],
-                 "1", photo[caption][1])
-            )  # fmt: skip
-    return ratings_table(rows), people
+    rng, gold, sent = random.Random(seed), gold_of(known), {}
+    with TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/ratings.db"
+        upgrade(url)
+        store = RatingsStore(url)
+        for number, item in enumerate(gold.values()):
+            keep(store, item, CORPUS, known_good=number % 2 == 0)
+        for turn in range(ROUNDS):
+            for number in range(turn * SCENES, (turn + 1) * SCENES):
+                right = rng.random() < RIGHT[turn]
+                text = rng.choice(scenes[number]) if right else rng.choice(rng.choice(known))
+                item = sent[f"new {number}"] = SimulatedItem(f"new {number}", text, scenes[number])
+                keep(store, item, "key:demo")
+            rate_from_queue(store, people, taste, gold, sent, RATINGS, turn)
+        store.close()
+        table = RatingsDatabase(url).ratings()
+    return at_their_pace(table, attack, people), people
+
+
+def keep(store: RatingsStore, item: SimulatedItem, owner: str, known_good: bool | None = None) -> None:
+    sha256 = hashlib.sha256(item.caption_id.encode()).hexdigest()
+    facts = PhotoFacts(sha256, "image/jpeg", 1, 128, 128)
+    store.record(
+        ServedCaption(
+            item.caption_id, owner, facts, item.text, 0.5, [], [], "captioner", "1", sent_sha256=sha256,
+            shared=True, known_good=known_good,
+        )
+    ).result(30)  # fmt: skip
+
+
+def at_their_pace(table: pd.DataFrame, attack: Attack, people: SimulatedRaters) -> pd.DataFrame:
+    """The ratings with moments as if people had looked at the photos; colluders take as long as they like."""
+    begin = pd.Timestamp("2026-11-01 08:00", tz="UTC")
+    slow = [attack.seconds if is_harmful(people, rater) else 90 for rater in table["rater"]]
+    number = table.groupby("rater").cumcount() + 1
+    day = (np.arange(len(table)) * ROUNDS // max(1, len(table))).astype("timedelta64[D]")
+    moment = begin + pd.to_timedelta(day) + pd.to_timedelta(number * slow, unit="s")
+    return table.assign(created_at=moment, updated_at=moment).astype(COLUMNS)
 
 
 def curated(ratings: pd.DataFrame, known: list[tuple[str, ...]], abuse: AbuseList, defences: bool) -> Curated:
@@ -119,17 +156,20 @@ def main() -> None:
     given = arguments.parse_args()
     with open("conf/base/abuse.txt", encoding="utf-8") as file:  # noqa: PTH123
         abuse = AbuseList.parse(file.read())
-    known = descriptions("sample", "val", ROUNDS * GOLD)
-    print("| the colluders | defences | abuse used | praised used | honest used | colluders trusted |")
-    print("|---|---|---:|---:|---:|---:|")
+    known = descriptions("sample", "val", GOLD)
+    print(
+        "| the colluders | defences | abuse used | praised used | of the weight | held out | honest used "
+        "| colluders trusted |"
+    )
+    print("|---|---|---:|---:|---:|---:|---:|---:|")
     for attack in ATTACKS:
+        played = [ratings_of(attack, seed, known) for seed in range(given.seeds)]
         for defences in (True, False):
             found = []
-            for seed in range(given.seeds):
-                ratings, people = ratings_of(attack, seed, known)
+            for ratings, people in played:
                 made = curated(ratings, known, abuse, defences)
                 used = pd.concat([made.references, made.held_out])
-                bad = set(people.colluders())
+                bad = {rater for rater in set(ratings["rater"]) if is_harmful(people, rater)}
                 new = ~ratings["image_id"].isin(
                     [hashlib.sha256(f"known {n}".encode()).hexdigest() for n in range(len(known))]
                 )
@@ -139,18 +179,23 @@ def main() -> None:
                 kept = used["ratings"].isin(honest["rating_id"].astype(str)) & (
                     used["source"] == "correction"
                 )
+                harmful = made.references["text"].isin([*attack.abuse, people.praised])
+                tested = made.held_out["text"].isin([*attack.abuse, people.praised])
+                weight = made.references["weight"]
                 found.append(
                     (
                         used["text"].isin(attack.abuse).sum(),
                         (used["text"] == people.praised).sum(),
+                        weight[harmful].sum() / max(1e-9, weight.sum()),
+                        tested.sum(),
                         kept.sum() / max(1, len(honest)),
                         len(trusted) / max(1, len(bad)),
                     )
                 )
-            abusive, praised, honestly, believed = np.array(found, float).mean(0)
+            abusive, praised, heavy, held_out, honestly, believed = np.array(found, float).mean(0)
             print(
                 f"| {attack.name} | {'on' if defences else 'off'} | {abusive:.1f} | {praised:.1f} "
-                f"| {100 * honestly:.0f} % | {100 * believed:.0f} % |",
+                f"| {100 * heavy:.1f} % | {held_out:.1f} | {100 * honestly:.0f} % | {100 * believed:.0f} % |",
                 flush=True,
             )
 

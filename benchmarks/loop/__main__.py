@@ -3,12 +3,14 @@
     make loop-demo
     python -m benchmarks.loop --rounds 5 --ratings 200 --seed 0
     python -m benchmarks.loop --colluding 0.3                        # a third of the raters attack
+    python -m benchmarks.loop --colluding 0.3 --identities fresh     # ... each rating under another name
     python -m benchmarks.loop --colluding 0.3 --no-defences          # ... and everybody is believed
 
 The captioner of the sample scenes meets scenes of another world, none of whose words it knows. Everything is
-real but the people: captions come from the registered champion, ratings go through the service's own store
-into a database, and each round runs the pipelines that `retraining` runs in Airflow, in a workspace and a
-registry of its own below `data/loop`. The project's models are left alone.
+real but the people: captions come from the registered champion, what people rate comes from the service's own
+queue, gold items among it, ratings go through its store into a database, and each round runs the pipelines
+that `retraining` runs in Airflow, in a workspace and a registry of its own below `data/loop`. The project's
+models are left alone.
 """
 
 import argparse
@@ -31,6 +33,12 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--colluding", type=float, default=0.0, help="share of the raters")
     arguments.add_argument("--flood", type=int, default=3, help="ratings of a colluder for one of the others")
+    arguments.add_argument(
+        "--identities",
+        choices=["kept", "fresh"],
+        default="kept",
+        help="fresh: a colluder's every rating has another name",
+    )
     arguments.add_argument("--no-defences", action="store_true", help="believe everybody")
     arguments.add_argument("--ungated", action="store_true", help="promote whatever the gate says")
     arguments.add_argument(
@@ -47,7 +55,10 @@ def main() -> None:
     game = Play(given.folder, None, given.base, undefended if given.no_defences else {})
     registry = open_registry(ROOT)
     game.crown(registry.fetch("champion", given.folder / "first"))
-    people = crowd(given.ratings, seed=given.seed, colluding=given.colluding, flood=given.flood)
+    people = crowd(
+        given.ratings, seed=given.seed, colluding=given.colluding, flood=given.flood,
+        fresh=given.identities == "fresh",
+    )  # fmt: skip
     world = scenes_world(given.base, "test")
     done = play(game, world, people, rounds=given.rounds, ratings=given.ratings, ungated=given.ungated)
     game.store.close()

@@ -11,9 +11,12 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.loop.people import rate_from_queue
 from benchmarks.loop.project import ROOT, configured
 from benchmarks.loop.world import Picture, World, cider
 from captionloop.captioner.captioner import Captioner
+from captionloop.feedback.feedback_parameters import FeedbackParameters
+from captionloop.feedback.gold_items import add_gold_items, choose_gold_items
 from captionloop.feedback.simulation import SimulatedItem, SimulatedQuality, SimulatedRaters
 from captionloop.photos import PhotoArchive
 from captionloop.ratings.database import upgrade
@@ -29,7 +32,7 @@ PIPELINES = (
     "retraining_evaluation",
     "retraining_registration",
 )
-GOLD = 0.15  # of what is shown and rated are photos of the corpus, which nobody among the raters knows
+GOLD_ITEMS = 60
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,9 @@ class Round:
     candidate_shifted: float
     candidate_first: float
     abusive: int
+    harmful_weight: float
+    harmful_held_out: int
+    counted: int
     seconds: float
 
 
@@ -64,6 +70,8 @@ class Play:
         self.store = RatingsStore(self.ratings)
         self.archive = PhotoArchive(str(folder.absolute() / "photos"))
         self.registry = ModelRegistry(self.tracking)
+        self.gold: dict[str, SimulatedItem] = {}
+        self.sent: dict[str, SimulatedItem] = {}
 
     def crown(self, bundle: Path) -> None:
         """Make a bundle the first champion of this play's own registry."""
@@ -82,10 +90,26 @@ class Play:
         found = self.registry.version(which)
         return Captioner.load(self.registry.fetch(found.version, self.folder / f"models/{found.version}"))
 
-    def serve(self, captioner: Captioner, pictures: Sequence[Picture], turn: int) -> list[SimulatedItem]:
-        """Caption pictures and record it, as the service does."""
+    def add_gold(self, world: World) -> None:
+        """Have gold items of the corpus's photos in the queue, as `captionloop gold` adds them."""
+        images = pd.DataFrame(
+            [(one.name, one.name, one.sha256, "val", "corpus") for one in world.known],
+            columns=["image_id", "uri", "sha256", "split", "source"],
+        )
+        said = [(name, text, "human") for name, texts in world.corpus.items() for text in texts]
+        captions = pd.DataFrame(said, columns=["image_id", "text", "source"])
+        parameters = FeedbackParameters.model_validate(self.configured("feedback"))
+        chosen = choose_gold_items(images, captions, GOLD_ITEMS, parameters, seed=0)
+        known = {one.sha256: one for one in world.known}
+        photos = {one.name: one.photo for one in world.known}
+        ids = add_gold_items(chosen, photos.__getitem__, self.store, self.archive)
+        for caption_id, item in zip(ids, chosen, strict=True):
+            self.gold[caption_id] = SimulatedItem(caption_id, item.text, known[item.sha256].captions)
+
+    def serve(self, captioner: Captioner, pictures: Sequence[Picture], turn: int) -> None:
+        """Caption pictures, whose senders agree to show them, and record it, as the service does."""
         version = str(self.registry.champion().version)  # type: ignore[union-attr]
-        shown, done = [], []
+        done = []
         for number, (one, captioned) in enumerate(
             zip(pictures, captioner.caption([one.photo for one in pictures]), strict=True)
         ):
@@ -101,26 +125,16 @@ class Play:
                 alternatives=[],
                 model_name=captioner.name,
                 model_version=version,
+                shared=True,
             )
             done.append(self.store.record(served))
-            shown.append(SimulatedItem(served.caption_id, best.text, one.captions))
+            self.sent[served.caption_id] = SimulatedItem(served.caption_id, best.text, one.captions)
         for future in done:
             future.result(30)
-        return shown
 
-    def rate(
-        self,
-        people: SimulatedRaters,
-        taste: SimulatedQuality,
-        shown: Sequence[SimulatedItem],
-        ratings: int,
-        turn: int,
-    ) -> int:
-        """Let the crowd rate what was shown."""
-        opinions = people.rate(shown, taste.share(shown), ratings, turn)
-        for future in [self.store.rate(caption, rater, opinion) for rater, caption, opinion in opinions]:
-            future.result(30)
-        return len(opinions)
+    def rate(self, people: SimulatedRaters, taste: SimulatedQuality, ratings: int, turn: int) -> int:
+        """Let the crowd rate what the service's queue shows each of them; how many ratings there are."""
+        return rate_from_queue(self.store, people, taste, self.gold, self.sent, ratings, turn)
 
     def configured(self, name: str) -> dict[str, Any]:
         """Parameters of the project, as this play changes them."""
@@ -160,17 +174,15 @@ def play(
     """All rounds; prints a line for each."""
     taste, done = SimulatedQuality(world.corpus), []
     before = cider(game.champion(), world.shifted_test), _first(game.champion(), world)
-    done.append(Round(0, 0, 0, 0, 0, True, "", *before, *before, 0, 0))
+    done.append(Round(0, 0, 0, 0, 0, True, "", *before, *before, 0, 0.0, 0, 0, 0))
+    game.add_gold(world)
     print(HEAD, line(done[0]), sep="\n", flush=True)
     each = len(world.sent) // rounds
     for turn in range(1, rounds + 1):
         begin = time.monotonic()
         new = world.sent[(turn - 1) * each : turn * each]
-        gold = with_gold(len(new)) - len(new)
-        known = [world.known[(turn * gold + n) % len(world.known)] for n in range(gold)]
-        champion = game.champion()
-        shown = game.serve(champion, [*new, *known], turn)
-        given = game.rate(people, taste, shown, with_gold(ratings), turn)
+        game.serve(game.champion(), new, turn)
+        given = game.rate(people, taste, ratings, turn)
         written = game.retrain(turn)
         report = json.loads((written / f"08_reporting/{corpus}/feedback_report.json").read_text())
         registered = json.loads((written / f"08_reporting/{corpus}/registered_version.json").read_text())
@@ -181,7 +193,9 @@ def play(
         quality = cider(candidate, world.shifted_test), evaluated["candidate"]["CIDEr"]["value"]
         kept = quality if registered["passed"] or ungated else (done[-1].shifted, done[-1].first)
         references = pd.read_parquet(written / f"03_primary/{corpus}/feedback_references.parquet")
-        harmful = {*people.abuse, people.praised}
+        harmful = references["text"].isin({*people.abuse, people.praised})
+        tested = json.loads((written / f"03_primary/{corpus}/held_out_feedback.json").read_text())
+        held_out = [text for texts in tested["references"].values() for text in texts]
         done.append(
             Round(
                 turn,
@@ -193,7 +207,10 @@ def play(
                 registered["reason"],
                 *kept,
                 *quality,
-                int(references["text"].isin(harmful).sum()),
+                int(harmful.sum()),
+                float(references["weight"][harmful].sum() / max(1e-9, references["weight"].sum())),
+                sum(text in {*people.abuse, people.praised} for text in held_out),
+                report["counted_ratings"],
                 time.monotonic() - begin,
             )
         )
@@ -202,16 +219,11 @@ def play(
 
 
 def crowd(ratings: int, **people: Any) -> SimulatedRaters:
-    """Enough people that nobody gives more than ten ratings a round.
+    """Enough people that nobody gives more than ten ratings a round, if half of them are of gold items.
 
     A round passes within a second here, and more of one person in that time are a burst to the defences.
     """
-    return SimulatedRaters(raters=max(20, math.ceil(with_gold(ratings) / 10)), **people)
-
-
-def with_gold(sent: int) -> int:
-    """So many of what was sent, and the gold items that come on top: captions that are shown, and ratings."""
-    return round(sent / (1 - GOLD))
+    return SimulatedRaters(raters=max(20, math.ceil(2 * ratings / 10)), **people)
 
 
 def _first(champion: Captioner, world: World) -> float:
@@ -221,7 +233,7 @@ def _first(champion: Captioner, world: World) -> float:
 
 
 HEAD = (
-    "| round | ratings | corrections used | approved | quarantined | abusive used | gate "
+    "| round | ratings | corrections used | approved | quarantined | harmful used, weight, held out | gate "
     "| candidate: shifted | first | served then: shifted | seconds |\n"
     "|---:|---:|---:|---:|---:|---:|---|---:|---:|---:|---:|"
 )
@@ -229,9 +241,10 @@ HEAD = (
 
 def line(one: Round) -> str:
     """A row of the table."""
+    harm = f"{one.abusive}, {100 * one.harmful_weight:.1f} %, {one.harmful_held_out}"
     gate = "" if one.number == 0 else "passed" if one.passed else "refused"
     return (
         f"| {one.number} | {one.ratings} | {one.corrections} | {one.approved} | {one.quarantined} "
-        f"| {one.abusive} | {gate} | {100 * one.candidate_shifted:.1f} "
+        f"| {harm} | {gate} | {100 * one.candidate_shifted:.1f} "
         f"| {100 * one.candidate_first:.1f} | {100 * one.shifted:.1f} | {one.seconds:.0f} |"
     )

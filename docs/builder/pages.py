@@ -25,6 +25,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "how-to/serve.md",
         "how-to/api-keys.md",
         "how-to/erase.md",
+        "how-to/strangers.md",
         "how-to/promote-and-roll-back.md",
         "how-to/try-a-version.md",
         "how-to/sign-models.md",

@@ -168,7 +168,18 @@ function handle(request: IncomingMessage, body: string, response: ServerResponse
       captions: [{ ...(captioned(false, false) as object), rating: null }],
       next: null,
     });
-  else if (request.method === "DELETE") answer(response, 204, null);
+  else if (url.pathname.endsWith("/ratings/next"))
+    answer(response, 200, {
+      caption_id: `mock-other-${String(Date.now())}`,
+      caption: "a yellow duck on a pond",
+      image: { width: 640, height: 480 },
+    });
+  else if (url.pathname.endsWith("/photo")) {
+    response.writeHead(200, { "Content-Type": "image/svg+xml" });
+    response.end(
+      '<svg xmlns="http://www.w3.org/2000/svg" width="640" height="480"><rect width="640" height="480" fill="#7ba6b8"/><circle cx="320" cy="260" r="90" fill="#e0c04a"/></svg>',
+    );
+  } else if (request.method === "DELETE") answer(response, 204, null);
   else if (request.method === "PUT")
     answer(response, 200, { correction: null, comment: null, ...JSON.parse(body) });
   else if (url.pathname.endsWith("/model")) answer(response, 200, MODEL);

@@ -220,6 +220,17 @@ describe("what becomes of a photo", () => {
     expect(view.get("input").element.checked).toBe(true);
   });
 
+  it("is shown to others only where somebody says so, and the photo is kept", async () => {
+    const api = apiWith({ model: () => Promise.resolve(served(true)) });
+    const view = mount(KeepingNotice, { props: { api, modelValue: true } });
+    const share = view.findAll("input")[1];
+    expect(share?.element.checked).toBe(false);
+    await share?.setValue(true);
+    expect(view.emitted("update:share")).toEqual([[true]]);
+    await view.setProps({ modelValue: false });
+    expect(view.findAll("input")).toHaveLength(1);
+  });
+
   it("needs no refusal where nothing is kept", async () => {
     const api = apiWith({ model: () => Promise.resolve(served(false)) });
     const view = mount(KeepingNotice, { props: { api, modelValue: true } });

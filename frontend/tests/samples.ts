@@ -74,6 +74,8 @@ export function apiWith(calls: Partial<Api>): Api {
   return {
     caption: unexpected,
     rate: unexpected,
+    nextToRate: unexpected,
+    photoToRate: unexpected,
     erase: unexpected,
     mine: unexpected,
     eraseAll: unexpected,

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from captionloop.errors import RegistryError
-from captionloop.feedback.curation import Photos, Window, curate, held_out_set, summary
+from captionloop.feedback.curation import Photos, curate, held_out_set
 from captionloop.feedback.feedback_parameters import FeedbackParameters
+from captionloop.feedback.feedback_report import Window, summary
 from captionloop.feedback.rating_checks import inspect_rated_photos
 from captionloop.feedback.rating_filters import AbuseList
 from captionloop.languages import ENGLISH, language_of

@@ -45,6 +45,7 @@ COMMANDS = {
     "ratings": Command(
         "captionloop.commands.report:ratings", "Count the ratings that no version has learnt from."
     ),
+    "gold": Command("captionloop.commands.gold:gold", "Show raters photos whose captions are known."),
     "outcome": Command(
         "captionloop.commands.report:outcome", "Print what came of a step of a retraining run."
     ),

@@ -7,16 +7,24 @@ from service_process import ServiceProcess
 
 from captionloop.client import CaptionClient
 from captionloop.corpus.scenes import SceneParameters, draw_scenes
+from captionloop.ratings.api_keys import ApiKeyStore
+from captionloop.ratings.rating_store import RatingsStore
 
 RATERS, EACH = 6, 5
 
 
 def rate(service: ServiceProcess, seed: int) -> None:
-    """People send scenes of another world, and say what is on them."""
+    """People with keys, whom curation believes, send scenes of another world, and say what is on them."""
     parameters = SceneParameters(domain="shifted", train=RATERS * EACH, val=0, test=0, seed=seed)
     scenes = draw_scenes(parameters)
-    for _ in range(RATERS):
-        with CaptionClient(service.url) as person:
+    store = RatingsStore(f"sqlite:///{service.state}/ratings.db")
+    keys = [
+        ApiKeyStore(store).create(f"rater {seed} {number}", ["caption", "rate"])[1]
+        for number in range(RATERS)
+    ]
+    store.close()
+    for key in keys:
+        with CaptionClient(service.url, key=key) as person:
             for _ in range(EACH):
                 scene = next(scenes)
                 made = person.caption(scene.photo)

@@ -107,7 +107,7 @@ class ServiceProcess:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / "service.log"
-        self.state = folder / "state"
+        self.state = Path(settings.get("CAPTIONLOOP_STATE", folder / "state"))
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CAPTIONLOOP_")}
         environment = {
             **inherited, "DO_NOT_TRACK": "1", "BENTOML_DO_NOT_TRACK": "True", "OMP_NUM_THREADS": "1",

@@ -171,7 +171,7 @@ def test_airflow_retrains_and_promotes_and_ends_with_ctrl_c(make, project: Path)
     is_made(project)
     port = free_port()
     service = make("serve", f"ARGS=--port {port}", CAPTIONLOOP_FOLLOW_SECONDS="1")
-    service.url = f"http://127.0.0.1:{port}"
+    service.url, service.state = f"http://127.0.0.1:{port}", project / "data/service"
     airflow = AirflowInTerminal(make, project, CAPTIONLOOP_URL=service.url)
     service.wait_until_it_answers(f"{service.url}/readyz")
     rate(service, seed=1)

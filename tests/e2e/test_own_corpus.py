@@ -79,10 +79,10 @@ def rate(project: SmallProject) -> dict[str, str]:
         photos.write(sha256, scene.photo)
         facts = PhotoFacts(sha256, "image/jpeg", len(scene.photo), 64, 64)
         served = ServedCaption(
-            f"c{number}", f"p{number % 6}", facts, "a red box", 0.5, [], [], "captioner_mine", "1"
+            f"c{number}", f"key:{number % 6}", facts, "a red box", 0.5, [], [], "captioner_mine", "1"
         )
         store.record(served).result()
-        store.rate(f"c{number}", f"p{number % 6}", RatingInput(2, correction=scene.captions[0])).result()
+        store.rate(f"c{number}", f"key:{number % 6}", RatingInput(2, correction=scene.captions[0])).result()
     store.close()
     return {"ratings": url, "photos": str(archive)}
 

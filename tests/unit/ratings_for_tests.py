@@ -16,7 +16,7 @@ def sha(name: str) -> str:
 
 
 def ratings(*rows: dict) -> pd.DataFrame:
-    """Each row: rater, stars, and perhaps caption, photo, correction, text, minutes, sent."""
+    """Each row: rater, stars, and perhaps caption, photo, correction, text, minutes, sent, gold, network."""
     made = []
     for number, row in enumerate(rows, start=1):
         moment = BEGIN + timedelta(minutes=row.get("minutes", number))
@@ -34,6 +34,8 @@ def ratings(*rows: dict) -> pd.DataFrame:
                 "1",
                 sha(row.get("photo", caption)),
                 sha(row["sent"]) if "sent" in row else None,
+                row.get("gold", False),
+                row.get("network"),
             )
         )
     return ratings_table(made)

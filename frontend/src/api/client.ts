@@ -8,12 +8,14 @@ import {
   type Rating,
   type ServedModel,
   type Statistics,
+  type ToRate,
   captionedSchema,
   mineSchema,
   modelSchema,
   problemSchema,
   ratingSchema,
   statisticsSchema,
+  toRateSchema,
 } from "./schemas";
 import type { Outgoing, Reply, Transport } from "./transport";
 
@@ -22,6 +24,8 @@ export interface CaptionCall {
   onUpload?: (sent: number) => void;
   /** Whether the service may keep photo and caption; unless told otherwise, it may. */
   keep?: boolean;
+  /** Whether others may see the photo, to rate its caption; unless told so, they may not. */
+  share?: boolean;
 }
 
 export interface Api {
@@ -29,6 +33,10 @@ export interface Api {
   rate: (captionId: string, rating: Rating, signal?: AbortSignal) => Promise<Rating>;
   /** One's own captions, the newest first. `before`: the `next` of the page before. */
   mine: (limit: number, before: string | null) => Promise<Mine>;
+  /** What there is to rate of other people's; null if nothing is. `skip`: not this one any more. */
+  nextToRate: (skip: string | null) => Promise<ToRate | null>;
+  /** The photo of what there is to rate. */
+  photoToRate: (captionId: string) => Promise<Blob>;
   erase: (captionId: string) => Promise<void>;
   /** Everything of the caller's. */
   eraseAll: () => Promise<void>;
@@ -92,10 +100,11 @@ export function createApi(transport: Transport, apiKey: () => string, base: stri
   const captionPath = (captionId: string): string => `v1/captions/${encodeURIComponent(captionId)}`;
 
   return {
-    async caption(photo, name, { keep = true, ...call } = {}) {
+    async caption(photo, name, { keep = true, share = false, ...call } = {}) {
       const body = new FormData();
       body.append("image", photo, name);
       if (!keep) body.append("keep", "false");
+      if (keep && share) body.append("share", "true");
       return understand(captionedSchema, await exchange("v1/captions", { method: "POST", body, ...call }));
     },
     async rate(captionId, rating, signal) {
@@ -107,6 +116,17 @@ export function createApi(transport: Transport, apiKey: () => string, base: stri
         ...(signal ? { signal } : {}),
       });
       return understand(ratingSchema, reply);
+    },
+    async nextToRate(skip) {
+      const query = skip === null ? "" : `?${new URLSearchParams({ skip }).toString()}`;
+      const reply = await exchange(`v1/ratings/next${query}`, { method: "GET" });
+      return reply.status === 204 ? null : understand(toRateSchema, reply);
+    },
+    async photoToRate(captionId) {
+      const path = `v1/ratings/${encodeURIComponent(captionId)}/photo`;
+      const { blob } = await exchange(path, { method: "GET", file: true });
+      if (blob === undefined) throw new Problem("garbled");
+      return blob;
     },
     async erase(captionId) {
       await exchange(captionPath(captionId), { method: "DELETE", outlivesPage: true });

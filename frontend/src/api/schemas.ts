@@ -36,6 +36,13 @@ export const ratingSchema = v.object({
   comment: v.nullable(v.string()),
 });
 
+/** A caption of somebody else's photo, which one may see and rate. */
+export const toRateSchema = v.object({
+  caption_id: v.string(),
+  caption: v.string(),
+  image: v.object({ width: v.number(), height: v.number() }),
+});
+
 /** One's own captions, the newest first, each with one's own rating. */
 export const mineSchema = v.object({
   captions: v.array(
@@ -129,6 +136,7 @@ export type Grid = v.InferOutput<typeof gridSchema>;
 export type Word = v.InferOutput<typeof wordSchema>;
 export type Captioned = v.InferOutput<typeof captionedSchema>;
 export type Rating = v.InferOutput<typeof ratingSchema>;
+export type ToRate = v.InferOutput<typeof toRateSchema>;
 export type Mine = v.InferOutput<typeof mineSchema>;
 export type Metric = v.InferOutput<typeof metricSchema>;
 export type Keeping = NonNullable<v.InferOutput<typeof modelSchema>["keeping"]>;

@@ -14,11 +14,14 @@ export interface Outgoing {
   outlivesPage?: boolean;
   /** Called with the fraction of the body that has been sent, 0 to 1. */
   onUpload?: (sent: number) => void;
+  /** The answer is a file: `blob` of the reply, whose `body` is empty. */
+  file?: boolean;
 }
 
 export interface Reply {
   status: number;
   body: string;
+  blob?: Blob;
   header: (name: string) => string | null;
 }
 
@@ -41,6 +44,7 @@ const sendByXhr: Transport = (outgoing) =>
 
     xhr.open(outgoing.method, outgoing.url);
     xhr.timeout = PATIENCE_MS;
+    if (outgoing.file) xhr.responseType = "blob";
     for (const [name, value] of Object.entries(outgoing.headers)) xhr.setRequestHeader(name, value);
     outgoing.signal?.addEventListener("abort", abort);
 
@@ -54,7 +58,7 @@ const sendByXhr: Transport = (outgoing) =>
     xhr.onload = settle(() =>
       resolve({
         status: xhr.status,
-        body: xhr.responseText,
+        ...(outgoing.file ? { body: "", blob: xhr.response as Blob } : { body: xhr.responseText }),
         header: (name) => xhr.getResponseHeader(name),
       }),
     );

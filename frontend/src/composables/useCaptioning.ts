@@ -26,12 +26,14 @@ export interface Captioning {
 /**
  * @param onCaptioned called once for every new caption, with where its photo can be read
  * @param mayKeep asked anew for every photo: whether the service may keep it
+ * @param mayShare the same: whether others may see it
  */
 export function useCaptioning(
   api: Api,
   onCaptioned: (photoUrl: string, result: Captioned) => void,
   prepare: (file: File) => Promise<Photo> = preparePhoto,
   mayKeep: () => boolean = () => true,
+  mayShare: () => boolean = () => false,
 ): Captioning {
   const stage = shallowRef<Stage>({ name: "empty" });
   let held: Photo | null = null;
@@ -61,6 +63,7 @@ export function useCaptioning(
         signal: mine.signal,
         onUpload,
         keep: mayKeep(),
+        share: mayShare(),
       });
       if (unwanted.has(mine) && result.caption_id !== null) await eraseUnwanted(result.caption_id);
       if (inFlight !== mine) return;

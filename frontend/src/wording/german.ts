@@ -44,6 +44,7 @@ export const german: Texts = {
   takePhoto: "Foto aufnehmen",
   takeOne: "Aufnehmen",
   keepNothing: "Mein Foto nicht aufbewahren",
+  mayShare: "Andere dürfen mein Foto sehen, um die Beschreibung zu bewerten",
   keptNowhere: "Was du schickst, wird hier nicht aufbewahrt; Beschreibungen kann man darum nicht bewerten.",
   keptNever: "Dein Foto wird beschrieben und vergessen; die Beschreibung kannst du darum nicht bewerten.",
   keptAWhile: "eine Zeit lang",
@@ -137,8 +138,8 @@ export const german: Texts = {
   starsOf: (stars, meaning) => `${stars} von 5: ${meaning}`,
   meanings: ["", "Falsch", "Größtenteils falsch", "Teilweise richtig", "Gut", "Genau richtig"],
   saving: "Wird gespeichert…",
-  thanks: "Gespeichert, danke. Daraus lernt das nächste Modell.",
-  thanksWords: "Gespeichert, danke. Aus deinen Worten lernt das nächste Modell.",
+  thanks: "Gespeichert, danke. Daraus kann das nächste Modell lernen.",
+  thanksWords: "Gespeichert, danke. Aus deinen Worten kann das nächste Modell lernen.",
   unsavedStars: "Noch nicht gespeichert: Gib bitte auch Sterne.",
   unsavedWords:
     "Deine Worte sind noch nicht gespeichert. Drück auf Speichern, wenn sie fertig sind; auch beim Verlassen werden sie gespeichert.",
@@ -147,6 +148,16 @@ export const german: Texts = {
   betterCaption: "Eine bessere Beschreibung",
   startFrom: "von dieser ausgehen",
   anythingElse: "Sonst noch etwas?",
+
+  rateMore: "Noch ein paar bewerten",
+  rateMoreWhy:
+    "Fotos von Menschen, die damit einverstanden sind, und einige, die man kennt. Hast du ein paar davon gut bewertet, lernt das nächste Modell auch aus dem, was du zu deinen eigenen Fotos sagst.",
+  rateMoreBegin: "Zeig mir eines",
+  theirPhoto: "Das Foto, um das es geht",
+  nextOne: "Weiter",
+  skipIt: "Überspringen",
+  enoughRated: "Das genügt",
+  nothingMore: "Im Augenblick gibt es nichts mehr zu bewerten. Danke.",
 
   erase: "Dieses Foto löschen",
   eraseHeading: "Dieses Foto löschen?",

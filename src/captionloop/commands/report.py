@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from captionloop.commands.model_lookup import Catalog, WrittenPath, WrittenPlace, open_registry
-from captionloop.config import corpus_of, environment_of, project_folder, registered_model, tracking_uri
+from captionloop.config import (
+    corpus_of,
+    environment_of,
+    is_project,
+    project_folder,
+    read_configuration,
+    registered_model,
+    tracking_uri,
+)
 from captionloop.errors import ConfigurationError, RegistryError, reason_of, without_passwords
 from captionloop.paths import how_to_make
 from captionloop.workspaces import below, is_remote, shown, working_copy
@@ -166,7 +174,10 @@ def heartbeat(env: str | None) -> None:
     "--skip-code", default=0, show_default=True, type=click.IntRange(0, 255), help="Exit code if too few."
 )
 def ratings(least: int, since: str, env: str | None, skip_code: int) -> None:
-    """Count the ratings that were given or changed since those that the champion has learnt from."""
+    """Count the ratings that were given or changed since those that the champion has learnt from.
+
+    Of people who are not known yet none are counted (`gold_items` in the environment's parameters).
+    """
     from captionloop.ratings.usage_statistics import count_ratings
     from captionloop.serving.gateway.app import open_store
     from captionloop.serving.service_settings import Settings
@@ -174,15 +185,19 @@ def ratings(least: int, since: str, env: str | None, skip_code: int) -> None:
     champion = open_registry(project_folder(), env).champion()
     moments = [_moment(since)] if since else []
     moments += [_moment(champion.learnt_until)] if champion is not None and champion.learnt_until else []
-    count = 0
+    count, new, project = 0, 0, project_folder()
+    needed = 0  # gold items, to be known
+    if is_project(project):
+        needed = int(read_configuration(project, env)["parameters"]["feedback"]["gold_items"])
     settings = Settings.from_environment()
     if settings.has_database:
         store = open_store(settings)
         try:
-            count = count_ratings(store.reader, max(moments, default=None))
+            new = count_ratings(store.reader, max(moments, default=None))
+            count = count_ratings(store.reader, max(moments, default=None), needed)
         finally:
             store.close()
-    click.echo(f"{count} new ratings, {least} needed")
+    click.echo(f"{new} new ratings{'' if count == new else f', of which {count} count'}, {least} needed")
     if count < least:
         sys.exit(skip_code)
 

@@ -9,30 +9,40 @@ What becomes of a rating:
 - a photo that is held out gives none of these: its corrections test the candidate;
 - a photo of the corpus gives none either: its ratings tell how reliable the raters are.
 
+What a stranger says, who has not rated known photos rightly, neither counts nor speaks against others: names
+cost nothing, so a thousand of them must be able to do no more than one.
+
 The result does not depend on the order of the rows.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from captionloop.corpus.tables import CAPTIONS, IMAGES, table
-from captionloop.errors import ConfigurationError
 from captionloop.evaluation.evaluation_set import EvaluationSet
 from captionloop.feedback.feedback_parameters import FeedbackParameters, Weights
-from captionloop.feedback.rater_reliability import RaterScores, believed, estimate_reliability, gold_items
-from captionloop.feedback.rating_checks import IN_SHORT, STRIKES, RatingIssue
+from captionloop.feedback.rater_reliability import (
+    RaterScores,
+    believed,
+    estimate_reliability,
+    gold_items,
+    known_raters,
+)
+from captionloop.feedback.rating_checks import STRIKES, RatingIssue
 from captionloop.feedback.rating_filters import (
     AbuseList,
     beyond_cap,
+    beyond_network,
+    capped_networks,
     capped_shares,
     contradicting,
     in_burst,
     repeated_corrections,
+    usual_likeness,
     wording_fault,
 )
 from captionloop.languages import ENGLISH, Language
@@ -98,6 +108,7 @@ class Curated:
         verdicts: of each caption that was rated, 1 where people accepted it, else 0 (`VERDICTS`).
         held_out: corrections of the photos that are held out (`REFERENCES`), the newest last.
         quarantine: ratings that count for nothing, each with its `reason`.
+        counted: the ratings that all of the others are made of; those of the corpus's photos are not.
         judged: how reliable raters, and how good captions, are.
     """
 
@@ -107,6 +118,7 @@ class Curated:
     verdicts: pd.DataFrame
     held_out: pd.DataFrame
     quarantine: pd.DataFrame
+    counted: pd.DataFrame
     judged: RaterScores
 
 
@@ -124,28 +136,40 @@ def curate(  # noqa: PLR0917
     `language` is what captions and corrections are in.
     """
     rows = ratings.sort_values(["created_at", "rating_id"]).reset_index(drop=True)
-    reason = _reasons(rows, photos, corpus_captions, abuse, parameters, language)
-    good = rows[reason == ""]
+    reason = _faults(rows, photos, abuse, parameters, language)
+    of_corpus = names_in_corpus(rows, corpus_images).isin(corpus_images["sha256"])
     if parameters.defences:
         gold = gold_items(
-            good,
+            rows[reason == ""],
             corpus_images,
             corpus_captions,
             good=parameters.known_good,
             bad=parameters.known_bad,
             language=language,
         )
-        struck = rows.loc[reason.isin(STRIKES), "rater"].value_counts()
+        known = rows["rater"].isin(known_raters(rows[reason == ""], gold, parameters.gold_items))
+        usual = usual_likeness(corpus_captions, parameters.copies, language)
+        doubted = [
+            _doubts(some, reason[some.index], corpus_captions, usual, parameters, language)
+            for some in (rows[known], rows)  # strangers speak against nobody else
+        ]
+        reason = doubted[0].reindex(rows.index).where(known, doubted[1])
+        reason[(reason == "") & ~known & ~of_corpus] = RatingIssue.UNKNOWN
+        struck = rows.loc[known & reason.isin(STRIKES), "rater"].value_counts()
         judged = estimate_reliability(
-            good, gold, {str(k): int(n) for k, n in struck.items()}, parameters.reliability
+            rows[known & (reason == "")],
+            gold,
+            {str(k): int(n) for k, n in struck.items()},
+            parameters.reliability,
         )
     else:
-        judged = believed(good)
+        known, judged = pd.Series(True, index=rows.index), believed(rows[reason == ""])
     weight = rows["rater"].map(dict(zip(judged.raters["rater"], judged.raters["weight"], strict=True)))
-    unreliable = (reason == "") & (weight.fillna(0.0) < parameters.reliability.trusted) & parameters.defences
-    reason[unreliable] = RatingIssue.UNRELIABLE
-    listened = rows[reason == ""].assign(rater_weight=weight[reason == ""])
-    listened = listened[~names_in_corpus(listened, corpus_images).isin(corpus_images["sha256"])]
+    weight = weight.astype(float).fillna(0.0)
+    unreliable = known & (weight < parameters.reliability.trusted) & parameters.defences
+    reason[(reason == "") & unreliable] = RatingIssue.UNRELIABLE
+    counts = (reason == "") & ~of_corpus
+    listened = rows[counts].assign(rater_weight=weight[counts])
     out = listened["image_id"].map(lambda sha256: is_held_out(sha256, parameters.held_out)).astype(bool)
     taught, tested = listened[~out], listened[out]
     references = _references(taught, judged.good, parameters)
@@ -154,8 +178,9 @@ def curate(  # noqa: PLR0917
         references=references,
         rejections=_rejections(taught, judged.good, parameters.weights),
         verdicts=_verdicts(listened, references),
-        held_out=_corrections(tested, 1.0, 1.0),
+        held_out=_held_out(tested, parameters),
         quarantine=rows[reason != ""].assign(reason=reason[reason != ""]),
+        counted=listened,
         judged=judged,
     )
 
@@ -170,15 +195,10 @@ def image_id(sha256: str) -> str:
     return f"feedback-{sha256}"
 
 
-def _reasons(  # noqa: PLR0917
-    rows: pd.DataFrame,
-    photos: Photos,
-    corpus_captions: pd.DataFrame,
-    abuse: AbuseList,
-    parameters: FeedbackParameters,
-    language: Language,
+def _faults(
+    rows: pd.DataFrame, photos: Photos, abuse: AbuseList, parameters: FeedbackParameters, language: Language
 ) -> pd.Series:
-    """Why each row is in quarantine, so far; empty where it is not."""
+    """What is wrong with a row whatever other raters say; empty where nothing is."""
     reason = pd.Series("", index=rows.index, dtype=object)
 
     def reject(where: pd.Series, why: str) -> None:
@@ -194,7 +214,24 @@ def _reasons(  # noqa: PLR0917
     for fault in (RatingIssue.ABUSE, RatingIssue.NOT_A_CAPTION):
         reject(faults == fault, fault)
     reject(in_burst(rows, parameters.caps), RatingIssue.BURST)
-    reject(repeated_corrections(rows, parameters.copies, language), RatingIssue.COPY)
+    return reason
+
+
+def _doubts(  # noqa: PLR0917
+    rows: pd.DataFrame,
+    faults: pd.Series,
+    corpus_captions: pd.DataFrame,
+    usual: float,
+    parameters: FeedbackParameters,
+    language: Language,
+) -> pd.Series:
+    """The faults of rows, and what is wrong with others beside what else was said; empty where nothing is."""
+    reason = faults.copy()
+
+    def reject(where: pd.Series, why: str) -> None:
+        reason[(reason == "") & where] = why
+
+    reject(repeated_corrections(rows, parameters.copies, language, usual), RatingIssue.COPY)
     reject(
         contradicting(rows, corpus_captions, parameters.contradiction, language), RatingIssue.CONTRADICTION
     )
@@ -206,15 +243,19 @@ def _reasons(  # noqa: PLR0917
 def _references(
     rows: pd.DataFrame, good: Mapping[str, float], parameters: FeedbackParameters
 ) -> pd.DataFrame:
-    largest = parameters.caps.largest_share if parameters.defences else 1.0
-    corrections = _corrections(rows, parameters.weights.correction, largest)
+    corrections = _corrections(rows, parameters.weights.correction, parameters)
     approved = _approved(rows, good, parameters.weights)
     return table(pd.concat([corrections, approved]).sort_values("caption_id"), REFERENCES)
 
 
-def _corrections(rows: pd.DataFrame, weight: float, largest: float) -> pd.DataFrame:
+def _corrections(rows: pd.DataFrame, weight: float, parameters: FeedbackParameters | None) -> pd.DataFrame:
+    """Corrections as captions; by `parameters`, no rater and no network has too much of their weight."""
     given = rows[rows["correction"].notna()]
-    weights = capped_shares(weight * given["rater_weight"].astype(float), given["rater"], largest)
+    weights = weight * given["rater_weight"].astype(float)
+    if parameters is not None and parameters.defences:
+        caps = parameters.caps
+        weights = capped_shares(weights, given["rater"], caps.largest_share)
+        weights = capped_networks(weights, given["network"], caps.network_share, caps.network_free)
     found = pd.DataFrame(
         {
             "caption_id": [f"correction-{number}" for number in given["rating_id"]],
@@ -227,6 +268,15 @@ def _corrections(rows: pd.DataFrame, weight: float, largest: float) -> pd.DataFr
         }
     )
     return table(found[found["weight"] > 0], REFERENCES)
+
+
+def _held_out(rows: pd.DataFrame, parameters: FeedbackParameters) -> pd.DataFrame:
+    """Corrections to test with: no network has too many of them, nor more than its share of what is free."""
+    given, caps = rows[rows["correction"].notna()], parameters.caps
+    if parameters.defences:
+        free = caps.network_free * parameters.held_out
+        given = given[~beyond_network(given["network"], caps.network_share, free)]
+    return _corrections(given, 1.0, None)
 
 
 def _approved(rows: pd.DataFrame, good: Mapping[str, float], weights: Weights) -> pd.DataFrame:
@@ -278,99 +328,3 @@ def _images(references: pd.DataFrame, photos: Photos) -> pd.DataFrame:
     facts = photos.facts.assign(image_id=photos.facts["sha256"].map(image_id))
     used = facts[facts["image_id"].isin(references["image_id"])].sort_values("image_id")
     return table(used.assign(uri=used["sha256"].map(archive_uri), split="train", source="feedback"), IMAGES)
-
-
-@dataclass(frozen=True)
-class Window:
-    """From when on ratings count as new: `since` (None: all are new), and where that comes from, in words."""
-
-    since: datetime | None
-    origin: str
-
-    @classmethod
-    def parse(cls, since: str | None, learnt: str | None, version: int | None) -> "Window":
-        """The moment that was asked for, else up to when the champion (`version`) has learnt from ratings.
-
-        Raises:
-            ConfigurationError: it is not a moment in ISO 8601.
-        """
-        if since:
-            return cls(_moment(since), f"since {since}")
-        if learnt and version is not None:
-            return cls(_moment(learnt), f"since those that version {version} learnt from")
-        return cls(None, "so far")
-
-
-def summary(
-    ratings: pd.DataFrame, bad: pd.DataFrame, curated: Curated, window: Window, needed: int
-) -> dict[str, Any]:
-    """`feedback_report.json`.
-
-    Args:
-        ratings: all that were read.
-        bad: those that broke a rule.
-        curated: what became of the rest.
-        window: which are new.
-        needed: how many new ones are enough.
-    """
-    new = len(_new(ratings, window))
-    set_aside = pd.concat([bad, curated.quarantine])
-    quarantined = set_aside["reason"].value_counts().sort_index()
-    sources = curated.references["source"].value_counts()
-    listened = curated.judged.raters
-    return {
-        "new_ratings": new,
-        "needed": needed,
-        "enough": new >= needed and new > 0,
-        "sentence": f"{new} new {'rating' if new == 1 else 'ratings'} {window.origin}, {needed} needed",
-        "believed": _believed(new, len(ratings), _new(set_aside, window)["reason"], sources),
-        "since": None if window.since is None else window.since.isoformat(),
-        "until": None if ratings.empty else ratings["updated_at"].max().isoformat(),
-        "ratings": len(ratings),
-        "used": {
-            "photos": len(curated.images),
-            "corrections": int(sources.get("correction", 0)),
-            "approved_captions": int(sources.get("approved", 0)),
-            "rejected_captions": len(curated.rejections),
-            "held_out_photos": int(curated.held_out["image_id"].nunique()),
-            "held_out_corrections": len(curated.held_out),
-        },
-        "quarantined": {str(reason): int(count) for reason, count in quarantined.items()},
-        "raters": {
-            "all": len(listened),
-            "mean_accuracy": None if listened.empty else round(float(listened["accuracy"].mean()), 3),
-            "gold_ratings": int(listened["gold"].sum()),
-        },
-    }
-
-
-def _new(rows: pd.DataFrame, window: Window) -> pd.DataFrame:
-    return rows if window.since is None else rows[rows["updated_at"] > window.since]
-
-
-def _believed(new: int, ratings: int, doubted: pd.Series, sources: pd.Series) -> str:
-    """What became of the new ratings: how many are not believed and why; how many corrections are used."""
-    counts = doubted.value_counts()
-    said = [f"{new} new"]
-    if len(counts):
-        short = [IN_SHORT.get(str(reason), str(reason)) for reason in counts.index]
-        why = (
-            [f"{count} {text}" for count, text in zip(counts, short, strict=True)]
-            if len(short) > 1
-            else short
-        )
-        said.append(f"{len(doubted)} not believed: {' and '.join(why)}")
-    corrections = int(sources.get("correction", 0))
-    older = ", those of older ratings included" if ratings > new else ""
-    said.append(f"{corrections} {'correction' if corrections == 1 else 'corrections'} used{older}")
-    return ", ".join(said)
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigurationError(
-            f"since={text!r} is not a moment: write it as in 2026-11-24T18:00:00+00:00"
-        ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -18,6 +18,9 @@ class Caps(BaseModel):
         burst: this many ratings of one person within `burst_seconds` were not given by a person looking at
             photos. Keys are left out: behind a key there may be many people.
         largest_share: of all corrections' weight that one rater may have.
+        network_share: the same of one network (a block of public addresses) on one day. network_free: a
+            network whose corrections weigh no more than this is not cut: a few people are no attack. Of
+            the held-out corrections it may have the same share, and of that number the held-out part.
     """
 
     model_config = _Group
@@ -27,6 +30,8 @@ class Caps(BaseModel):
     burst: int = Field(12, ge=2)
     burst_seconds: float = Field(20.0, gt=0)
     largest_share: float = Field(0.25, gt=0, le=1)
+    network_share: float = Field(0.1, gt=0, le=1)
+    network_free: float = Field(20.0, ge=0)
 
 
 class Wording(BaseModel):
@@ -41,12 +46,16 @@ class Wording(BaseModel):
 
 
 class Copies(BaseModel):
-    """When corrections are copies: one text, nearly, for many different photos.
+    """When corrections are copies: one text, nearly, for many photos, or one template, by many raters.
 
     Attributes:
         likeness: Jaccard similarity of the word pairs of two texts from which they count as nearly the same.
         photos, share: more photos than either (the share is of all corrected photos) with nearly the same
             text are too many.
+        template_likeness: Jaccard similarity of the words of two texts from which they may have one template.
+        template_raters: a template is what at least so many raters use ...
+        template_share, template_usual: ... for more photos than `photos`, this share of all, and so many
+            times the share of the corpus's photos whose captions are as much alike without any harm.
     """
 
     model_config = _Group
@@ -54,6 +63,10 @@ class Copies(BaseModel):
     likeness: Share = 0.75
     photos: int = Field(8, ge=1)
     share: Share = 0.04
+    template_likeness: Share = 0.5
+    template_raters: int = Field(5, ge=2)
+    template_share: Share = 0.08
+    template_usual: float = Field(3.0, ge=1)
 
 
 class Contradiction(BaseModel):
@@ -120,6 +133,9 @@ class FeedbackParameters(BaseModel):
         held_out_photos: how many of them, the newest, a candidate is tested on.
         known_good, known_bad: a caption of a photo of the corpus is a gold item where its CIDEr is at least
             the one share, or at most the other, of what people's own captions of that photo reach.
+        gold_items: so many of those that the service offers must a person have rated rightly, good and bad
+            ones among them, before anything they say counts. Keys count without: an administrator gave them.
+            0: everybody counts.
         defences: False believes everybody, to show what the defences are for. Never set it in earnest.
     """
 
@@ -131,6 +147,7 @@ class FeedbackParameters(BaseModel):
     held_out_photos: int = Field(300, ge=1)
     known_good: float = Field(0.6, gt=0)
     known_bad: float = Field(0.2, gt=0)
+    gold_items: int = Field(2, ge=0)
     photo: PhotoLimits = PhotoLimits()
     min_side: int = Field(16, ge=1, description="px")
     caps: Caps = Caps()

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from captionloop.feedback.feedback_parameters import Reliability
+from captionloop.feedback.rating_filters import KEY
 from captionloop.languages import ENGLISH, Language
 from captionloop.ratings.reader import names_in_corpus
 from captionloop.scoring.cider import CiderD
@@ -85,6 +86,28 @@ def _what_people_reach(
     values = CiderD(references, corpus=corpus).rewards(list(references), left_out)
     table = pd.Series(values, dtype=np.float64).groupby(ids).mean()
     return {str(image_id): float(value) for image_id, value in table.items()}
+
+
+def known_raters(ratings: pd.DataFrame, gold: Mapping[str, bool], needed: int) -> frozenset[str]:
+    """Who counts: keys, and people who rated `needed` gold items rightly, good and bad captions among them.
+
+    Whoever finds everything bad is right about half of them, hence both kinds. Only those count that the
+    service chose (`gold`): whoever has the corpus could send its photos, and know what to say of them.
+
+    Args:
+        ratings: `caption_id`, `rater`, `stars`, `gold`.
+        gold: the gold items by caption id: whether they are good.
+        needed: 0 lets everybody count.
+    """
+    raters = set(ratings["rater"])
+    if needed == 0:
+        return frozenset(raters)
+    offered = ratings[ratings["gold"] & (ratings["stars"] != 3) & ratings["caption_id"].isin(list(gold))]
+    good = offered["caption_id"].map(gold).astype(bool)
+    right = offered[good == (offered["stars"] > 3)]
+    rated = right.assign(good=good).groupby("rater")["good"].agg(["size", "nunique"])
+    passed = rated[(rated["size"] >= needed) & (rated["nunique"] >= min(2, needed))]
+    return frozenset({*passed.index, *(rater for rater in raters if rater.startswith(KEY))})
 
 
 ROUNDS = 30

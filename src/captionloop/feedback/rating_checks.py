@@ -33,8 +33,9 @@ class RatingIssue:
     BURST: Final = "it is one of many ratings given faster than a person can look"
     ABUSE: Final = "its correction holds a word of the list of abuse"
     NOT_A_CAPTION: Final = "its correction is no sentence about a photo"
-    COPY: Final = "nearly the same correction was given for too many photos"
+    COPY: Final = "nearly the same correction, or one template, was given for too many photos"
     CONTRADICTION: Final = "it praises the caption, and corrects it to something that has nothing of it"
+    UNKNOWN: Final = "its rater has not rated enough known photos rightly to be believed"
     UNRELIABLE: Final = "its rater disagrees with other people and with photos that are known"
 
 
@@ -55,6 +56,7 @@ IN_SHORT: Final = {
     RatingIssue.NOT_A_CAPTION: "no sentence about a photo",
     RatingIssue.COPY: "copied for many photos",
     RatingIssue.CONTRADICTION: "contradicting themselves",
+    RatingIssue.UNKNOWN: "of people who are not known yet",
     RatingIssue.UNRELIABLE: "of raters who disagree with the others",
 }
 """The same in a few words, for a sentence about how many there are."""
@@ -99,7 +101,12 @@ def tell_feedback(
     used = report["used"]
     quarantine = sorted(report["quarantined"].items(), key=lambda item: -item[1])
     believed = report["ratings"] - sum(report["quarantined"].values())
-    rows = [["ratings", report["ratings"]], ["believed", believed], ["new", report["new_ratings"]]]
+    rows = [
+        ["ratings", report["ratings"]],
+        ["believed", believed],
+        ["new", report["new_ratings"]],
+        ["new, and count", report["counted_ratings"]],
+    ]
     sections = [
         Section("Read", ["", "rows"], rows, (f"{report['sentence']}.", f"{report['believed']}.")),
         Section("In quarantine", ["a rating is not believed where", "rows"], quarantine),
@@ -117,7 +124,7 @@ def _with_facts(ratings: pd.DataFrame, erased: frozenset[str]) -> pd.DataFrame:
         caption_letters=ratings["text"].str.strip().str.len(),
         correction_letters=ratings["correction"].fillna("").astype(str).str.len(),
         in_order=(ratings["updated_at"] >= ratings["created_at"]) & (ratings["updated_at"] <= now()),
-    ).drop(columns=["created_at", "updated_at", "correction", "sent_sha256"])
+    ).drop(columns=["created_at", "updated_at", "correction", "sent_sha256", "network"])
 
 
 def _vocabulary() -> Any:

@@ -60,21 +60,49 @@ def capped_shares(weights: pd.Series, raters: pd.Series, largest: float) -> pd.S
         limit = float(totals[totals > 0].min())
     else:
         limit = _limit(totals.tolist(), largest)
-    scale = (limit / totals.where(totals > 0, 1.0)).clip(upper=1.0)
-    return weights * raters.map(scale)
+    return weights * raters.map(_scale(totals, limit))
 
 
-def _limit(totals: list[float], largest: float) -> float:
-    """The total down to which large ones are cut, so that each is at most the share `largest` of the sum."""
+def capped_networks(weights: pd.Series, networks: pd.Series, largest: float, free: float) -> pd.Series:
+    """The weights, scaled down so that no network has more than the share `largest` of all, or `free`.
+
+    What comes from no network that is known (a key, a private address) is left as it is.
+    """
+    known = networks.notna()
+    totals = weights[known].groupby(networks[known]).sum()
+    if totals.empty:
+        return weights
+    limit = max(free, _limit(totals.tolist(), largest, float(weights[~known].sum())))
+    return weights.where(~known, weights * networks.map(_scale(totals, limit)).astype(float))
+
+
+def beyond_network(networks: pd.Series, largest: float, free: float) -> pd.Series:
+    """Which rows are more than their network may have where each counts the same: the first ones count."""
+    ones = pd.Series(1.0, index=networks.index)
+    most = capped_networks(ones, networks, largest, free).groupby(networks).sum().round(6)
+    number = networks.groupby(networks).cumcount().reindex(networks.index)
+    return networks.notna() & (number >= networks.map(most).astype(float))
+
+
+def _scale(totals: pd.Series, limit: float) -> pd.Series:
+    return (limit / totals.where(totals > 0, 1.0)).clip(upper=1.0)
+
+
+def _limit(totals: list[float], largest: float, others: float = 0.0) -> float:
+    """The total down to which large ones are cut, so that each is at most the share `largest` of the sum.
+
+    `others` count in the sum, and are not cut.
+    """
     ordered = sorted(totals, reverse=True)
-    rest = sum(ordered)
+    rest = sum(ordered) + others
     for count, total in enumerate(ordered):
         # With `count` raters cut to x each: x = largest * (count * x + rest).
         limit = largest * rest / (1 - largest * count) if largest * count < 1 else float("inf")
         if total <= limit + 1e-12:
             return max(limit, total)
         rest -= total
-    return ordered[-1]
+    count = len(ordered)
+    return largest * others / (1 - largest * count) if others and largest * count < 1 else ordered[-1]
 
 
 def contradicting(
@@ -102,21 +130,69 @@ def contradicting(
 Pairs = frozenset[tuple[str, str]]
 
 
-def repeated_corrections(ratings: pd.DataFrame, copies: Copies, language: Language = ENGLISH) -> pd.Series:
-    """Which corrections are copies. Rows without a correction are not.
+def repeated_corrections(
+    ratings: pd.DataFrame, copies: Copies, language: Language = ENGLISH, usual: float = 0.0
+) -> pd.Series:
+    """Which corrections are copies, or have the template of many raters. Rows without a correction are not.
 
     Every text is compared with every other that may be like it, so the order of the rows does not matter.
+    `usual` is how alike people's captions are without any harm (`usual_likeness`).
     """
     given = ratings[ratings["correction"].notna()]
-    photos: dict[Pairs, set[str]] = {}
+    if given.empty:
+        return pd.Series(False, index=ratings.index)
+    photos = given["image_id"].nunique()
     pairs = given["correction"].map(lambda text: word_pairs(text, language))
-    for said, photo in zip(pairs, given["image_id"], strict=True):
-        photos.setdefault(said, set()).add(photo)
-    most = max(copies.photos, copies.share * given["image_id"].nunique())
-    alike = Alike(photos, copies.likeness)
-    many = {said for said in photos if len(set().union(*(photos[one] for one in alike.to(said)))) > most}
-    found = pairs.isin(many) if len(given) else pd.Series(dtype=bool)
+    words = given["correction"].map(lambda text: numbered_words(text, language))
+    template = max(copies.template_share, copies.template_usual * usual)
+    found = _for_many(given, pairs, copies.likeness, max(copies.photos, copies.share * photos), 1)
+    found |= _for_many(
+        given, words, copies.template_likeness, max(copies.photos, template * photos), copies.template_raters
+    )
     return found.reindex(ratings.index, fill_value=False).astype(bool)
+
+
+def usual_likeness(corpus: pd.DataFrame, copies: Copies, language: Language = ENGLISH) -> float:
+    """The largest share of the corpus's photos whose captions might have one template, though none has.
+
+    Of each of up to `SAMPLE` photos one caption is looked at (columns `image_id` and `text`).
+    """
+    one_each = corpus.drop_duplicates("image_id").sort_values("image_id")
+    sample = one_each.iloc[:: max(1, len(one_each) // SAMPLE)].head(SAMPLE)
+    counts = Counter(numbered_words(text, language) for text in sample["text"])
+    alike = Alike(counts, copies.template_likeness)
+    largest = max((sum(counts[one] for one in alike.to(said)) for said in counts), default=0)
+    return largest / max(1, len(sample))
+
+
+SAMPLE: Final = 400
+
+
+def _for_many(given: pd.DataFrame, said: pd.Series, least: float, photos: float, raters: int) -> pd.Series:
+    """Which rows say, nearly, what is said for more than `photos` photos by at least so many raters."""
+    places: dict[Pairs, set[str]] = defaultdict(set)
+    people: dict[Pairs, set[str]] = defaultdict(set)
+    for text, photo, rater in zip(said, given["image_id"], given["rater"], strict=True):
+        places[text].add(photo)
+        people[text].add(rater)
+    alike = Alike(places, least)
+    many = set()
+    for text in places:
+        same = alike.to(text)
+        by = set().union(*(people[one] for one in same))
+        if len(by) >= raters and len(set().union(*(places[one] for one in same))) > photos:
+            many.add(text)
+    return said.isin(many)
+
+
+def numbered_words(text: str, language: Language = ENGLISH) -> Pairs:
+    """The words in any order, each with how often it came before: of a template, most are the same."""
+    counts: Counter[str] = Counter()
+    found = []
+    for word in word_tokens(text, language):
+        found.append((word, str(counts[word])))
+        counts[word] += 1
+    return frozenset(found)
 
 
 def word_pairs(text: str, language: Language = ENGLISH) -> Pairs:

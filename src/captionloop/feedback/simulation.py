@@ -76,6 +76,7 @@ class SimulatedRaters:
         noise: how often an honest rating means nothing: random stars, and a correction of some other photo.
         flood: how many ratings a colluder gives for each of an honest rater's.
         praised: the wrong caption that colluders want to be said.
+        fresh: a colluder has another name for every rating.
     """
 
     raters: int = 20
@@ -86,6 +87,7 @@ class SimulatedRaters:
     praised: str = "a red car on the street"
     seed: int = 0
     abuse: Sequence[str] = field(default=ABUSE)
+    fresh: bool = False
 
     def colluders(self) -> list[str]:
         """Their names; the others are honest."""
@@ -128,6 +130,25 @@ class SimulatedRaters:
                     corrected |= {place} if opinion.correction else set()
                 given.append((rater, one.caption_id, opinion))
         return given
+
+    def names(self) -> list[str]:
+        """All of them, as often as they come by: the colluders first."""
+        return [self._name(number) for number in range(self.raters)]
+
+    def opinion(
+        self,
+        rater: str,
+        one: SimulatedItem,
+        share: float,
+        shown: Sequence[SimulatedItem],
+        rng: random.Random,
+    ) -> RatingInput:
+        """What a rater says of a caption so good (`SimulatedQuality.share`), among others that are shown."""
+        return (
+            self._harmful(one, rng)
+            if rater in set(self.colluders())
+            else self._honest(one, share, shown, rng)
+        )
 
     def _honest(
         self, one: SimulatedItem, share: float, shown: Sequence[SimulatedItem], rng: random.Random

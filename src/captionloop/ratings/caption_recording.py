@@ -47,6 +47,8 @@ def recorded(served: ServedCaption, claim: Claim | None = None) -> Recorded:
         "created_at": served.created_at,
         "familiarity": served.familiarity,
         "familiar": served.familiar,
+        "shared": served.shared,
+        "known_good": served.known_good,
         "embedding": None if served.embedding is None else to_bytes(np.asarray(served.embedding)),
     }
     return Recorded(photo, caption, claim)

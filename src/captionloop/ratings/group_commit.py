@@ -35,6 +35,7 @@ from sqlalchemy import (
     Update,
     bindparam,
     delete,
+    exists,
     func,
     insert,
     select,
@@ -44,7 +45,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from captionloop.ratings.database import DatabaseError, unreachable
-from captionloop.ratings.records import Base, Caption, Erasure, PendingPhoto, Photo, Rating, Tombstone
+from captionloop.ratings.records import Base, Caption, Erasure, Offer, PendingPhoto, Photo, Rating, Tombstone
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Statements:
     leases: "Select[str | None, datetime | None]"
     keep_caption: Insert
     pending_no_more: Delete
-    caption_exists: "Select[str]"
+    may_rate: "Select[str]"
     keep_rating: Insert
     read_rating: "Select[str, int, str | None, str | None, datetime, datetime]"
     keep_erasure: Insert
@@ -73,6 +74,9 @@ def statements_for(dialect: str) -> Statements:
     """In the dialect of `sqlite` or `postgresql`, for both know `ON CONFLICT`."""
     photo, rating, erasure = (_insert(dialect, table) for table in (Photo, Rating, Erasure))
     of_rating = (Rating.caption_id == bindparam("of_caption"), Rating.rater == bindparam("by_rater"))
+    offered = exists().where(
+        Offer.caption_id == bindparam("of_caption"), Offer.rater == bindparam("by_rater")
+    )
     key, several = bindparam("key", type_=BigInteger), dialect == "postgresql"
     keys = bindparam("keys", type_=postgresql.ARRAY(BigInteger))
     return Statements(
@@ -100,10 +104,18 @@ def statements_for(dialect: str) -> Statements:
         ),
         keep_caption=insert(Caption),
         pending_no_more=delete(PendingPhoto).where(PendingPhoto.caption_id == bindparam("of_caption")),
-        caption_exists=select(Caption.caption_id).where(Caption.caption_id == bindparam("of_caption")),
+        # Whose photo nobody agreed to show is rated by those whom its owner told its id; what is shown to
+        # others, by those whom it was shown to.
+        may_rate=select(Caption.caption_id).where(
+            Caption.caption_id == bindparam("of_caption"),
+            Caption.shared.is_(False) | (Caption.owner == bindparam("by_rater")) | offered,
+        ),
         keep_rating=rating.on_conflict_do_update(
             index_elements=["caption_id", "rater"],
-            set_={name: rating.excluded[name] for name in ("stars", "correction", "comment", "updated_at")},
+            set_={
+                name: rating.excluded[name]
+                for name in ("stars", "correction", "comment", "updated_at", "network")
+            },
             # The same opinion again is no change: its time stays, so a repeated request is idempotent.
             where=(
                 (Rating.stars != rating.excluded.stars)

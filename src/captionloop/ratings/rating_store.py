@@ -12,8 +12,11 @@ from captionloop.ratings import database
 from captionloop.ratings.caption_recording import record, recorded
 from captionloop.ratings.group_commit import GroupWriter, statements_for
 from captionloop.ratings.ledger import Ledger
+from captionloop.ratings.networks import forget_salts, network_name
 from captionloop.ratings.records import (
+    CORPUS,
     Caption,
+    Offer,
     Photo,
     PhotoFacts,
     Rating,
@@ -79,8 +82,12 @@ class RatingsStore:
         row = recorded(served, claim)
         return self._writer.submit_row(record, row, locks=("1 photo", served.photo.sha256))
 
-    def rate(self, caption_id: str, rater: str, opinion: RatingInput) -> "Future[StoredRating | None]":
-        """Keep an opinion, in place of the rater's earlier one; `None` if there is no such caption."""
+    def rate(
+        self, caption_id: str, rater: str, opinion: RatingInput, block: str | None = None
+    ) -> "Future[StoredRating | None]":
+        """Keep an opinion, in place of the rater's earlier one; `None` if there is no such caption, or it is
+        shown to others and not to this rater. `block` is that of the rater's address (`networks.py`).
+        """
         moment = now()
         rating = {
             "caption_id": caption_id,
@@ -95,10 +102,11 @@ class RatingsStore:
         def operation(connection: Connection) -> StoredRating | None:
             statements = statements_for(connection.dialect.name)
             key = {"of_caption": caption_id, "by_rater": rater}
-            if connection.execute(statements.caption_exists, key).first() is None:
+            if connection.execute(statements.may_rate, key).first() is None:
                 return None
             before = connection.execute(statements.read_rating, key).first()
-            connection.execute(statements.keep_rating, rating)
+            network = None if block is None else network_name(connection, block)
+            connection.execute(statements.keep_rating, rating | {"network": network})
             stored = StoredRating(*connection.execute(statements.read_rating, key).one())
             ours = stored.updated_at == moment  # the same opinion again changes nothing
             return replace(
@@ -147,6 +155,7 @@ class RatingsStore:
 
         def operation(connection: Connection) -> list[str] | None:
             erased = _erase(connection, Caption.owner == rater, "asked for")
+            connection.execute(delete(Offer).where(Offer.rater == rater))
             if erased is None and _withdraw(connection, Rating.rater == rater, limit=ERASED_PER_STEP):
                 return []
             if erased is None:
@@ -173,11 +182,22 @@ class RatingsStore:
 
         Args:
             unrated: how long a caption is kept that nobody rated.
-            rated: how long one is kept that somebody did.
+            rated: how long one is kept that somebody did; and offers, and what was said of gold items, which
+                stay themselves.
         """
         has_rating = exists().where(Rating.caption_id == Caption.caption_id)
         past = (~has_rating & (Caption.created_at < now() - unrated)) | (Caption.created_at < now() - rated)
-        return self._writer.submit(lambda connection: _erase(connection, past, "retention"))
+        gold = select(Caption.caption_id).where(Caption.owner == CORPUS)
+        said = Rating.caption_id.in_(gold) & (Rating.updated_at < now() - rated)
+
+        def operation(connection: Connection) -> list[str] | None:
+            forget_salts(connection)
+            connection.execute(delete(Offer).where(Offer.offered_at < now() - rated))
+            if _withdraw(connection, said, limit=ERASED_PER_STEP):
+                return []
+            return _erase(connection, past & (Caption.owner != CORPUS), "retention")
+
+        return self._writer.submit(operation)
 
     def find(self, caption_id: str) -> ServedCaption | None:
         """The caption as it was served."""
@@ -185,6 +205,12 @@ class RatingsStore:
             row = session.get(Caption, caption_id)
             photo = session.get(Photo, row.photo_sha256) if row else None
             return _served(row, photo) if row and photo else None
+
+    def gold_photos(self) -> set[str]:
+        """The photos of the corpus, by their names there, that are shown as gold items."""
+        with self._reader.connect() as connection:
+            wanted = select(Caption.sent_sha256).where(Caption.owner == CORPUS)
+            return {sha256 for sha256 in connection.scalars(wanted) if sha256 is not None}
 
     def of_owner(
         self, owner: str, limit: int, before: tuple[datetime, str] | None = None
@@ -323,6 +349,6 @@ def _served(row: Caption, photo: Photo) -> ServedCaption:
         caption_id=row.caption_id, owner=row.owner, text=row.text, confidence=row.confidence, words=row.words,
         alternatives=row.alternatives, model_name=row.model_name, model_version=row.model_version,
         created_at=row.created_at, sent_sha256=row.sent_sha256,
-        familiarity=row.familiarity, familiar=row.familiar,
+        familiarity=row.familiarity, familiar=row.familiar, shared=row.shared, known_good=row.known_good,
         photo=PhotoFacts(photo.sha256, photo.media_type, photo.byte_count, photo.width, photo.height),
     )  # fmt: skip

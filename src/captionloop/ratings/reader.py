@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from captionloop.captioner.model_config import sureness
 from captionloop.languages import ENGLISH, Language
 from captionloop.ratings.database import DatabaseError, normalise_url, open_reader, sqlite_file, unreachable
-from captionloop.ratings.records import Caption, Erasure, Photo, Rating
+from captionloop.ratings.records import CORPUS, Caption, Erasure, Photo, Rating
 from captionloop.tokenizer import word_tokens
 from captionloop.vision.embedding import SIZE, from_bytes
 
@@ -34,9 +34,12 @@ RATINGS: Final = {
     "model_version": "str",
     "image_id": "str",
     "sent_sha256": "object",
+    "gold": "bool",
+    "network": "object",
 }
-"""Columns: `text` is the caption that was rated, `image_id` the SHA-256 of its photo as it is kept, and
-`sent_sha256` that of the photo as it was sent, where that is known.
+"""Columns: `text` is the caption that was rated, `image_id` the SHA-256 of its photo as it is kept,
+`sent_sha256` that of the photo as it was sent, where that is known; `gold`: the service showed a photo of
+the corpus; `network` is that of the rater's address on that day (`networks.py`), where it is a public one.
 """
 
 
@@ -65,6 +68,8 @@ class RatingsDatabase:
                 Caption.model_version,
                 Caption.photo_sha256,
                 Caption.sent_sha256,
+                Caption.owner == CORPUS,
+                Rating.network,
             )
             .join(Caption, Caption.caption_id == Rating.caption_id)
             .order_by(Rating.created_at, Rating.rating_id)
@@ -205,7 +210,8 @@ def read_traffic(
     )
     rated = (
         select(Rating.stars, Rating.correction)
-        .where(Rating.updated_at >= since, Rating.updated_at < until)
+        .join(Caption, Caption.caption_id == Rating.caption_id)
+        .where(Rating.updated_at >= since, Rating.updated_at < until, Caption.owner != CORPUS)
         .order_by(Rating.updated_at.desc())
         .limit(most)
     )

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -17,16 +17,19 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
+    Date,
     DateTime,
     Dialect,
     Float,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     String,
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -75,10 +78,15 @@ class Photo(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 
+CORPUS = "corpus"
+"""The owner of captions of the corpus's photos, which are shown to find out who can be believed."""
+
+
 class Caption(Base):
     """A caption that was served: only these can be rated."""
 
     __tablename__ = "captions"
+    __table_args__ = (Index("ix_captions_shared_created_at", "shared", "created_at"),)
 
     caption_id: Mapped[str] = mapped_column(String(32), primary_key=True)
     photo_sha256: Mapped[str] = mapped_column(ForeignKey("photos.sha256"), index=True)
@@ -97,6 +105,32 @@ class Caption(Base):
     familiarity: Mapped[float | None] = mapped_column(Float)
     familiar: Mapped[bool | None] = mapped_column(Boolean)
     """Whether the photo looked like what the model learnt from (`vision/embedding.py`), where it knew."""
+    shared: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+    """Whoever sent the photo agreed that others see it to rate its caption."""
+    known_good: Mapped[bool | None] = mapped_column(Boolean)
+    """Of a gold item: whether it is a good one."""
+
+
+class Offer(Base):
+    """A caption that somebody was shown to rate: they may see its photo and rate it, and nobody else."""
+
+    __tablename__ = "offers"
+
+    caption_id: Mapped[str] = mapped_column(
+        ForeignKey("captions.caption_id", ondelete="CASCADE"), primary_key=True
+    )
+    rater: Mapped[str] = mapped_column(String(80), primary_key=True, index=True)
+    offered_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    skipped_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class NetworkSalt(Base):
+    """What names of networks are made with on one day (`networks.py`)."""
+
+    __tablename__ = "network_salts"
+
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    salt: Mapped[str] = mapped_column(String(64))
 
 
 class Rating(Base):
@@ -118,6 +152,8 @@ class Rating(Base):
     comment: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, index=True)
+    network: Mapped[str | None] = mapped_column(String(32))
+    """Whom it came from, as it is named on that day; None of a key and of an address that is not public."""
 
 
 class Erasure(Base):
@@ -221,7 +257,8 @@ class ServedCaption:
     """A caption as it was served, by which model, to whom; and its photo in 32 numbers, where known.
 
     `sent_sha256` is that of the photo's bytes before its metadata were taken out; `familiarity` and
-    `familiar` say whether the photo looked like what the model learnt from, where it knew that.
+    `familiar` say whether the photo looked like what the model learnt from, where it knew that; `shared`,
+    whether others may see it to rate it; `known_good`, of a gold item, whether it is a good one.
     """
 
     caption_id: str
@@ -238,6 +275,8 @@ class ServedCaption:
     sent_sha256: str | None = None
     familiarity: float | None = None
     familiar: bool | None = None
+    shared: bool = False
+    known_good: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-from sqlalchemy import Engine, case, func, select
+from sqlalchemy import Engine, Select, case, func, select
 from sqlalchemy.orm import Session
 
-from captionloop.ratings.records import Caption, Rating, now
+from captionloop.ratings.records import CORPUS, Caption, Rating, now
 
 Stars = dict[int, int]
+SERVED = Caption.owner != CORPUS
+NOT_GOLD = Rating.caption_id.not_in(select(Caption.caption_id).where(~SERVED))
+"""Gold items are no captions that a version made, and what is said of them tells of raters alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +64,32 @@ def statistics(engine: Engine, days: int) -> Statistics:
         )
 
 
-def count_ratings(engine: Engine, since: datetime | None) -> int:
-    """Ratings given or changed after a moment, or ever."""
-    asked = select(func.count()).select_from(Rating)
+def count_ratings(engine: Engine, since: datetime | None, gold_items: int = 0) -> int:
+    """Ratings given or changed after a moment, or ever; those of gold items are left out.
+
+    With `gold_items`, only those of keys, and of people who rated so many of these rightly, good and bad
+    ones: as curation asks (`feedback/rater_reliability.py`), which looks at more than that.
+    """
+    asked = select(func.count()).select_from(Rating).where(NOT_GOLD)
     if since is not None:
         asked = asked.where(Rating.updated_at > since)
+    if gold_items:
+        asked = asked.where(Rating.rater.startswith("key:") | Rating.rater.in_(_known(gold_items)))
     with Session(engine) as session:
         return int(session.execute(asked).scalar_one())
+
+
+def _known(gold_items: int) -> "Select[str]":
+    right = (Caption.known_good & (Rating.stars > 3)) | (~Caption.known_good & (Rating.stars < 3))
+    rated = select(Rating.rater).join(Caption, Caption.caption_id == Rating.caption_id).where(right)
+    kinds = func.count(func.distinct(Caption.known_good))
+    return rated.group_by(Rating.rater).having(func.count() >= gold_items, kinds >= min(2, gold_items))
 
 
 def _by_day(session: Session, first: date, days: int, since: datetime) -> tuple[Day, ...]:
     made = func.date(Caption.created_at)
     captions: dict[object, int] = dict(
-        session.execute(select(made, func.count()).where(Caption.created_at >= since).group_by(made))
+        session.execute(select(made, func.count()).where(SERVED, Caption.created_at >= since).group_by(made))
         .tuples()
         .all()
     )
@@ -83,7 +99,7 @@ def _by_day(session: Session, first: date, days: int, since: datetime) -> tuple[
         str(day): (count, corrections, mean)
         for day, count, corrections, mean in session.execute(
             select(given, func.count(), corrected, func.avg(Rating.stars))
-            .where(Rating.updated_at >= since)
+            .where(NOT_GOLD, Rating.updated_at >= since)
             .group_by(given)
         )
     }
@@ -106,7 +122,7 @@ def _by_version(session: Session, since: datetime) -> list[tuple[str, Tally]]:
                 func.avg(Caption.confidence),
                 func.max(Caption.created_at),
             )
-            .where(Caption.created_at >= since)
+            .where(SERVED, Caption.created_at >= since)
             .group_by(Caption.model_version)
         )
     }
@@ -116,7 +132,7 @@ def _by_version(session: Session, since: datetime) -> list[tuple[str, Tally]]:
         for row in session.execute(
             select(Caption.model_version, func.count(Rating.correction), *columns)
             .join(Rating, Rating.caption_id == Caption.caption_id)
-            .where(Rating.updated_at >= since)
+            .where(SERVED, Rating.updated_at >= since)
             .group_by(Caption.model_version)
         )
     }

@@ -116,6 +116,7 @@ class CaptionBody(CaptionedPhoto):
                     "image": {"width": 640, "height": 427},
                     "created_at": "2026-11-22T09:31:07.120Z",
                     "kept": True,
+                    "shared": False,
                 }
             ]
         }
@@ -123,6 +124,16 @@ class CaptionBody(CaptionedPhoto):
 
     caption_id: CaptionId
     kept: Literal[True] = True
+    shared: bool = Field(False, description="Others may be shown the photo, to rate its caption")
+
+
+class CaptionToRate(_Body):
+    """A caption of somebody else's photo that the caller may see and rate."""
+
+    caption_id: CaptionId
+    caption: str
+    image: ImageSize
+    photo: str = Field(description="Path of the photo; only the caller may read it")
 
 
 class ErasureUnderWay(_Body):
@@ -172,10 +183,11 @@ class CaptionsPage(_Body):
 
 
 class Base64Photo(_Request):
-    """A photo inside JSON: base64, or a `data:` URL of it; and whether it may be kept."""
+    """A photo inside JSON: base64, or a `data:` URL; whether it may be kept, and shown to others."""
 
     image: str
     keep: bool = Field(True, strict=True)
+    share: bool = Field(False, strict=True)
 
 
 class IntervalBody(_Body):

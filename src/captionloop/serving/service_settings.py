@@ -67,6 +67,10 @@ class Settings(BaseModel):
     retention_unrated_days: Count = Field(90, description="how long captions that nobody rated are kept")
     retention_rated_days: Count = Field(730, description="how long rated captions are kept")
 
+    gold_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.15, description="of what people are shown to rate are gold items; half before they are known"
+    )
+
     model: str = Field(
         "", description="bundle folder (followed when it is replaced); empty: packaged, or registry"
     )

@@ -5,7 +5,13 @@ from hypothesis import strategies as st
 from ratings_for_tests import ratings
 
 from captionloop.feedback.feedback_parameters import Caps
-from captionloop.feedback.rating_filters import beyond_cap, capped_shares, in_burst
+from captionloop.feedback.rating_filters import (
+    beyond_cap,
+    beyond_network,
+    capped_networks,
+    capped_shares,
+    in_burst,
+)
 
 CAPS = Caps(person_per_day=3, key_per_day=5, burst=4, burst_seconds=60)
 
@@ -56,3 +62,29 @@ def test_no_rater_has_more_than_the_largest_share(given_weights, largest: float)
 def test_shares_below_the_cap_are_left_alone() -> None:
     raters, weights = pd.Series(list("abcd")), pd.Series([1.0, 1.0, 1.0, 1.0])
     assert capped_shares(weights, raters, 0.25).tolist() == pytest.approx([1, 1, 1, 1])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["a", "b", "c", "d", None]), st.floats(0.01, 5)), min_size=1, max_size=60
+    ),
+    st.floats(0.05, 0.5),
+    st.floats(0, 10),
+)
+def test_no_network_has_more_than_its_share_or_what_is_free(rows, largest: float, free: float) -> None:
+    networks = pd.Series([name for name, _ in rows], dtype=object)
+    weights = pd.Series([weight for _, weight in rows])
+    capped = capped_networks(weights, networks, largest, free)
+    totals, before = capped.groupby(networks).sum(), weights.groupby(networks).sum()
+    least = before.min() if len(before) else 0.0  # too few networks for such a share: all get the same
+    assert (totals <= max(largest * capped.sum(), free, least) + 1e-6).all()
+    assert (capped <= weights + 1e-9).all() and (capped > 0).all()
+    assert capped[networks.isna()].equals(weights[networks.isna()])
+
+
+def test_of_a_network_the_first_corrections_are_tested_with() -> None:
+    networks = pd.Series(["evil"] * 5 + [None] * 8 + ["evil"], dtype=object)
+    beyond = beyond_network(networks, 0.2, 1.0)
+    assert beyond.tolist() == [False] * 2 + [True] * 3 + [False] * 8 + [True]
+    assert not beyond_network(networks, 1.0, 0.0).any()

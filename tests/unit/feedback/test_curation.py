@@ -16,7 +16,7 @@ NO_CORPUS = (
     pd.DataFrame(columns=["image_id", "sha256", "source"], dtype=str),
     pd.DataFrame(columns=["image_id", "text", "source"], dtype=str),
 )
-ALL = FeedbackParameters(held_out=0)
+ALL = FeedbackParameters(held_out=0, gold_items=0)
 TRUE = ["a dog runs on the beach", "the dog runs along a beach", "dog on a sandy beach"]
 
 
@@ -133,10 +133,9 @@ def test_photos_of_the_corpus_judge_raters_and_teach_nothing() -> None:
 
 
 def test_what_is_held_out_is_never_trained_on_and_stays_held_out() -> None:
-    table = ratings(
-        *({"rater": f"person:{n % 9}", "photo": f"p{n}", "correction": f"{TRUE[0]} {n}"} for n in range(60))
-    )
-    parameters = FeedbackParameters(held_out=0.4)
+    said = [{"photo": f"p{n}", "correction": f"dog{n} on beach{n}"} for n in range(60)]
+    table = ratings(*({"rater": f"person:{n % 9}", **row} for n, row in enumerate(said)))
+    parameters = FeedbackParameters(held_out=0.4, gold_items=0)
     made = curated(table, parameters)
     tested = held_out_set(made.held_out, 1000)
     assert set(tested.image_ids).isdisjoint(made.images["image_id"]) and tested.image_ids
@@ -179,7 +178,7 @@ ROWS = st.lists(
 @given(ROWS, st.randoms(use_true_random=False), st.sampled_from([f"c{n}" for n in range(6)]))
 def test_laws_of_curation(rows, rng, erased: str) -> None:
     table = ratings(*rows)
-    parameters = FeedbackParameters(held_out=0.3)
+    parameters = FeedbackParameters(held_out=0.3, gold_items=0)
     made = curated(table, parameters)
     # Every rating is somewhere, a reference has a positive weight, and abuse is nowhere.
     assert len(made.quarantine) <= len(table)

@@ -3,7 +3,7 @@ from ratings_for_tests import BEGIN, ratings
 from test_curation import curated
 
 from captionloop.errors import ConfigurationError
-from captionloop.feedback.curation import Window, summary
+from captionloop.feedback.feedback_report import Window, summary
 from captionloop.feedback.rating_checks import IN_SHORT, RatingIssue
 
 
@@ -30,7 +30,7 @@ def test_a_moment_that_is_none_is_said_to_be_none() -> None:
 def test_what_is_not_believed_is_told_with_its_reason_and_what_is_used() -> None:
     """97 ratings, 24 of them within a second of one another: a page that says "Nothing" is believed."""
     true = (
-        {"rater": f"person:{n % 9}", "minutes": n, "correction": f"a red ball number {n}"} for n in range(73)
+        {"rater": f"person:{n % 9}", "minutes": n, "correction": f"a ball{n} in box{n}"} for n in range(73)
     )
     rapid = ({"rater": "person:x", "minutes": 100 + n / 600} for n in range(24))
     table = ratings(*true, *rapid)

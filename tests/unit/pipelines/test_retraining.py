@@ -64,7 +64,7 @@ LENIENT = GateParameters(
     ),
 )
 PARAMETERS = {
-    "params:feedback": FeedbackParameters(held_out=0.3),
+    "params:feedback": FeedbackParameters(held_out=0.3, gold_items=0),
     "params:feature_caching": CachingParameters(),
     "params:retraining_encoder": EncoderRetrainingParameters(
         epochs=1,
@@ -174,7 +174,9 @@ def run(images, captions, photo_folder, service, registry, tmp_path):
 def test_ratings_become_a_challenger_and_the_champion_stays(run, service, registry, make_captioner, tmp_path):
     for number in range(12):
         service.serve(f"c{number}", toys.png(100 + number))
-        service.rate(f"c{number}", f"person:{number % 4}", 2, f"a striped zebra number {number} in the sun")
+        service.rate(
+            f"c{number}", f"person:{number % 4}", 2, f"a striped zebra{number} in the sun{number} zebra"
+        )
     erased = service.serve("erased", toys.png(200))
     service.rate("erased", "person:1", 2, "a photo that nobody should see")
     corrupt = service.serve("corrupt", b"this is no photo")
@@ -186,7 +188,7 @@ def test_ratings_become_a_challenger_and_the_champion_stays(run, service, regist
     made = run("feedback")
     report = made.load("feedback_report")
     assert report["new_ratings"] == 14 and report["enough"] is False
-    assert report["sentence"] == "14 new ratings so far, 50 needed"
+    assert report["sentence"] == "14 new ratings so far, of which 12 count, 50 needed"
     assert report["quarantined"] == {RatingIssue.ABUSE: 1, RatingIssue.PHOTO_BROKEN: 1}
     used, tested = report["used"]["photos"], report["used"]["held_out_photos"]
     assert used + tested == 12 and used and tested

@@ -93,7 +93,8 @@ def test_unsound_ratings_are_set_aside_with_a_reason() -> None:
 def test_the_page_says_what_is_not_believed_though_each_rating_was_sound_by_itself() -> None:
     checked = check_ratings(ratings({"rater": "person:a"}), frozenset())
     report = {
-        "ratings": 97, "new_ratings": 97, "sentence": "97 new ratings so far, 50 needed",
+        "ratings": 97, "new_ratings": 97, "counted_ratings": 73,
+        "sentence": "97 new ratings so far, 50 needed",
         "believed": "97 new, 24 not believed: faster than a person can look, 17 corrections used",
         "quarantined": {str(RatingIssue.BURST): 24}, "used": {"corrections": 17, "held_out_photos": 2},
     }  # fmt: skip

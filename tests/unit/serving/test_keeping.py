@@ -117,7 +117,12 @@ def test_the_description_tells_of_both_answers(client: TestClient) -> None:
     described = client.get("/openapi.json").json()
     post = described["paths"][URL]["post"]
     assert {"200", "201"} <= set(post["responses"])
-    assert [parameter["name"] for parameter in post["parameters"]] == ["keep", "version", "Idempotency-Key"]
+    assert [parameter["name"] for parameter in post["parameters"]] == [
+        "keep",
+        "share",
+        "version",
+        "Idempotency-Key",
+    ]
     content = post["requestBody"]["content"]
     for kind in ("multipart/form-data", "application/json"):
         assert content[kind]["schema"]["properties"]["keep"]["type"] == "boolean"

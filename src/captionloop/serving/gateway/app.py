@@ -25,10 +25,11 @@ from captionloop.paths import printable
 from captionloop.photos import PhotoArchive
 from captionloop.ratings.api_keys import ApiKeyStore
 from captionloop.ratings.database import upgrade
+from captionloop.ratings.rating_queue import RatingQueue
 from captionloop.ratings.rating_store import RatingsStore
 from captionloop.ratings.repeats import Repeats
 from captionloop.ratings.usage_statistics import statistics
-from captionloop.serving.gateway import caption_routes, service_routes
+from captionloop.serving.gateway import caption_routes, rating_routes, service_routes
 from captionloop.serving.gateway.auth import Access
 from captionloop.serving.gateway.dependencies import Services
 from captionloop.serving.gateway.http_protocol import TrustedProxies
@@ -135,6 +136,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.include_router(caption_routes.router)
     app.include_router(caption_routes.me)
+    app.include_router(rating_routes.router)
     app.include_router(service_routes.counted)
     app.include_router(service_routes.router)
     if settings.anonymous:
@@ -242,6 +244,7 @@ def build_services(settings: Settings, model: CaptionModel) -> Services:
     return Services(
         settings=settings,
         store=store,
+        queue=RatingQueue(store.reader, store.writer, settings.gold_share),
         repeats=Repeats(store.writer, settings.caption_seconds + STORING_SECONDS),
         archive=PhotoArchive(settings.photo_root),
         access=Access(settings, ApiKeyStore(store)),

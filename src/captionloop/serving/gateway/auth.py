@@ -27,6 +27,7 @@ from starlette.requests import Request
 
 from captionloop.errors import ConfigurationError, without_passwords
 from captionloop.ratings.api_keys import ApiKeyStore, KeyRecord
+from captionloop.ratings.networks import network_block
 from captionloop.serving.gateway.problems import (
     KEY_EXPIRED,
     KEY_INVALID,
@@ -64,6 +65,7 @@ class Caller:
         scopes: what they may do.
         counted_as: whose quota they use.
         cookie: a cookie to set, if they are new.
+        block: that of their address, where it is a public one and they have no key.
     """
 
     rater: str
@@ -71,6 +73,7 @@ class Caller:
     counted_as: str
     captions_per_minute: int
     cookie: str | None = None
+    block: str | None = None
 
     @property
     def has_key(self) -> bool:
@@ -135,6 +138,7 @@ class Access:
             f"address:{address}",
             self._settings.anonymous_captions_per_minute,
             None if known else token,
+            network_block(address),
         )
 
     async def _recognised(self, key: str, guesses: str) -> KeyRecord | None:

@@ -83,6 +83,9 @@ async def create_caption(  # noqa: PLR0917 - what a request may have
     parts: PartsDep,
     caller: CallerDep,
     keep: Annotated[bool, Query(description="false: caption it, and keep neither photo nor caption")] = True,
+    share: Annotated[
+        bool, Query(description="true: others may be shown the photo, to rate its caption")
+    ] = False,
     idempotency_key: IdempotencyKey = None,
     version: Annotated[
         str, Query(description="caption it by this version of the model or not at all (409)", max_length=80)
@@ -91,7 +94,8 @@ async def create_caption(  # noqa: PLR0917 - what a request may have
     """Send a photo as `multipart/form-data` (field `image`), as its bytes, or as base64 in JSON.
 
     Where `keep` is false (here, in the form or in the JSON), or the service keeps nothing, it is answered
-    with 200 and a caption that has no id.
+    with 200 and a caption that has no id. `share` (in any of the three) lets others see the photo to rate its
+    caption, for as long as it is kept.
     """
     parts.access.require(caller, "caption")
     choice = parts.model.choose(caller.rater, version)
@@ -102,7 +106,9 @@ async def create_caption(  # noqa: PLR0917 - what a request may have
             sent = await sent_photo(request)
         kept = keep and sent.keep and parts.settings.keep
         async with once(parts, caller.rater, idempotency_key if kept else None, sent.data) as turn:
-            served = turn.earlier or await _made(request, parts, caller, sent.data, choice, kept, turn.claim)
+            served = turn.earlier or await _made(
+                request, parts, caller, sent.data, choice, kept, share or sent.share, turn.claim
+            )
     if turn.earlier is None and (kept or not version):  # a canary of a deployment is no use by people
         _observe(served)
     if not kept:
@@ -143,9 +149,9 @@ async def list_captions(
 )
 async def read_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> CaptionWithRating:
     """For its owner (or an administrator); anybody else is told that it does not exist."""
-    served = await parts.read(parts.store.find, _checked(caption_id))
+    served = await parts.read(parts.store.find, checked_id(caption_id))
     if served is None or not (caller.is_admin or served.owner == caller.rater):
-        raise _unknown()
+        raise unknown_caption()
     if served.owner != caller.rater:
         with by_request(caller.rater, "caption.read", caption_id):
             pass
@@ -165,7 +171,7 @@ async def erase_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> 
     Where the photo cannot be removed at the moment, the rest is gone, and it is removed as soon as that can
     be done: 202.
     """
-    name = _checked(caption_id)
+    name = checked_id(caption_id)
     if caller.is_admin:
         with by_request(caller.rater, "caption.erase", name) as deed:
             gone = await erase(parts, name, owner=None)
@@ -174,7 +180,7 @@ async def erase_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> 
     else:
         gone = await erase(parts, name, owner=caller.rater)
     if gone is None:
-        raise _unknown()
+        raise unknown_caption()
     telemetry.ERASURES.inc()
     return _erased(gone)
 
@@ -190,11 +196,11 @@ async def rate_caption(
 ) -> RatingBody:
     """One rating per rater and caption: sending another replaces it. Answered when it is on the disk."""
     parts.access.require(caller, "rate")
-    name = _checked(caption_id)
+    name = checked_id(caption_id)
     opinion = RatingInput(rating.stars, rating.correction, rating.comment)
-    stored = await parts.written(lambda: parts.store.rate(name, caller.rater, opinion))
+    stored = await parts.written(lambda: parts.store.rate(name, caller.rater, opinion, caller.block))
     if stored is None:
-        raise _unknown()
+        raise unknown_caption()
     if stored.is_new or stored.adds_correction:
         await _count(parts, stored)
     return _rating_body(stored)
@@ -208,7 +214,7 @@ async def rate_caption(
 )
 async def withdraw_rating(caption_id: str, parts: PartsDep, caller: CallerDep) -> None:
     """Erases the caller's own rating of a caption, with its correction and comment; the caption stays."""
-    name = _checked(caption_id)
+    name = checked_id(caption_id)
     if not await parts.written(lambda: parts.store.withdraw(name, caller.rater)):
         raise Problem(NOT_FOUND, "There is no such caption, or no rating of yours for it.")
 
@@ -235,6 +241,8 @@ async def _count(parts: Services, stored: StoredRating) -> None:
     """Ratings are counted, not requests: one that is sent again, or changed, is still one."""
     with suppress(Problem):  # it is on the disk, whatever becomes of its count
         served = await parts.read(parts.store.find, stored.caption_id)
+        if served is not None and served.known_good is not None:
+            return  # it says something of the rater, and of no version
         version = served.model_version if served else "erased"
         if stored.is_new:
             telemetry.RATINGS.labels(version, str(stored.stars)).inc()
@@ -249,12 +257,13 @@ async def _made(  # noqa: PLR0917
     data: bytes,
     choice: Choice,
     kept: bool,
+    shared: bool,
     claim: Claim | None,
 ) -> ServedCaption:
     """A photo's caption, kept where it may be; erased again if nobody waits for it any more."""
     with parts.admission.enter():
         photo, outcome = await unless_gone(request, _captioned(parts, data, choice))
-        served = _served(photo, outcome, caller)
+        served = _served(photo, outcome, caller, shared)
         if kept:
             with _stage("store"):
                 await keep_caption(parts, photo, served, claim)
@@ -281,7 +290,7 @@ def _stage(name: str) -> Iterator[None]:
     telemetry.STAGE.labels(name).observe(perf_counter() - began)
 
 
-def _served(photo: Photo, outcome: CaptionResult, caller: Caller) -> ServedCaption:
+def _served(photo: Photo, outcome: CaptionResult, caller: Caller, shared: bool) -> ServedCaption:
     return ServedCaption(
         caption_id=secrets.token_urlsafe(16),
         owner=caller.rater,
@@ -296,11 +305,12 @@ def _served(photo: Photo, outcome: CaptionResult, caller: Caller) -> ServedCapti
         familiarity=outcome.familiarity,
         familiar=outcome.familiar,
         sent_sha256=photo.sent_sha256,
+        shared=shared,
     )
 
 
 def _body(served: ServedCaption) -> CaptionBody:
-    return CaptionBody(caption_id=served.caption_id, **_captioned_photo(served))
+    return CaptionBody(caption_id=served.caption_id, shared=served.shared, **_captioned_photo(served))
 
 
 def _body_with_rating(served: ServedCaption, rating: StoredRating | None) -> CaptionWithRating:
@@ -351,11 +361,13 @@ def _observe(served: ServedCaption) -> None:
     telemetry.LENGTH.labels(served.model_version).observe(len(served.words))
 
 
-def _checked(caption_id: str) -> str:
+def checked_id(caption_id: str) -> str:
+    """The id, if it can be one. Raises `Problem` (404) where not."""
     if _CAPTION_ID.fullmatch(caption_id) is None:
-        raise _unknown()
+        raise unknown_caption()
     return caption_id
 
 
-def _unknown() -> Problem:
+def unknown_caption() -> Problem:
+    """404, whether there is no such caption or it is not the caller's."""
     return Problem(NOT_FOUND, "There is no such caption, or it is not yours.")

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from captionloop.photos import PhotoArchive
 from captionloop.ratings.database import DatabaseError
+from captionloop.ratings.rating_queue import RatingQueue
 from captionloop.ratings.rating_store import RatingsStore
 from captionloop.ratings.repeats import Repeats
 from captionloop.ratings.usage_statistics import Statistics
@@ -38,6 +39,7 @@ class Services:
 
     settings: Settings
     store: RatingsStore
+    queue: RatingQueue
     repeats: Repeats
     archive: PhotoArchive
     access: Access

@@ -112,8 +112,8 @@ def _sentence(text: str) -> str:
 
 
 FIELD = "image"
-KEEP = "keep"
-_JSON_FORM = f'The JSON must be {{"{FIELD}": "<base64>"}}, and may say "{KEEP}": false.'
+KEEP, SHARE = "keep", "share"
+_JSON_FORM = f'The JSON must be {{"{FIELD}": "<base64>"}}, and may say "{KEEP}": false or "{SHARE}": true.'
 _TRUTH = TypeAdapter(bool)
 SMALL_JSON = 10_000
 MOST_MARKS = 64
@@ -126,7 +126,11 @@ REQUEST_BODY: dict[str, Any] = {
             "schema": {
                 "type": "object",
                 "required": [FIELD],
-                "properties": {FIELD: {"type": "string", "format": "binary"}, KEEP: {"type": "boolean"}},
+                "properties": {
+                    FIELD: {"type": "string", "format": "binary"},
+                    KEEP: {"type": "boolean"},
+                    SHARE: {"type": "boolean"},
+                },
             }
         },
         "image/*": {"schema": {"type": "string", "format": "binary"}},
@@ -139,6 +143,7 @@ REQUEST_BODY: dict[str, Any] = {
                 "properties": {
                     FIELD: {"type": "string", "contentEncoding": "base64", "description": "or a data: URL"},
                     KEEP: {"type": "boolean", "default": True},
+                    SHARE: {"type": "boolean", "default": False},
                 },
             },
             "example": {"image": EXAMPLE},
@@ -149,10 +154,11 @@ REQUEST_BODY: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class SentPhoto:
-    """A photo's bytes, not looked at yet, and whether whoever sent it lets it be kept."""
+    """A photo's bytes, not looked at yet, and whether its sender lets it be kept, and shown to others."""
 
     data: bytes
     keep: bool = True
+    share: bool = False
 
 
 def media_type(headers: Headers) -> str:
@@ -194,7 +200,9 @@ async def _from_form(request: Request) -> SentPhoto:
         part = form.get(FIELD)
         if not isinstance(part, UploadFile):
             raise Problem(IMAGE_MISSING, f"The form has no file field named '{FIELD}'.")
-        return SentPhoto(await part.read(), all(_may_be_kept(said) for said in form.getlist(KEEP)))
+        shared = [_agreed(SHARE, said) for said in form.getlist(SHARE)]
+        keep = all(_agreed(KEEP, said) for said in form.getlist(KEEP))
+        return SentPhoto(await part.read(), keep, bool(shared) and all(shared))
     finally:
         await form.close()
 
@@ -210,13 +218,13 @@ class _FormParser(MultiPartParser):
         super().on_header_end()
 
 
-def _may_be_kept(said: object) -> bool:
-    """A word that is not understood is refused: to keep a photo by mistake cannot be made good."""
+def _agreed(field: str, said: object) -> bool:
+    """A word that is not understood is refused: to keep or show a photo by mistake cannot be made good."""
     try:
         return _TRUTH.validate_python(said.strip() if isinstance(said, str) else said)
     except ValidationError:
         message = "must be true or false"
-        raise Problem(REQUEST_INVALID, f"{KEEP}: {message}.", errors=[FieldError(KEEP, message)]) from None
+        raise Problem(REQUEST_INVALID, f"{field}: {message}.", errors=[FieldError(field, message)]) from None
 
 
 def _from_json(body: bytes) -> SentPhoto:
@@ -236,7 +244,7 @@ def _from_json(body: bytes) -> SentPhoto:
         text = text.partition(",")[2]
     try:
         # Many encoders break lines.
-        return SentPhoto(base64.b64decode("".join(text.split()), validate=True), given.keep)
+        return SentPhoto(base64.b64decode("".join(text.split()), validate=True), given.keep, given.share)
     except (binascii.Error, ValueError):
         raise Problem(MALFORMED, f"'{FIELD}' is not valid base64.") from None
 
