@@ -167,7 +167,7 @@ def judge_canary(
         advice, reason = "stop", f"its {trial.plan.days:g} days are over, and {counted} ratings show nothing"
     elif advice != "roll back" and asked >= FEWEST_CAPTIONS and replaced > MOST_REPLACED * asked:
         advice = "stop"
-        reason = f"it does not answer: of {asked} captions for its people the champion had to make {replaced}"
+        reason = f"it does not answer: of {asked} captions for its people the champion gave {replaced}"
     return Judgement(advice, reason, measures, answered, replaced)
 
 

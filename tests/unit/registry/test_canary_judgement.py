@@ -93,7 +93,7 @@ def test_a_canary_that_does_not_answer_is_ended_without_a_word_against_it() -> N
     evidence = CanaryEvidence([], {(person, "5"): 15, (person, "4"): 5, (other, "4"): 1000})
     found = judge_canary(trial(), evidence, SOON)
     assert (found.advice, found.answered, found.replaced) == ("stop", 15, 5)
-    assert found.reason == "it does not answer: of 20 captions for its people the champion had to make 5"
+    assert found.reason == "it does not answer: of 20 captions for its people the champion gave 5"
     fine = CanaryEvidence([], {(person, "5"): 19, (person, "4"): 1})
     assert judge_canary(trial(), fine, SOON).advice == "extend"
 

@@ -82,7 +82,7 @@ def test_a_shadow_changes_no_answer_and_a_version_asked_for_is_not_exchanged(gat
         client.post("/v1/captions?version=2&keep=false", files={"image": PHOTO}).json()["model"]["version"]
         == "2"
     )
-    assert client.post("/v1/captions?version=3", files={"image": PHOTO}).status_code == 503
+    assert client.post("/v1/captions?version=3", files={"image": PHOTO}).status_code == 409
     assert {image.preferred for image in model.seen} == {""}
 
 
