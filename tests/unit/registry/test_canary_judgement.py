@@ -1,5 +1,6 @@
 """From ratings in the database to whether a canary is promoted, taken back, or goes on."""
 
+import importlib
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -152,9 +153,12 @@ def test_the_database_tells_of_own_captions_since_the_beginning(tmp_path: Path) 
 
 
 @pytest.mark.integration
-def test_by_simulation_an_equal_version_is_rarely_promoted_or_taken_back() -> None:
+def test_by_simulation_an_equal_version_is_rarely_promoted_or_taken_back(
+    project_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A few hundred plays; `python -m benchmarks.canary_statistics` plays thousands."""
-    from benchmarks.canary_statistics import play_canary
+    monkeypatch.syspath_prepend(project_root)
+    play_canary = importlib.import_module("benchmarks.canary_statistics").play_canary
 
     told = play_canary(200, difference=0.0, per_person=3)
     assert told["promote"] <= 16 and told["roll back"] <= 16
