@@ -92,7 +92,10 @@ class CheckedConfiguration:
     def after_context_created(self, context: Any) -> None:
         """Called before the MLflow store is made."""
         from captionloop.pipeline_registry import register_pipelines
+        from captionloop.serving.service_settings import Settings
 
+        for line in Settings.misspelt():
+            logger.warning("%s", line)
         check_configuration(context.config_loader, register_pipelines())
 
 
