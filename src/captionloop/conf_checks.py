@@ -32,7 +32,7 @@ _KEDROS_WORDS = re.compile(
     r"An exception occurred when parsing config for dataset '[^']*': "
     r"|\.? (Dataset '|Failed to|Make sure|Hint).*"
 )
-_SEEDS = range(1 << 63)
+_SEEDS = range(1 << 32)
 _MISSING = object()
 
 
@@ -127,7 +127,7 @@ def _check_parameters(
         if name.endswith("seed") and isinstance(value, int) and value not in _SEEDS:
             raise ConfigurationError(
                 f"Parameter {name}={value} in {_origin(loader, name)} cannot be used: NumPy and PyTorch take"
-                " seeds from 0 to 2^63 - 1"
+                " seeds from 0 to 4,294,967,295"
             )
     if "language" in parameters:
         language_of(str(parameters["language"]))

@@ -113,6 +113,15 @@ def test_what_a_user_can_mend_is_one_line_and_exit_code_1(monkeypatch) -> None:
     assert result.stdout == ""
 
 
+def test_every_command_names_a_variable_that_nothing_reads(project, monkeypatch) -> None:
+    """With a misspelt address of the database, ratings would be counted, and erased, in another one."""
+    monkeypatch.setenv("CAPTIONLOOP_DATABSE", "postgresql://elsewhere/ratings")
+    for command in (("keys", "list"), ("ratings",), ("models", "list")):
+        assert (
+            "Nothing reads CAPTIONLOOP_DATABSE: did you mean CAPTIONLOOP_DATABASE?" in call(*command).stderr
+        )
+
+
 def test_a_defect_of_ours_keeps_its_traceback(monkeypatch) -> None:
     @click.command()
     def broken() -> None:
