@@ -235,7 +235,7 @@ def _with_present_types(catalog: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_environment(conf: Path, env: str | None) -> None:
-    if "://" in str(conf) or conf.is_file():  # an archive, or far away: Kedro looks itself
+    if "://" in str(conf) or str(conf).endswith((".tar.gz", ".zip")):  # Kedro looks itself
         return
     if not (conf / "base").is_dir():
         raise ConfigurationError(

@@ -585,7 +585,9 @@ def test_the_doctor_names_no_password(tmp_path: Path, monkeypatch: pytest.Monkey
     assert told and "hunter2" not in "".join(told)
 
 
-@pytest.mark.parametrize("wrong", [["--params", "epochs:3"], ["--params", "=3"], ["--no-such-option"]])
+@pytest.mark.parametrize(
+    "wrong", [["--params", "epochs:3"], ["--params", "=3"], ["--no-such-option"], ["--load-versions", "x"]]
+)
 def test_a_wrong_use_of_kedro_run_is_one_line(wrong) -> None:
     result = CliRunner().invoke(cli.cli, ["run", *wrong])
     assert result.exit_code == 1
