@@ -389,14 +389,25 @@ def test_the_report_shows_the_table_the_version_and_what_to_do_next(
     assert json.loads(call("report", "--json").stdout)["registered_version"] == registered
 
 
-@pytest.mark.parametrize("content", [None, "{"])
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}", "null", '{"photos": "many", "split": 1}', "\xff"])
 def test_without_a_readable_evaluation_the_report_is_one_line(project, content) -> None:
     folder = project / "data/08_reporting/flickr8k"
     folder.mkdir(parents=True)
     if content is not None:
-        (folder / "evaluation.json").write_text(content)
+        (folder / "evaluation.json").write_bytes(content.encode("latin-1"))
     result = call("report", "--corpus", "flickr8k")
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"name": "captioner"}'])
+def test_a_registration_that_no_run_wrote_is_one_line(project, registry, content) -> None:
+    folder = project / "data/08_reporting/sample_scenes"
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text(json.dumps(EVALUATION))
+    (folder / "registered_version.json").write_text(content)
+    result = call("report")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert "registered_version.json is not as a run writes it" in result.stderr
 
 
 def test_the_doctor_fails_only_for_what_is_required(project, monkeypatch) -> None:

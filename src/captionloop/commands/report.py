@@ -5,7 +5,8 @@ orchestrator.
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from shutil import get_terminal_size
@@ -15,7 +16,13 @@ import click
 
 from captionloop.commands.model_lookup import Catalog, WrittenPath, open_registry
 from captionloop.config import corpus_of, environment_of, project_folder, registered_model, tracking_uri
-from captionloop.errors import ConfigurationError, RegistryError, reason_of, without_passwords
+from captionloop.errors import (
+    ConfigurationError,
+    RegistryError,
+    in_a_line,
+    reason_of,
+    without_passwords,
+)
 from captionloop.paths import how_to_make
 
 if TYPE_CHECKING:
@@ -213,7 +220,23 @@ def report(corpus: str | None, env: str | None, workspace: Path | None, as_json:
         document = {"evaluation": evaluation, "registered_version": registered, "reports": paths}
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
-    _print(evaluation, _registration(registered, project, env), reports)
+    with _as_written(catalog.location("evaluation")):
+        table = _table(evaluation)
+    with _as_written(catalog.location("registered_version")):
+        lines = _registration(registered, project, env)
+    _print(table, lines, reports)
+
+
+@contextmanager
+def _as_written(place: Path) -> Iterator[None]:
+    """Raises `ConfigurationError` where what was read from a file is not what a run writes there."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ConfigurationError(
+            f"{place} is not as a run writes it ({type(error).__name__}: {in_a_line(error)}):"
+            " run kedro again to make it anew"
+        ) from error
 
 
 def _registration(registered: Mapping[str, Any] | None, project: Path, env: str | None) -> list[str]:
@@ -245,12 +268,12 @@ def _page(place: Path) -> Path:
     return place / "index.html" if place.is_dir() else place
 
 
-def _print(evaluation: Mapping[str, Any], registered: list[str], reports: Mapping[str, Path]) -> None:
+def _print(table: "Table", registered: list[str], reports: Mapping[str, Path]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True, width=max(80, get_terminal_size().columns))
     console.print()
-    console.print(_table(evaluation))
+    console.print(table)
     console.print()
     for line in registered:
         console.print(line, markup=False)
