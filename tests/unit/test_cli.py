@@ -224,6 +224,16 @@ def test_the_champion_captions_unless_another_is_asked_for(registry, make_captio
     assert challenger[0]["caption"] == make_captioner(seed=3).caption([photo.read_bytes()])[0].best.text
 
 
+def test_no_other_model_captions_where_the_registry_cannot_be_asked(project, make_captioner, photo) -> None:
+    """Its caption would be taken for the champion's."""
+    make_captioner().save(project / "data/06_models/sample_scenes/tiny")
+    assert call("caption", photo).exit_code == 0
+    (project / "mlflow.db").write_text("damaged, and yet there")
+    result = call("caption", photo)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert "mlflow.db: (sqlite3.DatabaseError) file is not a database" in result.stderr
+
+
 def test_without_any_model_one_line_says_how_to_make_one(project, photo) -> None:
     result = call("caption", photo)
     assert result.exit_code == 1
@@ -343,7 +353,13 @@ def test_a_service_that_is_away_is_one_line(project, photo) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [["--url", "http://x", "--model", "2"], ["other.png", "--attention", "out.png"]]
+    "options",
+    [
+        ["--url", "http://x", "--model", "2"],
+        ["other.png", "--attention", "out.png"],
+        ["--model", ""],
+        ["--url", ""],
+    ],
 )
 def test_options_that_do_not_go_together_are_refused(project, photo, options) -> None:
     result = call("caption", photo, *options)
