@@ -17,7 +17,7 @@ from kedro.validation.type_extractor import TypeExtractor
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from captionloop.conf_loader import FILES, ProjectConfigLoader, plain, read
-from captionloop.errors import ConfigurationError, in_a_line
+from captionloop.errors import CaptionloopError, ConfigurationError, in_a_line
 from captionloop.languages import language_of
 from captionloop.paths import nearest
 
@@ -164,6 +164,10 @@ def _check_values(
         )
     try:
         TypeAdapter(kind).validate_python(value)
+    except ConfigurationError:
+        raise
+    except CaptionloopError as error:
+        raise ConfigurationError(f"Parameter {path} in {_origin(loader, path)}: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join([path, *_location(value, first["loc"])])
