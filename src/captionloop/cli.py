@@ -117,6 +117,11 @@ def main() -> None:
     The pipelines that make the models are run with kedro: see kedro run --help.
     """
     os.environ.setdefault("DO_NOT_TRACK", "1")  # MLflow would report to its makers
+    if any(name.startswith("CAPTIONLOOP_") for name in os.environ):
+        from captionloop.serving.service_settings import Settings
+
+        for line in Settings.misspelt():
+            click.echo(f"captionloop: {line}", err=True)
 
 
 # Kedro imports this module as the project's own command line, wants a group of this name in it, and merges

@@ -11,13 +11,14 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from kedro.config import MissingConfigException, OmegaConfigLoader
+from kedro.io import AbstractDataset
 from kedro.pipeline import Pipeline
 from kedro.validation.type_extractor import TypeExtractor
-from omegaconf import OmegaConf
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from captionloop.conf_loader import FILES, ProjectConfigLoader, plain
-from captionloop.errors import ConfigurationError
+from captionloop.conf_loader import FILES, ProjectConfigLoader, plain, read
+from captionloop.errors import CaptionloopError, ConfigurationError, in_a_line
+from captionloop.languages import language_of
 from captionloop.paths import nearest
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,12 @@ HOOK_PARAMETERS = frozenset({"mlflow_run", "tracking_uri"})
 """Runtime parameters that are read by code, not by a file in `conf/`."""
 _RUNTIME = re.compile(r"\$\{runtime_params:\s*([\w.]+)")
 _GLOBAL = re.compile(r"\$\{globals:\s*([\w.]+)")
+_NO_NAME = re.compile(r"[/\\:\0]")
+_KEDROS_WORDS = re.compile(
+    r"An exception occurred when parsing config for dataset '[^']*': "
+    r"|\.? (Dataset '|Failed to|Make sure|Hint).*"
+)
+_SEEDS = range(1 << 32)
 _MISSING = object()
 
 
@@ -33,11 +40,23 @@ def check_configuration(loader: OmegaConfigLoader, pipelines: Mapping[str, Pipel
     """Raises `ConfigurationError` at the first name or value in `conf/` or `--params` that is of no use."""
     if not isinstance(loader, ProjectConfigLoader) or not loader.folder.is_dir():
         return
-    texts = [file.read_text(encoding="utf-8") for pattern in FILES for file in loader.folder.rglob(pattern)]
+    texts = [read(file) for pattern in FILES for file in loader.folder.rglob(pattern) if file.is_file()]
     runtime = {*HOOK_PARAMETERS, *(name for text in texts for name in _RUNTIME.findall(text))}
+    _check_files(loader)
     _check_globals(loader, {name for text in texts for name in _GLOBAL.findall(text)})
     _check_parameters(loader, pipelines, runtime)
     _check_catalog(loader, pipelines)
+
+
+def _check_files(loader: ProjectConfigLoader) -> None:
+    """Each file of the environment is of a kind that is read: `paramters.yml` would say nothing."""
+    for file, ending in loader.unread_files():
+        if ending:
+            raise ConfigurationError(f"Nothing reads {file}: rename it, its name has to end in {ending}")
+        told = nearest(file.stem, loader.config_patterns)
+        if told.startswith("did you mean"):
+            raise ConfigurationError(f"Nothing reads {file}: {told.removesuffix('?')}{file.suffix}?")
+        logger.warning("Nothing reads %s", file)
 
 
 def _check_globals(loader: ProjectConfigLoader, read: set[str]) -> None:
@@ -48,6 +67,20 @@ def _check_globals(loader: ProjectConfigLoader, read: set[str]) -> None:
         for name in plain(config):
             if name not in known:
                 raise ConfigurationError(f"Unknown entry {name} in {file}: {nearest(name, known)}")
+    if settled := loader["globals"]:
+        for name in ("workspace", "corpus", "registered_model"):
+            _check_name(name, settled.get(name), "globals.yml", is_path=name == "workspace")
+
+
+def _check_name(name: str, value: object, where: str, *, is_path: bool) -> None:
+    """A folder, or a name that folders and registered models are called by."""
+    if value is None or not str(value).strip():
+        raise ConfigurationError(f"{name} in {where} is empty: give it a value, or leave it out")
+    if not is_path and (_NO_NAME.search(str(value)) or not str(value).strip(". ")):
+        raise ConfigurationError(
+            f"{name}: {value!r} in {where} cannot be used: folders and registered models are called so,"
+            " and no name of theirs may hold a / or : or be made of dots"
+        )
 
 
 def _check_parameters(
@@ -70,8 +103,17 @@ def _check_parameters(
         whole = next((each for each in runtime if name.startswith(f"{each}.")), None)
         if whole is not None:
             raise ConfigurationError(f"--params {name}: {whole} is one value and has no parts")
+    for name in runtime & given.keys():
+        if given[name] is None or not str(given[name]).strip():
+            raise ConfigurationError(f"--params {name}= is empty: give it a value, or leave it out")
     stated = {name: value for name, value in parameters.items() if not (name in runtime and name in given)}
     for name in _unknown(stated, read):
+        if name in fields and name in parameters:
+            first, _, rest = name.partition(".")
+            raise ConfigurationError(
+                f"Parameter {name} in {_origin(loader, name)} is no name by itself: write it as a block,"
+                f" {first}: {{{rest}: ...}}"
+            )
         known = _siblings(name, fields)
         if "." not in name:
             known |= runtime if name.split(".")[0] in given else set()
@@ -81,6 +123,14 @@ def _check_parameters(
     for path, kind in types.items():
         _check_values(loader, parameters, path, kind, fields)
     _check_candidate(loader, parameters, pipelines)
+    for name, value in _values(parameters):
+        if name.endswith("seed") and isinstance(value, int) and value not in _SEEDS:
+            raise ConfigurationError(
+                f"Parameter {name}={value} in {_origin(loader, name)} cannot be used: NumPy and PyTorch take"
+                " seeds from 0 to 4,294,967,295"
+            )
+    if "language" in parameters:
+        language_of(str(parameters["language"]))
 
 
 def _check_candidate(
@@ -114,6 +164,10 @@ def _check_values(
         )
     try:
         TypeAdapter(kind).validate_python(value)
+    except ConfigurationError:
+        raise
+    except CaptionloopError as error:
+        raise ConfigurationError(f"Parameter {path} in {_origin(loader, path)}: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join([path, *_location(value, first["loc"])])
@@ -141,17 +195,20 @@ def _location(value: Any, location: tuple[int | str, ...]) -> list[str]:
             if part not in value and place < len(location) - 1:
                 continue
             value = value.get(part)
+        elif isinstance(value, list) and isinstance(part, int):
+            value = value[part] if part < len(value) else None
+        else:
+            continue
         parts.append(str(part))
     return parts
 
 
 def _check_catalog(loader: ProjectConfigLoader, pipelines: Mapping[str, Pipeline]) -> None:
     own = loader.environment_files("catalog")
-    if not own:
-        return
     base = {str(name) for file in loader.base_files("catalog").values() for name in file}
+    _check_datasets(loader)
     used = {name for pipeline in pipelines.values() for name in pipeline.datasets()}
-    texts = "".join(file.read_text(encoding="utf-8") for file in own)
+    texts = "".join(read(file) for file in own)
     for file, config in own.items():
         for name in map(str, config):
             if name.startswith("_"):
@@ -167,6 +224,35 @@ def _check_catalog(loader: ProjectConfigLoader, pipelines: Mapping[str, Pipeline
                 logger.warning("No pipeline uses the dataset %s of %s", name, file)
 
 
+def _check_datasets(loader: ProjectConfigLoader) -> None:
+    """Each entry says of which type it is, and what that takes; what needs credentials is left to Kedro."""
+    catalog = loader["catalog"]
+    own = [str(name) for config in loader.environment_files("catalog").values() for name in config]
+    types = {str(entry.get("type")) for entry in catalog.values() if isinstance(entry, Mapping)}
+    for name in dict.fromkeys([*own, *catalog]):
+        entry = catalog.get(name)
+        if "{" in name or name.startswith("_") or entry is None:
+            continue
+        where = f"Dataset {name} in {_file_of(loader, name)}"
+        if not isinstance(entry, Mapping) or "type" not in entry:
+            raise ConfigurationError(f"{where} says no type: write {name}: {{type: ..., filepath: ...}}")
+        if "credentials" in entry or entry.get("versioned"):
+            continue
+        try:
+            AbstractDataset.from_config(name, dict(entry))
+        except Exception as error:  # of whatever class the type is
+            said = _KEDROS_WORDS.sub("", in_a_line(error))
+            told = nearest(str(entry["type"]), types - {str(entry["type"])})
+            near = f"; {told}" if "not found in" in said and told.startswith("did you mean") else ""
+            raise ConfigurationError(f"{where} cannot be used: {said}{near}") from error
+
+
+def _file_of(loader: ProjectConfigLoader, dataset: str) -> str:
+    files = {**loader.base_files("catalog"), **loader.environment_files("catalog")}
+    found = [file for file, config in files.items() if dataset in config]
+    return str(found[-1].relative_to(loader.folder.parent)) if found else str(loader.folder)
+
+
 def _matches(pattern: str, names: Iterable[str]) -> bool:
     """Whether a dataset factory stands for any of the names."""
     if "{" not in pattern:
@@ -175,13 +261,18 @@ def _matches(pattern: str, names: Iterable[str]) -> bool:
     return any(re.fullmatch(written, name) for name in names)
 
 
-def _names(block: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def _names(block: Mapping[str, Any]) -> Iterator[str]:
     """The dotted name of every value in a block."""
+    return (name for name, _ in _values(block))
+
+
+def _values(block: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value in a block, with its dotted name."""
     for name, value in block.items():
         if isinstance(value, Mapping) and value:
-            yield from _names(value, f"{prefix}{name}.")
+            yield from _values(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}"
+            yield f"{prefix}{name}", value
 
 
 def _unknown(block: Mapping[str, Any], read: set[str], prefix: str = "") -> Iterator[str]:
@@ -228,14 +319,18 @@ def _suggestion(name: str, known: set[str], fields: set[str]) -> str:
 
 
 def _origin(loader: ProjectConfigLoader, name: str) -> str:
-    """Where a parameter is said: `--params`, or its file."""
-    if any(each == name or each.startswith(f"{name}.") for each in _names(loader.runtime_params or {})):
+    """Where a parameter is said: `--params`, also by another name that its file refers to, or its file."""
+    given = loader.runtime_params or {}
+    if any(each == name or each.startswith(f"{name}.") for each in _names(given)):
         return "--params"
     files = {**loader.base_files("parameters"), **loader.environment_files("parameters")}
     for file, config in reversed(files.items()):
-        value: Any = OmegaConf.to_container(config, resolve=False)
-        for part in name.split("."):
-            value = value.get(part, _MISSING) if isinstance(value, Mapping) else _MISSING
-        if value is not _MISSING:
-            return str(file.relative_to(loader.folder.parent))
+        value: Any = plain(config)
+        for part in [name] if name in value else name.split("."):
+            named = {str(key): each for key, each in value.items()} if isinstance(value, Mapping) else {}
+            value = named.get(part, _MISSING)
+        if value is _MISSING:
+            continue
+        by = _RUNTIME.match(value) if isinstance(value, str) else None
+        return f"--params {by[1]}" if by and by[1] in given else str(file.relative_to(loader.folder.parent))
     return str(loader.folder)

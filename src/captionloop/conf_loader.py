@@ -9,6 +9,7 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,9 @@ class ProjectConfigLoader(OmegaConfigLoader):
         if key == "globals":
             corpus = str(found.get("corpus", SAMPLE_CORPUS))
             named = environment_registered_model() or found.get("registered_model") or model_of_corpus(corpus)
-            return {**found, **environment_workspace(), "registered_model": named}
+            # YAML reads the code of Norwegian as "no, false".
+            spoken = {"language": "no"} if found.get("language") is False else {}
+            return {**found, **spoken, **environment_workspace(), "registered_model": named}
         if key == "mlflow":
             return self._with_store(found)
         return found
@@ -122,6 +125,26 @@ class ProjectConfigLoader(OmegaConfigLoader):
         env = self.env or self.default_run_env
         return {} if env == self.base_env else self._as_written(str(env), key)
 
+    def unread_files(self) -> Iterator[tuple[Path, str]]:
+        """The environment's files that no kind of configuration is read from, although they look like it.
+
+        Each with the ending that it lacks (Kedro reads `.yml` in small letters only); "" where its name is
+        another.
+        """
+        folder = Path(self._get_conf_env_path(str(self.env or self.default_run_env)))
+        patterns = [pattern for several in self.config_patterns.values() for pattern in several]
+        for file in sorted(folder.rglob("*")):
+            name = file.relative_to(folder).as_posix()
+            meant = file.name.lower().removesuffix(".txt")  # which editors add, and file managers hide
+            ending = next((each[1:] for each in FILES if meant.endswith(each[1:])), "")
+            is_hidden = any(part.startswith(".") for part in name.split("/"))
+            if not ending or is_hidden or not file.is_file():
+                continue
+            if file.suffix not in {each[1:] for each in FILES}:
+                yield file, ending
+            elif not any(fnmatch(name, pattern) for pattern in patterns):
+                yield file, ""
+
     def _as_written(self, env: str, key: str) -> dict[Path, Any]:
         if (env, key) not in self._written:
             folder = self._get_conf_env_path(env)
@@ -129,7 +152,12 @@ class ProjectConfigLoader(OmegaConfigLoader):
         return self._written[env, key]
 
     def _with_store(self, found: dict[str, Any]) -> dict[str, Any]:
-        server = dict(found.get("server") or {})
+        server = found.get("server") or {}
+        if not isinstance(server, Mapping):
+            raise ConfigurationError(
+                f"mlflow.yml: server is {server!r}, and must be a block of values:"
+                " write server: {mlflow_tracking_uri: <address>}"
+            )
         given = (
             self.runtime_params.get("tracking_uri")
             or environment_tracking_uri()
@@ -211,14 +239,14 @@ def _with_present_types(catalog: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_environment(conf: Path, env: str | None) -> None:
-    if "://" in str(conf) or conf.is_file():  # an archive, or far away: Kedro looks itself
+    if "://" in str(conf) or str(conf).endswith((".tar.gz", ".zip")):  # Kedro looks itself
         return
     if not (conf / "base").is_dir():
         raise ConfigurationError(
             f"There is no configuration in {conf}: run the command inside the project's folder"
         )
-    if env and env != "local" and not (conf / env).is_dir():
-        known = [each.name for each in conf.iterdir() if each.is_dir() and not each.name.startswith(".")]
+    known = [each.name for each in conf.iterdir() if each.is_dir() and not each.name.startswith(".")]
+    if env and env not in {*known, "local"}:
         raise ConfigurationError(f"There is no Kedro environment {env} in {conf}: {nearest(env, known)}")
 
 
@@ -230,12 +258,25 @@ def _told_of(what: str) -> Iterator[None]:
         raise ConfigurationError(f"Cannot resolve {what}: {first_line(error)}") from error
 
 
+def read(file: Path) -> str:
+    """The text of a configuration file. Raises `ConfigurationError` where it is not UTF-8."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f"{file} is not UTF-8 text (byte {error.start}): save it as UTF-8"
+        ) from error
+
+
 def _unreadable(folder: Path, error: Exception) -> str:
     """What is wrong, with the file: Kedro names it for some mistakes only."""
     for pattern in FILES:
-        for file in sorted(folder.rglob(pattern)):
+        for file in sorted(each for each in folder.rglob(pattern) if each.is_file()):
             try:
+                read(file)
                 content = OmegaConf.load(file)
+            except ConfigurationError as cause:
+                return str(cause)
             except Exception as cause:
                 place = getattr(cause, "problem_mark", None)
                 where = f"{file}, line {place.line + 1}" if place else f"{file}"

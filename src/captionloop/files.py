@@ -60,6 +60,38 @@ def replace_folder(partial: Path, final: Path) -> None:
     to_disk(final.parent)
 
 
+def files_below(folder: Path) -> list[str]:
+    """The paths of all that is no folder below a folder, with forward slashes, sorted.
+
+    Linked folders are entered, as whoever opens a file by its path does; one that leads back to a folder that
+    it lies in is not.
+    """
+    return sorted(_below(folder, "", ()))
+
+
+def _below(folder: Path, prefix: str, entered: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    try:
+        place = folder.stat()
+        entries = list(os.scandir(folder))
+    except OSError:  # gone meanwhile, or not for us to read
+        return
+    if (place.st_dev, place.st_ino) in entered:
+        return
+    for entry in entries:
+        if _is_folder(entry):
+            inner = (*entered, (place.st_dev, place.st_ino))
+            yield from _below(folder / entry.name, f"{prefix}{entry.name}/", inner)
+        else:
+            yield f"{prefix}{entry.name}"
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
 def flush_folder(folder: Path) -> None:
     """Waits until the disk has the files of a folder, and their names."""
     for file in folder.iterdir():

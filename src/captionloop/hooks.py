@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from captionloop.conf_checks import check_configuration
 from captionloop.conf_loader import ProjectConfigLoader
-from captionloop.errors import CaptionloopError, ConfigurationError
+from captionloop.errors import CaptionloopError, ConfigurationError, in_a_line, without_passwords
 from captionloop.leases import Lease
 from captionloop.provenance.output_records import local_path, record_path
 from captionloop.workspaces import below, is_copy, is_remote, working_copy
@@ -43,6 +43,10 @@ _FULL_DISK = (
 )
 
 
+_STORES = {"mlflow.MlflowException", "requests.RequestException", "sqlalchemy.OperationalError"}
+"""What is raised where MLflow or a database goes away while a run is under way; none is imported here."""
+
+
 def _for_people(error: BaseException) -> str | None:
     """The one line that tells a user what to do; None where the error is ours and keeps its traceback."""
     chain = list(_causes(error))
@@ -55,8 +59,16 @@ def _for_people(error: BaseException) -> str | None:
         return f"mlflow.yml: {'.'.join(map(str, first['loc']))} cannot be used: {first['msg']}"
     if any(_is_full_disk(each) for each in chain):
         return _FULL_DISK
-    if cause is not error and isinstance(cause, OSError):
+    # Of a file that is named in it: missing, of another user, on a disk that can only be read.
+    if isinstance(cause, OSError) and (cause is not error or cause.filename is not None):
         return str(cause)
+    kinds = {f"{kind.__module__.split('.')[0]}.{kind.__name__}" for kind in type(cause).__mro__}
+    if cause is not None and kinds & _STORES:
+        said = without_passwords(in_a_line(cause))
+        return (
+            f"A store that the run uses does not do what is asked of it ({said}): mend that, and"
+            " run the same command again with --only-missing-outputs; what had been finished is kept"
+        )
     return None
 
 
@@ -104,7 +116,10 @@ class CheckedConfiguration:
     def after_context_created(self, context: Any) -> None:
         """Called before the MLflow store is made."""
         from captionloop.pipeline_registry import register_pipelines
+        from captionloop.serving.service_settings import Settings
 
+        for line in Settings.misspelt():
+            logger.warning("%s", line)
         check_configuration(context.config_loader, register_pipelines())
 
 
@@ -277,7 +292,10 @@ class OnePipelineRun:
 
 
 class CreateMlflowStore:
-    """Makes the project's MLflow store where there is none, so that a run killed meanwhile spoils nothing."""
+    """Makes the project's MLflow store where there is none, so that a run killed meanwhile spoils nothing.
+
+    One that is there is asked first, for MLflow would go on trying a server that is away for minutes.
+    """
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: Any) -> None:
@@ -287,7 +305,7 @@ class CreateMlflowStore:
         uri = context.config_loader.tracking_uri()
         if uri is None:
             return
-        tracking.create(uri)
+        tracking.check(uri)
         told = context.config_loader["mlflow"].get("tracking", {}).get("experiment", {})
         if told.get("name") and not told.get("create_experiment_kwargs"):
             # kedro-mlflow fails where two processes make it at the same time.

@@ -109,6 +109,7 @@ _ITALIAN: Final = (
         "grand",
     ),
 )
+_GREEK: Final = ("μ", "σ", "τ", "θ", "ν", "απ", "γι", "κατ", "μετ", "παρ", "υπ", "επ", "αλλ", "ουτ")
 _CATALAN: Final = ("l", "d", "m", "t", "s", "n")
 
 _ALL: Final = (
@@ -124,7 +125,7 @@ _ALL: Final = (
     _of("cy", "Welsh", sides="chwith dde"),
     _of("da", "Danish", "danish", "venstre højre"),
     _of("de", "German", "german", "links rechts linke linken linker rechte rechten rechter"),
-    _of("el", "Greek", "greek", "αριστερά δεξιά"),
+    Language("el", "Greek", "greek", truncated=_GREEK, sides=frozenset({"αριστερά", "δεξιά"})),
     _of("eo", "Esperanto", "esperanto", "maldekstre dekstre"),
     _of("es", "Spanish", "spanish", "izquierda derecha izquierdo derecho"),
     _of("et", "Estonian", "estonian", "vasakul paremal"),

@@ -22,7 +22,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from captionloop.errors import CaptionloopError, CorpusError, reason_of, without_passwords
-from captionloop.files import to_disk
+from captionloop.files import files_below, to_disk
 from captionloop.paths import printable
 
 
@@ -99,8 +99,7 @@ class PhotoFolder:
         if not self.exists():
             raise CorpusError(f"There is no photo folder {self.root}: check the path, see docs/data.md")
         if self._local is not None:
-            found = [Path(folder) / name for folder, _, names in os.walk(self._local) for name in names]
-            uris = [path.relative_to(self._local).as_posix() for path in found]
+            uris = files_below(self._local)
         else:
             filesystem, root = self._remote()
             uris = [path[len(root) + 1 :] for path in filesystem.find(root)]

@@ -33,7 +33,12 @@ _ENGLISH_WORD: Final = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 
 _APOSTROPHES: Final = "[‘’‛`´ʼ′＇]"
 _DASHES: Final = "[‐‑‒–—−]"
-_INVISIBLE: Final = "[\u00ad\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufe00-\ufe0f]"
+_INVISIBLE: Final = (
+    "[\u00ad\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ufe00-\ufe0f\u0640\u055b\u055c\u055e]"
+)
+"""What may stand between a word's letters and is none of them: soft hyphens, directions, variants of a
+picture, the stroke that makes an Arabic word longer, Armenian signs of tone.
+"""
 _JOINERS: Final = "\u200c\u200d"
 _IN_NUMBERS: Final = ".,:٫٬"
 _HEBREW_SIGNS: Final = "׳״־"

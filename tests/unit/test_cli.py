@@ -113,6 +113,15 @@ def test_what_a_user_can_mend_is_one_line_and_exit_code_1(monkeypatch) -> None:
     assert result.stdout == ""
 
 
+def test_every_command_names_a_variable_that_nothing_reads(project, monkeypatch) -> None:
+    """With a misspelt address of the database, ratings would be counted, and erased, in another one."""
+    monkeypatch.setenv("CAPTIONLOOP_DATABSE", "postgresql://elsewhere/ratings")
+    for command in (("keys", "list"), ("ratings",), ("models", "list")):
+        assert (
+            "Nothing reads CAPTIONLOOP_DATABSE: did you mean CAPTIONLOOP_DATABASE?" in call(*command).stderr
+        )
+
+
 def test_a_defect_of_ours_keeps_its_traceback(monkeypatch) -> None:
     @click.command()
     def broken() -> None:
@@ -213,6 +222,16 @@ def test_the_champion_captions_unless_another_is_asked_for(registry, make_captio
     challenger = json.loads(call("caption", photo, "--json", "--model", "challenger").stdout)
     assert challenger[0]["model"] == "2"
     assert challenger[0]["caption"] == make_captioner(seed=3).caption([photo.read_bytes()])[0].best.text
+
+
+def test_no_other_model_captions_where_the_registry_cannot_be_asked(project, make_captioner, photo) -> None:
+    """Its caption would be taken for the champion's."""
+    make_captioner().save(project / "data/06_models/sample_scenes/tiny")
+    assert call("caption", photo).exit_code == 0
+    (project / "mlflow.db").write_text("damaged, and yet there")
+    result = call("caption", photo)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert "mlflow.db: (sqlite3.DatabaseError) file is not a database" in result.stderr
 
 
 def test_without_any_model_one_line_says_how_to_make_one(project, photo) -> None:
@@ -334,7 +353,13 @@ def test_a_service_that_is_away_is_one_line(project, photo) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [["--url", "http://x", "--model", "2"], ["other.png", "--attention", "out.png"]]
+    "options",
+    [
+        ["--url", "http://x", "--model", "2"],
+        ["other.png", "--attention", "out.png"],
+        ["--model", ""],
+        ["--url", ""],
+    ],
 )
 def test_options_that_do_not_go_together_are_refused(project, photo, options) -> None:
     result = call("caption", photo, *options)
@@ -380,14 +405,25 @@ def test_the_report_shows_the_table_the_version_and_what_to_do_next(
     assert json.loads(call("report", "--json").stdout)["registered_version"] == registered
 
 
-@pytest.mark.parametrize("content", [None, "{"])
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}", "null", '{"photos": "many", "split": 1}', "\xff"])
 def test_without_a_readable_evaluation_the_report_is_one_line(project, content) -> None:
     folder = project / "data/08_reporting/flickr8k"
     folder.mkdir(parents=True)
     if content is not None:
-        (folder / "evaluation.json").write_text(content)
+        (folder / "evaluation.json").write_bytes(content.encode("latin-1"))
     result = call("report", "--corpus", "flickr8k")
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"name": "captioner"}'])
+def test_a_registration_that_no_run_wrote_is_one_line(project, registry, content) -> None:
+    folder = project / "data/08_reporting/sample_scenes"
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text(json.dumps(EVALUATION))
+    (folder / "registered_version.json").write_text(content)
+    result = call("report")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert "registered_version.json is not as a run writes it" in result.stderr
 
 
 def test_the_doctor_fails_only_for_what_is_required(project, monkeypatch) -> None:
@@ -576,7 +612,9 @@ def test_the_doctor_names_no_password(tmp_path: Path, monkeypatch: pytest.Monkey
     assert told and "hunter2" not in "".join(told)
 
 
-@pytest.mark.parametrize("wrong", [["--params", "epochs:3"], ["--params", "=3"], ["--no-such-option"]])
+@pytest.mark.parametrize(
+    "wrong", [["--params", "epochs:3"], ["--params", "=3"], ["--no-such-option"], ["--load-versions", "x"]]
+)
 def test_a_wrong_use_of_kedro_run_is_one_line(wrong) -> None:
     result = CliRunner().invoke(cli.cli, ["run", *wrong])
     assert result.exit_code == 1

@@ -84,7 +84,18 @@ def test_what_is_shipped_is_known_and_can_be_used(project, pipelines, env) -> No
             "registration.model=show_attend",
             "registration.model='show_attend' in --params is not trained here",
         ),
-        ("least_ratings=0", "feedback.least_ratings=0"),
+        ("least_ratings=0", "feedback.least_ratings=0 in --params least_ratings cannot be used"),
+        ("encoder.precision=fp8", "Parameter encoder.precision='fp8' in --params cannot be used"),
+        ("encoder.input_size=0", "encoder.input_size=0 in --params cannot be used"),
+        ("encoder.architecture=resnet19", "did you mean resnet18"),
+        ("evaluation.split=tset", "evaluation.split='tset' in --params cannot be used"),
+        ("feature_caching.device=gpu", "feature_caching.device='gpu' in --params cannot be used"),
+        ("shard=5/4", "shard '5/4' is not i/N"),
+        ("show_attend_tell.training.seed=-1", "seed=-1 in --params cannot be used"),
+        ("encoder.seed=99999999999999999999", "NumPy and PyTorch take seeds from 0 to"),
+        ("language=klingon", "language: 'klingon' is not the code"),
+        ("workspace=", "--params workspace= is empty: give it a value, or leave it out"),
+        ("data=", "--params data= is empty"),
         ("show_attend_tell.training.decoder.attention_sise=3", "decoder.attention_size?"),
     ],
 )
@@ -114,6 +125,37 @@ def test_a_parameter_that_something_uses_is_taken(project, pipelines) -> None:
         ("parameters.yml", "encoder: {input_size: 64", "parameters.yml, line"),
         ("parameters.yml", "- 1\n- 2\n", "it must hold `name: value` pairs"),
         ("parameters.yml", "encoder: {input_size: '${globals:sise}'}", "Cannot resolve the parameters"),
+        ("parameters.yml", "encoder.input_size: 64", "write it as a block, encoder: {input_size: ...}"),
+        ("parameters.yml", "encoder:\n\tinput_size: 64", "parameters.yml, line 2 cannot be read"),
+        ("parameters.yml", "encoder: {seed: 1}\nencoder: {seed: 2}", "found duplicate key encoder"),
+        ("parameters.yml", "1: 2", "Unknown parameter 1 in conf/mine/parameters.yml"),
+        ("paramters.yml", {"encoder": {"seed": 1}}, "paramters.yml: did you mean parameters.yml?"),
+        ("global.yml", {"corpus": "mine"}, "global.yml: did you mean globals.yml?"),
+        ("parameters.YML", {"encoder": {"seed": 1}}, "its name has to end in .yml"),
+        ("parameters.yml.txt", {"encoder": {"seed": 1}}, "its name has to end in .yml"),
+        ("globals.yml", {"corpus": "mine", "workspace": None}, "workspace in globals.yml is empty"),
+        ("globals.yml", {"corpus": ""}, "corpus in globals.yml is empty"),
+        ("globals.yml", {"corpus": "../mine"}, "corpus: '../mine' in globals.yml cannot be used"),
+        ("globals.yml", {"corpus": ".."}, "corpus: '..' in globals.yml cannot be used"),
+        ("globals.yml", {"corpus": "mine", "registered_model": "a/b"}, "registered_model: 'a/b'"),
+        ("globals.yml", {"corpus": "mine", "language": "german"}, "the nearest is de, German"),
+        ("catalog.yml", {"raw_photos": "photos"}, "Dataset raw_photos in conf/mine/catalog.yml says no type"),
+        ("catalog.yml", {"raw_photos": {"filepath": "photos"}}, "says no type"),
+        (
+            "catalog.yml",
+            {"raw_photos": {"type": "captionloop.datasets.PhotoFolderDatset", "filepath": "x"}},
+            "did you mean captionloop.datasets.PhotoFolderDataset?",
+        ),
+        (
+            "catalog.yml",
+            {"raw_photos": {"type": "captionloop.datasets.PhotoFolderDataset", "filpath": "x"}},
+            "unexpected keyword argument 'filpath'. Did you mean 'filepath'?",
+        ),
+        (
+            "catalog.yml",
+            {"raw_corpus": {"type": "captionloop.datasets.CorpusDataset", "format": "karpaty"}},
+            "CorpusDataset knows no format 'karpaty'",
+        ),
         ("globals.yml", {"corpus": "mine", "registerd_model": "x"}, "did you mean registered_model?"),
         ("catalog.yml", {"raw_photo": {"type": "MemoryDataset"}}, "did you mean raw_photos?"),
         ("catalog.yml", {"{modle}.captoiner": {"type": "MemoryDataset"}}, "did you mean {model}.captioner?"),
@@ -125,6 +167,40 @@ def test_a_file_that_cannot_be_meant_is_told_with_its_name(
 ) -> None:
     write(project, file, content)
     assert message in told(project, pipelines)
+
+
+@pytest.mark.parametrize("file", ["parameters.yml", "catalog.yml", "globals.yml", "mlflow.yml"])
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_file_that_is_not_utf8_is_told_with_its_name(project, pipelines, file, encoding) -> None:
+    (project / "conf/mine" / file).write_bytes("# größer\n".encode(encoding))
+    assert f"{file} is not UTF-8 text" in told(project, pipelines)
+
+
+def test_a_store_that_is_no_block_is_told(project) -> None:
+    write(project, "mlflow.yml", {"server": ["sqlite:///x.db"]})
+    with pytest.raises(ConfigurationError, match=r"write server: \{mlflow_tracking_uri: <address>\}"):
+        tracking_uri(project, "mine")
+
+
+def test_what_does_not_look_like_configuration_is_nobody_s_business(project, pipelines, caplog) -> None:
+    for name in ("parameters.yml~", "parameters.yml.orig", ".parameters.yml.swp", "notes.txt", "words.csv"):
+        write(project, name, "encoder: {input_size: 64")
+    write(project, "spark.yml", {"a": 1})
+    check_configuration(read_configuration(project, "mine"), pipelines)
+    assert "Nothing reads" in caplog.text and "spark.yml" in caplog.text
+    assert "notes" not in caplog.text and "words" not in caplog.text and "orig" not in caplog.text
+
+
+def test_the_code_of_norwegian_is_no_falsehood(project, pipelines) -> None:
+    write(project, "globals.yml", "corpus: mine\nlanguage: no\n")
+    assert read_configuration(project, "mine")["parameters"]["language"] == "no"
+    check_configuration(read_configuration(project, "mine"), pipelines)
+
+
+@pytest.mark.parametrize("env", [".", "..", "mine/", "../base", "/tmp", "base/.."])
+def test_an_environment_is_a_folder_of_conf(project, env) -> None:
+    with pytest.raises(ConfigurationError, match="There is no Kedro environment"):
+        read_configuration(project, env)
 
 
 def test_an_empty_file_says_nothing(project, pipelines) -> None:
@@ -254,6 +330,21 @@ def test_a_misspelt_variable_is_told_with_the_nearest_name() -> None:
     environment = {"CAPTIONLOOP_DATABSE": "x", "CAPTIONLOOP_URL": "y", "CAPTIONLOOP_STATE": "z", "HOME": "h"}
     (line,) = Settings.misspelt(environment)
     assert line == "Nothing reads CAPTIONLOOP_DATABSE: did you mean CAPTIONLOOP_DATABASE?"
+
+
+def test_what_kubernetes_sets_beside_a_service_of_our_name_is_not_ours() -> None:
+    from captionloop.serving.service_settings import Settings
+
+    environment = {
+        "CAPTIONLOOP_SERVICE_HOST": "10.0.0.1",
+        "CAPTIONLOOP_SERVICE_PORT_HTTP": "3000",
+        "CAPTIONLOOP_PORT": "tcp://10.0.0.1:3000",
+        "CAPTIONLOOP_PORT_3000_TCP_ADDR": "10.0.0.1",
+        "CAPTIONLOOP_METRIC_PORT": "9100",
+    }
+    assert Settings.misspelt(environment) == [
+        "Nothing reads CAPTIONLOOP_METRIC_PORT: did you mean CAPTIONLOOP_METRICS_PORT?"
+    ]
 
 
 def test_every_variable_of_ours_that_the_project_reads_is_known(project_root) -> None:

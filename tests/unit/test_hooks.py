@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,9 +8,11 @@ from typing import Any
 
 import click
 import pytest
+import requests
 from kedro.framework.hooks import hook_impl
 from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DatasetError
+from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
 
 from captionloop.config import read_configuration
@@ -47,6 +50,37 @@ def test_a_users_mistake_becomes_one_line() -> None:
 def test_a_mistake_met_while_loading_keeps_its_own_words() -> None:
     with pytest.raises(click.ClickException, match=r"^captions.json, line 3: a comma is missing$"):
         fail(wrapped(CorpusError("captions.json, line 3: a comma is missing")))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(13, "Permission denied", "/data/photos"),
+        FileNotFoundError(2, "No such file or directory", "/proc/x"),
+        NotADirectoryError(20, "Not a directory", "/etc/passwd/01_raw"),
+        OSError(30, "Read-only file system", "/data/x"),
+    ],
+)
+def test_a_file_that_the_system_refuses_is_one_line(error: OSError) -> None:
+    """Kedro wraps some of them and hands others on as they are."""
+    for each in (error, wrapped(error)):
+        with pytest.raises(click.ClickException, match=re.escape(error.filename)) as shown:
+            fail(each)
+        assert "\n" not in shown.value.message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MlflowException("API request to http://u:secret@mlflow failed with exception\nConnection refused"),
+        requests.ConnectionError("refused"),
+        OperationalError("SELECT 1", {}, Exception("server closed the connection")),
+    ],
+)
+def test_a_store_that_goes_away_while_a_run_is_under_way_is_one_line(error: Exception) -> None:
+    with pytest.raises(click.ClickException, match="does not do what is asked of it") as shown:
+        fail(error)
+    assert "\n" not in shown.value.message and "secret" not in shown.value.message
 
 
 def test_a_defect_of_ours_keeps_its_traceback() -> None:

@@ -247,6 +247,9 @@ def caption(  # noqa: PLR0917
     """
     if attention is not None and len(images) > 1:
         raise ConfigurationError("--attention draws one image: give one, or leave the option out")
+    for option, given in (("--url", url), ("--model", model)):
+        if given is not None and not given.strip():
+            raise ConfigurationError(f"{option} is empty: name what is meant, or leave it out")
     if url is not None and (model is not None or beam_width is not None):
         raise ConfigurationError("--url asks the service's own model: leave out --model and --beam-width")
     source = ask_service(url, key, images) if url else _from_model(model, env, images, beam_width)

@@ -63,7 +63,7 @@ class OneLineCommand(click.Command):
         """As click does. Raises `ClickException`."""
         try:
             return super().parse_args(ctx, args)
-        except click.UsageError as error:
+        except click.ClickException as error:  # Kedro's own would print "NoneType: None" besides
             raise click.ClickException(" ".join(error.format_message().split())) from error
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from captionloop.config import is_project, project_folder, read_configuration, registered_model, tracking_uri
-from captionloop.errors import BundleError, ConfigurationError, RegistryError, SignatureError
+from captionloop.errors import BundleError, ConfigurationError, RegistryError
 from captionloop.paths import expanded, how_to_make
 from captionloop.workspaces import below, fetched, is_copy, is_remote, shown, working_copy
 
@@ -107,18 +107,26 @@ def bundle_folder(project: Path, model: str | None, env: str | None = None) -> t
         return Path(model), model
     if model is not None:
         return _fetched(project, model, env)
-    try:
+    if _has_champion(project, env):
         return _fetched(project, "champion", env)
-    except SignatureError:
-        raise
-    except RegistryError:
-        newest = newest_bundle(fetched(models_folder(project, env)))
-        if newest is None:
-            raise BundleError(
-                f"There is no model to caption with in {project}: "
-                f"make one with {how_to_make(registered_model(project, env))}, or give --model"
-            ) from None
-        return newest, shown(newest) if is_copy(newest) else str(newest.relative_to(project))
+    newest = newest_bundle(fetched(models_folder(project, env)))
+    if newest is None:
+        raise BundleError(
+            f"There is no model to caption with in {project}: "
+            f"make one with {how_to_make(registered_model(project, env))}, or give --model"
+        )
+    return newest, shown(newest) if is_copy(newest) else str(newest.relative_to(project))
+
+
+def _has_champion(project: Path, env: str | None) -> bool:
+    """Whether there is a champion. Raises `RegistryError` where the registry cannot be asked: another model
+    in the place of one that is there would be taken for it.
+    """
+    try:
+        registry = open_registry(project, env)
+    except RegistryError:  # no store is configured
+        return False
+    return registry.champion() is not None
 
 
 def _fetched(project: Path, version_or_alias: str, env: str | None) -> tuple[Path, str]:

@@ -4,7 +4,8 @@ orchestrator.
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
@@ -23,7 +24,13 @@ from captionloop.config import (
     registered_model,
     tracking_uri,
 )
-from captionloop.errors import ConfigurationError, RegistryError, reason_of, without_passwords
+from captionloop.errors import (
+    ConfigurationError,
+    RegistryError,
+    in_a_line,
+    reason_of,
+    without_passwords,
+)
 from captionloop.paths import how_to_make
 from captionloop.workspaces import below, is_remote, shown, working_copy
 
@@ -257,7 +264,23 @@ def report(corpus: str | None, env: str | None, workspace: Path | str | None, as
         document = {"evaluation": evaluation, "registered_version": registered, "reports": paths}
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
-    _print(evaluation, _registration(registered, project, env), reports)
+    with _as_written(catalog.location("evaluation")):
+        table = _table(evaluation)
+    with _as_written(catalog.location("registered_version")):
+        lines = _registration(registered, project, env)
+    _print(table, lines, reports)
+
+
+@contextmanager
+def _as_written(place: Path) -> Iterator[None]:
+    """Raises `ConfigurationError` where what was read from a file is not what a run writes there."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ConfigurationError(
+            f"{place} is not as a run writes it ({type(error).__name__}: {in_a_line(error)}):"
+            " run kedro again to make it anew"
+        ) from error
 
 
 def _registration(registered: Mapping[str, Any] | None, project: Path, env: str | None) -> list[str]:
@@ -289,12 +312,12 @@ def _page(place: Path) -> Path:
     return place / "index.html" if place.is_dir() else place
 
 
-def _print(evaluation: Mapping[str, Any], registered: list[str], reports: Mapping[str, Path]) -> None:
+def _print(table: "Table", registered: list[str], reports: Mapping[str, Path]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True, width=max(80, get_terminal_size().columns))
     console.print()
-    console.print(_table(evaluation))
+    console.print(table)
     console.print()
     for line in registered:
         console.print(line, markup=False)

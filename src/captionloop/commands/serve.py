@@ -39,8 +39,6 @@ def serve(host: str, port: int, env: str | None) -> None:
     if env is not None:
         os.environ["KEDRO_ENV"] = env
     settings = Settings.from_environment()
-    for line in Settings.misspelt():
-        click.echo(f"captionloop: {line}", err=True)
     check_start(settings, host, port)
     hold_address(settings.state, host, port)
     # Only now is anything changed: a start that fails leaves a service that runs already as it is.

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 from unicodedata import category
@@ -18,7 +19,15 @@ from captionloop.corpus.tables import (
     read_uri,
     split_name,
 )
-from captionloop.errors import CorpusError
+from captionloop.errors import CorpusError, in_a_line
+
+_NO_TEXT: Final = {
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+    b"\x1f\x8b": "a gzip archive, to be unpacked first",
+    b"PK\3\4": "a spreadsheet or a ZIP archive",
+}
+"""How files begin that are something else than text."""
 
 
 def read_text(path: str) -> str:
@@ -30,12 +39,15 @@ def read_text(path: str) -> str:
     except FileNotFoundError as error:
         raise CorpusError(f"There is no file {path}: check the path, see docs/data.md") from error
     except UnicodeDecodeError as error:
-        kind = "UTF-16" if data[:2] in {b"\xff\xfe", b"\xfe\xff"} else "Latin-1 or another encoding"
+        kinds = (name for start, name in _NO_TEXT.items() if data.startswith(start))
+        kind = next(kinds, "Latin-1 or another encoding")
         raise CorpusError(
             f"{path} is not UTF-8 text (byte {error.start}; it may be {kind}): save it as UTF-8"
         ) from error
-    except OSError as error:
-        raise CorpusError(f"{path} cannot be read ({error}): check the path, see docs/data.md") from error
+    except Exception as error:  # each storage's driver has errors of its own kind
+        raise CorpusError(
+            f"{path} cannot be read ({in_a_line(error)}): check the path, see docs/data.md"
+        ) from error
     if text[1:2] == "\0" or text[:1] == "\0":
         raise CorpusError(f"{path} is not UTF-8 text (it may be UTF-16): save it as UTF-8")
     return text
@@ -44,7 +56,7 @@ def read_text(path: str) -> str:
 def read_json_object(path: str) -> dict[str, Any]:
     """A JSON document whose root is an object. Raises `CorpusError` naming line and column."""
     try:
-        document = json.loads(read_text(path))
+        document = json.loads(read_text(path), object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
         if isinstance(error, json.JSONDecodeError):
             where = f"line {error.lineno}, column {error.colno}: {error.msg}"
@@ -54,6 +66,16 @@ def read_json_object(path: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise CorpusError(f"{path} holds a JSON {type(document).__name__} where an object is expected")
     return document
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. Of a key that stands in it twice only the last would be read, and the others lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {repeated!r:.40} stands twice in one object")
+    return found
 
 
 def entries(document: dict[str, Any], key: str, path: str) -> list[dict[str, Any]]:
@@ -146,10 +168,10 @@ def read_flickr(path: str, splits: Mapping[str, Sequence[str]]) -> RawCorpus:
         (f"{split}:{name}" if len(splits_of[name]) > 1 else name, uri, split) for name, uri, split in listed
     ]
     captions = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    for number, line in enumerate(_split_lines(read_text(path)), start=1):
         if not line.strip():
             continue
-        key, tab, text = line.rstrip("\r").partition("\t")
+        key, tab, text = line.partition("\t")
         name, mark, place = key.strip().rpartition("#")
         if not (tab and mark and name and place.isdigit()):
             raise CorpusError(
@@ -161,7 +183,12 @@ def read_flickr(path: str, splits: Mapping[str, Sequence[str]]) -> RawCorpus:
 
 
 def _lines(path: str) -> list[str]:
-    return [line.strip() for line in read_text(path).split("\n") if line.strip()]
+    return [line.strip() for line in _split_lines(read_text(path)) if line.strip()]
+
+
+def _split_lines(text: str) -> list[str]:
+    """At what ends a line in a text file of any system, and at no other sign of Unicode."""
+    return re.split(r"\r\n|\r|\n", text)
 
 
 _JOINERS: Final = "\u200c\u200d"
@@ -230,10 +257,12 @@ def _tokens(text: str) -> list[str]:
 
 
 _COLUMNS = ("image", "caption", "split")
+_SEPARATORS = (",", ";", "\t")
 
 
 def read_csv(path: str) -> RawCorpus:
-    """Reads the columns `image` (the photo's uri), `caption` and `split`; others are ignored.
+    """Reads the columns `image` (the photo's uri), `caption` and `split`; others are ignored. They stand
+    between commas or, where the first line says so, semicolons or tabs, as spreadsheets write them.
 
     An image stands in as many rows as it has captions; where its rows name several splits, it is an image of
     each, with the captions of those rows, and validation finds that the photos are the same. Of rows that
@@ -261,9 +290,21 @@ def read_csv(path: str) -> RawCorpus:
     )
 
 
+def _separator(text: str) -> str:
+    """What stands between the columns of the first line."""
+    first = re.split(r"[\r\n]", text[:10_000], maxsplit=1)[0]
+    named = (
+        {name.strip().strip('"').lower() for name in first.split(separator)} for separator in _SEPARATORS
+    )
+    found = (each for each, names in zip(_SEPARATORS, named, strict=True) if names >= set(_COLUMNS))
+    return next(found, _SEPARATORS[0])
+
+
 def _rows(path: str, text: str) -> dict[tuple[str, str], list[tuple[str, bool]]]:
     """The captions of each (uri, split), each with whether its row was there before."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), strict=True, delimiter=_separator(text), skipinitialspace=True
+    )
     texts: dict[tuple[str, str], list[tuple[str, bool]]] = {}
     seen: set[tuple[str, ...]] = set()
     try:
@@ -273,9 +314,14 @@ def _rows(path: str, text: str) -> dict[tuple[str, str], list[tuple[str, bool]]]
                 raise CorpusError(
                     f"{path} has no column {column!r} in its first line: name them image,caption,split"
                 )
+            if header.count(column) > 1:
+                times = header.count(column)
+                raise CorpusError(
+                    f"{path} has {times} columns {column!r}: give each caption a row of its own"
+                )
         image_at, caption_at, split_at = (header.index(column) for column in _COLUMNS)
         for row in reader:
-            if not row:
+            if not any(field.strip() for field in row):
                 continue
             if len(row) != len(header):
                 raise CorpusError(

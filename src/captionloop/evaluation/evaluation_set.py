@@ -5,6 +5,7 @@ from typing import Literal, Self
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from captionloop.corpus.tables import Split
 from captionloop.errors import CorpusError
 from captionloop.languages import ENGLISH, Language, language_of
 from captionloop.scoring.bootstrap import RESAMPLES
@@ -27,7 +28,7 @@ class CalibrationParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    split: str = "val"
+    split: Split = "val"
     method: Literal["isotonic", "temperature"] = "isotonic"
     bins: int = Field(default=10, ge=2, description="of the expected calibration error, equally wide")
     folds: int = Field(default=5, ge=2, description="for the error after calibration, by photo")
@@ -79,7 +80,7 @@ class EvaluationParameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     corpus: str = "corpus"
-    split: str = "auto"
+    split: Split | Literal["auto"] = "auto"
     photos: int | None = Field(default=None, ge=2)
     draw: int = Field(default=0, ge=0)
     batch_size: int = Field(default=64, ge=1, json_schema_extra={"affects_result": False})

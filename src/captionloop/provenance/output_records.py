@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import sqlite3
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,8 @@ from pathlib import Path, PurePath
 from typing import Any, Final, Literal, Protocol, Union, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from captionloop.files import files_below
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +51,18 @@ class FileDigests:
         self._connection = _open(database)
 
     def of_file(self, path: Path) -> str:
-        """The digest of a file's bytes; `missing` where there is none."""
+        """The digest of a file's bytes; `missing` where there is none, and why, where nobody can read it."""
         try:
-            before = path.stat()
+            return self._of_file(path)
         except (FileNotFoundError, NotADirectoryError):
             return MISSING
+        except OSError as error:  # whoever needs it says so; for the others it is as it was
+            return f"unreadable: {error.errno}"
+
+    def _of_file(self, path: Path) -> str:
+        before = path.stat()
+        if not stat.S_ISREG(before.st_mode):  # reading a pipe would wait for ever
+            return f"no file: {stat.S_IFMT(before.st_mode)}"
         key = f"{before.st_ino}-{before.st_size}-{before.st_mtime_ns}-{before.st_ctime_ns}"
         known = self._find(key)
         if known is not None:
@@ -69,13 +79,8 @@ class FileDigests:
         """A digest of the files in a folder, by their names; hidden ones and those not taken do not count."""
         if not folder.is_dir():
             return self.of_file(folder)
-        names = sorted(
-            Path(place, name).relative_to(folder).as_posix()
-            for place, _, files in os.walk(folder)
-            for name in files
-        )
         digest = hashlib.sha256()
-        for name in names:
+        for name in files_below(folder):
             if (takes is None or takes(name)) and not any(part.startswith(".") for part in name.split("/")):
                 digest.update(os.fsencode(name) + b"\0" + self.of_file(folder / name).encode())
         self.keep()

@@ -78,6 +78,24 @@ def connect(uri: str) -> "MlflowClient":
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
+def check(uri: str) -> None:
+    """Asks the store something, and makes it where there is none: whoever computes for hours asks first.
+
+    Raises `RegistryError` where it cannot be used: it is away, no store, or of an unknown kind.
+    """
+    try:
+        with for_people("use it"):
+            connect(uri).search_experiments(max_results=1)
+    except RegistryError as error:
+        if not isinstance(error.__cause__, Exception) or str(error).startswith("The MLflow store"):
+            raise
+        raise RegistryError(
+            f"The MLflow store {without_password(uri)} cannot be used"
+            f" ({without_passwords(first_line(error.__cause__))}): correct MLFLOW_TRACKING_URI or"
+            " conf/*/mlflow.yml"
+        ) from error
+
+
 @contextmanager
 def for_people(attempt: str) -> Iterator[None]:
     """Turns what MLflow, its database and its network raise into one line."""
@@ -87,7 +105,7 @@ def for_people(attempt: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, SQLAlchemyError, RequestException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, RequestException, OSError, ImportError) as error:
         raise RegistryError(f"Could not {attempt}: {without_passwords(first_line(error))}") from error
 
 

@@ -24,6 +24,7 @@ from types import FrameType
 from typing import Any
 
 import bentoml
+import structlog
 from opentelemetry import context as trace_context
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -102,6 +103,8 @@ class GracefulShutdown:
         self._handlers.get(signal.SIGINT, self._handlers[number])(signal.SIGINT, None)
 
 
+logger = structlog.get_logger(__name__)
+
 # Uvicorn believes X-Forwarded-For from this machine unless told otherwise; whom to believe is our own
 # setting.
 os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
@@ -126,6 +129,8 @@ class ModelServer:
 
     def __init__(self) -> None:
         configure_logs(settings.log_level, "model")
+        for line in Settings.misspelt():
+            logger.warning("unknown variable", reason=line)
         from captionloop.captioner.captioner import Captioner
 
         self._asked = monotonic()
@@ -278,6 +283,8 @@ class Gateway:
 
     def __init__(self) -> None:
         configure_logs(settings.log_level, "gateway")
+        for line in Settings.misspelt():
+            logger.warning("unknown variable", reason=line)
         trace_requests(app, "captionloop-gateway")
         apart = settings.model_server.get_secret_value()
         parts = build_services(settings, RemoteModelServers(apart) if apart else ModelServerProxy(self.model))

@@ -5,6 +5,7 @@ its start with one line that names the variable.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
@@ -24,11 +25,14 @@ PACKAGED_PAGE = Path(__file__).resolve().parents[2] / "page"
 ELSEWHERE = (
     "ACTOR", "AIRFLOW", "BIN", "COMMIT", "DAG_PREFIX", "KEY", "LEAST_RATINGS", "LOCK_SECONDS",
     "MLFLOW_URL", "OWNER", "POD_DEFERRABLE", "POD_IMAGE", "POD_NAMESPACE", "POD_TEMPLATE", "POOL",
-    "PROJECT", "PROMETHEUS", "RETRY_SECONDS", "RUN_DAYS", "SCREENSHOTS", "SIGNING_KEY", "STEP_HOURS",
-    "TEACHING_HOURS", "TEST_CONTENTION_SECONDS", "TEST_LOAD_SECONDS", "TEST_RATINGS", "URL",
-    "WORKSPACE",
+    "PROJECT", "PROMETHEUS", "RETRY_SECONDS", "RUN_DAYS", "SCREENSHOTS", "SIGNING_KEY",
+    "STARTED_BY_TEST", "STEP_HOURS", "TEACHING_HOURS", "TEST_CONTENTION_SECONDS", "TEST_LOAD_SECONDS",
+    "TEST_RATINGS", "URL", "WORKSPACE",
 )  # fmt: skip
 """What variables of this prefix other parts of the project read: commands, DAGs, images, tests."""
+
+_OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP)(_\w+)?$|_PORT=\w+://")
+"""What Kubernetes sets in every pod beside a service that is called captionloop."""
 
 NOT_SET = SecretStr("")
 Count = Annotated[int, Field(ge=1)]
@@ -194,7 +198,14 @@ class Settings(BaseModel):
         """A line for each variable of our prefix that nothing reads, with the nearest known name."""
         given = os.environ if environment is None else environment
         known = {PREFIX + name.upper() for name in cls.model_fields} | {PREFIX + name for name in ELSEWHERE}
-        unknown = sorted(name for name in given if name.startswith(PREFIX) and name not in known)
+        unknown = sorted(
+            name
+            for name, value in given.items()
+            if name.startswith(PREFIX)
+            and name not in known
+            and not _OF_KUBERNETES.search(name)
+            and not _OF_KUBERNETES.search(f"{name}={value}")
+        )
         return [f"Nothing reads {name}: {nearest(name, known)}" for name in unknown]
 
     @property

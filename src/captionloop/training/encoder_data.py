@@ -70,7 +70,8 @@ class DecodedPhotos:
 
 
 def decode_photos(photos: Sequence[tuple[PhotoFolder, str]], size: int, path: Path) -> DecodedPhotos:
-    """The photos' squares in a file at `path`, which is there whole or not at all; made if it is not.
+    """The photos' squares in a file at `path`, which is there whole or not at all; made if it is not, and
+    made anew if it is of another size: what is read beyond its end would be whatever lies in memory.
 
     A photo is a folder and a uri in it.
 
@@ -89,7 +90,7 @@ def decode_photos(photos: Sequence[tuple[PhotoFolder, str]], size: int, path: Pa
                 file.write(np.ascontiguousarray(pixels).data)
                 advance(1)
 
-    if not path.exists():
+    if not path.exists() or path.stat().st_size != len(photos) * size * size * 3:
         write_file(path, write)
     return DecodedPhotos(path, size)
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from captionloop.errors import CorpusError, TrainingError
+from captionloop.errors import CorpusError, TrainingError, first_line
 from captionloop.files import write_file
 from captionloop.hardware import precision_here
 from captionloop.images import Pixels
@@ -34,6 +34,7 @@ from captionloop.progress import progress
 from captionloop.training.concept_classifier import ConceptModel, FrozenLayers
 from captionloop.training.encoder_data import DecodedPhotos, augment, decode_photos
 from captionloop.training.training_parameters import AdaptationParameters
+from captionloop.training.training_run import UNREADABLE
 from captionloop.vision.concepts import concept_targets
 from captionloop.vision.encoder import Encoder, not_finite
 
@@ -166,13 +167,20 @@ class _Course:
     def resume(self, path: Path) -> int:
         """Goes back to what `save` wrote, where there is something; the number of epochs that are done."""
         if path.exists():
-            found = torch.load(path, map_location=self._device, weights_only=True)
-            if not_finite(found["model"]) or not_finite(found["averaged"]):
+            try:
+                found = torch.load(path, map_location=self._device, weights_only=True)
+                broken = not_finite(found["model"]) + not_finite(found["averaged"])
+                curves, states = found["curves"], {name: found[name] for name in self._parts()}
+            except UNREADABLE as error:
+                reason = first_line(error)[:200]
+                logger.warning("%s cannot be read (%s): the encoder is taught anew", path, reason)
+                return 0
+            if broken:
                 logger.warning("%s holds weights that are not finite: the encoder is taught anew", path)
                 return 0
             for name, part in self._parts().items():
-                part.load_state_dict(found[name])
-            self.curves = found["curves"]
+                part.load_state_dict(states[name])
+            self.curves = curves
         return len(self.curves)
 
     def _parts(self) -> dict[str, Any]:

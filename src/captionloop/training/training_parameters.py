@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from captionloop.captioner.model_config import DecoderConfig, DecodingOptions
 from captionloop.hardware import Precision
 from captionloop.languages import Language
+from captionloop.vision.architectures import check_architecture
 from captionloop.vision.concepts import ConceptParameters
 from captionloop.vision.encoder import EncoderSpec
 
@@ -22,10 +23,17 @@ class EncoderParameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     architecture: str
-    input_size: int = 224
+    input_size: int = Field(default=224, ge=32, le=1024)
     layer: str | None = None
     precision: Precision | Literal["auto"] = "auto"
     seed: int = 0
+
+    @field_validator("architecture")
+    @classmethod
+    def _is_known(cls, architecture: str) -> str:
+        """Told before anything is computed. Raises `EncoderError`."""
+        check_architecture(architecture)
+        return architecture
 
     def spec(self) -> EncoderSpec:
         """The specification, for this machine: its precision is one that the machine computes in.

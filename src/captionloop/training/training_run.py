@@ -9,19 +9,22 @@ finished.json       the curves, once training is over: it is not done again
 import json
 import logging
 import math
+import pickle
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import pandas as pd
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from captionloop.errors import first_line
 from captionloop.files import write_file
 from captionloop.vision.encoder import not_finite
 
@@ -76,6 +79,11 @@ class TrainingCurves:
 
 logger = logging.getLogger(__name__)
 
+UNREADABLE: Final = (
+    OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError, SafetensorError,
+)  # fmt: skip
+"""What PyTorch, safetensors and JSON raise at a file that is torn, or is another one."""
+
 
 class TrainingRun:
     """One training's folder. `digest` says what the training's result depends on."""
@@ -125,13 +133,20 @@ class TrainingRun:
         )
 
     def _is_damaged(self) -> bool:
-        """Whether weights in it are not finite, as those of a training that diverged; it begins anew then."""
+        """Whether it cannot be gone on from, so that training begins anew: a file is torn or gone, or weights
+        are not finite, as those of a training that diverged.
+        """
         averages = {}
-        if self.checkpoint is not None:
-            averages = torch.load(self.checkpoint, map_location="cpu", weights_only=True)["average"][
-                "average"
-            ]
-        best = self.best() if self.has_best else {}
+        try:
+            if self.checkpoint is not None:
+                saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+                averages = saved["average"]["average"]
+            over = self.finished() is not None
+            best = self.best() if over or self.has_best else {}
+        except UNREADABLE as error:
+            reason = first_line(error)[:200]
+            logger.warning("%s cannot be read (%s): training begins anew there.", self.folder, reason)
+            return True
         broken = not_finite(averages) + not_finite(best)
         if broken:
             logger.warning("%s holds weights that are not finite: training begins anew there.", self.folder)

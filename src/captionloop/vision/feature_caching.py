@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from captionloop.errors import ConfigurationError, CorpusError, EncoderError, ImageError
 from captionloop.hardware import Precision
@@ -125,7 +125,16 @@ class CachingParameters(BaseModel):
 
     views: tuple[str, ...] = ("whole",)
     shard: str = Field(default="1/1", json_schema_extra={"affects_result": False})
-    device: str | None = Field(default=None, json_schema_extra={"affects_result": False})
+    device: str | None = Field(
+        default=None, pattern=r"^(cpu|cuda(:\d+)?)$", json_schema_extra={"affects_result": False}
+    )
+
+    @field_validator("shard")
+    @classmethod
+    def _is_one(cls, shard: str) -> str:
+        """Told before anything is computed. Raises `ConfigurationError`."""
+        WorkerShard.parse(shard)
+        return shard
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Each published form gives the same tables, and each broken file one clear line."""
 
 import csv
+import gzip
 import json
 import os
 import unicodedata
@@ -201,6 +202,7 @@ def test_a_missing_file_is_one_clear_line(tmp_path: Path, read) -> None:
         ("", "has no column 'image'"),
         ("image,caption,split\na.jpg,A dog, a cat,train\n", "line 2 has 4 fields, not 3"),
         ('image,caption,split\na.jpg,"A dog,train\n', "is not readable CSV"),
+        ("image,caption,caption,split\na.jpg,A dog,A cat,train\n", "has 2 columns 'caption'"),
     ],
 )
 def test_a_csv_of_another_shape_is_named_by_line_or_column(tmp_path: Path, text: str, says: str) -> None:
@@ -208,6 +210,58 @@ def test_a_csv_of_another_shape_is_named_by_line_or_column(tmp_path: Path, text:
     with pytest.raises(CorpusError) as error:
         read_csv(str(tmp_path / "c.csv"))
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image;caption;split\na.jpg;A dog, asleep;train\n",
+        '"Image"\t"Caption"\t"Split"\na.jpg\tA dog, asleep\ttrain\n',
+        'image, caption, split\na.jpg, "A dog, asleep", train\n',
+        "image;caption;split\r\na.jpg;A dog, asleep;train\r\n;;\r\n",
+        '\ufeffimage,caption,split\ra.jpg,"A dog, asleep",train\r   \r',
+    ],
+)
+def test_a_csv_as_spreadsheets_write_it_is_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.csv").write_bytes(text.encode())
+    found = read_csv(str(tmp_path / "c.csv"))
+    assert found.images[["uri", "split"]].values.tolist() == [["a.jpg", "train"]]
+    assert found.captions["text"].tolist() == ["A dog, asleep"]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (gzip.compress(b"image,caption,split"), "gzip archive"),
+        (b"PK\3\4\x14\0\x08\xff", "spreadsheet"),
+        ("image,caption,split".encode("utf-16"), "UTF-16"),
+        ("image,caption,split\na.jpg,ein Hündchen,train".encode("latin-1"), "Latin-1"),
+    ],
+)
+def test_a_file_that_is_no_text_is_told_with_what_it_may_be(tmp_path: Path, data: bytes, says: str) -> None:
+    (tmp_path / "c.csv").write_bytes(data)
+    with pytest.raises(CorpusError, match=says):
+        read_csv(str(tmp_path / "c.csv"))
+
+
+def test_a_file_by_an_address_of_an_unknown_kind_is_one_line() -> None:
+    with pytest.raises(CorpusError, match="s3x"):
+        read_csv("s3x://bucket/captions.csv")
+
+
+def test_a_key_that_stands_twice_in_an_object_is_told(tmp_path: Path) -> None:
+    image = '{"filename": "a.jpg", "split": "train", "sentences": []}'
+    (tmp_path / "c.json").write_text(f'{{"images": [{image}], "images": [{image}]}}')
+    with pytest.raises(CorpusError, match="the key 'images' stands twice"):
+        read_karpathy(str(tmp_path / "c.json"))
+
+
+def test_lists_and_tokens_with_the_line_ends_of_any_system_are_read(tmp_path: Path) -> None:
+    (tmp_path / "train").write_bytes(b"\xef\xbb\xbfa.jpg\rb.jpg\r\nc.jpg\n")
+    (tmp_path / "tokens").write_bytes(b"a.jpg#0\tA dog\rb.jpg#0\tA cat\r\nc.jpg#0\tA\xc2\x85cow\n")
+    found = read_flickr(str(tmp_path / "tokens"), {"train": [str(tmp_path / "train")]})
+    assert found.images["uri"].tolist() == ["a.jpg", "b.jpg", "c.jpg"]
+    assert found.captions["text"].tolist() == ["A dog", "A cat", "A\x85cow"]
 
 
 @pytest.mark.parametrize("line", ["a.jpg A dog .", "a.jpg\tA dog .", "#0\tA dog .", "a.jpg#x\tA dog ."])

@@ -1,10 +1,15 @@
 import os
 import shutil
+import socket
 import time
 from pathlib import Path
 
+import pytest
+
+from captionloop.corpus.photo_checks import PhotoLimits, PhotoState, inspect_photo
 from captionloop.datasets.corpus_datasets import CorpusDataset, PhotoFolderDataset
 from captionloop.datasets.model_datasets import PretrainedWeightsDataset
+from captionloop.photos import PhotoFolder
 from captionloop.provenance import output_records
 from captionloop.provenance.output_records import FileDigests, content_of
 
@@ -122,3 +127,35 @@ def test_what_nobody_can_tell_is_never_the_same():
             return {"filepath": "s3://bucket/table.parquet"}
 
     assert content_of(Elsewhere(), FileDigests()) != content_of(Elsewhere(), FileDigests())
+
+
+def test_what_is_in_a_linked_folder_counts(tmp_path):
+    """Whoever opens a photo by its path follows links; a folder that leads back to itself is entered once."""
+    files = FileDigests()
+    settled(tmp_path / "disk/a.jpg", "one")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/train").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk/back").symlink_to(tmp_path / "photos")
+    before = files.of_folder(tmp_path / "photos")
+    assert PhotoFolder(str(tmp_path / "photos")).names() == ["train/a.jpg"]
+    settled(tmp_path / "disk/a.jpg", "two")
+    assert files.of_folder(tmp_path / "photos") != before
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", ["pipe", "socket", "loop", "nowhere"])
+def test_what_is_no_file_is_not_read_and_counts_by_its_kind(tmp_path, kind):
+    files, place = FileDigests(), tmp_path / "photos"
+    settled(place / "a.jpg", "one")
+    before = files.of_folder(place)
+    if kind == "pipe":
+        os.mkfifo(place / "b.jpg")
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(os.path.relpath(place / "b.jpg"))
+    else:
+        (place / "b.jpg").symlink_to("b.jpg" if kind == "loop" else kind)
+    assert files.of_folder(place) == files.of_folder(place) != before
+    folder = PhotoFolder(str(place))
+    assert folder.names() == ["a.jpg", "b.jpg"]
+    assert inspect_photo(folder, "b.jpg", PhotoLimits()).state is PhotoState.MISSING

@@ -65,3 +65,21 @@ def test_where_no_store_can_be_made_one_line_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RegistryError, match="Could not make the MLflow store"):
         tracking.create(f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}")
+
+
+@pytest.mark.parametrize(
+    "uri", ["postgres://user:secret@x/y", "mlruns", "http://127.0.0.1:1", "sqlite:///{}/text.db", "foo://bar"]
+)
+def test_a_store_that_cannot_be_used_is_told_at_once_in_one_line(tmp_path: Path, uri: str) -> None:
+    """Before hours of computing, and not after MLflow has tried for four minutes."""
+    (tmp_path / "text.db").write_text("not a database, though it is there")
+    begun = time.monotonic()
+    with pytest.raises(RegistryError, match=r"^The MLflow store .* correct MLFLOW_TRACKING_URI or") as told:
+        tracking.check(uri.format(tmp_path))
+    assert "\n" not in str(told.value) and "secret" not in str(told.value)
+    assert time.monotonic() - begun < 30
+
+
+def test_a_store_that_is_asked_is_made_where_there_is_none(tmp_path: Path) -> None:
+    tracking.check(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    assert (tmp_path / "mlflow.db").is_file()

@@ -207,6 +207,33 @@ def test_an_adaptations_checkpoint_that_holds_no_numbers_is_not_gone_on_from(
     assert again.fingerprint == whole.fingerprint
 
 
+@pytest.mark.parametrize("torn", [b"", b"no checkpoint", None])
+def test_an_adaptations_checkpoint_that_is_torn_is_not_gone_on_from(
+    lessons: ConceptData,
+    encoder: Encoder,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    torn: bytes | None,
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    whole = adapt(encoder, lessons, parameters(epochs=1), path).encoder
+    path.write_bytes(path.read_bytes()[:5000] if torn is None else torn)
+    again = adapt(encoder, lessons, parameters(epochs=1), path).encoder
+    assert "cannot be read" in caplog.text and "taught anew" in caplog.text
+    assert again.fingerprint == whole.fingerprint
+
+
+def test_decoded_photos_that_were_cut_off_are_decoded_again(
+    corpus: Callable[[int], tuple[pd.DataFrame, PhotoFolder]], tmp_path: Path
+) -> None:
+    """Beyond the end of the file there would be whatever lies in memory."""
+    images, photos = corpus(3)
+    places, path = [(photos, uri) for uri in images["uri"]], tmp_path / "pixels.bin"
+    last = decode_photos(places, SIDE, path)[2]
+    path.write_bytes(path.read_bytes()[:-1])
+    assert (decode_photos(places, SIDE, path)[2] == last).all()
+
+
 def test_a_learning_rate_that_blows_an_encoder_up_is_told(
     lessons: ConceptData, encoder: Encoder, tmp_path: Path
 ) -> None:
