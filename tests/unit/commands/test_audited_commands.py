@@ -15,7 +15,7 @@ CHANGES = {
 """`serve` makes a key for whoever starts the service for the first time."""
 READS = {
     "caption", "models list", "models show", "models history", "keys list", "package", "verify", "ratings",
-    "outcome", "erased", "report", "doctor", "heartbeat",
+    "outcome", "step-ended", "erased", "report", "doctor", "heartbeat",
 }  # fmt: skip
 """`package` writes a Bento beside, which nobody is served by until it is deployed."""
 
