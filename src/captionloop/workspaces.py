@@ -7,6 +7,7 @@ Photos and features are not copied: they are read where they are.
 """
 
 import atexit
+import fcntl
 import os
 import shutil
 import tempfile
@@ -27,6 +28,8 @@ _OURS: Final = "captionloop.datasets."
 _READS_AFAR: Final = ("PhotoFolderDataset",)
 _UNFINISHED: Final = ".partial"
 _AT_ONCE: Final = 8
+_PREFIX: Final = "captionloop-workspace-"
+_HELD: Final = ".held"
 _MODIFIED: Final = ("LastModified", "last_modified", "mtime", "updated", "created")
 """What drivers call the time of an object."""
 
@@ -183,9 +186,22 @@ class WorkingCopy:
 @cache
 def working_copy() -> WorkingCopy:
     """The working copy of this process. It goes with the process; `TMPDIR` says where it is."""
-    folder = Path(tempfile.mkdtemp(prefix="captionloop-workspace-"))
+    _remove_abandoned(Path(tempfile.gettempdir()))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    held = (folder / f"{_HELD}{_UNFINISHED}").open("wb")
+    fcntl.flock(held, fcntl.LOCK_EX)  # as long as the process lives
+    (folder / f"{_HELD}{_UNFINISHED}").rename(folder / _HELD)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(held.close)
     return WorkingCopy(folder)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Removes the copies of processes that were killed."""
+    for mark in parent.glob(f"{_PREFIX}*/{_HELD}"):
+        with suppress(OSError), mark.open("rb") as file:  # somebody else's, or its process lives
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(mark.parent, ignore_errors=True)
 
 
 def in_working_copy(catalog: Mapping[str, Any]) -> dict[str, Any]:

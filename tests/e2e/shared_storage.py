@@ -1,10 +1,12 @@
 """What machines share that share no disk: object storage and an MLflow server, real ones."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import fsspec
@@ -51,6 +53,7 @@ class Server:
                 env={**os.environ, **(settings or {})},
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
 
     def wait_until_ready(self) -> "Server":
@@ -67,11 +70,11 @@ class Server:
 
     def stop(self) -> None:
         self._process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        with suppress(ProcessLookupError):  # and those that it started
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
 
 def object_storage(folder: Path, **where: object) -> Server:

@@ -5,10 +5,12 @@ network namespace, with the variables that the rendered chart gives it.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,7 @@ class Pods:
                     env={**variables, **settings},
                     stdout=log,
                     stderr=log,
+                    start_new_session=True,
                 )
             )
 
@@ -126,11 +129,11 @@ class Pods:
         for process in reversed(self.running):
             process.terminate()
         for process in self.running:
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            with suppress(ProcessLookupError):  # and those that it started
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def the_pod(cluster: Cluster, component: str) -> Pod:

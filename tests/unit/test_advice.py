@@ -137,6 +137,7 @@ TRIED = {
     "vision/feature_caching.py: photo {} has changed": ELSEWHERE + "vision/test_caching.py",
     "vision/concepts.py: no word of the captions": HERE
     + "test_without_concepts_no_epochs_or_a_lower_minimum",
+    "leases.py: {} could not be renewed": ELSEWHERE + "test_leases.py",
     "vision/encoder.py: no encoder in": ELSEWHERE + "pipelines/test_encoder_adaptation.py",
     "vision/feature_store.py: cannot write": ELSEWHERE + "vision/test_store.py",
 }

@@ -1,5 +1,8 @@
 """Workspaces in object storage, before a real server that speaks S3."""
 
+import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,6 +134,31 @@ def test_datasets_of_files_get_a_copy_and_photos_and_features_are_read_where_the
         assert (copy.uri_of(path), path.is_relative_to(copy.folder)) == (place, True)
     assert catalog["abuse_list"]["filepath"] == "conf/base/abuse.txt"
     assert not list(copy.folder.iterdir()), "nothing is fetched before somebody asks for it"
+
+
+def test_a_copy_goes_with_its_process_and_what_a_killed_one_left_goes_with_the_next(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from captionloop.workspaces import working_copy; "
+        "print(working_copy().folder, flush=True); sys.stdin.read()"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+
+    def begun() -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program], env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout is not None and process.stdout.readline().startswith(str(tmp_path))
+        return process
+
+    killed, living = begun(), begun()
+    assert len(list(tmp_path.iterdir())) == 2
+    killed.kill()
+    killed.wait()
+    begun().communicate()
+    (left,) = tmp_path.iterdir()
+    living.communicate()
+    assert not left.exists()
 
 
 def test_entries_that_are_not_ours_stay_as_they_are() -> None:

@@ -10,13 +10,12 @@ from captionloop.cli import COMMANDS
 
 CHANGES = {
     "models promote", "models rollback", "models sign", "models keygen", "keys create", "keys rotate",
-    "keys revoke", "erase", "reconcile", "database upgrade", "serve", "models shadow", "models canary",
-    "gold",
+    "keys revoke", "erase", "reconcile", "database upgrade", "serve", "models shadow", "models canary", "gold",
 }  # fmt: skip
 """`serve` makes a key for whoever starts the service for the first time."""
 READS = {
     "caption", "models list", "models show", "models history", "keys list", "package", "verify", "ratings",
-    "outcome", "erased", "report", "doctor", "heartbeat", "step-ended",
+    "outcome", "step-ended", "erased", "report", "doctor", "heartbeat",
 }  # fmt: skip
 """`package` writes a Bento beside, which nobody is served by until it is deployed."""
 
