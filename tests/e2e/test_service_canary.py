@@ -118,7 +118,9 @@ def test_a_shadow_changes_no_answer_and_tells_how_it_does(served: Served) -> Non
         served.until(lambda told: told["captioned"] + told["dropped"] == 12)
         told = served.trial()
         assert told is not None and told["captioned"] > 0 and told["failed"] == 0
-        assert len(client.get("/v1/captions?limit=50").json()["captions"]) == 24, "nothing of the shadow's is kept"
+        assert len(client.get("/v1/captions?limit=50").json()["captions"]) == 24, (
+            "nothing of the shadow's is kept"
+        )
     status = served.command("shadow", "--status")
     assert status.returncode == 75, status.stderr
     assert status.stdout.startswith(f"Version 2 as a shadow: {told['captioned']} photos captioned")

@@ -190,6 +190,32 @@ def configuration(project: Path) -> Iterator[Finding]:
             yield Finding(f"conf/{env or 'local'}", "ok", "every name is known, every value can be used")
 
 
+def raters(_: Path) -> Iterator[Finding]:
+    """Whether people without a key can become known: by gold items."""
+    from captionloop.errors import CaptionloopError
+    from captionloop.ratings.rating_store import RatingsStore
+    from captionloop.serving.service_settings import Settings
+
+    try:
+        settings = Settings.from_environment()
+        if not settings.has_database or not settings.anonymous:
+            return
+        store = RatingsStore(settings.database_url)
+        try:
+            store.check()
+            count = len(store.gold_photos())
+        finally:
+            store.close()
+    except CaptionloopError as error:
+        yield Finding("ratings", "optional", str(error))
+        return
+    found = f"{count} gold items, by which people become known"
+    without = "no gold items: what people without a key say teaches nothing"
+    yield Finding(
+        "ratings", "ok" if count else "optional", found if count else without, "captionloop gold 60"
+    )
+
+
 def disk(project: Path) -> Iterator[Finding]:
     """Room for features, models and runs."""
     free = shutil.disk_usage(project).free / GIGABYTE
@@ -243,6 +269,7 @@ LOOKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
     java,
     configuration,
     registry,
+    raters,
     disk,
     debian_packages,
     airflow,

@@ -10,7 +10,8 @@ from captionloop.cli import COMMANDS
 
 CHANGES = {
     "models promote", "models rollback", "models sign", "models keygen", "keys create", "keys rotate",
-    "keys revoke", "erase", "reconcile", "database upgrade", "serve", "models shadow", "models canary", "gold",
+    "keys revoke", "erase", "reconcile", "database upgrade", "serve", "models shadow", "models canary",
+    "gold",
 }  # fmt: skip
 """`serve` makes a key for whoever starts the service for the first time."""
 READS = {
