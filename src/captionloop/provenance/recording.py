@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -38,22 +38,45 @@ READS_THE_CLOCK: Final = "reads_the_clock"
 """The tag of a node whose result depends on when it is run: it is run each time."""
 
 
+class RunDigests(FileDigests):
+    """Digests during a run: a folder is looked through once, until a node may have changed it.
+
+    Each node that reads photos asks for the digest of all of them; where none runs, one look is enough.
+    """
+
+    def __init__(self, database: Path | None = None) -> None:
+        super().__init__(database)
+        self._folders: dict[Path, str] = {}
+
+    def of_folder(self, folder: Path, takes: Callable[[str], bool] | None = None) -> str:
+        """A digest of the files in a folder, as when it was first asked for since `forget_folders`."""
+        if takes is not None:
+            return super().of_folder(folder, takes)
+        if folder not in self._folders:
+            self._folders[folder] = super().of_folder(folder)
+        return self._folders[folder]
+
+    def forget_folders(self) -> None:
+        """Something was written, or is about to be."""
+        self._folders.clear()
+
+
 class ProvenanceRecorder:
     """Hooks that follow every node of a run. Hand it to `kedro` once: each run begins with a clean slate."""
 
     def __init__(self, code: CodeVersions | None = None) -> None:
         self._given_code = code
-        self._begin(Pipeline([]), {}, FileDigests())
+        self._begin(Pipeline([]), {}, RunDigests())
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Any) -> None:
         """A new run."""
         place = Path(run_params["project_path"]) / "data" / FOLDER / "file_digests.sqlite"
-        self._begin(pipeline, catalog, FileDigests(place))
+        self._begin(pipeline, catalog, RunDigests(place))
         for node in pipeline.nodes:  # as the code is now: it may be edited while a node is at work
             self._version(node)
 
-    def _begin(self, pipeline: Pipeline, catalog: Any, files: FileDigests) -> None:
+    def _begin(self, pipeline: Pipeline, catalog: Any, files: RunDigests) -> None:
         self._catalog = catalog
         self._files = files
         self._code = self._given_code or CodeVersions()
@@ -74,6 +97,7 @@ class ProvenanceRecorder:
     @hook_impl
     def before_node_run(self, node: Node, inputs: dict[str, Any]) -> dict[str, Any]:
         """Hands out parameters that notice what is read of them; empties half-done work of other code."""
+        self._files.forget_folders()
         handed: dict[str, Any] = {}
         if node.name not in self._nodes:  # in a process that a runner has started anew
             return handed
@@ -94,6 +118,7 @@ class ProvenanceRecorder:
     @hook_impl
     def after_node_run(self, node: Node) -> None:
         """Puts together what the node made its outputs from."""
+        self._files.forget_folders()
         if node.name not in self._nodes:
             return
         reads = {block: frozenset(paths) for block, paths in self._reads[node.name].items()}
@@ -106,6 +131,7 @@ class ProvenanceRecorder:
             return
         path = local_path(self._catalog[dataset_name])
         if path is not None:
+            self._files.forget_folders()
             content = content_of(self._catalog[dataset_name], self._files)
             write_record(path, Record(made=self._made[node.name], output=content))
 

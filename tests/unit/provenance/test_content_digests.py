@@ -12,6 +12,7 @@ from captionloop.datasets.model_datasets import PretrainedWeightsDataset
 from captionloop.photos import PhotoFolder
 from captionloop.provenance import output_records
 from captionloop.provenance.output_records import FileDigests, content_of
+from captionloop.provenance.recording import RunDigests
 
 NOBODY = frozenset[str]()
 
@@ -159,3 +160,14 @@ def test_what_is_no_file_is_not_read_and_counts_by_its_kind(tmp_path, kind):
     folder = PhotoFolder(str(place))
     assert folder.names() == ["a.jpg", "b.jpg"]
     assert inspect_photo(folder, "b.jpg", PhotoLimits()).state is PhotoState.MISSING
+
+
+def test_during_a_run_a_folder_is_looked_through_once_until_a_node_has_run(tmp_path: Path) -> None:
+    digests, file = RunDigests(), tmp_path / "photos/a.jpg"
+    file.parent.mkdir()
+    file.write_bytes(b"before")
+    first = digests.of_folder(file.parent)
+    file.write_bytes(b"after, and longer")
+    assert digests.of_folder(file.parent) == first
+    digests.forget_folders()
+    assert digests.of_folder(file.parent) == FileDigests().of_folder(file.parent) != first
