@@ -93,6 +93,9 @@ TRIED = {
     "config.py: No MLflow store": HERE + "test_set_the_tracking_uri",
     "paths.py: No MLflow store can lie": HERE + "test_rename_a_place_that_no_address_can_name",
     "paths.py: {} name two MLflow stores": HERE + "test_unset_one_of_two_stores",
+    "commands/report.py: {} is not as a run writes it": PIPELINE + "evaluation,registration",
+    "conf_checks.py: --params {}= is empty": HERE + "test_leave_an_empty_value_out_or_give_it",
+    "conf_loader.py: mlflow.yml: server is": HERE + "test_write_the_store_as_a_block",
     "config.py: CAPTIONLOOP_PROJECT": HERE + "test_unset_a_project_that_is_no_folder",
     "config.py: {} cannot be read without": BY_HAND + "needs an environment without Kedro",
     "config.py: There is no configuration": HERE + "test_run_it_inside_the_project",
@@ -324,6 +327,26 @@ def test_set_the_workspace_in_globals(project: Path) -> None:
     (mine / "globals.yml").write_text("workspace: /elsewhere\n")
     catalog = config.read_configuration(project, "mine")["catalog"]
     assert catalog["images"]["filepath"].startswith("/elsewhere/")
+
+
+def test_leave_an_empty_value_out_or_give_it(project: Path) -> None:
+    def checked(**given: str | None) -> None:
+        check_configuration(config.read_configuration(project, "base", given), register_pipelines())
+
+    for name in ("workspace", "weights", "feature_store"):
+        with pytest.raises(ConfigurationError, match="give it a value, or leave it out"):
+            checked(**{name: None})
+        checked(**{name: "here"})
+    checked()
+
+
+def test_write_the_store_as_a_block(project: Path) -> None:
+    file = project / "conf/base/mlflow.yml"
+    file.write_text("server: sqlite:///x.db")
+    with pytest.raises(ConfigurationError, match=r"write server: \{mlflow_tracking_uri: <address>\}"):
+        config.tracking_uri(project)
+    file.write_text("server: {mlflow_tracking_uri: 'sqlite:///x.db'}")
+    assert config.tracking_uri(project) == f"sqlite:///{project / 'x.db'}"
 
 
 def test_set_the_tracking_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

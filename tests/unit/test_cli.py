@@ -231,7 +231,7 @@ def test_no_other_model_captions_where_the_registry_cannot_be_asked(project, mak
     (project / "mlflow.db").write_text("damaged, and yet there")
     result = call("caption", photo)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
-    assert "mlflow.db: (sqlite3.DatabaseError) file is not a database" in result.stderr
+    assert "(sqlite3.DatabaseError) file is not a database" in result.stderr
 
 
 def test_without_any_model_one_line_says_how_to_make_one(project, photo) -> None:
