@@ -44,7 +44,8 @@ class Served:
         self.registry.record_decision(2, decision, "")
         self.service = ServiceProcess(
             folder / "service", CAPTIONLOOP_REGISTRY=self.registry.tracking_uri,
-            CAPTIONLOOP_UPLOAD_SECONDS="100", CAPTIONLOOP_CAPTIONS_AT_ONCE="128", CAPTIONLOOP_CAPTIONS_AT_ONCE_PER_CALLER="128",
+            CAPTIONLOOP_UPLOAD_SECONDS="100", CAPTIONLOOP_CAPTIONS_AT_ONCE="128",
+            CAPTIONLOOP_CAPTIONS_AT_ONCE_PER_CALLER="128",
         )  # fmt: skip
 
     def trial(self) -> dict | None:
