@@ -231,6 +231,7 @@ NEXT = (
     ("captionloop models list", "the registered versions"),
     ("make viz", "the pipelines and their data, in a browser"),
     ("make mlflow", "runs, curves and versions, in a browser"),
+    ("captionloop gold 60", "photos by which raters become known, whom retraining believes"),
 )
 
 
