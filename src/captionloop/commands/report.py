@@ -104,7 +104,10 @@ def _near(workspace: Path | str, project: Path) -> Path:
         return project / workspace
     copy = working_copy()
     folder = copy.path_of(str(workspace))
-    copy.fetch([folder / name for name in copy.files(folder) if fnmatch(name, f".{SAID}")])
+    there = [folder / name for name in copy.files(folder) if fnmatch(name, f".{SAID}")]
+    for old in set(folder.glob(f".{SAID}")).difference(there):  # its step has succeeded since
+        old.unlink()
+    copy.fetch(there)
     return folder
 
 

@@ -23,6 +23,7 @@ SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
 
 # A value that differs from the default, for each switch; what they need besides stands in NEEDS.
 OTHERWISE: dict[str, Any] = {
+    "pipelines.workspace": "s3://bucket/data",
     "image.pullPolicy": "Always", "postgresql.image": "postgres:18.2",
     "image.pullSecrets": [{"name": "registry"}], "settings.logLevel": "DEBUG",
     "rateLimits.storage": "async+redis://redis:6379", "settings.tracesEndpoint": "http://otel:4318",
