@@ -38,6 +38,10 @@ ELSEWHERE = "raised in "  # where the mistake and what mends it are both plain f
 PIPELINE = "by a pipeline: "  # what it says to run makes the file anew; the tests of pipelines do that
 BY_HAND = "by hand: "
 TRIED = {
+    "commands/gold.py: there is no corpus": PIPELINE + "data_validation",
+    "commands/shadow_and_canary.py: There is no {}": ELSEWHERE + "../e2e/test_service_canary.py",
+    "commands/shadow_and_canary.py: Which VERSION": ELSEWHERE + "../e2e/test_service_canary.py",
+    "registry/promotion.py: Version {} of {} is the {} at present": ELSEWHERE + "registry/test_trials.py",
     "commands/verification.py: the Prometheus at": ELSEWHERE + "commands/test_canaries.py",
     "corpus/scenes/render.py: The facts of the scenes": PIPELINE + "sample_scenes",
     "evaluation/evaluation_set.py: There is no evaluation set number": ELSEWHERE + "evaluation/test_split.py",
