@@ -90,7 +90,10 @@ def test_in_object_storage_it_is_kept_there_and_nothing_is_locked_here(
     done = run(scripts["registration"], here, "a warning on stderr")
     assert json.loads(done.stdout.splitlines()[-1]) == {"version": 5}
     assert [path.name for path in here.iterdir()] == ["bin"]
-    assert "rm -rf" not in scripts["package"] and f"--output {workspace}/runs/run/bento" in scripts["package"]
+    assert (
+        "rm -rf s3:" not in scripts["package"]
+        and f"--output {workspace}/runs/run/bento" in scripts["package"]
+    )
 
 
 def test_what_a_step_tells_is_its_last_line_whatever_it_says_besides(
