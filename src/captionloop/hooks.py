@@ -22,7 +22,7 @@ from captionloop.conf_loader import ProjectConfigLoader
 from captionloop.errors import CaptionloopError, ConfigurationError, in_a_line, without_passwords
 from captionloop.leases import Lease
 from captionloop.provenance.output_records import local_path, record_path
-from captionloop.workspaces import below, is_copy, is_remote, working_copy
+from captionloop.workspaces import below, has_copy, is_copy, is_remote, working_copy
 
 logger = logging.getLogger(__name__)
 
@@ -181,6 +181,9 @@ class RemoteWorkspace:
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Any, catalog: Any) -> None:
         """Called before anybody looks at what is there."""
+        if not has_copy():
+            self._places = {}
+            return
         kept = {name: catalog[name] for name in pipeline.datasets() if name in catalog}
         places = {name: path for name, each in kept.items() if (path := local_path(each)) is not None}
         self._places = {name: path for name, path in places.items() if is_copy(path)}

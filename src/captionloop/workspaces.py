@@ -232,8 +232,12 @@ def shown(path: Path) -> str:
 
 def is_copy(path: PurePath) -> bool:
     """Whether a path is one in the working copy."""
-    made = working_copy.cache_info().currsize  # nobody asked for a copy: there is none
-    return bool(made) and working_copy().uri_of(path) is not None
+    return has_copy() and working_copy().uri_of(path) is not None
+
+
+def has_copy() -> bool:
+    """Whether there is a working copy: only where something was configured to be in object storage."""
+    return bool(working_copy.cache_info().currsize)
 
 
 def modified(about: Mapping[str, Any]) -> float | None:

@@ -74,15 +74,15 @@ def test_what_is_gone_from_the_copy_goes_before_what_is_new_comes(
     """Else a checkpoint of other inputs could be taken for one of these."""
     here, there = copies
     for name in ("last.ckpt", "inputs.json"):
-        write(here, f"{uri}/work/{name}", "old")
-    folder = here.path_of(f"{uri}/work")
+        write(here, f"{uri}/teaching/{name}", "old")
+    folder = here.path_of(f"{uri}/teaching")
     here.store(folder)
-    there.fetch([there.path_of(f"{uri}/work")])
-    there.path_of(f"{uri}/work/last.ckpt").unlink()
-    write(there, f"{uri}/work/inputs.json", "new")
-    write(there, f"{uri}/work/pixels-1.bin", "large")
-    there.store(there.path_of(f"{uri}/work"), takes=lambda name: not name.endswith(".bin"))
-    assert objects(f"{uri}/work") == ["/inputs.json"]
+    there.fetch([there.path_of(f"{uri}/teaching")])
+    there.path_of(f"{uri}/teaching/last.ckpt").unlink()
+    write(there, f"{uri}/teaching/inputs.json", "new")
+    write(there, f"{uri}/teaching/pixels-1.bin", "large")
+    there.store(there.path_of(f"{uri}/teaching"), takes=lambda name: not name.endswith(".bin"))
+    assert objects(f"{uri}/teaching") == ["/inputs.json"]
 
 
 def test_others_files_stay_and_a_folder_can_be_replaced(

@@ -1,4 +1,6 @@
 /** A browser's storage that never throws: where it is full or forbidden, things are remembered for the tab only. */
+import { type Ref, ref, watch } from "vue";
+
 export interface Shelf {
   read: (key: string) => string | null;
   /** @returns whether it is stored; an empty text removes the entry */
@@ -24,6 +26,13 @@ function shelf(storage: () => Storage): Shelf {
       }
     },
   };
+}
+
+/** A choice that is remembered: the entry is there where it is `whenStored`. */
+export function remembered(shelf: Shelf, key: string, whenStored: boolean): Ref<boolean> {
+  const choice = ref((shelf.read(key) !== null) === whenStored);
+  watch(choice, (value) => shelf.write(key, value === whenStored ? "yes" : ""), { flush: "sync" });
+  return choice;
 }
 
 export const thisBrowser = shelf(() => localStorage);

@@ -1,12 +1,8 @@
 /** Whether the service may keep photos that are sent; this browser remembers it. */
-import { type Ref, ref, watch } from "vue";
+import type { Ref } from "vue";
 
-import { type Shelf, thisBrowser } from "./storage";
-
-const KEY = "captionloop.keep-nothing";
+import { type Shelf, remembered, thisBrowser } from "./storage";
 
 export function useMayKeep(shelf: Shelf = thisBrowser): Ref<boolean> {
-  const mayKeep = ref(shelf.read(KEY) === null);
-  watch(mayKeep, (value) => shelf.write(KEY, value ? "" : "yes"), { flush: "sync" });
-  return mayKeep;
+  return remembered(shelf, "captionloop.keep-nothing", false);
 }

@@ -1,12 +1,8 @@
 /** Whether others may see photos that are sent, to rate their captions: nobody's who has not said so. */
-import { type Ref, ref, watch } from "vue";
+import type { Ref } from "vue";
 
-import { type Shelf, thisBrowser } from "./storage";
-
-const KEY = "captionloop.share";
+import { type Shelf, remembered, thisBrowser } from "./storage";
 
 export function useMayShare(shelf: Shelf = thisBrowser): Ref<boolean> {
-  const mayShare = ref(shelf.read(KEY) === "yes");
-  watch(mayShare, (value) => shelf.write(KEY, value ? "yes" : ""), { flush: "sync" });
-  return mayShare;
+  return remembered(shelf, "captionloop.share", true);
 }

@@ -267,11 +267,13 @@ def _derived(project: Path, env: str | None, feature_store: str | None, own: Pat
 def _corpus_photos(workspace: str) -> frozenset[str]:
     import pandas as pd
 
-    copy = working_copy().path_of(workspace) if is_remote(workspace) else Path(workspace)
+    folder = Path(workspace)
     if is_remote(workspace):
-        corpora = working_copy().folders(copy / "02_intermediate")
-        working_copy().fetch([copy / "02_intermediate" / corpus / "images.parquet" for corpus in corpora])
-    tables = copy.glob("02_intermediate/*/images.parquet")
+        copy = working_copy()
+        folder = copy.path_of(workspace)
+        corpora = copy.folders(folder / "02_intermediate")
+        copy.fetch([folder / "02_intermediate" / corpus / "images.parquet" for corpus in corpora])
+    tables = folder.glob("02_intermediate/*/images.parquet")
     return frozenset(sha for table in tables for sha in pd.read_parquet(table, columns=["sha256"])["sha256"])
 
 

@@ -18,6 +18,16 @@ FETCHED = ".registry"
 __all__ = ["Catalog", "WrittenPath", "bundle_folder", "newest_bundle", "open_registry", "project_folder"]
 
 
+SERVICE_URL = click.option(
+    "--url",
+    default="http://127.0.0.1:3000",
+    show_default=True,
+    envvar="CAPTIONLOOP_URL",
+    help="Where the service answers. [env: CAPTIONLOOP_URL]",
+)
+SERVICE_KEY = click.option("--key", envvar="CAPTIONLOOP_KEY", help="API key. [env: CAPTIONLOOP_KEY]")
+
+
 class WrittenPath(click.Path):
     """A path as an option or argument: `--output=~/x` means what `--output ~/x` does, in every shell."""
 

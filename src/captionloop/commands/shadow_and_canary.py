@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from captionloop.client import CaptionClient
-from captionloop.commands.model_lookup import open_registry
+from captionloop.commands.model_lookup import SERVICE_KEY, SERVICE_URL, open_registry
 from captionloop.config import project_folder, read_configuration
 from captionloop.errors import RegistryError
 from captionloop.languages import language_of
@@ -52,14 +51,8 @@ STOP = click.option("--stop", is_flag=True, help="End it (with VERSION, only if 
 )  # fmt: skip
 @STOP
 @click.option("--status", is_flag=True, help="Say how it does: asks the service at --url.")
-@click.option(
-    "--url",
-    default="http://127.0.0.1:3000",
-    show_default=True,
-    envvar="CAPTIONLOOP_URL",
-    help="Where the service answers. [env: CAPTIONLOOP_URL]",
-)
-@click.option("--key", envvar="CAPTIONLOOP_KEY", help="API key. [env: CAPTIONLOOP_KEY]")
+@SERVICE_URL
+@SERVICE_KEY
 @JSON
 @WHY
 @ENV
@@ -81,6 +74,8 @@ def shadow(  # noqa: PLR0917
     With --status the exit code is 0 where it captioned enough photos, 3 where it fails or cannot be loaded, 4
     where its time was over before, 75 where there is no telling yet.
     """
+    from captionloop.client import CaptionClient
+
     registry = open_registry(project_folder(), env)
     if stop:
         _stop(registry, "shadow", version, why)
@@ -235,12 +230,10 @@ def _ended_before(registry: "ModelRegistry", version: str | None, *, decide: boo
     """The exit code of what came of it where VERSION is no canary any more, so that a program can repeat
     itself; None where it still is one.
     """
-    from captionloop.registry.trials import current
-
     if version is None:
         return None
     asked = registry.version(version)
-    trial = current(registry.versions())
+    trial = registry.trial()
     if trial is not None and (trial.plan.role, trial.version.version) == ("canary", asked.version):
         return None
     ends = [line for line in registry.history() if line.action == "end" and line.version == asked.version]
@@ -258,9 +251,7 @@ def _ended_before(registry: "ModelRegistry", version: str | None, *, decide: boo
 
 def _running(registry: "ModelRegistry", role: "Role", version: str | None) -> "Trial":
     """The trial of that role. Raises `RegistryError` where there is none, or not of that version."""
-    from captionloop.registry.trials import current
-
-    trial = current(registry.versions())
+    trial = registry.trial()
     if trial is None or trial.plan.role != role:
         raise RegistryError(f"There is no {role}: begin with captionloop models {role} VERSION")
     if version is not None and registry.version(version).version != trial.version.version:

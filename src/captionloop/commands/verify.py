@@ -11,7 +11,7 @@ import click
 
 from captionloop.client import CaptionClient
 from captionloop.commands.canaries import NotVerifiedError, VerificationError, choose_canaries, expect
-from captionloop.commands.model_lookup import open_registry
+from captionloop.commands.model_lookup import SERVICE_KEY, SERVICE_URL, open_registry
 from captionloop.commands.verification import Patience, PrometheusCounts, Verified, verified
 from captionloop.config import project_folder
 from captionloop.errors import RegistryError
@@ -24,14 +24,8 @@ NOT_VERIFIED = 75
 
 
 @click.command()
-@click.option(
-    "--url",
-    default="http://127.0.0.1:3000",
-    show_default=True,
-    envvar="CAPTIONLOOP_URL",
-    help="Where the service answers. [env: CAPTIONLOOP_URL]",
-)
-@click.option("--key", envvar="CAPTIONLOOP_KEY", help="API key. [env: CAPTIONLOOP_KEY]")
+@SERVICE_URL
+@SERVICE_KEY
 @click.option("--version", required=True, help="The version that should answer.")
 @click.option("--env", help="Kedro environment whose evaluation set the canary photos are taken from.")
 @click.option("--photos", help="Take the canary photos from this folder instead.")

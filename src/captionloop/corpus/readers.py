@@ -292,7 +292,7 @@ def read_csv(path: str) -> RawCorpus:
 
 def _separator(text: str) -> str:
     """What stands between the columns of the first line."""
-    first = re.split(r"[\r\n]", text[:10_000], maxsplit=1)[0]
+    first = _split_lines(text[:10_000])[0]
     named = (
         {name.strip().strip('"').lower() for name in first.split(separator)} for separator in _SEPARATORS
     )

@@ -17,7 +17,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from captionloop.errors import CaptionloopError, without_passwords
@@ -223,3 +225,8 @@ def _begin_immediate(connection: Connection) -> None:
 
 def _begin_deferred(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN")
+
+
+def insert_into(dialect: str, table: type[DeclarativeBase]) -> "postgresql.Insert | sqlite.Insert":
+    """An insert in the dialect of `sqlite` or `postgresql`: both know `ON CONFLICT`."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)

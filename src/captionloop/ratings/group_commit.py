@@ -41,11 +41,11 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from captionloop.ratings.database import DatabaseError, unreachable
-from captionloop.ratings.records import Base, Caption, Erasure, Offer, PendingPhoto, Photo, Rating, Tombstone
+from captionloop.ratings.database import DatabaseError, insert_into, unreachable
+from captionloop.ratings.records import Caption, Erasure, Offer, PendingPhoto, Photo, Rating, Tombstone
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Statements:
 @cache
 def statements_for(dialect: str) -> Statements:
     """In the dialect of `sqlite` or `postgresql`, for both know `ON CONFLICT`."""
-    photo, rating, erasure = (_insert(dialect, table) for table in (Photo, Rating, Erasure))
+    photo, rating, erasure = (insert_into(dialect, table) for table in (Photo, Rating, Erasure))
     of_rating = (Rating.caption_id == bindparam("of_caption"), Rating.rater == bindparam("by_rater"))
     offered = exists().where(
         Offer.caption_id == bindparam("of_caption"), Offer.rater == bindparam("by_rater")
@@ -135,10 +135,6 @@ def statements_for(dialect: str) -> Statements:
             index_elements=["sha256"], set_={"erased_at": erasure.excluded.erased_at}
         ),
     )
-
-
-def _insert(dialect: str, table: type[Base]) -> "postgresql.Insert | sqlite.Insert":
-    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 T = TypeVar("T")

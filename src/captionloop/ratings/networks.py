@@ -11,8 +11,8 @@ import secrets
 from datetime import date
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
+from captionloop.ratings.database import insert_into
 from captionloop.ratings.records import NetworkSalt, now
 
 IPV4_PREFIX, IPV6_PREFIX = 24, 48
@@ -53,8 +53,7 @@ def _salt(connection: Connection, day: date) -> str:
     salt = connection.scalar(wanted)
     if salt is None:
         forget_salts(connection)
-        insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-        made = insert(NetworkSalt).values(day=day, salt=secrets.token_hex(32))
+        made = insert_into(connection.dialect.name, NetworkSalt).values(day=day, salt=secrets.token_hex(32))
         connection.execute(made.on_conflict_do_nothing(index_elements=["day"]))
         salt = connection.scalar(wanted)
     assert salt is not None, "on_conflict_do_nothing leaves a row"

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, exists, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
-from captionloop.ratings.database import unreachable
+from captionloop.ratings.database import insert_into, unreachable
 from captionloop.ratings.group_commit import GroupWriter
-from captionloop.ratings.records import Caption, Offer, Photo, Rating, now
+from captionloop.ratings.records import KEY, Caption, Offer, Photo, Rating, now
+from captionloop.ratings.usage_statistics import known_people
 
 STRANGERS_SHARE: Final = 0.5
 """Of what somebody is shown who is not known yet, at least so much are gold items."""
@@ -88,8 +88,9 @@ class RatingQueue:
             still = select(Caption.caption_id).where(Caption.caption_id == caption_id, Caption.shared)
             if connection.execute(still).first() is None:
                 return False
-            insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-            row = insert(Offer).values(caption_id=caption_id, rater=rater, offered_at=now())
+            row = insert_into(connection.dialect.name, Offer).values(
+                caption_id=caption_id, rater=rater, offered_at=now()
+            )
             connection.execute(row.on_conflict_do_nothing(index_elements=["caption_id", "rater"]))
             return True
 
@@ -121,7 +122,7 @@ class RatingQueue:
         return _first(connection, wanted.order_by(Offer.offered_at).limit(1))
 
     def _new(self, connection: Connection, rater: str) -> Offered | None:
-        known = rater.startswith("key:") or _is_known(connection, rater)
+        known = rater.startswith(KEY) or _is_known(connection, rater)
         share = self._gold_share if known or not self._gold_share else max(self._gold_share, STRANGERS_SHARE)
         if self._chance() < share:
             return self._gold(connection, rater) or self._of_others(connection, rater)
@@ -166,10 +167,7 @@ class RatingQueue:
 
 def _is_known(connection: Connection, rater: str) -> bool:
     """Whether a rater was right about a good and a bad gold item, as curation asks by default."""
-    rated = select(Caption.known_good, Rating.stars).join(Rating, Rating.caption_id == Caption.caption_id)
-    rated = rated.where(Rating.rater == rater, Caption.known_good.is_not(None), Rating.stars != 3)
-    right = {good for good, stars in connection.execute(rated) if good == (stars > 3)}
-    return len(right) == 2
+    return connection.execute(known_people(2).where(Rating.rater == rater)).first() is not None
 
 
 def _with_photo() -> "_Wanted":

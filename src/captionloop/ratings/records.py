@@ -78,6 +78,8 @@ class Photo(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 
+KEY = "key:"
+"""How the names of raters with an API key begin."""
 CORPUS = "corpus"
 """The owner of captions of the corpus's photos, which are shown to find out who can be believed."""
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import ColumnElement, Connection, delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from captionloop.errors import CaptionloopError
+from captionloop.ratings.database import insert_into
 from captionloop.ratings.group_commit import GroupWriter
 from captionloop.ratings.records import RepeatableRequest, now
 
@@ -71,10 +71,9 @@ class Repeats:
             connection.execute(
                 delete(RepeatableRequest).where(of_name, RepeatableRequest.created_at < moment - REMEMBERED)
             )
-            insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
             held = {"content_sha256": asked, "holder": holder, "held_until": moment + self._lease}
             connection.execute(
-                insert(RepeatableRequest)
+                insert_into(connection.dialect.name, RepeatableRequest)
                 .values(name_sha256=name, caption_id=None, created_at=moment, **held)
                 .on_conflict_do_nothing(index_elements=["name_sha256"])
             )

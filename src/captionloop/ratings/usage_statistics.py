@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from sqlalchemy import Engine, Select, case, func, select
 from sqlalchemy.orm import Session
 
-from captionloop.ratings.records import CORPUS, Caption, Rating, now
+from captionloop.ratings.records import CORPUS, KEY, Caption, Rating, now
 
 Stars = dict[int, int]
 SERVED = Caption.owner != CORPUS
@@ -74,12 +74,13 @@ def count_ratings(engine: Engine, since: datetime | None, gold_items: int = 0) -
     if since is not None:
         asked = asked.where(Rating.updated_at > since)
     if gold_items:
-        asked = asked.where(Rating.rater.startswith("key:") | Rating.rater.in_(_known(gold_items)))
+        asked = asked.where(Rating.rater.startswith(KEY) | Rating.rater.in_(known_people(gold_items)))
     with Session(engine) as session:
         return int(session.execute(asked).scalar_one())
 
 
-def _known(gold_items: int) -> "Select[str]":
+def known_people(gold_items: int) -> "Select[str]":
+    """People who rated so many gold items rightly, good and bad ones among them."""
     right = (Caption.known_good & (Rating.stars > 3)) | (~Caption.known_good & (Rating.stars < 3))
     rated = select(Rating.rater).join(Caption, Caption.caption_id == Rating.caption_id).where(right)
     kinds = func.count(func.distinct(Caption.known_good))

@@ -24,6 +24,7 @@ from captionloop.registry import history, model_version, promotion, tracking
 from captionloop.registry.history import Line, champions, completed
 from captionloop.registry.model_version import ModelVersion, checksums, damaged_files, fingerprint
 from captionloop.registry.signing import SIGNATURE, SIGNING_KEY, Signing
+from captionloop.registry.trials import ROLES, Trial, current
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -103,6 +104,12 @@ class ModelRegistry:
     def challenger(self) -> ModelVersion | None:
         """The newest candidate, promoted or not, or None in an empty registry."""
         return self._with_alias(CHALLENGER)
+
+    def trial(self) -> Trial | None:
+        """The version that is tried beside the champion, or None. Model servers ask every few seconds."""
+        tried = [version for version in map(self._with_alias, ROLES) if version is not None]
+        champion = self.champion() if tried else None
+        return current([*tried, *([champion] if champion else [])])
 
     def previous(self) -> ModelVersion | None:
         """The champion that a rollback returns to, or None."""

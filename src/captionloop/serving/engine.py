@@ -23,7 +23,7 @@ from PIL import Image
 from captionloop.errors import CaptionloopError, RegistryError, SignatureError
 from captionloop.ratings.records import now
 from captionloop.serving import telemetry
-from captionloop.serving.model_sources import ModelReference, ModelSource
+from captionloop.serving.model_sources import ModelReference, ModelSource, look_regularly
 from captionloop.serving.schemas import (
     CaptionResult,
     ModelDescription,
@@ -108,13 +108,7 @@ class Engine:
 
     def follow(self, seconds: float) -> None:
         """Look for another model every `seconds`, in a thread of its own, until `stop`."""
-
-        def run() -> None:
-            while not self._stopped.is_set():
-                self.refresh()
-                self._stopped.wait(seconds)
-
-        threading.Thread(target=run, name="follow-model", daemon=True).start()
+        look_regularly(self.refresh, seconds, self._stopped, "follow-model")
 
     def stop(self) -> None:
         """Stop following."""

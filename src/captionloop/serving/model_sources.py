@@ -5,7 +5,9 @@ version that is tried beside it.
 import json
 import os
 import shutil
+import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -191,9 +193,7 @@ class TrialSource(RegistrySource):
 
     def wanted(self) -> "tuple[ModelReference, Plan] | None":
         """Which, and by which plan; None where none is, or its days are over. Raises as `newest`."""
-        from captionloop.registry.trials import current
-
-        trial = current(self._registry.versions())
+        trial = self._registry.trial()
         if trial is None or trial.is_void or trial.plan.is_over(datetime.now(UTC)):
             return None
         version = trial.version
@@ -227,6 +227,20 @@ def choose_source(settings: Settings) -> ModelSource:
     uri = anchored(registry, project) if registry else tracking_uri(project)
     name = settings.registry_name or registered_model(project)
     return RegistrySource(ModelRegistry(uri, name, signing=signing), settings.state.absolute() / "bundles")
+
+
+def look_regularly(look: Callable[[], None], seconds: float, stopped: threading.Event, name: str) -> None:
+    """Call `look` every `seconds`, in a thread of that name, until `stopped` is set."""
+
+    def run() -> None:
+        while not stopped.is_set():
+            try:
+                look()
+            except Exception:
+                logger.exception("not looked at", thread=name)
+            stopped.wait(seconds)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
 
 
 def _named_version(file: Path) -> tuple[str, str] | None:

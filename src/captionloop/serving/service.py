@@ -121,6 +121,11 @@ _GATEWAY_GONE_SECONDS = 3.0
 """The gateway asks every second; when it has not for so long, it has stopped."""
 
 
+def _name_unread_variables() -> None:
+    for line in Settings.misspelt():
+        logger.warning("unknown variable", reason=line)
+
+
 @bentoml.service(
     name="captionloop-model", workers=settings.model_workers, threads=1, traffic={"timeout": 60}, **_QUIET
 )
@@ -129,8 +134,7 @@ class ModelServer:
 
     def __init__(self) -> None:
         configure_logs(settings.log_level, "model")
-        for line in Settings.misspelt():
-            logger.warning("unknown variable", reason=line)
+        _name_unread_variables()
         from captionloop.captioner.captioner import Captioner
 
         self._asked = monotonic()
@@ -283,8 +287,7 @@ class Gateway:
 
     def __init__(self) -> None:
         configure_logs(settings.log_level, "gateway")
-        for line in Settings.misspelt():
-            logger.warning("unknown variable", reason=line)
+        _name_unread_variables()
         trace_requests(app, "captionloop-gateway")
         apart = settings.model_server.get_secret_value()
         parts = build_services(settings, RemoteModelServers(apart) if apart else ModelServerProxy(self.model))

@@ -117,7 +117,7 @@ LOAD_SECONDS = Histogram(
 )
 TRIALS = Counter(
     "captionloop_trial_photos",
-    "Photos for the version that is tried: captioned, replaced (by the champion), and of a shadow dropped",
+    "Photos for the version that is tried: captioned, failed, and of a shadow dropped",
     ["role", "version", "outcome"],
 )
 SHADOW_AGREED = Counter(

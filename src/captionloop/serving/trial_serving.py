@@ -20,7 +20,7 @@ from captionloop.errors import CaptionloopError, first_line
 from captionloop.registry.trials import Plan
 from captionloop.serving import telemetry
 from captionloop.serving.batching import Batcher, BatcherFullError
-from captionloop.serving.model_sources import ModelReference
+from captionloop.serving.model_sources import ModelReference, look_regularly
 from captionloop.serving.schemas import CaptionResult, PreparedImage, TrialBody
 from captionloop.serving.trial_process import (
     ANSWER_SECONDS,
@@ -130,16 +130,7 @@ class TrialServing:
 
     def follow(self, seconds: float) -> None:
         """Look what shall be tried every `seconds`, in a thread of its own, until `stop`."""
-
-        def run() -> None:
-            while not self._stopped.is_set():
-                try:
-                    self.refresh()
-                except Exception:
-                    logger.exception("trial not looked at")
-                self._stopped.wait(seconds)
-
-        threading.Thread(target=run, name="follow-trial", daemon=True).start()
+        look_regularly(self.refresh, seconds, self._stopped, "follow-trial")
 
     def stop(self) -> None:
         """Stop following. What is tried ends with this process."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from captionloop.registry.gate import GateDecision
 from captionloop.registry.model_registry import ModelRegistry
 
 
@@ -43,3 +44,17 @@ def make_bundle(tmp_path: Path) -> MakeBundle:
         return folder
 
     return make
+
+
+@pytest.fixture
+def judged(registry: ModelRegistry, make_bundle: MakeBundle) -> ModelRegistry:
+    """1 is champion, 2 passed against it, 3 did too."""
+    registry.promote(registry.register(make_bundle("one")).version)
+    for name in ("two", "three"):
+        version = registry.register(make_bundle(name)).version
+        decision = GateDecision(
+            promoted=True, reason="Promoted.", candidate="it", champion="version 1", evaluation_set="e",
+            photos=2, margin=0.03, seed=0, difference=None, checks=(),
+        )  # fmt: skip
+        registry.record_decision(version, decision, "")
+    return registry

@@ -10,7 +10,8 @@ from mlflow import MlflowClient
 from captionloop.errors import RegistryError
 from captionloop.registry import model_version
 from captionloop.registry.model_registry import ModelRegistry
-from captionloop.serving.model_sources import RegistrySource
+from captionloop.registry.promotion import begin_trial
+from captionloop.serving.model_sources import RegistrySource, TrialSource
 
 pytestmark = pytest.mark.integration
 
@@ -265,6 +266,19 @@ def test_whoever_follows_the_champion_asks_for_one_version_however_long_the_hist
     counting.asked, counting.versions = [], 0
     assert source.last_registered() == champion.created
     assert (counting.asked, counting.versions) == (["search_model_versions"], 1)
+
+
+def test_whoever_follows_what_is_tried_asks_for_a_version_each(judged, tmp_path: Path) -> None:
+    source = TrialSource(judged, tmp_path)
+    counting = Counting(judged._client)
+    judged.__dict__["_client"] = counting
+    assert source.wanted() is None
+    assert counting.asked == ["get_model_version_by_alias"] * 2
+    begin_trial(judged, 2, "canary", 0.5, most=400, days=14)
+    counting.asked, counting.versions = [], 0
+    wanted = source.wanted()
+    assert wanted is not None and (wanted[0].version, wanted[1].role) == ("2", "canary")
+    assert set(counting.asked) == {"get_model_version_by_alias"} and counting.versions <= 3
 
 
 def test_no_champion_is_nothing_and_an_unreachable_store_is_an_error(registry, make_bundle) -> None:

@@ -11,26 +11,11 @@ import pytest
 
 from captionloop.errors import RegistryError
 from captionloop.registry import lock as lock_module
-from captionloop.registry.gate import GateDecision
 from captionloop.registry.history import champions
 from captionloop.registry.lock import ChangeLock
 from captionloop.registry.model_registry import ModelRegistry
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def judged(registry, make_bundle) -> ModelRegistry:
-    """1 is champion, 2 passed against it, 3 did too."""
-    registry.promote(registry.register(make_bundle("one")).version)
-    for name in ("two", "three"):
-        version = registry.register(make_bundle(name)).version
-        decision = GateDecision(
-            promoted=True, reason="Promoted.", candidate="it", champion="version 1", evaluation_set="e",
-            photos=2, margin=0.03, seed=0, difference=None, checks=(),
-        )  # fmt: skip
-        registry.record_decision(version, decision, "")
-    return registry
 
 
 def test_what_is_promoted_while_files_are_fetched_is_not_overwritten(judged, monkeypatch) -> None:

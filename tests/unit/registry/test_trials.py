@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captionloop.errors import RegistryError
-from captionloop.registry.gate import GateDecision
 from captionloop.registry.model_registry import ModelRegistry
 from captionloop.registry.model_version import ModelVersion
 from captionloop.registry.promotion import begin_trial, end_trial
@@ -69,20 +68,6 @@ def test_a_shadow_answers_nobody_and_a_plan_has_an_end() -> None:
     assert replace(trial, plan=PLAN.model_copy(update={"share": 1.0})).answers("person:1")
     assert not PLAN.is_over(BEGAN + timedelta(days=13)) and PLAN.is_over(BEGAN + timedelta(days=14))
     assert read_plan('{"role": "canary", "share": 2}') is None
-
-
-@pytest.fixture
-def judged(registry, make_bundle) -> ModelRegistry:
-    """1 is champion, 2 and 3 passed against it."""
-    registry.promote(registry.register(make_bundle("one")).version)
-    for name in ("two", "three"):
-        number = registry.register(make_bundle(name)).version
-        decision = GateDecision(
-            promoted=True, reason="Promoted.", candidate="it", champion="version 1", evaluation_set="e",
-            photos=2, margin=0.03, seed=0, difference=None, checks=(),
-        )  # fmt: skip
-        registry.record_decision(number, decision, "")
-    return registry
 
 
 def begin(registry: ModelRegistry, number: int, role: str = "canary", share: float = 0.5):

@@ -28,6 +28,7 @@ from starlette.requests import Request
 from captionloop.errors import ConfigurationError, without_passwords
 from captionloop.ratings.api_keys import ApiKeyStore, KeyRecord
 from captionloop.ratings.networks import network_block
+from captionloop.ratings.records import KEY
 from captionloop.serving.gateway.problems import (
     KEY_EXPIRED,
     KEY_INVALID,
@@ -78,7 +79,7 @@ class Caller:
     @property
     def has_key(self) -> bool:
         """Did they show a valid key."""
-        return self.rater.startswith("key:")
+        return self.rater.startswith(KEY)
 
     @property
     def is_admin(self) -> bool:

@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from captionloop.ratings.records import KEY
 from captionloop.serving.gateway.problems import (
     BODY_TOO_LARGE,
     INTERNAL,
@@ -199,7 +200,7 @@ def _route(scope: Scope) -> str:
 def _key(scope: Scope) -> dict[str, str]:
     """The id of the key that was shown, if it was a valid one: never its secret, and of people nothing."""
     rater = getattr(scope["state"].get("caller"), "rater", "")
-    return {"key": rater.removeprefix("key:")} if rater.startswith("key:") else {}
+    return {"key": rater.removeprefix(KEY)} if rater.startswith(KEY) else {}
 
 
 def refuse_encoded(headers: Headers) -> None:
