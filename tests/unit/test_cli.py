@@ -562,7 +562,7 @@ def test_another_environment_has_another_model(project, registry, make_captioner
 def test_a_start_that_fails_on_its_port_changes_nothing(project, registry, make_captioner) -> None:
     from captionloop.commands.serve import fresh_key
     from captionloop.ratings.api_keys import ApiKeyStore
-    from captionloop.serving.gateway.app import open_store
+    from captionloop.ratings.rating_store import open_store
     from captionloop.serving.service_settings import Settings
 
     make_captioner().save(project / "bundle")
@@ -570,7 +570,8 @@ def test_a_start_that_fails_on_its_port_changes_nothing(project, registry, make_
     registry.promote(1)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        store = open_store(Settings.from_environment())
+        settings = Settings.from_environment()
+        store = open_store(settings.database_url, is_embedded=settings.embedded_database)
         key = fresh_key(store, f"captionloop serve 127.0.0.1:{port}")
         result = call("serve", "--port", port)
         assert (result.exit_code, result.stdout) == (1, "")

@@ -156,11 +156,12 @@ def test_a_place_that_no_address_can_name_is_told(tmp_path: Path, name: str) -> 
 def test_other_odd_places_hold_both_databases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow.store.db.utils import create_sqlalchemy_engine
 
-    from captionloop.serving.gateway.app import open_store
+    from captionloop.ratings.rating_store import open_store
 
     folder = tmp_path / "Jürgens Projekt (1) #2 100%"
     folder.mkdir()
-    open_store(Settings(state=folder / "state")).close()
+    settings = Settings(state=folder / "state")
+    open_store(settings.database_url, is_embedded=settings.embedded_database).close()
     engine = create_sqlalchemy_engine(paths.anchored("sqlite:///mlflow.db", folder))
     engine.connect().close()
     engine.dispose()

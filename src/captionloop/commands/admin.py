@@ -1,40 +1,18 @@
 """`captionloop keys` and `database`: who may use the service, and its database's schema."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import click
 
+from captionloop.commands.model_lookup import LIFETIME
 from captionloop.errors import ConfigurationError
 from captionloop.ratings.api_keys import SCOPES, ApiKeyStore, KeyRecord, check_key
 from captionloop.ratings.database import upgrade as upgrade_schema
-from captionloop.serving.gateway.app import open_store
+from captionloop.ratings.rating_store import open_store
 from captionloop.serving.logs import by_command
 from captionloop.serving.service_settings import Settings
-
-_WRITTEN = re.compile(r"(?P<number>[1-9]\d{0,5})(?P<unit>[hdw])")
-_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
-_LONGEST = timedelta(days=36_500)
-
-
-class Lifetime(click.ParamType[timedelta]):
-    """A number of hours, days or weeks, at most a hundred years."""
-
-    name = "lifetime"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """`90d` as a `timedelta`."""
-        found = _WRITTEN.fullmatch(str(value).strip().lower())
-        lifetime = int(found["number"]) * _UNITS[found["unit"]] if found else None
-        if lifetime is None or lifetime > _LONGEST:
-            self.fail(f"{value!r} is no lifetime: write 12h, 90d or 52w", param, ctx)
-        return lifetime
-
-
-LIFETIME = Lifetime()
 
 
 @click.group()
@@ -119,7 +97,8 @@ def _state(record: KeyRecord) -> str:
 
 @contextmanager
 def _key_ring() -> Iterator[ApiKeyStore]:
-    store = open_store(Settings.from_environment())
+    settings = Settings.from_environment()
+    store = open_store(settings.database_url, is_embedded=settings.embedded_database)
     try:
         yield ApiKeyStore(store)
     finally:

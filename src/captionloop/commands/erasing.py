@@ -17,8 +17,7 @@ from captionloop.feedback.erasure import Derived, whereabouts
 from captionloop.feedback.run_folders import Run, runs_in, superfluous
 from captionloop.photos import PREFIXES, PhotoArchive
 from captionloop.ratings.ledger import WRITE_SECONDS, differences, finish, remove_photos
-from captionloop.ratings.rating_store import RatingsStore
-from captionloop.serving.gateway.app import open_store
+from captionloop.ratings.rating_store import RatingsStore, open_store
 from captionloop.serving.logs import by_command
 from captionloop.serving.service_settings import Settings
 from captionloop.vision.feature_store import FeatureStore
@@ -246,7 +245,7 @@ def _opened(env: str | None, feature_store: str | None, own: Path | str | None =
         )
     project = project_folder()
     derived = _derived(project, env, feature_store, own) if is_project(project) else None
-    store = open_store(settings)
+    store = open_store(settings.database_url, is_embedded=settings.embedded_database)
     try:
         yield _Opened(store, PhotoArchive(settings.photo_root), derived)
     finally:

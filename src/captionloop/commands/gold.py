@@ -9,7 +9,7 @@ from captionloop.feedback.feedback_parameters import FeedbackParameters
 from captionloop.feedback.gold_items import add_gold_items, choose_gold_items
 from captionloop.languages import language_of
 from captionloop.photos import PhotoArchive
-from captionloop.serving.gateway.app import open_store
+from captionloop.ratings.rating_store import open_store
 from captionloop.serving.logs import by_command
 from captionloop.serving.service_settings import Settings
 
@@ -34,7 +34,7 @@ def gold(count: int, env: str | None, seed: int) -> None:
             f"there is no corpus in {catalog.location('base_images').parent}: run "
             "kedro run --pipelines data_validation first"
         )
-    store = open_store(settings)
+    store = open_store(settings.database_url, is_embedded=settings.embedded_database)
     try:
         there = store.gold_photos()
         chosen = choose_gold_items(

@@ -1,5 +1,7 @@
-"""Where the command line finds the project's models and its registry."""
+"""Where the command line finds models and their registry; kinds of options that commands share."""
 
+import re
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from captionloop.registry.model_registry import ModelRegistry
 
 FETCHED = ".registry"
+_WRITTEN = re.compile(r"(?P<number>[1-9]\d{0,5})(?P<unit>[hdw])")
+_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
+_LONGEST = timedelta(days=36_500)
 
 __all__ = ["Catalog", "WrittenPath", "bundle_folder", "newest_bundle", "open_registry", "project_folder"]
 
@@ -43,6 +48,23 @@ class WrittenPlace(WrittenPath):
         """As it is, or as click takes paths."""
         place = expanded(value) if isinstance(value, str) else value
         return place if is_remote(place) else super().convert(place, param, ctx)
+
+
+class Lifetime(click.ParamType[timedelta]):
+    """A number of hours, days or weeks, at most a hundred years."""
+
+    name = "lifetime"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """`90d` as a `timedelta`."""
+        found = _WRITTEN.fullmatch(str(value).strip().lower())
+        lifetime = int(found["number"]) * _UNITS[found["unit"]] if found else None
+        if lifetime is None or lifetime > _LONGEST:
+            self.fail(f"{value!r} is no lifetime: write 12h, 90d or 52w", param, ctx)
+        return lifetime
+
+
+LIFETIME = Lifetime()
 
 
 def open_registry(project: Path, env: str | None = None) -> "ModelRegistry":

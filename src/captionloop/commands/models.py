@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from captionloop.commands.admin import LIFETIME
-from captionloop.commands.model_lookup import WrittenPath, open_registry
+from captionloop.commands.model_lookup import LIFETIME, WrittenPath, open_registry
 from captionloop.commands.shadow_and_canary import canary, shadow
 from captionloop.config import project_folder
 

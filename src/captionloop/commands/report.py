@@ -188,8 +188,8 @@ def ratings(least: int, since: str, env: str | None, skip_code: int) -> None:
 
     Of people who are not known yet none are counted (`gold_items` in the environment's parameters).
     """
+    from captionloop.ratings.rating_store import open_store
     from captionloop.ratings.usage_statistics import count_ratings
-    from captionloop.serving.gateway.app import open_store
     from captionloop.serving.service_settings import Settings
 
     champion = open_registry(project_folder(), env).champion()
@@ -201,7 +201,7 @@ def ratings(least: int, since: str, env: str | None, skip_code: int) -> None:
         needed = int(read_configuration(project, env)["parameters"]["feedback"]["gold_items"])
     settings = Settings.from_environment()
     if settings.has_database:
-        store = open_store(settings)
+        store = open_store(settings.database_url, is_embedded=settings.embedded_database)
         try:
             new = count_ratings(store.reader, max(moments, default=None))
             count = count_ratings(store.reader, max(moments, default=None), needed)

@@ -13,9 +13,8 @@ from captionloop.config import project_folder, registered_model
 from captionloop.errors import BundleError, ConfigurationError
 from captionloop.paths import how_to_make, make_room_for_sockets
 from captionloop.ratings.api_keys import ApiKeyStore
-from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.rating_store import RatingsStore, open_store
 from captionloop.serving.bento import package_bento
-from captionloop.serving.gateway.app import open_store
 from captionloop.serving.logs import by_command
 from captionloop.serving.model_sources import choose_source
 from captionloop.serving.service_settings import Settings
@@ -42,7 +41,7 @@ def serve(host: str, port: int, env: str | None) -> None:
     check_start(settings, host, port)
     hold_address(settings.state, host, port)
     # Only now is anything changed: a start that fails leaves a service that runs already as it is.
-    store = open_store(settings)
+    store = open_store(settings.database_url, is_embedded=settings.embedded_database)
     with by_command("keys.create", "") as deed:
         key = fresh_key(store, f"{KEY_NAME} {host}:{port}")
         deed.subject = key.split("_")[1]

@@ -8,11 +8,8 @@ from typing import Any
 
 _MODULES = {
     "atomic_datasets": (
-        "AtomicFigureDataset",
         "AtomicJSONDataset",
-        "AtomicParquetDataset",
         "AtomicTextDataset",
-        "SiteDataset",
         "WorkbenchDataset",
     ),
     "corpus_datasets": (
@@ -22,6 +19,7 @@ _MODULES = {
         "RatingsDataset",
         "SceneFactsDataset",
     ),
+    "report_datasets": ("AtomicFigureDataset", "AtomicParquetDataset", "SiteDataset"),
     "mlflow_datasets": ("TrackedCurvesDataset", "TrackedMetricsDataset"),
     "model_datasets": (
         "CaptionerDataset",

@@ -19,14 +19,14 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import metadata
 from typing import Any, Final
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
-from captionloop.provenance.parsed_code import Module, Name, Unit
+from captionloop.provenance.parsed_code import Module, Name, ParsedModules, Unit
 
 WHOLE: Final = ""
 _NOTHING: Final = object()
@@ -169,26 +169,25 @@ class CodeVersion:
 class CodeVersions:
     """Versions of functions and classes, as their files are when this is made."""
 
-    def __init__(self, own: Iterable[str] = ("captionloop",)) -> None:
+    def __init__(self, own: Iterable[str] = ("captionloop",), parsed: ParsedModules | None = None) -> None:
         """`own` are the top-level packages whose code is followed; all others count by their version."""
         self._own = frozenset(own)
-        self._modules: dict[str, Module | None] = {}
+        self._parsed = parsed or ParsedModules()
         self._of: dict[tuple[tuple[str, str], ...], CodeVersion] = {}
 
     def of(self, *parts: Callable[..., Any]) -> CodeVersion:
         """The version of all that these functions and classes depend on."""
         starts = tuple(sorted({_origin(part) for part in parts}))
         if starts not in self._of:
-            walk = _Walk(self._module, self._own | {module.split(".")[0] for module, _ in starts})
+            walk = _Walk(self._parsed.find, self._own | {module.split(".")[0] for module, _ in starts})
             for module, name in starts:
                 walk.start(module, name)
             self._of[starts] = walk.version()
         return self._of[starts]
 
-    def _module(self, name: str) -> Module | None:
-        if name not in self._modules:
-            self._modules[name] = Module.find(name)
-        return self._modules[name]
+    def keep(self) -> None:
+        """Keeps what was read of the files for the next run."""
+        self._parsed.keep()
 
 
 def _origin(part: Callable[..., Any]) -> tuple[str, str]:
@@ -356,6 +355,7 @@ def _versions(packages: set[str]) -> dict[str, str]:
     return found
 
 
+@cache
 def _version(distribution: str) -> str | None:
     """None for what belongs to Python itself."""
     try:

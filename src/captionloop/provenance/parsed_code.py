@@ -6,10 +6,15 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+
+from captionloop.files import write_file
 
 Name = tuple[str, ...]
 """A dotted name: `nodes.watch` is ("nodes", "watch")."""
@@ -83,64 +88,112 @@ def _both(first: Unit, second: Unit) -> Unit:
     )
 
 
+@dataclass
 class Module:
-    """A module's statements by the names they define."""
+    """A module's statements by the names they define.
 
-    def __init__(self, name: str, source: str, *, package: bool = False) -> None:
-        self.name = name
-        self._within = name if package else name.rpartition(".")[0]
-        self._body = ast.parse(source).body
-        self.imports: dict[str, Import] = {}
-        self._defined: dict[str, list[ast.stmt]] = {}
-        self._units: dict[int, Unit] = {}
-        self._effects: list[ast.stmt] = []
-        self._read(self._body)
+    Attributes:
+        name: dotted.
+        imports: what it imports, by the name it has there.
+        defined: by name, what defines it; several statements where it depends (`if TYPE_CHECKING`).
+        effects: statements that define nothing, and so count for everything in the module.
+    """
+
+    name: str
+    imports: dict[str, Import] = field(default_factory=dict)
+    defined: dict[str, list[Unit]] = field(default_factory=dict)
+    effects: list[Unit] = field(default_factory=list)
 
     @classmethod
-    def find(cls, name: str) -> "Module | None":
-        """The module of this name as its file is now, not imported; None where there is no such file."""
-        path = _file(name)
-        if path is None:
-            return None
-        return cls(name, path.read_text(encoding="utf-8"), package=path.name == "__init__.py")
+    def parse(cls, name: str, source: str, *, package: bool = False) -> "Module":
+        """Reads the text of a module."""
+        module = cls(name)
+        module._read(ast.parse(source).body, within=name if package else name.rpartition(".")[0])
+        return module
 
     def __contains__(self, name: str) -> bool:
-        return name in self._defined
+        return name in self.defined
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._defined)
+        return iter(self.defined)
 
     def units(self, name: str) -> list[Unit]:
-        """What defines a name; several statements where it depends (`if TYPE_CHECKING`)."""
-        return [self._unit(node) for node in self._defined[name]]
+        """What defines a name."""
+        return self.defined[name]
 
-    def _unit(self, node: ast.stmt) -> Unit:
-        if id(node) not in self._units:
-            self._units[id(node)] = Unit.of(node, self._within)
-        return self._units[id(node)]
-
-    @cached_property
-    def effects(self) -> list[Unit]:
-        """Statements that define nothing, and so count for everything in the module."""
-        return [Unit.of(node, self._within) for node in self._effects]
-
-    def _read(self, body: list[ast.stmt]) -> None:
+    def _read(self, body: list[ast.stmt], within: str) -> None:
         for node in body:
             if isinstance(node, ast.Import | ast.ImportFrom):
-                self.imports.update(_imported(node, self._within))
-            elif isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
-                self._defined.setdefault(node.name, []).append(node)
-            elif isinstance(node, _ASSIGNMENTS):
-                names = _assigned(node)
-                for name in names:
-                    self._defined.setdefault(name, []).append(node)
-                if not names:
-                    self._effects.append(node)
+                self.imports.update(_imported(node, within))
             elif isinstance(node, _BLOCKS):
                 for part in _bodies(node):
-                    self._read(part)
+                    self._read(part, within)
+            elif isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
+                self.defined.setdefault(node.name, []).append(Unit.of(node, within))
+            elif isinstance(node, _ASSIGNMENTS) and (names := _assigned(node)):
+                unit = Unit.of(node, within)
+                for name in names:
+                    self.defined.setdefault(name, []).append(unit)
             elif not _is_docstring(node):
-                self._effects.append(node)
+                self.effects.append(Unit.of(node, within))
+
+
+class ParsedModules:
+    """The project's modules as their files are when they are first asked for.
+
+    What was read is kept by the digest of the text: to read it again takes seconds, each time that there is
+    nothing to do.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        """`file` is where it is kept; without one, or where it cannot be read or written: in memory."""
+        self._file = file
+        self._modules: dict[str, Module | None] = {}
+        self._kept = _read_kept(file) if file is not None else {}
+        self._written = frozenset(self._kept)
+        self._used: dict[str, Module] = {}
+
+    def find(self, name: str) -> Module | None:
+        """The module of this name, not imported; None where there is no such file."""
+        if name not in self._modules:
+            path = _file(name)
+            self._modules[name] = None if path is None else self._parsed(name, path)
+        return self._modules[name]
+
+    def _parsed(self, name: str, path: Path) -> Module:
+        text = path.read_bytes()
+        key = hashlib.sha256(b"\0".join((_reader(), name.encode(), path.name.encode(), text))).hexdigest()
+        if key not in self._kept:
+            package = path.name == "__init__.py"
+            self._kept[key] = Module.parse(name, text.decode(), package=package)
+        self._used[key] = self._kept[key]
+        return self._used[key]
+
+    def keep(self) -> None:
+        """Writes down what was read, where something of it is new."""
+        if self._file is None or self._used.keys() <= self._written:
+            return
+        content = _KEPT.dump_json(self._used)
+        with suppress(OSError):  # it costs time, not a result
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_file(self._file, lambda partial: partial.write_bytes(content))
+        self._written = frozenset(self._used)
+
+
+_KEPT: Final = TypeAdapter(dict[str, Module])
+
+
+def _read_kept(file: Path) -> dict[str, Module]:
+    try:
+        return _KEPT.validate_json(file.read_bytes())
+    except (OSError, ValueError):
+        return {}
+
+
+@cache
+def _reader() -> bytes:
+    """What else than the text decides how it is read: this module, and Python's grammar."""
+    return Path(__file__).read_bytes() + repr(sys.version_info[:2]).encode()
 
 
 def _bodies(node: ast.stmt) -> Iterator[list[ast.stmt]]:

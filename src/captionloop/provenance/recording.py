@@ -31,6 +31,7 @@ from captionloop.provenance.output_records import (
     write_beside,
     write_record,
 )
+from captionloop.provenance.parsed_code import ParsedModules
 
 logger = logging.getLogger(__name__)
 
@@ -66,20 +67,22 @@ class ProvenanceRecorder:
 
     def __init__(self, code: CodeVersions | None = None) -> None:
         self._given_code = code
-        self._begin(Pipeline([]), {}, RunDigests())
+        self._begin(Pipeline([]), {}, RunDigests(), code or CodeVersions())
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Any) -> None:
         """A new run."""
-        place = Path(run_params["project_path"]) / "data" / FOLDER / "file_digests.sqlite"
-        self._begin(pipeline, catalog, RunDigests(place))
+        place = Path(run_params["project_path"]) / "data" / FOLDER
+        code = CodeVersions(parsed=ParsedModules(place / "parsed_code.json"))
+        self._begin(pipeline, catalog, RunDigests(place / "file_digests.sqlite"), self._given_code or code)
         for node in pipeline.nodes:  # as the code is now: it may be edited while a node is at work
             self._version(node)
+        self._code.keep()
 
-    def _begin(self, pipeline: Pipeline, catalog: Any, files: RunDigests) -> None:
+    def _begin(self, pipeline: Pipeline, catalog: Any, files: RunDigests, code: CodeVersions) -> None:
         self._catalog = catalog
         self._files = files
-        self._code = self._given_code or CodeVersions()
+        self._code = code
         self.__dict__.pop("_titles", None)
         self._nodes = {node.name for node in pipeline.nodes}
         self._datasets = pipeline.datasets()

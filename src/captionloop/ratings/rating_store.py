@@ -33,6 +33,17 @@ PERSON = "person"
 """The reason of a tombstone of somebody, not of a photo."""
 
 
+def open_store(url: str, *, is_embedded: bool) -> "RatingsStore":
+    """The ratings store. An embedded database is brought up to date; a shared one is not touched unasked.
+
+    Raises:
+        DatabaseError: it does not answer, or `captionloop database upgrade` is needed first.
+    """
+    if is_embedded:
+        database.upgrade(url)
+    return RatingsStore(url)
+
+
 class RatingsStore:
     """Captions and ratings in a database. Writes go through one group-committing writer per process.
 

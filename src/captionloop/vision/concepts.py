@@ -13,7 +13,6 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
-import snowballstemmer
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
@@ -161,6 +160,8 @@ def _stems(words: Sequence[str], language: Language) -> list[str]:
     """The stems that several of the words have, each as these words joined by `|`; none without a stemmer."""
     if language.stemmer is None:
         return []
+    import snowballstemmer  # its Serbian alone takes a sixth of a second
+
     stemmer = snowballstemmer.stemmer(language.stemmer)
     forms: dict[str, list[str]] = {}
     for word, stem in zip(words, stemmer.stemWords(list(words)), strict=True):

@@ -7,6 +7,7 @@ from captionloop.pipelines.evaluation.nodes import choose_photos, score_captions
 from captionloop.pipelines.training.nodes import train_cross_entropy
 
 from captionloop.provenance.code_versions import CodeVersions
+from captionloop.provenance.parsed_code import ParsedModules
 
 SOURCE = {
     "start.py": """
@@ -73,6 +74,30 @@ def test_what_is_mentioned_counts(tried, file, old, new, counts):
     text = path.read_text().replace("def later(): return 5", "def later():\n    return 5")
     path.write_text(text.replace(old, new))
     assert (version() != before) == counts
+
+
+def test_what_was_read_is_kept_until_a_file_changes(tried, tmp_path):
+    folder, version = tried
+    start, kept = sys.modules["tried_code.start"], tmp_path / "kept/parsed_code.json"
+
+    def kept_version():
+        code = CodeVersions({"tried_code"}, ParsedModules(kept))
+        found = code.of(start.node)
+        code.keep()
+        return found
+
+    before = version()
+    assert kept_version() == kept_version() == before
+    written = kept.read_bytes()
+    assert kept_version() == before and kept.read_bytes() == written
+    text = (folder / "start.py").read_text()
+    (folder / "start.py").write_text(text.replace("WIDTH = 2", "WIDTH = 3"))
+    assert kept_version() == version() != before
+    (folder / "start.py").write_text(text)
+    assert kept_version() == before
+    for damaged in (b"", b"{", b"[]", written[:-1]):
+        kept.write_bytes(damaged)
+        assert kept_version() == before
 
 
 def test_packages_are_those_that_the_code_itself_imports(tried):

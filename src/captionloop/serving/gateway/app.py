@@ -24,9 +24,8 @@ from captionloop.errors import CaptionloopError
 from captionloop.paths import printable
 from captionloop.photos import PhotoArchive
 from captionloop.ratings.api_keys import ApiKeyStore
-from captionloop.ratings.database import upgrade
 from captionloop.ratings.rating_queue import RatingQueue
-from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.rating_store import open_store
 from captionloop.ratings.repeats import Repeats
 from captionloop.ratings.usage_statistics import statistics
 from captionloop.serving.gateway import caption_routes, rating_routes, service_routes
@@ -227,20 +226,9 @@ STORING_SECONDS = 30.0
 """Which a request that was captioned may still take, before it counts as given up."""
 
 
-def open_store(settings: Settings) -> RatingsStore:
-    """The ratings store. An embedded database is brought up to date; a shared one is not touched unasked.
-
-    Raises:
-        DatabaseError: it does not answer, or `captionloop database upgrade` is needed first.
-    """
-    if settings.embedded_database:
-        upgrade(settings.database_url)
-    return RatingsStore(settings.database_url)
-
-
 def build_services(settings: Settings, model: CaptionModel) -> Services:
     """All parts of a gateway in front of `model`."""
-    store = open_store(settings)
+    store = open_store(settings.database_url, is_embedded=settings.embedded_database)
     return Services(
         settings=settings,
         store=store,
