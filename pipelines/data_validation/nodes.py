@@ -98,6 +98,11 @@ def release_tables(
     ]
     if broken:
         raise CorpusError(f"The released tables break their contract ({'; '.join(broken)}): {where}")
+    for split in ("train", "val"):
+        if not (checked.images["split"] == split).any():  # whoever only captions or evaluates needs none
+            logger.warning(
+                "Validation: no photo is in the split %s, and training needs one: see docs/data.md", split
+            )
     seen = checked.images[checked.images["split"].isin(["train", "val"])]
     said = checked.captions[checked.captions["image_id"].isin(seen["image_id"])]
     return checked.images, checked.captions, seen, said

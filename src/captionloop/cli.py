@@ -8,6 +8,7 @@ import os
 import sys
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -116,6 +117,9 @@ def main() -> None:
 
     The pipelines that make the models are run with kedro: see kedro run --help.
     """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by whoever started us; what asks it for a terminal would fail
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
     os.environ.setdefault("DO_NOT_TRACK", "1")  # MLflow would report to its makers
     if any(name.startswith("CAPTIONLOOP_") for name in os.environ):
         from captionloop.serving.service_settings import Settings

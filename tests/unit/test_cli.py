@@ -89,6 +89,13 @@ def test_help_imports_nothing_heavy() -> None:
     assert found.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_command_runs_where_its_streams_are_closed(closed: str) -> None:
+    ran = "from captionloop.cli import main; main(['models', '--help'], standalone_mode=False)"
+    shell = f'"{sys.executable}" -c "import sys; {ran}; sys.stdout.isatty(); sys.stderr.isatty()" {closed}'
+    assert subprocess.run(["sh", "-c", shell], check=False).returncode == 0
+
+
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_every_command_of_the_table_is_there(name: str) -> None:
     assert isinstance(cli.COMMANDS[name].load(), click.Command)

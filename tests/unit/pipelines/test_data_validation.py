@@ -65,6 +65,15 @@ def test_the_sample_scenes_are_sound(scenes: list[Scene], photos: PhotoFolder) -
     assert all(each["success"] for each in catalog["validation_report"].load()["expectations"])
 
 
+def test_a_split_that_training_needs_and_nobody_named_is_told_at_once(
+    photos: PhotoFolder, scenes: list[Scene], caplog: pytest.LogCaptureFixture
+) -> None:
+    run(as_corpus([scene for scene in scenes if scene.split != "val"]), photos)
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [line for line in said if "no photo is in the split val" in line]
+    assert not [line for line in said if "the split train" in line]
+
+
 def test_quarantine_goes_on_without_the_rows_and_stop_does_not(
     scenes: list[Scene], photos: PhotoFolder, tmp_path: Path
 ) -> None:
