@@ -16,8 +16,6 @@ import numpy as np
 from captionloop.commands.model_lookup import WrittenPath, bundle_folder
 from captionloop.config import project_folder
 from captionloop.errors import CaptionloopError, ConfigurationError, ImageError, without_passwords
-from captionloop.evaluation.figures import INK, MUTED, figure
-from captionloop.evaluation.gallery import spotlight
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -181,6 +179,7 @@ def attention_figure(photo: bytes, answer: Answer) -> "Figure":
 
     Raises `ConfigurationError` where the model does not attend: there is nothing to draw then.
     """
+    from captionloop.evaluation.figures import INK, MUTED, figure
     from captionloop.images import load_square
 
     if all(word.attention is None for word in answer.words):
@@ -206,6 +205,8 @@ def attention_figure(photo: bytes, answer: Answer) -> "Figure":
 def _lit(picture: "NDArray[np.uint8]", word: AnsweredWord) -> "NDArray[np.uint8]":
     if word.attention is None:
         return picture
+    from captionloop.evaluation.gallery import spotlight
+
     return spotlight(picture, np.asarray(word.attention, np.float32))
 
 
