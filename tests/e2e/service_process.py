@@ -20,19 +20,20 @@ SENTENCES = ["a red square on the left", "a blue circle above a green square", "
 SERVICE = "captionloop.serving.service:Gateway"
 
 
-def make_bundle(folder: Path, *, seed: int = 0, input_size: int = 64) -> Path:
+def make_bundle(folder: Path, *, seed: int = 0, input_size: int = 64, language: str = "en") -> Path:
     """A captioner with random weights: it says nonsense, but it says it through the whole machinery."""
     import torch
 
     from captionloop.captioner.captioner import Captioner
     from captionloop.captioner.decoders import build_decoder
     from captionloop.captioner.model_config import DecodingOptions, ShowAttendTellConfig
+    from captionloop.languages import language_of
     from captionloop.tokenizer import CaptionTokenizer
     from captionloop.vision.embedding import Familiarity
     from captionloop.vision.encoder import Encoder, EncoderSpec
 
     encoder = Encoder.build(EncoderSpec(architecture="resnet10", input_size=input_size), None, seed=seed)
-    tokenizer = CaptionTokenizer.train(SENTENCES, min_frequency=1)
+    tokenizer = CaptionTokenizer.train(SENTENCES, min_frequency=1, language=language_of(language))
     sizes = ShowAttendTellConfig(embedding=16, hidden=16, attention_size=16)
     with torch.random.fork_rng(devices=[]):  # whatever test ran before, the model says the same
         torch.manual_seed(seed)

@@ -446,6 +446,10 @@ def test_a_caption_is_copied(visits: Callable[..., Visit]) -> None:
     expect(visit.page.get_by_role("button", name="Copied")).to_be_visible()
     expect(visit.page.get_by_role("status").filter(has_text="The caption is copied.")).to_be_attached()
     assert visit.page.evaluate("navigator.clipboard.readText()") == caption
+    marked = visit.page.evaluate(
+        "navigator.clipboard.read().then(([all]) => all.getType('text/html')).then(each => each.text())"
+    )
+    assert '<span lang="en"' in marked, "what takes text with markup learns the language"
 
 
 def test_a_caption_is_shared_where_the_browser_can(visits: Callable[..., Visit]) -> None:
