@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -187,3 +189,30 @@ class ServiceProcess:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(20)
         self.kill()
+
+
+@contextmanager
+def gateways(
+    folder: Path, database: str, bundle: Path, how_many: int, **settings: str
+) -> Iterator[list[ServiceProcess]]:
+    """Services on the same database and photo archive (`folder / "photos"`), each with a model server."""
+    running = [
+        ServiceProcess(
+            folder / str(number),
+            CAPTIONLOOP_MODEL=str(bundle),
+            CAPTIONLOOP_DATABASE=database,
+            CAPTIONLOOP_PHOTOS=str(folder / "photos"),
+            **settings,
+        )
+        for number in range(how_many)
+    ]
+    try:
+        yield [process.wait_until_ready() for process in running]
+    finally:
+        for process in running:
+            process.kill()
+
+
+def kept(photos: Path) -> set[str]:
+    """The files of a photo archive."""
+    return {path.name for path in photos.rglob("*") if path.is_file()}

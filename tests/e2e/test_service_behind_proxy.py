@@ -15,7 +15,7 @@ from playwright.sync_api import Browser
 from service_process import ServiceProcess, free_port, make_bundle, photo
 
 pytest_plugins = ["web_page_fixtures"]
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.service, pytest.mark.timeout(600)]
 
 PROXY = "127.0.0.9"
 """The address that nginx comes from; only this one is believed."""

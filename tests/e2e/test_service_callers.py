@@ -22,7 +22,7 @@ from service_process import ServiceProcess, photo
 
 from captionloop.client import CaptionClient
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.service, pytest.mark.timeout(600)]
 
 PER_MINUTE = 60
 HEAD = b"POST /v1/captions HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
@@ -84,6 +84,7 @@ class Pulse:
                 time.sleep(0.01)
 
 
+@pytest.mark.alone
 def test_bodies_of_a_million_lists_hold_up_nobody(limited: ServiceProcess) -> None:
     lists = b'{"image":[' + b"[]," * 4_300_000 + b"[]]}"
     deep = b'{"image":' + b'{"a":' * 2_500_000

@@ -13,7 +13,7 @@ from captionloop.registry.model_registry import ModelRegistry
 from captionloop.serving.engine import Engine
 from captionloop.serving.model_sources import KEPT_BUNDLES, RegistrySource
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.service]
 
 
 def test_promotion_and_rollback_reach_the_engine(tmp_path: Path, bundles: list[Path], monkeypatch) -> None:

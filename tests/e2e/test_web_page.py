@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import Route, expect
 from web_page import PHONE, Visit
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.service]
 pytest_plugins = ["web_page_fixtures"]
 
 HERE = "document.documentElement"

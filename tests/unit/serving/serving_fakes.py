@@ -46,7 +46,8 @@ class FakeModel:
     async def describe(self) -> ModelDescription:
         return ModelDescription(
             ready=self.ready, reason="" if self.ready else "no model is registered yet", name="captioner",
-            version=self.version, input_size=SIZE, language=self.language, metrics=self.metrics, card="# A card",
+            version=self.version, input_size=SIZE, metrics=self.metrics, card="# A card",
+            language=self.language,
             server=self.server, captioned=len(self.seen) if self.counts is None else self.counts[0],
             failed=0 if self.counts is None else self.counts[1], refused_version=self.refused,
         )  # fmt: skip
