@@ -19,6 +19,8 @@ import numpy as np
 from PIL import Image
 
 SENTENCES = ["a red square on the left", "a blue circle above a green square", "two yellow circles"]
+PAGE_ELSEWHERE = "https://app.example"
+"""An origin whose pages may call the session's service."""
 SERVICE = "captionloop.serving.service:Gateway"
 
 

@@ -324,13 +324,12 @@ def _body_with_rating(
 
 def _place(before: str) -> tuple[datetime, str]:
     moment, _, caption_id = before.partition("-")
-    try:
-        return datetime.strptime(moment, "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC), caption_id
-    except ValueError:
-        message = "must be what `next` of a page said"
-        raise Problem(
-            REQUEST_INVALID, f"before: {message}.", errors=[FieldError("before", message)]
-        ) from None
+    with suppress(ValueError):
+        at = datetime.strptime(moment, "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
+        if _CAPTION_ID.fullmatch(caption_id):  # PostgreSQL takes no text with a NUL in it
+            return at, caption_id
+    message = "must be what `next` of a page said"
+    raise Problem(REQUEST_INVALID, f"before: {message}.", errors=[FieldError("before", message)])
 
 
 def _captioned_photo(served: ServedCaption, language: str | None) -> dict[str, Any]:
