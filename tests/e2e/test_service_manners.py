@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ PROBLEM = "application/problem+json"
 
 
 @pytest.fixture
-def client(service: ServiceProcess) -> httpx.Client:
+def client(service: ServiceProcess) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=service.url, timeout=60) as opened:
         yield opened
 
@@ -96,8 +96,8 @@ def test_the_log_names_the_key_and_what_an_administrator_did_with_it(
     assert client.delete(made, headers={"X-API-Key": secret}).status_code == 204
     told = lines(service)
     assert [line for line in told if line["event"] == "request" and line.get("key") == key_id]
-    (deed,) = [line for line in told if line["event"] == "audit" and line["by"] == f"key:{key_id}"]
-    assert (deed["action"], deed["subject"]) == ("caption.erase", made.rsplit("/", 1)[-1])
+    (deed,) = [line for line in told if line["event"] == "audit" and line["actor"] == f"key:{key_id}"]
+    assert (deed["action"], deed["object"]) == ("caption.erase", made.rsplit("/", 1)[-1])
     assert secret not in service.log.read_text()
 
 
@@ -166,7 +166,7 @@ def test_every_layer_says_no_with_a_problem_document(client: httpx.Client, what:
     assert told["status"] == status and told["type"].startswith("urn:captionloop:problem:")
     assert told["request_id"] == answer.headers["x-request-id"]
     if what == "compressed":
-        assert "uncompressed" in told["detail"].lower() or "compress" in told["detail"].lower()
+        assert "compress" in told["detail"]
 
 
 @pytest.mark.parametrize(
