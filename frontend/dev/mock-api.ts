@@ -33,6 +33,7 @@ function captioned(blind: boolean, unlike: boolean): unknown {
   return {
     caption_id: `mock-${String(Date.now())}`,
     caption: WORDS.map(([text]) => text).join(" "),
+    language: "en",
     confidence: 0.68,
     familiarity: unlike ? 0 : 0.43,
     familiar: !unlike,
@@ -172,6 +173,7 @@ function handle(request: IncomingMessage, body: string, response: ServerResponse
     answer(response, 200, {
       caption_id: `mock-other-${String(Date.now())}`,
       caption: "a yellow duck on a pond",
+      language: "en",
       image: { width: 640, height: 480 },
     });
   else if (url.pathname.endsWith("/photo")) {

@@ -21,7 +21,7 @@ describe("the words of a caption", () => {
   function words(): { view: ReturnType<typeof mount>; focus: WordFocus } {
     const focus = useWordFocus(() => CAPTIONED.words.length);
     const view = mount(CaptionWords, {
-      props: { words: CAPTIONED.words, caption: CAPTIONED.caption, focus, unlike: false },
+      props: { words: CAPTIONED.words, caption: CAPTIONED.caption, language: "en", focus, unlike: false },
       attachTo: document.body,
     });
     return { view, focus };
@@ -102,7 +102,7 @@ describe("rating", () => {
   ): ReturnType<typeof mount> {
     const shelf = { read: (): null => null, write: (): boolean => true };
     const rating = createRatings(apiWith({ rate }), vi.fn(), shelf).of("c1", given);
-    return mount(RatingForm, { props: { rating, caption: "a red boat" } });
+    return mount(RatingForm, { props: { rating, caption: "a red boat", language: "en" } });
   }
 
   const echo = (): ReturnType<typeof vi.fn<(id: string, rating: Rating) => Promise<Rating>>> =>
@@ -183,7 +183,8 @@ describe("a failure", () => {
 
 describe("alternatives", () => {
   it("can be preferred", async () => {
-    const view = mount(AlternativeList, { props: { alternatives: CAPTIONED.alternatives, unlike: false } });
+    const { alternatives } = CAPTIONED;
+    const view = mount(AlternativeList, { props: { alternatives, language: "en", unlike: false } });
     await view.find("button").trigger("click");
     expect(view.emitted("prefer")).toEqual([["a small boat"]]);
   });

@@ -13,6 +13,7 @@ import { apiWith, reply, scripted } from "./samples";
 const shown = (caption_id: string): ToRate => ({
   caption_id,
   caption: `a duck, ${caption_id}`,
+  language: "fr",
   image: { width: 40, height: 30 },
 });
 const PHOTO = new Blob(["x"], { type: "image/png" });

@@ -6,6 +6,7 @@ import type { Captioned, ServedModel } from "@/api/schemas";
 export const CAPTIONED: Captioned = {
   caption_id: "c1",
   caption: "a red boat",
+  language: "en",
   confidence: 0.7,
   familiarity: 0.4,
   familiar: true,

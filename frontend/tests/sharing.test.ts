@@ -8,13 +8,14 @@ import { useAnnouncer } from "@/composables/useAnnouncer";
 import { CAPTIONED, apiWith } from "./samples";
 
 const CAPTION = "a red boat";
+const PROPS = { caption: CAPTION, language: null };
 
 function browserWith(abilities: Record<string, unknown>): void {
   vi.stubGlobal("navigator", { clipboard: undefined, share: undefined, ...abilities });
 }
 
 async function pressed(name: string): Promise<ReturnType<typeof mount>> {
-  const view = mount(ShareButtons, { props: { caption: CAPTION }, attachTo: document.body });
+  const view = mount(ShareButtons, { props: PROPS, attachTo: document.body });
   await view
     .findAll("button")
     .find((button) => button.text() === name)
@@ -65,9 +66,9 @@ describe("copying a caption", () => {
 describe("sharing a caption", () => {
   it("is offered where the browser shares, and only there", () => {
     browserWith({});
-    expect(mount(ShareButtons, { props: { caption: CAPTION } }).text()).not.toContain("Share");
+    expect(mount(ShareButtons, { props: PROPS }).text()).not.toContain("Share");
     browserWith({ share: vi.fn() });
-    expect(mount(ShareButtons, { props: { caption: CAPTION } }).text()).toContain("Share");
+    expect(mount(ShareButtons, { props: PROPS }).text()).toContain("Share");
   });
 
   it("hands over the text, and tells", async () => {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from servers import any_postgres, postgres, redis  # noqa: F401 - fixtures
-from service_process import ServiceProcess, make_bundle
+from service_process import PAGE_ELSEWHERE, ServiceProcess, make_bundle
 from span_collector import SpanCollector
 from web_page import built_page
 
@@ -50,6 +50,7 @@ def service(
         CAPTIONLOOP_MODEL=str(champion),
         CAPTIONLOOP_PAGE=str(page_folder or ""),
         CAPTIONLOOP_UPLOAD_SECONDS="4",
+        CAPTIONLOOP_CORS_ORIGINS=PAGE_ELSEWHERE,
         CAPTIONLOOP_CAPTIONS_AT_ONCE="48",
         CAPTIONLOOP_KEY_CAPTIONS_PER_MINUTE="20",
         OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,

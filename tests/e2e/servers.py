@@ -1,5 +1,6 @@
 """Real servers that a cluster stands on: PostgreSQL 18 from a wheel, 15 and Redis from Debian's packages."""
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from service_process import free_port
 from sqlalchemy import create_engine, text
@@ -96,7 +98,22 @@ class DebianPostgres:
         self._process.send_signal(signal.SIGINT)
         self._process.wait(20)
 
+    def hang(self) -> None:
+        """Leave connections open and take new ones, and say nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Say what was asked meanwhile."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended
+            parent = psutil.Process(self._process.pid)
+            for process in (parent, *parent.children(recursive=True)):
+                process.send_signal(number)
+
     def remove(self) -> None:
+        self.go_on()
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 

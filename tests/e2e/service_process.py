@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,22 +19,25 @@ import numpy as np
 from PIL import Image
 
 SENTENCES = ["a red square on the left", "a blue circle above a green square", "two yellow circles"]
+PAGE_ELSEWHERE = "https://app.example"
+"""An origin whose pages may call the session's service."""
 SERVICE = "captionloop.serving.service:Gateway"
 
 
-def make_bundle(folder: Path, *, seed: int = 0, input_size: int = 64) -> Path:
+def make_bundle(folder: Path, *, seed: int = 0, input_size: int = 64, language: str = "en") -> Path:
     """A captioner with random weights: it says nonsense, but it says it through the whole machinery."""
     import torch
 
     from captionloop.captioner.captioner import Captioner
     from captionloop.captioner.decoders import build_decoder
     from captionloop.captioner.model_config import DecodingOptions, ShowAttendTellConfig
+    from captionloop.languages import language_of
     from captionloop.tokenizer import CaptionTokenizer
     from captionloop.vision.embedding import Familiarity
     from captionloop.vision.encoder import Encoder, EncoderSpec
 
     encoder = Encoder.build(EncoderSpec(architecture="resnet10", input_size=input_size), None, seed=seed)
-    tokenizer = CaptionTokenizer.train(SENTENCES, min_frequency=1)
+    tokenizer = CaptionTokenizer.train(SENTENCES, min_frequency=1, language=language_of(language))
     sizes = ShowAttendTellConfig(embedding=16, hidden=16, attention_size=16)
     with torch.random.fork_rng(devices=[]):  # whatever test ran before, the model says the same
         torch.manual_seed(seed)
@@ -186,3 +191,30 @@ class ServiceProcess:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(20)
         self.kill()
+
+
+@contextmanager
+def gateways(
+    folder: Path, database: str, bundle: Path, how_many: int, **settings: str
+) -> Iterator[list[ServiceProcess]]:
+    """Services on the same database and photo archive (`folder / "photos"`), each with a model server."""
+    running = [
+        ServiceProcess(
+            folder / str(number),
+            CAPTIONLOOP_MODEL=str(bundle),
+            CAPTIONLOOP_DATABASE=database,
+            CAPTIONLOOP_PHOTOS=str(folder / "photos"),
+            **settings,
+        )
+        for number in range(how_many)
+    ]
+    try:
+        yield [process.wait_until_ready() for process in running]
+    finally:
+        for process in running:
+            process.kill()
+
+
+def kept(photos: Path) -> set[str]:
+    """The files of a photo archive."""
+    return {path.name for path in photos.rglob("*") if path.is_file()}

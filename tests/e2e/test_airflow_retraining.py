@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, Page
 from service_process import ServiceProcess, photo
 from small_disk import small_disk
 from small_project import ROOT, SmallProject
+from web_page import keep_screenshot
 
 from captionloop.client import CaptionClient
 
@@ -152,7 +153,7 @@ def test_too_few_ratings_are_a_reason_to_skip_and_two_triggers_take_turns(
 
 def test_the_form_in_a_browser_makes_a_new_version_that_is_served_though_every_step_was_killed_once(
     project: SmallProject, airflow: AirflowProcess, loop_service: ServiceProcess, chromium: Browser,
-    screenshots: Path,
+    screenshots: Path | None,
 ) -> None:  # fmt: skip
     rate(loop_service, seed=1)
     page = chromium.new_page(viewport={"width": 1300, "height": 1250})
@@ -164,7 +165,7 @@ def test_the_form_in_a_browser_makes_a_new_version_that_is_served_though_every_s
         page,
         {"Least number of new ratings": "10", "Epochs": "1", "Shards": "2", "Watch for (seconds)": "5"},
     )
-    page.screenshot(path=screenshots / "airflow-form.png")
+    keep_screenshot(page, screenshots, "airflow-form.png")
     before = {run["dag_run_id"] for run in airflow.runs(DAG)}
     page.get_by_role("dialog").get_by_role("button", name="Trigger").last.click()
     airflow._until(lambda: len(airflow.runs(DAG)) > len(before), 120, "the form triggered nothing")
@@ -178,7 +179,7 @@ def test_the_form_in_a_browser_makes_a_new_version_that_is_served_though_every_s
     page.goto(f"{airflow.url}/dags/{DAG}/runs/{run_id}")
     page.get_by_text("registration").first.wait_for()
     page.wait_for_timeout(5000)
-    page.screenshot(path=screenshots / "airflow-grid.png")
+    keep_screenshot(page, screenshots, "airflow-grid.png")
     page.close()
 
     assert run["state"] == "success", (states, run["note"])

@@ -28,7 +28,7 @@ from captionloop.ratings.rating_store import RatingsStore
 from captionloop.ratings.records import Rating
 from captionloop.registry.model_registry import ModelRegistry
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.service, pytest.mark.timeout(1200)]
 CLIENTS = 32
 SECONDS = float(os.environ.get("CAPTIONLOOP_TEST_LOAD_SECONDS", "30"))
 KEY_CAPTIONS = 20
@@ -72,8 +72,10 @@ class Cluster:
     def kill(self, name: str) -> None:
         self.running[name].kill()
 
-    def restart(self, name: str) -> None:
-        self.running[name] = self._starters[name]().wait_until_ready()
+    def restart(self, *names: str) -> None:
+        """Starts those that were killed, side by side."""
+        self.running |= {name: self._starters[name]() for name in names}
+        self.wait_until_ready()
 
     def versions(self) -> set[str]:
         """What each gateway says is served, asked several times: either model server may answer."""
@@ -131,13 +133,13 @@ class Person:
         self.versions: Counter[str] = Counter()
         self.rated: dict[str, int] = {}
         self.retries = 0
-        self._number = number
+        self._photos = [photo(number * 1000 + turn, size=(96, 96)) for turn in range(50)]
         self._http = httpx.Client(base_url=url, timeout=60)
 
     def live(self, until: Callable[[], bool]) -> None:
         turn = 0
         while not until():
-            body = photo(self._number * 1000 + turn % 50, size=(96, 96))
+            body = self._photos[turn % 50]
             made = self._ask("POST", "/v1/captions", content=body, headers={"Content-Type": "image/jpeg"})
             turn += 1
             if made is None:
@@ -187,11 +189,11 @@ def test_killing_one_of_each_loses_no_rating_and_a_promotion_reaches_all(cluster
     for thread in threads:
         thread.start()
     try:
-        for name in ("3001", "3101"):
+        for name in ("3001", "3101"):  # for a while both are gone
             time.sleep(SECONDS / 6)
             cluster.kill(name)
-            time.sleep(SECONDS / 6)
-            cluster.restart(name)
+        time.sleep(SECONDS / 6)
+        cluster.restart("3001", "3101")
         newest = max(cluster.registry.versions(), key=lambda version: version.version)
         cluster.registry.promote(newest.version)
         while cluster.versions() != {"2"}:

@@ -1,13 +1,17 @@
-"""What photos made to be large take: two at once, in a process of their own, as the gateway decodes them."""
+"""What photos made to be large take, two at once: in the service, and as the gateway decodes them."""
 
+import io
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
+from service_process import ServiceProcess, photo
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.service]
 
 MEASURE = """
 import asyncio, sys
@@ -68,3 +72,33 @@ def test_two_photos_of_64_megapixels_take_less_than_300_megabytes(
     peak, after = map(int, done.stdout.split())
     assert peak < 300, f"{peak} MB above idle"
     assert after < 60, f"{after} MB kept"
+
+
+def test_so_does_the_running_service(service: ServiceProcess) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGBA", (8000, 8000)).save(buffer, "PNG")
+    url, headers = f"{service.url}/v1/captions", {"Content-Type": "image/png"}
+    assert httpx.post(url, content=photo(), headers=headers, timeout=60).status_code == 201
+    idle = service.memory()
+    for pid in service.processes():
+        Path(f"/proc/{pid}/clear_refs").write_text("5")  # forget the highest so far
+    told: list[int] = []
+
+    def send() -> None:
+        told.append(httpx.post(url, content=buffer.getvalue(), headers=headers, timeout=100).status_code)
+
+    people = [threading.Thread(target=send) for _ in range(2)]
+    for each in people:
+        each.start()
+    for each in people:
+        each.join()
+    peak = sum(highest(pid) for pid in service.processes())
+    print(f"{(peak - idle) / 1e6:.0f} MB above idle")
+    assert set(told) <= {201, 422} and len(told) == 2
+    assert peak - idle < 300e6
+
+
+def highest(pid: int) -> int:
+    """Bytes that a process has held at most."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])

@@ -52,6 +52,7 @@ INTERRUPTED = {
     "kills": "test session starts",
     "uses": "test session starts",
     "e2e": "test session starts",
+    "e2e-service": "test session starts",
 }
 """Targets that take minutes, and what they print when their work has begun."""
 

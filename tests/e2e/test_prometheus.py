@@ -24,6 +24,7 @@ from draw_dashboards import DASHBOARDS  # noqa: E402
 
 pytestmark = [
     pytest.mark.e2e,
+    pytest.mark.service,
     pytest.mark.skipif(which("prometheus") is None, reason="needs the Debian package prometheus"),
 ]
 QUERIES = {

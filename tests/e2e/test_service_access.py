@@ -14,7 +14,7 @@ from service_process import ServiceProcess, photo
 from captionloop.client import CaptionClient, ServiceError
 from captionloop.ratings.api_keys import CACHE_SECONDS
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.service]
 
 Command = Callable[..., str]
 

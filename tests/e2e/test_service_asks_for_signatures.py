@@ -18,7 +18,7 @@ from captionloop.registry.signing import Signing, make_key_pair, signature_of
 from captionloop.serving.engine import REFUSED, Engine
 from captionloop.serving.model_sources import FolderSource, RegistrySource
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.service]
 
 
 @pytest.fixture

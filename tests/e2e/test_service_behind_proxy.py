@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 from playwright.sync_api import Browser
-from service_process import ServiceProcess, free_port, photo
+from service_process import ServiceProcess, free_port, make_bundle, photo
 
 pytest_plugins = ["web_page_fixtures"]
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.service, pytest.mark.timeout(600)]
 
 PROXY = "127.0.0.9"
 """The address that nginx comes from; only this one is believed."""
@@ -53,11 +53,13 @@ http {{
 
 @pytest.fixture(scope="module")
 def service_behind(
-    tmp_path_factory: pytest.TempPathFactory, bundles: list[Path], page_folder: Path | None
+    tmp_path_factory: pytest.TempPathFactory, page_folder: Path | None
 ) -> Iterator[ServiceProcess]:
+    """Its captions are in French, and its page is not."""
+    folder = tmp_path_factory.mktemp("behind")
     running = ServiceProcess(
-        tmp_path_factory.mktemp("behind"),
-        CAPTIONLOOP_MODEL=str(bundles[0]),
+        folder,
+        CAPTIONLOOP_MODEL=str(make_bundle(folder / "french", language="fr")),
         CAPTIONLOOP_PAGE=str(page_folder or ""),
         CAPTIONLOOP_TRUSTED_PROXIES=f"{PROXY}, 10.0.0.0/8",
         CAPTIONLOOP_ANONYMOUS_CAPTIONS_PER_MINUTE=str(PER_MINUTE),
@@ -112,7 +114,7 @@ def test_addresses_in_answers_lead_back_through_the_proxy(outside: str) -> None:
         location = httpx.URL(outside).join(made.headers["location"])
         assert str(location).startswith(f"{outside}/v1/captions/")
         assert "secure" in made.headers["set-cookie"].lower()
-        assert client.get(location).status_code == 200
+        assert client.get(location).json()["language"] == made.json()["language"] == "fr"
         assert client.put(f"{location}/rating", json={"stars": 5}).status_code == 200
         assert client.delete(location).status_code == 204
         missing = client.get(location).json()
@@ -149,7 +151,12 @@ def test_the_page_captions_and_rates_below_the_prefix(
     page.get_by_role("heading", level=1).wait_for()
     assert page.url.startswith(f"{outside}/")
     page.locator("input[type=file]").first.set_input_files(file)
-    page.get_by_role("toolbar", name="Words of the caption").get_by_role("button").first.wait_for()
+    words = page.get_by_role("toolbar", name="Words of the caption").get_by_role("button")
+    words.first.wait_for()
+    spoken = words.locator(".text").evaluate_all("words => words.map(word => word.closest('[lang]').lang)")
+    assert set(spoken) == {"fr"}, "screen readers say the words in their language"
+    told = words.locator(".visually-hidden").first.evaluate("told => told.closest('[lang]').lang")
+    assert told == page.evaluate("document.documentElement.lang") == "en"
     with page.expect_response(lambda answer: answer.request.method == "PUT") as saved:
         page.get_by_role("radio", name="4 of 5").check(force=True)
     assert saved.value.ok

@@ -23,7 +23,7 @@ from captionloop.registry.model_registry import ModelRegistry
 from captionloop.registry.promotion import begin_trial, end_trial
 from captionloop.registry.trials import Role
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.service, pytest.mark.timeout(1200)]
 CLIENTS = 32
 
 

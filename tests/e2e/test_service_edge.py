@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from service_process import ServiceProcess, photo
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.service]
 
 MB = 1_000_000
 HEAD = b"POST /v1/captions HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"

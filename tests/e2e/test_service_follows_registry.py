@@ -13,7 +13,7 @@ from captionloop.registry.model_registry import ModelRegistry
 from captionloop.serving.engine import Engine
 from captionloop.serving.model_sources import KEPT_BUNDLES, RegistrySource
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.service]
 
 
 def test_promotion_and_rollback_reach_the_engine(tmp_path: Path, bundles: list[Path], monkeypatch) -> None:
@@ -50,10 +50,11 @@ def test_a_registry_that_goes_away_leaves_the_model_in_place(
     assert engine.describe().ready
 
 
+@pytest.mark.parametrize("away", ["stopped", "hanging"])
 def test_a_restart_with_mlflow_away_serves_the_last_model_and_says_so(
-    tmp_path: Path, bundles: list[Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, bundles: list[Path], monkeypatch: pytest.MonkeyPatch, away: str
 ) -> None:
-    """Its database is stopped, and the model server killed; both come back, the model server first."""
+    """Its database is away, and the model server killed; both come back, the model server first."""
     needs_debian_postgres()
     monkeypatch.chdir(tmp_path)
     database = DebianPostgres()
@@ -65,7 +66,7 @@ def test_a_restart_with_mlflow_away_serves_the_last_model_and_says_so(
         before = httpx.get(f"{running.url}/v1/model", timeout=10).json()
         assert before["notice"] == ""
         running.kill()
-        database.stop()
+        database.stop() if away == "stopped" else database.hang()
         running.start()
         running.wait_until_ready()
         after = httpx.get(f"{running.url}/v1/model", timeout=10).json()
@@ -74,7 +75,7 @@ def test_a_restart_with_mlflow_away_serves_the_last_model_and_says_so(
         assert '"event": "serving the last model"' in running.log.read_text()
         made = httpx.post(f"{running.url}/v1/captions", files={"image": photo()}, timeout=60)
         assert made.status_code == 201 and made.json()["model"]["version"] == "1"
-        database.start()
+        database.start() if away == "stopped" else database.go_on()
         deadline = time.monotonic() + 60
         while httpx.get(f"{running.url}/v1/model", timeout=10).json()["notice"]:
             assert time.monotonic() < deadline, "the registry is back, and nobody noticed"

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service_process import ServiceProcess, photo
 from span_collector import SpanCollector
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.service]
 
 STAGES = {"upload", "decode", "model", "store"}
 PROMISED = {

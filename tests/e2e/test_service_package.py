@@ -14,7 +14,7 @@ from captionloop.captioner.consensus import NeighbourIndex
 from captionloop.captioner.model_config import ConsensusOptions
 from captionloop.serving.bento import package_bento
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.service]
 
 # What a machine that has only the Bento lacks. Found by every Python process of the service at its start.
 ALONE = """

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from captionloop.ratings.database import open_reader, upgrade
 from captionloop.ratings.records import Rating
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.service]
 
 RATINGS = int(os.environ.get("CAPTIONLOOP_TEST_RATINGS", "1000"))
 KILLS = 3

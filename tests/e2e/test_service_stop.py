@@ -14,7 +14,7 @@ from service_process import ServiceProcess, photo
 from captionloop.ratings.rating_store import RatingsStore
 from captionloop.ratings.usage_statistics import statistics
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.service]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from service_process import ServiceProcess, photo
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.service]
 
 SWAPS = 20
 

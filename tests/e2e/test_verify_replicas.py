@@ -22,7 +22,7 @@ from captionloop.captioner.captioner import Captioner
 from captionloop.registry.gate import GateDecision
 from captionloop.registry.model_registry import ModelRegistry
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.e2e, pytest.mark.service, pytest.mark.timeout(1200)]
 MODEL_SERVER = "captionloop.serving.service:ModelServer"
 NGINX = """
 worker_processes 1; daemon off; pid nginx.pid; error_log stderr warn;

@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import Route, expect
 from web_page import PHONE, Visit
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.service]
 pytest_plugins = ["web_page_fixtures"]
 
 HERE = "document.documentElement"
@@ -446,6 +446,10 @@ def test_a_caption_is_copied(visits: Callable[..., Visit]) -> None:
     expect(visit.page.get_by_role("button", name="Copied")).to_be_visible()
     expect(visit.page.get_by_role("status").filter(has_text="The caption is copied.")).to_be_attached()
     assert visit.page.evaluate("navigator.clipboard.readText()") == caption
+    marked = visit.page.evaluate(
+        "navigator.clipboard.read().then(([all]) => all.getType('text/html')).then(each => each.text())"
+    )
+    assert '<span lang="en"' in marked, "what takes text with markup learns the language"
 
 
 def test_a_caption_is_shared_where_the_browser_can(visits: Callable[..., Visit]) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
-from web_page import DESKTOP, FRONTEND, PHONE, Visit
+from web_page import DESKTOP, FRONTEND, PHONE, Visit, keep_screenshot
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.service]
 pytest_plugins = ["web_page_fixtures"]
 
 AXE = FRONTEND / "node_modules/axe-core/axe.min.js"
@@ -36,7 +36,7 @@ def result(visit: Visit) -> None:
 
 
 def rated(visit: Visit) -> None:
-    result(visit)
+    """After `result`."""
     visit.stars(4)
     expect(visit.page.locator(".thanks")).to_be_visible()
 
@@ -60,7 +60,7 @@ def settings(visit: Visit) -> None:
 
 
 def statistics(visit: Visit) -> None:
-    rated(visit)
+    """After `rated`: with stars to show."""
     visit.page.get_by_role("navigation").get_by_role("link", name=wording(visit, "model")).click()
     expect(visit.page.get_by_role("heading", name=wording(visit, "card"))).to_be_visible()
     visit.page.get_by_text(wording(visit, "asTable")).click()
@@ -71,16 +71,22 @@ def error(visit: Visit) -> None:
     expect(visit.page.get_by_role("alert")).to_be_visible()
 
 
-STATES: list[Callable[[Visit], None]] = [
-    first_visit,
-    result,
-    rated,
-    erasing,
-    erasing_all,
-    settings,
-    statistics,
-    error,
+VISITS: list[list[Callable[[Visit], None]]] = [
+    [first_visit, settings],
+    [result, rated, statistics],
+    [erasing],
+    [erasing_all],
+    [error],
 ]
+"""The states that a visit goes through, one after the other."""
+
+
+def come_to_rest(page: Page) -> None:
+    """Colours may glide; a contrast halfway says nothing."""
+    page.evaluate(
+        """Promise.all(document.getAnimations()
+            .filter(each => each.effect.getComputedTiming().endTime < Infinity).map(each => each.finished))"""
+    )
 
 
 def findings(page: Page) -> list[str]:
@@ -100,17 +106,17 @@ def findings(page: Page) -> list[str]:
     ("colours", "language"), [("light", "en"), ("dark", "en"), ("light", "de"), ("dark", "de")]
 )
 def test_axe_finds_nothing_serious_in_any_state(
-    visits: Callable[..., Visit], screenshots: Path, size: str, colours: str, language: str
+    visits: Callable[..., Visit], screenshots: Path | None, size: str, colours: str, language: str
 ) -> None:
     if not AXE.is_file():
         pytest.skip("axe-core is not there (npm --prefix frontend ci)")
     found: dict[str, list[str]] = {}
-    for reach in STATES:
+    for states in VISITS:
         visit = visits(**SIZES[size], color_scheme=colours, locale=f"{language}-{language.upper()}")
-        reach(visit)
-        visit.page.wait_for_timeout(400)  # colours glide; a contrast halfway says nothing
-        found[reach.__name__] = findings(visit.page)
-        visit.page.screenshot(
-            path=screenshots / f"{reach.__name__}-{size}-{colours}-{language}.png", full_page=True
-        )
+        for reach in states:
+            reach(visit)
+            come_to_rest(visit.page)
+            found[reach.__name__] = findings(visit.page)
+            name = f"{reach.__name__}-{size}-{colours}-{language}.png"
+            keep_screenshot(visit.page, screenshots, name)
     assert not any(found.values()), found

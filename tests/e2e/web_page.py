@@ -32,6 +32,12 @@ def built_page() -> Path | None:
     return index.parent
 
 
+def keep_screenshot(page: Page, folder: Path | None, name: str) -> None:
+    """The whole page as a picture, where anybody wants to look at it."""
+    if folder is not None:
+        page.screenshot(path=folder / name, full_page=True)
+
+
 class Visit:
     """One person's visit: a browser with nothing remembered, and what went wrong in it."""
 

@@ -8,6 +8,9 @@ const fraction = v.pipe(v.number(), v.minValue(0), v.maxValue(1));
 const count = v.pipe(v.number(), v.minValue(0));
 const stars = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(5));
 
+/** ISO 639 code of what captions are in. Null where the service does not say: then no element claims a language. */
+const languageSchema = v.nullish(v.string(), null);
+
 /** Attention over the whole upright photo: rows from the top, weights at least 0. */
 const gridSchema = v.pipe(v.array(v.array(v.number())), v.minLength(1));
 
@@ -17,6 +20,7 @@ export const captionedSchema = v.object({
   /** None where nothing is kept: such a caption can neither be rated nor erased. */
   caption_id: v.nullish(v.string(), null),
   caption: v.string(),
+  language: languageSchema,
   /** How often people accept such captions; tells nothing where `familiar` is false. */
   confidence: fraction,
   /** Share of the model's validation photos that are at least as unlike what it learnt from. */
@@ -40,6 +44,7 @@ export const ratingSchema = v.object({
 export const toRateSchema = v.object({
   caption_id: v.string(),
   caption: v.string(),
+  language: languageSchema,
   image: v.object({ width: v.number(), height: v.number() }),
 });
 

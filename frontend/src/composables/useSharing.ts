@@ -6,8 +6,9 @@ export type Shared = "shared" | "copied" | "cancelled" | "failed";
 export interface Sharing {
   /** Whether this browser shares; where it does not, `share` copies. */
   canShare: boolean;
-  copy: (text: string) => Promise<Shared>;
-  share: (text: string) => Promise<Shared>;
+  /** `language`: of the text, for programs that take what is copied with its markup. */
+  copy: (text: string, language: string | null) => Promise<Shared>;
+  share: (text: string, language: string | null) => Promise<Shared>;
 }
 
 /** For pages that are not served over https, which have no clipboard. */
@@ -29,14 +30,36 @@ function copyBySelection(text: string): boolean {
   }
 }
 
+function marked(text: string, language: string): string {
+  const span = document.createElement("span");
+  span.lang = language;
+  span.dir = "auto";
+  span.textContent = text;
+  return span.outerHTML;
+}
+
+/** Writes the text, and beside it the same as HTML that says its language, where the browser takes both. */
+async function write(clipboard: Clipboard, text: string, language: string | null): Promise<void> {
+  const Item = (globalThis as { ClipboardItem?: typeof ClipboardItem }).ClipboardItem;
+  if (language !== null && Item !== undefined) {
+    try {
+      await clipboard.write([new Item({ "text/plain": text, "text/html": marked(text, language) })]);
+      return;
+    } catch {
+      // Older browsers take blobs only, or no HTML: the text alone.
+    }
+  }
+  await clipboard.writeText(text);
+}
+
 export function useSharing(): Sharing {
   const canShare = typeof (navigator as Partial<Navigator>).share === "function";
 
-  async function copy(text: string): Promise<Shared> {
+  async function copy(text: string, language: string | null): Promise<Shared> {
     const { clipboard } = navigator as Partial<Navigator>;
     try {
       if (clipboard) {
-        await clipboard.writeText(text);
+        await write(clipboard, text, language);
         return "copied";
       }
     } catch {
@@ -45,13 +68,15 @@ export function useSharing(): Sharing {
     return copyBySelection(text) ? "copied" : "failed";
   }
 
-  async function share(text: string): Promise<Shared> {
-    if (!canShare) return copy(text);
+  async function share(text: string, language: string | null): Promise<Shared> {
+    if (!canShare) return copy(text, language);
     try {
       await navigator.share({ text });
       return "shared";
     } catch (error) {
-      return error instanceof DOMException && error.name === "AbortError" ? "cancelled" : copy(text);
+      return error instanceof DOMException && error.name === "AbortError"
+        ? "cancelled"
+        : copy(text, language);
     }
   }
 

@@ -4,6 +4,7 @@ run.
 
 import os
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -61,7 +62,9 @@ def connect(uri: str) -> "MlflowClient":
     if address.hostname and not uri.startswith(SQLITE):
         port = address.port or PORTS.get(address.scheme.split("+")[0], 80)
         try:
-            socket.create_connection((address.hostname, port), timeout=SECONDS_TO_ANSWER).close()
+            with socket.create_connection((address.hostname, port), timeout=SECONDS_TO_ANSWER) as wire:
+                if address.scheme.startswith("postgresql"):
+                    _hear(wire)
         except OSError as error:
             raise RegistryError(
                 f"The MLflow store {address.scheme}://{address.hostname}:{port} does not answer ({error}): "
@@ -76,6 +79,15 @@ def connect(uri: str) -> "MlflowClient":
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _hear(wire: socket.socket) -> None:
+    """Have PostgreSQL say whether it speaks TLS, as it says to anybody: one that hangs takes connections and
+    says nothing, and its driver would wait for it for ever. Raises `OSError` where nothing is said in time.
+    """
+    wire.sendall(struct.pack("!II", 8, 80877103))  # SSLRequest
+    if not wire.recv(1):
+        raise ConnectionError("it ended the connection")
 
 
 def check(uri: str) -> None:

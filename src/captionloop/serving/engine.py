@@ -179,6 +179,7 @@ class Engine:
             version=model.reference.version,
             previous_version=self._previous.reference.version if self._previous else None,
             loaded_at=model.loaded_at,
+            language=captioner.tokenizer.language.code,
             input_size=model.input_size,
             decoding=captioner.decoding.model_dump(mode="json"),
             metrics=dict(captioner.metrics),

@@ -29,6 +29,9 @@ def _cleaned_prose(text: str | None) -> str | None:
 Correction = Annotated[str | None, Field(max_length=CORRECTION_LENGTH), AfterValidator(_cleaned_line)]
 Comment = Annotated[str | None, Field(max_length=COMMENT_LENGTH), AfterValidator(_cleaned_prose)]
 
+_SPOKEN = "ISO 639 code of the language of captions; null where no model server has said it"
+CaptionLanguage = Annotated[str | None, Field(description=_SPOKEN, examples=["en"])]
+
 
 class WordBody(_Body):
     """One word of the caption."""
@@ -65,6 +68,7 @@ class CaptionedPhoto(_Body):
     """What the model says of a photo, and what stands behind it."""
 
     caption: str
+    language: CaptionLanguage = None
     confidence: float = Field(
         ge=0,
         le=1,
@@ -107,6 +111,7 @@ class CaptionBody(CaptionedPhoto):
                 {
                     "caption_id": "kq3V0cYJmS0xw9ZyqkQJZw",
                     "caption": "a brown dog runs",
+                    "language": "en",
                     "confidence": 0.71,
                     "familiarity": 0.43,
                     "familiar": True,
@@ -132,6 +137,7 @@ class CaptionToRate(_Body):
 
     caption_id: CaptionId
     caption: str
+    language: CaptionLanguage = None
     image: ImageSize
     photo: str = Field(description="Path of the photo; only the caller may read it")
 
@@ -240,6 +246,7 @@ class ModelBody(_Body):
     version: str
     previous_version: str | None
     loaded_at: datetime | None
+    language: CaptionLanguage = None
     input_size: int
     decoding: dict[str, Any]
     metrics: dict[str, IntervalBody | float] = Field(description="What was measured, as fractions")
@@ -378,6 +385,7 @@ class ModelDescription(_Message):
     version: str = ""
     previous_version: str | None = None
     loaded_at: datetime | None = None
+    language: str | None = None
     input_size: int = 0
     decoding: dict[str, Any] = {}
     metrics: dict[str, Any] = {}

@@ -1,8 +1,10 @@
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -83,3 +85,19 @@ def test_a_store_that_cannot_be_used_is_told_at_once_in_one_line(tmp_path: Path,
 def test_a_store_that_is_asked_is_made_where_there_is_none(tmp_path: Path) -> None:
     tracking.check(f"sqlite:///{tmp_path / 'mlflow.db'}")
     assert (tmp_path / "mlflow.db").is_file()
+
+
+@pytest.mark.parametrize("says", [b"", b"N"])
+def test_a_database_that_takes_connections_and_says_nothing_is_away(
+    says: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "SECONDS_TO_ANSWER", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        if says:
+            threading.Thread(target=lambda: server.accept()[0].sendall(says), daemon=True).start()
+        uri = f"postgresql+psycopg://somebody@127.0.0.1:{server.getsockname()[1]}/mlflow"
+        if says:
+            tracking.connect(uri)
+            return
+        with pytest.raises(RegistryError, match="does not answer"):
+            tracking.connect(uri)

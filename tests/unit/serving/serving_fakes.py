@@ -28,6 +28,7 @@ class FakeModel:
         self.server = "a1"
         self.counts: tuple[int, int] | None = None
         self.refused: str | None = None
+        self.language: str | None = "en"
 
     async def caption(self, image: PreparedImage) -> CaptionResult:
         self.seen.append(image)
@@ -46,6 +47,7 @@ class FakeModel:
         return ModelDescription(
             ready=self.ready, reason="" if self.ready else "no model is registered yet", name="captioner",
             version=self.version, input_size=SIZE, metrics=self.metrics, card="# A card",
+            language=self.language,
             server=self.server, captioned=len(self.seen) if self.counts is None else self.counts[0],
             failed=0 if self.counts is None else self.counts[1], refused_version=self.refused,
         )  # fmt: skip

@@ -87,6 +87,24 @@ def test_the_description_says_what_familiarity_is(client: TestClient) -> None:
         assert not {"familiarity", "familiar"} & set(schemas[name]["required"])
 
 
+@pytest.mark.parametrize("language", ["fr", None])
+def test_a_caption_says_its_language_now_and_later(
+    gateway: Gateway, model: FakeModel, language: str | None
+) -> None:
+    model.language = language
+    client = gateway()
+    made = caption(client).json()
+    assert made["language"] == language
+    assert client.get(f"{URL}/{made['caption_id']}").json()["language"] == language
+    assert client.get(URL).json()["captions"][0]["language"] == language
+    assert caption(client, params={"keep": "false"}).json()["language"] == language
+    assert client.get("/v1/model").json()["language"] == language
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    for name in ("CaptionBody", "UnkeptCaption", "CaptionWithRating", "CaptionToRate", "ModelBody"):
+        assert "ISO 639" in schemas[name]["properties"]["language"]["description"]
+        assert "language" not in schemas[name]["required"], "answers of older services stay valid"
+
+
 def test_rating_twice_is_rating_once(client: TestClient) -> None:
     url = f"{URL}/{caption(client).json()['caption_id']}/rating"
     first = client.put(url, json={"stars": 4})

@@ -7,6 +7,7 @@ import numpy as np
 from captionloop.captioner.captioner import Caption, Captioned, Word
 from captionloop.captioner.model_config import DecodingOptions
 from captionloop.errors import BundleError, RegistryError
+from captionloop.languages import language_of
 from captionloop.registry.signing import Signing
 from captionloop.serving.engine import Engine
 from captionloop.serving.model_sources import FolderSource, ModelReference
@@ -31,6 +32,10 @@ class FakeCaptioner:
     @property
     def encoder(self):
         return SimpleNamespace(spec=SimpleNamespace(input_size=self.size))
+
+    @property
+    def tokenizer(self):
+        return SimpleNamespace(language=language_of("fr"))
 
     def caption_arrays(self, squares: np.ndarray) -> list[Captioned]:
         assert squares.shape[1:] == (self.size, self.size, 3)
@@ -146,6 +151,11 @@ def test_a_model_that_cannot_be_loaded_leaves_the_old_one_in_place() -> None:
     source.want("2")
     made.refresh()
     assert made.describe().version == "2"
+
+
+def test_what_is_served_says_its_language() -> None:
+    assert serving("1")[0].describe().language == "fr"
+    assert engine(FakeSource()).describe().language is None, "nothing is served yet"
 
 
 def test_images_prepared_for_the_model_before_are_made_to_fit() -> None:

@@ -203,7 +203,9 @@ def test_ones_own_captions_are_listed_page_by_page_the_newest_first(client: Test
 
 
 @pytest.mark.parametrize(
-    "query", [{"limit": 0}, {"limit": 51}, {"before": "yesterday"}, {"before": "x" * 99}]
+    "query",
+    [{"limit": 0}, {"limit": 51}, {"before": "yesterday"}, {"before": "x" * 99}]
+    + [{"before": f"20261122T093107.120000-{name}"} for name in ("", "\0" * 22, "x" * 23)],
 )
 def test_a_page_that_cannot_be_is_refused(client: TestClient, query: dict) -> None:
     answer = client.get(URL, params=query)

@@ -7,7 +7,8 @@ import socket
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 import structlog
@@ -17,7 +18,7 @@ from starlette.testclient import TestClient
 
 from captionloop.errors import ConfigurationError
 from captionloop.ratings.api_keys import ApiKeyStore
-from captionloop.serving.gateway import middleware
+from captionloop.serving.gateway import http_protocol, middleware
 from captionloop.serving.gateway.http_protocol import PatientProtocol
 from captionloop.serving.service_settings import Settings
 
@@ -202,27 +203,120 @@ def test_an_offer_of_a_websocket_is_an_ordinary_request() -> None:
     assert head.startswith(b"HTTP/1.1 200 ") and body == b"http GET /v1/model"
 
 
+HEAD = b"POST /v1/captions HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+LONG = b"a" * 300_000
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /" + LONG + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        HEAD + b"Cookie: " + LONG + b"\r\n\r\n",
+        HEAD + b"".join(b"X-%d: y\r\n" % number for number in range(30_000)) + b"\r\n",
+        HEAD + b"Cookie: " + LONG,
+        b"\r\n" * 150_000,
+        CHUNKED + b"1;" + LONG,
+        CHUNKED + b"1\r\nx\r\n0\r\nX-Trailer: " + LONG,
+    ],
+    ids=["path", "header", "headers", "header without end", "empty lines", "extension of a chunk", "trailer"],
+)
+def test_what_is_no_body_is_not_kept_beyond_64_kilobytes(sent: bytes) -> None:
+    head, body = told_by_uvicorn(sent)
+    assert b"HTTP/1.1 431 Request Header Fields Too Large" in head + body and PROBLEM.encode() in head + body
+
+
+def test_a_body_in_small_chunks_is_of_any_length() -> None:
+    head, body = told_by_uvicorn(CHUNKED + b"1;x\r\nx\r\n" * 100_000 + b"0\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ") and body == b"http POST /v1/captions"
+
+
+HALF = b"GET / HTTP/1.1\r\nHost: "
+
+
+@pytest.mark.parametrize(
+    ("begun", "before"), [(b"", 0), (b"\r\n", 0), (HALF, 0), (b"\r\n", 1), (HALF, 1)], ids=str
+)
+def test_a_request_that_is_never_finished_is_ended(
+    begun: bytes, before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first on a connection, and any other; a byte now and then does not help."""
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.5)
+    with uvicorn_at(stay) as address, socket.create_connection(address, timeout=0.2) as wire:
+        for _ in range(before):
+            wire.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert wire.recv(65536).startswith(b"HTTP/1.1 200 ")
+        wire.sendall(begun)
+        deadline = time.monotonic() + 4
+        while time.monotonic() < deadline:
+            try:
+                wire.sendall(begun[-1:])
+                if wire.recv(65536) == b"":
+                    break
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+        assert time.monotonic() < deadline
+
+
+def test_an_answer_that_nobody_reads_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_protocol, "READ_SECONDS", 0.5)
+    with uvicorn_at(flood) as address, socket.create_connection(address, timeout=5) as wire:
+        wire.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(1.5)
+        received = 0
+        with suppress(ConnectionError):
+            while more := wire.recv(1 << 20):
+                received += len(more)
+        assert received < 50 << 20, "half of it was never sent"
+
+
 async def tell_what_came(scope: dict, receive: Callable, send: Callable) -> None:
+    """Once all of it has come."""
+    while (await receive()).get("more_body"):
+        pass
     told = f"{scope['type']} {scope['method']} {scope['path']}".encode()
     headers = [(b"content-length", str(len(told)).encode()), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": told})
 
 
+async def stay(scope: dict, receive: Callable, send: Callable) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+async def flood(scope: dict, receive: Callable, send: Callable) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(100):
+        await send({"type": "http.response.body", "body": bytes(1 << 20), "more_body": True})
+
+
 def told_by_uvicorn(sent: bytes) -> tuple[bytes, bytes]:
     """Head and body of what a server with our protocol answers."""
-    config = uvicorn.Config(tell_what_came, port=0, http=PatientProtocol, lifespan="off", log_config=None)
+    answer = bytearray()
+    with uvicorn_at(tell_what_came) as address, socket.create_connection(address, timeout=5) as wire:
+        with suppress(ConnectionError):  # it may have answered before all of it was sent
+            wire.sendall(sent)
+        with suppress(ConnectionError):
+            while more := wire.recv(65536):
+                answer += more
+    head, _, body = bytes(answer).partition(b"\r\n\r\n")
+    return head, body
+
+
+@contextmanager
+def uvicorn_at(app: Callable) -> Iterator[tuple[str, int]]:
+    """Where an application is served with our protocol."""
+    config = uvicorn.Config(app, port=0, http=PatientProtocol, lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
         while not server.started:
             time.sleep(0.01)
-        address = server.servers[0].sockets[0].getsockname()
-        with socket.create_connection(address, timeout=5) as wire:
-            wire.sendall(sent)
-            head, _, body = b"".join(iter(lambda: wire.recv(65536), b"")).partition(b"\r\n\r\n")
+        yield server.servers[0].sockets[0].getsockname()
     finally:
         server.should_exit = True
         thread.join(5)
-    return head, body

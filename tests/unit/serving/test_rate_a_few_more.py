@@ -70,7 +70,8 @@ def test_what_is_offered_is_seen_and_rated_by_whom_it_was_offered_to(client: Tes
     name, (rater, stranger) = shared(client), (people(), people())
     shown = rater.get(NEXT).json()
     assert shown == {
-        "caption_id": name, "caption": "a red square", "image": {"width": 40, "height": 30},
+        "caption_id": name, "caption": "a red square", "language": "en",
+        "image": {"width": 40, "height": 30},
         "photo": f"/v1/ratings/{name}/photo",
     }  # fmt: skip
     photo = rater.get(shown["photo"])

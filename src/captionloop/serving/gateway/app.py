@@ -43,7 +43,7 @@ from captionloop.serving.gateway.problems import (
     from_status,
 )
 from captionloop.serving.gateway.retention import sweep_regularly
-from captionloop.serving.gateway.storage import Remembered, storage_unavailable
+from captionloop.serving.gateway.storage import Remembered, Together, storage_unavailable
 from captionloop.serving.gateway.uploads import Admission, PhotoReader
 from captionloop.serving.service_settings import Settings
 
@@ -245,4 +245,6 @@ def build_services(settings: Settings, model: CaptionModel) -> Services:
         photos=PhotoReader(settings.decode_threads, settings.max_pixels),
         model=ModelWatch(model, settings.caption_seconds),
         statistics=Remembered(partial(statistics, store.reader), STATISTICS_SECONDS),
+        database_trouble=Together(partial(service_routes.database_trouble, store)),
+        metrics=Together(service_routes.exposition),
     )

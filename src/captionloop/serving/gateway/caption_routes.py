@@ -112,10 +112,10 @@ async def create_caption(  # noqa: PLR0917 - what a request may have
     if turn.earlier is None and (kept or not version):  # a canary of a deployment is no use by people
         _observe(served)
     if not kept:
-        unkept = UnkeptCaption(**_captioned_photo(served))
+        unkept = UnkeptCaption(**_captioned_photo(served, parts.model.language))
         return Response(unkept.model_dump_json(), media_type="application/json")
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/v1/captions/{served.caption_id}"
-    return _body(served)
+    return _body(served, parts.model.language)
 
 
 @router.get(
@@ -136,7 +136,7 @@ async def list_captions(
     shown = found[:limit]
     last = shown[-1][0] if len(found) > limit else None
     return CaptionsPage(
-        captions=[_body_with_rating(served, rating) for served, rating in shown],
+        captions=[_body_with_rating(served, rating, parts.model.language) for served, rating in shown],
         next=None if last is None else f"{last.created_at:%Y%m%dT%H%M%S.%f}-{last.caption_id}",
     )
 
@@ -156,7 +156,7 @@ async def read_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> C
         with by_request(caller.rater, "caption.read", caption_id):
             pass
     rating = await parts.read(parts.store.rating, caption_id, caller.rater)
-    return _body_with_rating(served, rating)
+    return _body_with_rating(served, rating, parts.model.language)
 
 
 @router.delete(
@@ -309,29 +309,33 @@ def _served(photo: Photo, outcome: CaptionResult, caller: Caller, shared: bool) 
     )
 
 
-def _body(served: ServedCaption) -> CaptionBody:
-    return CaptionBody(caption_id=served.caption_id, shared=served.shared, **_captioned_photo(served))
+def _body(served: ServedCaption, language: str | None) -> CaptionBody:
+    return CaptionBody(
+        caption_id=served.caption_id, shared=served.shared, **_captioned_photo(served, language)
+    )
 
 
-def _body_with_rating(served: ServedCaption, rating: StoredRating | None) -> CaptionWithRating:
-    body = _body(served).model_dump()
+def _body_with_rating(
+    served: ServedCaption, rating: StoredRating | None, language: str | None
+) -> CaptionWithRating:
+    body = _body(served, language).model_dump()
     return CaptionWithRating(**body, rating=None if rating is None else _rating_body(rating))
 
 
 def _place(before: str) -> tuple[datetime, str]:
     moment, _, caption_id = before.partition("-")
-    try:
-        return datetime.strptime(moment, "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC), caption_id
-    except ValueError:
-        message = "must be what `next` of a page said"
-        raise Problem(
-            REQUEST_INVALID, f"before: {message}.", errors=[FieldError("before", message)]
-        ) from None
+    with suppress(ValueError):
+        at = datetime.strptime(moment, "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)
+        if _CAPTION_ID.fullmatch(caption_id):  # PostgreSQL takes no text with a NUL in it
+            return at, caption_id
+    message = "must be what `next` of a page said"
+    raise Problem(REQUEST_INVALID, f"before: {message}.", errors=[FieldError("before", message)])
 
 
-def _captioned_photo(served: ServedCaption) -> dict[str, Any]:
+def _captioned_photo(served: ServedCaption, language: str | None) -> dict[str, Any]:
     return {
         "caption": served.text,
+        "language": language,
         "confidence": served.confidence,
         "familiarity": served.familiarity,
         "familiar": served.familiar,

@@ -21,7 +21,13 @@ from captionloop.ratings.repeats import Repeats
 from captionloop.ratings.usage_statistics import Statistics
 from captionloop.serving.gateway.auth import COOKIE, COOKIE_SECONDS, Access, Caller
 from captionloop.serving.gateway.model_client import ModelWatch
-from captionloop.serving.gateway.storage import DATABASE_SECONDS, Remembered, ask, storage_unavailable
+from captionloop.serving.gateway.storage import (
+    DATABASE_SECONDS,
+    Remembered,
+    Together,
+    ask,
+    storage_unavailable,
+)
 from captionloop.serving.gateway.uploads import Admission, PhotoReader
 from captionloop.serving.service_settings import Settings
 from captionloop.serving.telemetry import WRITES_WAITING
@@ -47,6 +53,8 @@ class Services:
     photos: PhotoReader
     model: ModelWatch
     statistics: Remembered[Statistics]
+    database_trouble: Together[str]
+    metrics: Together[bytes]
     draining: bool = field(default=False)
     abandoned: set[str] = field(default_factory=set)
 

@@ -1,4 +1,4 @@
-"""Uvicorn's HTTP/1.1 with three corrections, and what trusted proxies say of the caller.
+"""Uvicorn's HTTP/1.1 with a few corrections, and what trusted proxies say of the caller.
 
 Whom to believe is a list of addresses and networks, or the number of proxies where their addresses are not
 known. The parsing is uvicorn's (several header lines, `address:port`, `[v6]:port`).
@@ -6,14 +6,16 @@ known. The parsing is uvicorn's (several header lines, `address:port`, `[v6]:por
 `Upgrade: h2c` is an offer that a server may ignore (RFC 9110, 7.8). Java's HTTP client and `curl --http2`
 make it with every first request. The parser takes whatever follows the headers for the other protocol and
 drops it: the photo arrived empty. A WebSocket is such an offer, too: we have none. And a connection whose
-headers never come to an end was held for ever. What is no request to us is answered with a problem document,
-like every other error.
+headers never come to an end, or whose answer nobody reads, was held for ever; headers, and what else is no
+body (the parser keeps all of it), might be of any size. What is no request to us is answered with a problem
+document, like every other error.
 """
 
 import asyncio
 import ipaddress
 import re
 import uuid
+from http import HTTPStatus
 from typing import Any
 
 import httptools
@@ -23,7 +25,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http import auto
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from captionloop.serving.gateway.problems import MALFORMED, Problem, document
+from captionloop.serving.gateway.problems import HEAD_TOO_LARGE, MALFORMED, Problem, document
 
 FORWARDED_FOR = "x-forwarded-for"
 MOST_PROXIES = 10
@@ -130,28 +132,61 @@ def _put_under(scope: Scope, prefix: str) -> None:
 
 
 HEAD_SECONDS = 20.0
+"""Within which the headers of a request must be there."""
+READ_SECONDS = 60.0
+"""Within which somebody must have taken the next 64 kB or so of an answer."""
+MOST_HEAD_BYTES = 65_536
 _OFFER = {b"upgrade", b"http2-settings", b"connection"}
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """Goes on in HTTP/1.1 where another protocol was offered; ends connections whose headers do not come."""
+    """Goes on in HTTP/1.1 where another protocol was offered; ends connections whose headers do not come, or
+    do not end, and those whose answers nobody reads.
+    """
 
     _head_timer: asyncio.TimerHandle | None = None
+    _read_timer: asyncio.TimerHandle | None = None
     _offered = False
+    _too_long = False
+    _no_body = 0
+    """Bytes that came since there was a piece of a body, or the end of something."""
 
     def connection_made(self, transport: Any) -> None:
         """Begin a connection, and the time within which its first headers must be there."""
         super().connection_made(transport)
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, transport.close)
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End a connection."""
         self._stop_timer()
+        self.resume_writing()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Nobody reads what is sent, at the moment."""
+        super().pause_writing()
+        self._read_timer = self._read_timer or self.loop.call_later(READ_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It is read again."""
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Take what came over the wire."""
         self._unset_keepalive_if_required()
+        if self.cycle is None or self.cycle.response_complete:
+            self._start_timer()  # another request begins
+        self._no_body += len(data)
+        self._parse(data)
+        if self._too_long or self._no_body > MOST_HEAD_BYTES:
+            self._refuse(
+                Problem(HEAD_TOO_LARGE, f"At most {MOST_HEAD_BYTES // 1024} kB of headers are taken.")
+            )
+
+    def _parse(self, data: bytes) -> None:
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
@@ -172,20 +207,37 @@ class PatientProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A request's headers are there."""
         self._stop_timer()
+        self._no_body = 0
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        self._too_long = self._too_long or size > MOST_HEAD_BYTES
         self._offered = self.parser.should_upgrade()
-        if not self._offered:
+        if not self._offered and not self._too_long:
             super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a request's body is there."""
+        self._no_body = 0
+        if not self._too_long:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """A request is whole; one with an offer is read again, without it."""
-        if not self._offered:
+        self._no_body = 0
+        if not self._offered and not self._too_long:
             super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, as every other error is answered."""
-        request_id = uuid.uuid4().hex
-        answer = document(Problem(MALFORMED, msg), path="", request_id=request_id)
-        head = [b"HTTP/1.1 400 Bad Request", b"connection: close", b"x-request-id: " + request_id.encode()]
+        self._refuse(Problem(MALFORMED, msg))
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer what is no request to us, and end the connection."""
+        if self.transport.is_closing():
+            return
+        request_id, status = uuid.uuid4().hex, HTTPStatus(problem.kind.status)
+        answer = document(problem, path="", request_id=request_id)
+        head = [f"HTTP/1.1 {status.value} {status.phrase}".encode()]
+        head += [b"connection: close", b"x-request-id: " + request_id.encode()]
         head += [name + b": " + value for name, value in answer.raw_headers]
         self.transport.write(b"\r\n".join([*head, b"", bytes(answer.body)]))
         self.transport.close()
@@ -200,6 +252,10 @@ class PatientProtocol(HttpToolsProtocol):
             head.append(b"\r\nconnection: close")
         self.parser = httptools.HttpRequestParser(self)
         self.data_received(b"".join([*head, b"\r\n\r\n"]) + rest)
+
+    def _start_timer(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:

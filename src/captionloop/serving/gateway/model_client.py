@@ -170,6 +170,13 @@ class ModelWatch:
             return ModelDescription(ready=False, reason="the model server does not answer")
         return self._latest
 
+    @property
+    def language(self) -> str | None:
+        """What captions are in: all that a service keeps are in the language of its model. None where the
+        model server does not say; one that does not answer any more is believed.
+        """
+        return self._latest.language
+
     def require(self) -> ModelDescription:
         """What is being served.
 

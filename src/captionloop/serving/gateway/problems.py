@@ -47,6 +47,7 @@ VERSION_NOT_SERVED = Kind("version-not-served", 409, "No model server serves thi
 IMAGE_MISSING = Kind("image-missing", 422, "There is no image in the request")
 IMAGE_UNREADABLE = Kind("image-unreadable", 422, "The image cannot be read")
 IMAGE_TOO_LARGE = Kind("image-too-large", 422, "The image has too many pixels")
+HEAD_TOO_LARGE = Kind("head-too-large", 431, "The request's headers are too large")
 RATE_LIMITED = Kind("rate-limited", 429, "Too many requests")
 INTERNAL = Kind("internal-error", 500, "Something went wrong here")
 OVERLOADED = Kind("overloaded", 503, "The service is full")

@@ -52,6 +52,7 @@ async def next_to_rate(
             return CaptionToRate(
                 caption_id=caption_id,
                 caption=found.text,
+                language=parts.model.language,
                 image=ImageSize(width=found.width, height=found.height),
                 photo=f"{request.scope.get('root_path', '')}/v1/ratings/{caption_id}/photo",
             )

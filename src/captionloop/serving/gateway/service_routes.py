@@ -13,11 +13,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from captionloop.ratings.database import SchemaError
+from captionloop.ratings.rating_store import RatingsStore
 from captionloop.ratings.usage_statistics import Statistics, Tally, statistics
 from captionloop.serving import telemetry
 from captionloop.serving.gateway.auth import CREDENTIALS
 from captionloop.serving.gateway.caption_routes import problems
-from captionloop.serving.gateway.dependencies import CallerDep, CountedRoute, PartsDep, Services
+from captionloop.serving.gateway.dependencies import CallerDep, CountedRoute, PartsDep
 from captionloop.serving.gateway.model_servers import ModelServers
 from captionloop.serving.gateway.problems import Problem
 from captionloop.serving.gateway.storage import HEALTH_SECONDS, ask
@@ -109,16 +110,16 @@ async def readyz(parts: PartsDep) -> JSONResponse:
     elif not parts.model.latest.ready:
         reason = parts.model.latest.reason or "no model is loaded"
     else:
-        reason = await _database_trouble(parts)
+        reason = await parts.database_trouble.get()
     content = {"status": "not ready", "reason": reason} if reason else {"status": "ready"}
     return JSONResponse(content, 503 if reason else 200, {"Retry-After": "5"} if reason else None)
 
 
-async def _database_trouble(parts: Services) -> str:
+async def database_trouble(store: RatingsStore) -> str:
     """Why the database cannot be used, or nothing; what to run is told to whoever reads the log as well."""
     try:
         async with asyncio.timeout(HEALTH_SECONDS):
-            await ask(parts.store.check)
+            await ask(store.check)
     except SchemaError as error:
         logger.warning("not ready", reason=str(error))
         return str(error)
@@ -128,10 +129,14 @@ async def _database_trouble(parts: Services) -> str:
 
 
 @router.get("/metrics", tags=["health"], summary="Prometheus metrics", response_class=Response)
-async def read_metrics() -> Response:
+async def read_metrics(parts: PartsDep) -> Response:
     """Of the gateway and of the model server beside it."""
-    content = await run_in_threadpool(telemetry.exposition)
-    return Response(content, media_type=CONTENT_TYPE_LATEST)
+    return Response(await parts.metrics.get(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def exposition() -> bytes:
+    """All metrics as Prometheus reads them."""
+    return await run_in_threadpool(telemetry.exposition)
 
 
 def told_of(servers: ModelServers) -> list[ModelServerBody]:

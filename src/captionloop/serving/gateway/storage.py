@@ -6,7 +6,7 @@ counted apart, that everything else still finds one.
 """
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any, Generic, TypeVar
@@ -114,6 +114,26 @@ class Remembered(Generic[T]):
     def _fresh(self, arguments: tuple[Hashable, ...]) -> T | None:
         until, answer = self._answers.get(arguments, (0.0, None))
         return answer if until > monotonic() else None
+
+
+class Together(Generic[T]):
+    """What takes a while to find out, found out once for all who ask meanwhile: health and metrics are asked
+    for without any limit.
+    """
+
+    def __init__(self, find: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._find = find
+        self._finding: asyncio.Task[T] | None = None
+
+    async def get(self) -> T:
+        """What was found out."""
+        if self._finding is None:
+            self._finding = asyncio.create_task(self._find())
+            self._finding.add_done_callback(self._found)
+        return await asyncio.shield(self._finding)  # who hangs up takes the answer from nobody else
+
+    def _found(self, _: "asyncio.Task[T]") -> None:
+        self._finding = None
 
 
 def storage_unavailable(error: Exception) -> Problem:

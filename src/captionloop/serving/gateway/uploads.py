@@ -14,6 +14,7 @@ import binascii
 import hashlib
 import json
 import math
+import string
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -116,6 +117,7 @@ KEEP, SHARE = "keep", "share"
 _JSON_FORM = f'The JSON must be {{"{FIELD}": "<base64>"}}, and may say "{KEEP}": false or "{SHARE}": true.'
 _TRUTH = TypeAdapter(bool)
 SMALL_JSON = 10_000
+_SPACES = string.whitespace.encode()
 MOST_MARKS = 64
 EXAMPLE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 """The smallest photo there is: one grey pixel as PNG."""
@@ -243,8 +245,9 @@ def _from_json(body: bytes) -> SentPhoto:
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
-        # Many encoders break lines.
-        return SentPhoto(base64.b64decode("".join(text.split()), validate=True), given.keep, given.share)
+        # Many encoders break lines. They are taken out in one go: a word for each would be millions.
+        plain = text.encode("ascii").translate(None, _SPACES)
+        return SentPhoto(base64.b64decode(plain, validate=True), given.keep, given.share)
     except (binascii.Error, ValueError):
         raise Problem(MALFORMED, f"'{FIELD}' is not valid base64.") from None
 
