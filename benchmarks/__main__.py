@@ -21,7 +21,7 @@ import torch
 
 from captionloop.vision.runtimes import cores
 
-TABLES = ("extraction", "decoding", "one_image", "training", "metrics", "memory", "contention")
+TABLES = ("extraction", "decoding", "one_image", "training", "metrics", "memory", "contention", "starting")
 
 
 def machine() -> str:
