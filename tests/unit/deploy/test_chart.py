@@ -66,6 +66,8 @@ def other(path: str, part: dict[str, Any]) -> Any:
         return not now
     if isinstance(now, int):
         return now + 1
+    if isinstance(now, float):
+        return now / 2
     if path.endswith("resources"):
         return {"limits": {"cpu": "3", "memory": "5Gi"}}
     if isinstance(now, dict):
