@@ -45,6 +45,17 @@ describe("a photo before it is sent", () => {
     expect(mustBeRedrawn(jpeg(17_000), { width: 10, height: LONGEST_SIDE + 1 })).toBe(true);
   });
 
+  it("is sent in full size where that is asked for, as far as the service takes it", async () => {
+    expect(mustBeRedrawn(jpeg(9_000_000), { width: 6000, height: 4000 }, false)).toBe(false);
+    expect(mustBeRedrawn(jpeg(17_000), { width: 12_000, height: 12_000 }, false)).toBe(true);
+    expect(mustBeRedrawn(jpeg(MOST_BYTES + 1), { width: 100, height: 100 }, false)).toBe(true);
+    expect(mustBeRedrawn({ size: 1, type: "image/heic" }, { width: 10, height: 10 }, false)).toBe(true);
+    browser({ width: 5000, height: 4000 });
+    const file = new File(["x"], "photo.jpg", { type: "image/jpeg" });
+    expect((await preparePhoto(file, false)).blob).toBe(file);
+    expect((await preparePhoto(file)).blob).not.toBe(file);
+  });
+
   it("goes as it is where the browser cannot open it, or cannot write what it drew", async () => {
     for (const [size, encodes] of [[null, true] as const, [{ width: 5000, height: 9 }, false] as const]) {
       browser(size, encodes);

@@ -242,9 +242,7 @@ def test_curl_may_ask_for_http2(limited: ServiceProcess, tmp_path: Path) -> None
         assert done.stdout == "201"
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/livez", "/readyz", "/docs", "/openapi.json", "/v1/model", "/metrics"]
-)
+@pytest.mark.parametrize("path", [*PAGES, "/v1/statistics", "/v1/captions", "/docs/assets/swagger-ui.css"])
 def test_whatever_can_be_got_can_be_asked_for_by_head(limited: ServiceProcess, path: str) -> None:
     with caller(limited, "127.0.4.1") as client:
         got, asked = client.get(path), client.head(path)

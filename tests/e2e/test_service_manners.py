@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -189,10 +190,38 @@ def test_so_does_the_parser(service: ServiceProcess, sent: bytes, status: int) -
     assert answer.startswith(b"HTTP/1.1 %d " % status) and PROBLEM.encode() in answer, answer[:200]
 
 
-CHUNKED = (
-    b"POST /v1/captions HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
-    b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Trailer: "
-)
+POSTED = b"POST /v1/captions HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+OLD = b"POST /v1/captions HTTP/1.0\r\nContent-Type: image/jpeg\r\n"
+CLOSE = b"Connection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "body", "told"),
+    [
+        (b"GET /livez HTTP/1.0\r\n\r\n", b"", [b"200"]),
+        (b"GET http://x/livez HTTP/1.1\r\nHost: x\r\n" + CLOSE, b"", [b"200"]),
+        (b"OPTIONS /v1/captions HTTP/1.1\r\nHost: x\r\n" + CLOSE, b"", [b"405"]),
+        (OLD + b"Content-Length: %d\r\n\r\n", photo(), [b"201"]),
+        (POSTED + b"Content-Length: %d\r\nExpect: 100-continue\r\n" + CLOSE, photo(), [b"100", b"201"]),
+        (POSTED + b"Content-Length: 60000000\r\nExpect: 100-continue\r\n" + CLOSE, b"", [b"413"]),
+    ],
+    ids=["HTTP/1.0", "as to a proxy", "options", "a photo by HTTP/1.0", "asks first", "asks first, in vain"],
+)  # fmt: skip
+def test_older_and_politer_clients_are_understood(
+    service: ServiceProcess, sent: bytes, body: bytes, told: list[bytes]
+) -> None:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as wire:
+        wire.sendall(sent.replace(b"%d", str(len(body)).encode()))
+        answer = b""
+        if told[0] == b"100":
+            answer = wire.recv(65_536)
+            assert answer.startswith(b"HTTP/1.1 100 ")
+        wire.sendall(body)
+        answer += b"".join(iter(lambda: wire.recv(65_536), b""))
+    assert re.findall(rb"HTTP/1\.1 (\d+) ", answer) == told, answer[:300]
+
+
+CHUNKED = POSTED + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Trailer: "
 
 
 def test_headers_without_end_take_no_memory(service: ServiceProcess) -> None:

@@ -21,7 +21,8 @@ from captionloop.ratings.database import open_engine, upgrade
 from captionloop.ratings.ledger import finish
 from captionloop.ratings.rating_store import RatingsStore
 
-pytestmark = [pytest.mark.e2e, pytest.mark.service, pytest.mark.timeout(600)]
+# One of them measures, and all share the gateways.
+pytestmark = [pytest.mark.e2e, pytest.mark.service, pytest.mark.alone, pytest.mark.timeout(600)]
 
 CLIENTS = 16
 SECONDS = float(os.environ.get("CAPTIONLOOP_TEST_CONTENTION_SECONDS", "6"))
@@ -85,7 +86,6 @@ def crowd(
     return statuses[201] / seconds, statuses, statistics.quantiles(latencies, n=20)[-1]
 
 
-@pytest.mark.alone
 def test_the_same_six_photos_are_captioned_as_fast_as_distinct_ones(pair: Pair) -> None:
     """The page offers six examples: those photos are the ones that everybody sends."""
     six = [photo(seed, size=(96, 96)) for seed in range(6)]

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from PIL import Image
 from playwright.sync_api import Route, expect
+from service_process import photo
 from web_page import PHONE, Visit
 
 pytestmark = [pytest.mark.e2e, pytest.mark.service]
@@ -36,9 +37,9 @@ def test_pointing_at_a_word_lays_its_attention_over_the_photo(visit: Visit) -> N
     visit.words.nth(1).hover()
     expect(visit.overlay).to_have_attribute("data-lit", "true")
     assert lit_fraction(visit) > 0.5
-    photo, overlay = visit.page.get_by_alt_text("Your photo").bounding_box(), visit.overlay.bounding_box()
-    assert photo is not None and overlay is not None
-    assert all(abs(photo[side] - overlay[side]) < 1 for side in ("x", "y", "width", "height"))  # type: ignore[literal-required]
+    shown, overlay = visit.page.get_by_alt_text("Your photo").bounding_box(), visit.overlay.bounding_box()
+    assert shown is not None and overlay is not None
+    assert all(abs(shown[side] - overlay[side]) < 1 for side in ("x", "y", "width", "height"))  # type: ignore[literal-required]
     visit.page.mouse.move(0, 0)
     expect(visit.overlay).to_have_attribute("data-lit", "false")
 
@@ -323,13 +324,24 @@ def test_a_photo_from_a_phone_is_sent_small_and_upright(visit: Visit) -> None:
         visit.choose(visit.photo("phone.jpg", content=buffer.getvalue()))
     assert made.value.json()["image"] == {"width": 683, "height": 2048}
     if sent[0]:  # not every version of the browser shows what is in a form
-        photo = Image.open(io.BytesIO(sent[0][sent[0].index(b"\xff\xd8\xff") :]))
-        assert photo.size == (683, 2048)
-        assert 0x0112 not in photo.getexif()
-        top, bottom = (photo.getpixel((340, y)) for y in (300, 1700))
+        drawn = Image.open(io.BytesIO(sent[0][sent[0].index(b"\xff\xd8\xff") :]))
+        assert drawn.size == (683, 2048)
+        assert 0x0112 not in drawn.getexif()
+        top, bottom = (drawn.getpixel((340, y)) for y in (300, 1700))
         assert isinstance(top, tuple) and isinstance(bottom, tuple)
         assert top[0] > 200 > 50 > top[2]
         assert bottom[2] > 200 > 50 > bottom[0]
+
+
+def test_a_photo_is_sent_in_full_size_where_the_settings_say_so(visit: Visit) -> None:
+    visit.page.get_by_role("button", name="Settings").click()
+    visit.page.get_by_label("Make large photos smaller").uncheck()
+    visit.page.get_by_role("button", name="Save").click()
+    visit.page.reload()  # it is remembered
+    large = photo(size=(3000, 1000))
+    with visit.page.expect_response(lambda answer: answer.request.method == "POST") as made:
+        visit.choose(visit.photo("large.jpg", content=large))
+    assert made.value.json()["image"] == {"width": 3000, "height": 1000}
 
 
 def test_a_limit_counts_down_and_then_lets_go_on(visit: Visit) -> None:

@@ -1,6 +1,6 @@
 /**
  * A photo on its way to the service. One that is larger than anything the model looks at is redrawn smaller before
- * it is sent, upright, and so is one of a kind that the service does not read but this browser does (HEIC on an
+ * it is sent, upright, unless it is to go as it is, and so is one of a kind that the service does not read but this browser does (HEIC on an
  * iPhone). Small photos, and files that this browser cannot open, are sent as they are.
  */
 import { Problem } from "@/api/problem";
@@ -11,6 +11,8 @@ import { openImage } from "./image";
 export const MOST_BYTES = 9_900_000;
 /** The longer side of what is sent, in px: several times what any encoder sees, enough to look at later. */
 export const LONGEST_SIDE = 2048;
+/** The most pixels that the service takes by default. */
+export const MOST_PIXELS = 64_000_000;
 /** What the service reads. */
 export const ACCEPTED: readonly string[] = [
   "image/jpeg",
@@ -40,8 +42,11 @@ export function fitted({ width, height }: Size, side: number): Size {
   return { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) };
 }
 
-export function mustBeRedrawn(file: Pick<Blob, "size" | "type">, size: Size | null): boolean {
-  const large = size !== null && Math.max(size.width, size.height) > LONGEST_SIDE;
+/** @param smaller whether a photo is to be made smaller than the service's limits ask for */
+export function mustBeRedrawn(file: Pick<Blob, "size" | "type">, size: Size | null, smaller = true): boolean {
+  const large =
+    size !== null &&
+    (smaller ? Math.max(size.width, size.height) > LONGEST_SIDE : size.width * size.height > MOST_PIXELS);
   const foreign = size !== null && file.type !== "" && !ACCEPTED.includes(file.type);
   return file.size > MOST_BYTES || large || foreign;
 }
@@ -76,12 +81,12 @@ export async function redraw(image: HTMLImageElement, side: number, quality: num
  *
  * @throws Problem("photo") when it has too many bytes to be sent and cannot be redrawn
  */
-export async function preparePhoto(file: File): Promise<Photo> {
+export async function preparePhoto(file: File, makeSmaller = true): Promise<Photo> {
   const url = URL.createObjectURL(file);
   const image = await openImage(url);
   const size = image && { width: image.naturalWidth, height: image.naturalHeight };
   const untouched = { blob: file, name: file.name || "photo", url };
-  if (!mustBeRedrawn(file, size)) return untouched;
+  if (!mustBeRedrawn(file, size, makeSmaller)) return untouched;
   const smaller = image && (await redraw(image, LONGEST_SIDE, 0.9).catch(() => null));
   if (smaller) {
     URL.revokeObjectURL(url);

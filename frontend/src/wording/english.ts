@@ -22,6 +22,8 @@ export const english = {
   darkColours: "Use dark colours",
   colours: "Colours",
   themes: { system: "System", light: "Light", dark: "Dark" },
+  makeSmaller: "Make large photos smaller before sending them",
+  smallerHint: "To 2048 pixels at most. Captions are as good, and it takes less of your connection.",
   apiKey: "API key",
   noKey: "none: anonymous",
   keyHint: "Only if the service asks for one. Kept until this tab is closed, and sent to this service only.",

@@ -22,6 +22,9 @@ export const german: Texts = {
   darkColours: "Dunkle Farben verwenden",
   colours: "Farben",
   themes: { system: "System", light: "Hell", dark: "Dunkel" },
+  makeSmaller: "Große Fotos vor dem Senden verkleinern",
+  smallerHint:
+    "Auf höchstens 2048 Pixel. Die Beschreibungen sind genauso gut, und es schont deine Verbindung.",
   apiKey: "API-Schlüssel",
   noKey: "keiner: anonym",
   keyHint:

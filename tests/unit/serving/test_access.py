@@ -1,11 +1,13 @@
 import asyncio
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import which
 from subprocess import DEVNULL, Popen
-from typing import cast
+from typing import Any, cast
 
 import pytest
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
@@ -111,4 +113,33 @@ def test_a_store_that_goes_away_stops_nobody_and_limits_still_hold(redis: tuple[
         redis[1].wait()
         assert sum([await taken(access) for _ in range(20)]) == LIMIT
 
+    asyncio.run(story())
+
+
+def test_a_store_that_hangs_is_waited_for_once_and_asked_again_later(
+    redis: tuple[str, Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by every call, which would be two seconds for each."""
+    waited: list[str] = []
+
+    class Limiter:
+        def __getattr__(self, name: str):
+            waited.append(name)
+            return getattr(shared, name)
+
+    async def story() -> None:
+        nonlocal shared
+        access = gateway(redis[0])
+        shared, access._limiter = access._limiter, cast(SlidingWindowCounterRateLimiter, Limiter())
+        assert await taken(access)
+        redis[1].send_signal(signal.SIGSTOP)
+        waited.clear()
+        assert sum([await taken(access) for _ in range(20)]) == LIMIT
+        assert waited == ["hit"]
+        redis[1].send_signal(signal.SIGCONT)
+        access._away_until = 0.0
+        await taken(access)
+        assert waited == ["hit", "hit", "get_window_stats"]
+
+    shared: Any = None
     asyncio.run(story())

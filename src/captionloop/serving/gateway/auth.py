@@ -10,10 +10,10 @@ import ipaddress
 import math
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from time import time
-from typing import Any, cast
+from time import monotonic, time
+from typing import Any, TypeVar, cast
 
 import structlog
 from fastapi import Security
@@ -41,7 +41,10 @@ from captionloop.serving.gateway.storage import ask
 from captionloop.serving.service_settings import Settings
 
 logger = structlog.get_logger(__name__)
+T = TypeVar("T")
 
+AWAY_SECONDS = 5.0
+"""A storage of limits that did not answer is not asked again for so long."""
 COOKIE = "captionloop_rater"
 COOKIE_SECONDS = 365 * 24 * 3600
 OTHER_CALLS_FACTOR = 10
@@ -97,6 +100,7 @@ class Access:
             _storage(settings.rate_limit_storage.get_secret_value())
         )
         self._alone = SlidingWindowCounterRateLimiter(_storage("async+memory://"))
+        self._away_until = 0.0
 
     async def caller(self, request: Request) -> Caller:
         """Who is calling.
@@ -154,11 +158,7 @@ class Access:
         return record
 
     async def _refuse_guesser(self, guesses: str) -> None:
-        try:
-            allowed = await self._limiter.test(_GUESSES, guesses)
-        except StorageError:
-            allowed = await self._alone.test(_GUESSES, guesses)
-        if not allowed:
+        if not await self._counted(lambda limiter: limiter.test(_GUESSES, guesses)):
             await self._hit(_GUESSES, guesses)
 
     @staticmethod
@@ -182,12 +182,7 @@ class Access:
         return await self._hit(RateLimitItemPerMinute(per_minute), f"{kind}:{caller.counted_as}")
 
     async def _hit(self, item: RateLimitItem, name: str) -> dict[str, str]:
-        try:
-            allowed, stats = await _hit(self._limiter, item, name)
-        except StorageError as error:
-            # Better that each gateway counts for itself for a while than that none answers.
-            logger.warning("limits counted in this gateway alone", reason=type(error.storage_error).__name__)
-            allowed, stats = await _hit(self._alone, item, name)
+        allowed, stats = await self._counted(lambda limiter: _hit(limiter, item, name))
         reset = max(1, math.ceil(stats.reset_time - time()))
         headers = {
             "RateLimit-Limit": str(item.amount),
@@ -200,6 +195,19 @@ class Access:
                 retry_after=reset, headers=headers,
             )  # fmt: skip
         return headers
+
+    async def _counted(self, count: Callable[[SlidingWindowCounterRateLimiter], Awaitable[T]]) -> T:
+        """What the limiter of all gateways says. Where its storage is away, this gateway counts for itself
+        for a while: better than that nobody is answered, or each only after it was waited for in vain.
+        """
+        if monotonic() >= self._away_until:
+            try:
+                return await count(self._limiter)
+            except StorageError as error:
+                self._away_until = monotonic() + AWAY_SECONDS
+                reason = type(error.storage_error).__name__
+                logger.warning("limits counted in this gateway alone", reason=reason)
+        return await count(self._alone)
 
 
 def _storage(uri: str) -> Storage:
