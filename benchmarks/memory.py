@@ -33,7 +33,7 @@ from captionloop.vision.feature_store import FeatureManifest
 TARGET_PHOTOS = 100_000
 CAPTIONS = 5
 SIDE = 32
-SHARD_BYTES = 1 << 20  # full many times over, so that filling it is no slope
+FRAGMENT_BYTES = 1 << 20  # full many times over, so that filling it is no slope
 
 
 @dataclass
@@ -70,7 +70,7 @@ def cache(images: pd.DataFrame, folder: Path) -> FeatureManifest:
     from captionloop.vision.runtimes import native_precision
 
     spec = EncoderSpec(architecture="resnet10", input_size=SIDE, precision=native_precision())
-    store = FeatureStore(folder / "features", shard_bytes=SHARD_BYTES)
+    store = FeatureStore(folder / "features", fragment_bytes=FRAGMENT_BYTES)
     manifest, _ = cache_features(images, EndlessFolder(), Encoder.build(spec), store, CachingParameters())
     return manifest
 

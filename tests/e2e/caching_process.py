@@ -13,7 +13,7 @@ from captionloop.vision.encoder import Encoder, EncoderSpec
 from captionloop.vision.feature_caching import CachingParameters, cache_features
 from captionloop.vision.feature_store import FeatureStore
 
-SHARD_ENTRIES = 16
+FRAGMENT_ENTRIES = 16
 
 
 def main() -> None:
@@ -25,7 +25,9 @@ def main() -> None:
         rows.append((scene.name, hashlib.sha256(scene.photo).hexdigest()))
     images = pd.DataFrame(rows, columns=["uri", "sha256"])
     encoder = Encoder.build(EncoderSpec(architecture="resnet10", input_size=32, layer="layer1"))
-    store = FeatureStore(folder / "store", shard_bytes=SHARD_ENTRIES * 2 * encoder.regions * encoder.channels)
+    store = FeatureStore(
+        folder / "store", fragment_bytes=FRAGMENT_ENTRIES * 2 * encoder.regions * encoder.channels
+    )
     parameters = CachingParameters(views=("whole", "mirrored"), shard=shard)
     print("begin", flush=True)
     manifest, report = cache_features(images, photos, encoder, store, parameters)

@@ -28,9 +28,9 @@ from captionloop.photos import PhotoFolder
 from captionloop.progress import progress
 from captionloop.views import View, views_named
 from captionloop.vision.encoder import Encoder
+from captionloop.vision.feature_rows import Grids
 from captionloop.vision.feature_store import FeatureManifest, FeatureStore
 from captionloop.vision.runtimes import EncoderRuntime, make_runtime, usable_precision
-from captionloop.vision.shards import Grids
 
 _AHEAD = 2
 _Item = TypeVar("_Item")
@@ -306,18 +306,18 @@ class _Share:
 
     def owed(self, images: pd.DataFrame) -> Iterator[PhotoView]:
         """The sights that the store lacks, photo by photo."""
-        present = {name: self.store.reader(key) for name, key in self.manifest.views.items()}
+        mine = [key for key in self.manifest.photos if self.shard.takes(key)]
+        missing = {name: set(self.store.missing(key, mine)) for name, key in self.manifest.views.items()}
+        uris = images.drop_duplicates("sha256").set_index("sha256")["uri"]
         views = views_named(self.manifest.views)
-        for key, uri in images.drop_duplicates("sha256").set_index("sha256")["uri"].items():
-            if self.shard.takes(str(key)):
-                yield from (PhotoView(uri, str(key), view) for view in views if key not in present[view.name])
+        for key in mine:
+            yield from (PhotoView(uris[key], key, view) for view in views if key in missing[view.name])
 
     def encode(self, owed: Sequence[PhotoView], runtime: EncoderRuntime, input_size: int) -> None:
         """Encodes and stores them; each view's entries have a writer, and so files, of their own."""
         with ExitStack() as stack:
             writers = {
-                name: stack.enter_context(self.store.writer(key, self.shard.prefix))
-                for name, key in self.manifest.views.items()
+                name: stack.enter_context(self.store.writer(key)) for name, key in self.manifest.views.items()
             }
             advance = stack.enter_context(progress("Encoding", len(owed), "images"))
             for sight, grid in extract(owed, self._read, runtime, input_size):
