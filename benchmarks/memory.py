@@ -7,7 +7,7 @@ python -m benchmarks.memory --photos 50 100                  # a moment
 Caching and training are the real ones, each in a process of its own, on generated photos with five captions
 each. Photo and grid are small (32 px, 1 x 512), so that it is the books that are measured: hashes, tables,
 tokens, indices, plans. What grids of 49 x 2048 take beyond that does not grow with the number of photos:
-a shard in the making (64 MiB), and a few batches.
+what a writer collects (64 MiB), and a few batches.
 """
 
 import argparse

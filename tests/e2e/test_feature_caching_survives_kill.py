@@ -6,8 +6,10 @@ import random
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from captionloop.vision.feature_store import FeatureStore
@@ -16,8 +18,8 @@ PROGRAM = Path(__file__).with_name("caching_process.py")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def start(folder: Path, shard: str = "1/1") -> "subprocess.Popen[str]":
-    command = [sys.executable, str(PROGRAM), str(folder), shard]
+def start(folder: Path, shard: str = "1/1", engine: str = "in_process") -> "subprocess.Popen[str]":
+    command = [sys.executable, str(PROGRAM), str(folder), shard, engine]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
     )
@@ -82,3 +84,43 @@ def test_workers_that_run_at_once_make_what_one_makes_alone(
     results = [result(worker) for worker in workers]
     assert sum(int(str(each["encoded"])) for each in results) == unbroken["encoded"]
     assert result(start(tmp_path)) == {**unbroken, "encoded": 0}
+
+
+def ray_workers(job: int) -> list[psutil.Process]:
+    """The processes in which the job's actors encode."""
+    return [each for each in psutil.Process(job).children(recursive=True) if "_MapWorker" in each.name()]
+
+
+@pytest.mark.e2e
+def test_a_ray_worker_that_is_killed_leaves_the_store_as_one_process_makes_it(
+    unbroken: dict[str, object], tmp_path: Path
+) -> None:
+    process, chance = start(tmp_path, engine="ray"), random.Random(0)
+    wanted, killed = 3, 0
+    while process.poll() is None and killed < 2:
+        if commits(tmp_path) >= wanted and (workers := ray_workers(process.pid)):
+            chance.choice(workers).kill()
+            killed += 1
+            wanted = commits(tmp_path) + 4
+        time.sleep(0.01)
+    found = result(process)
+    assert killed >= 1
+    assert found == unbroken
+
+
+@pytest.mark.e2e
+def test_a_ray_job_that_is_killed_goes_on_from_what_is_stored(
+    unbroken: dict[str, object], tmp_path: Path
+) -> None:
+    process = start(tmp_path, engine="ray")
+    while process.poll() is None and commits(tmp_path) < 4:
+        time.sleep(0.01)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    for each in family:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    kept = whole_features(tmp_path)
+    finished = result(start(tmp_path, engine="ray"))
+    assert finished == {**unbroken, "encoded": int(str(unbroken["encoded"])) - kept}

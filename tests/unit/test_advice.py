@@ -153,6 +153,9 @@ TRIED = {
     + "test_without_concepts_no_epochs_or_a_lower_minimum",
     "leases.py: {} could not be renewed": ELSEWHERE + "test_leases.py",
     "vision/encoder.py: no encoder in": ELSEWHERE + "pipelines/test_encoder_adaptation.py",
+    "vision/ray_jobs.py: engine=ray needs Ray": ELSEWHERE + "vision/test_ray_jobs.py",
+    "vision/ray_jobs.py: no Ray cluster at": BY_HAND + "needs an address where nobody answers",
+    "vision/ray_jobs.py: the Ray cluster has": ELSEWHERE + "vision/test_ray_jobs.py",
     "vision/feature_store.py: cannot write": ELSEWHERE + "vision/test_store.py",
 }
 """Where the advice of each message, by its module and beginning, is carried out."""

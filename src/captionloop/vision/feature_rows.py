@@ -89,7 +89,7 @@ class Rows:
         count: int = self.dataset.count_rows()
         return count
 
-    def keys(self) -> Iterator[Keys]:
+    def key_blocks(self) -> Iterator[Keys]:
         """The keys of all rows, in blocks, in the order of the places."""
         with telling(self.uri):
             scanner = self.dataset.scanner(
@@ -108,7 +108,7 @@ class Rows:
 
     def _placed(self) -> Iterator[tuple[Keys, Places]]:
         start = 0
-        for keys in self.keys():
+        for keys in self.key_blocks():
             yield keys, np.arange(start, start + len(keys))
             start += len(keys)
 

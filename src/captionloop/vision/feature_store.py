@@ -6,7 +6,7 @@ Readers need no lock and see the store as it was when they were opened; several 
 store, and a writer killed at any instant tears nothing.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Final, Self
@@ -56,10 +56,12 @@ class FeatureStore:
         Raises:
             StoreError: as `reader`.
         """
+        return unpacked(self.missing_keys(fingerprint, list(in_blocks(packed(photos)))))
+
+    def missing_keys(self, fingerprint: str, photos: Iterable[Keys]) -> Keys:
+        """As `missing`, of keys in blocks, which are gone through twice: they need not all be in memory."""
         rows = self._open(fingerprint)
-        if rows is None:
-            return list(dict.fromkeys(photos))
-        return unpacked(absent(list(in_blocks(packed(photos))), rows.keys(), len(rows)))
+        return absent(photos, () if rows is None else rows.key_blocks(), 0 if rows is None else len(rows))
 
     def table(self, fingerprint: str) -> FeatureTable:
         """The table of an encoder (or of one of its views)."""
@@ -125,7 +127,7 @@ class FeatureReader(Mapping[str, Grids]):
         return len(self._index)
 
     def __iter__(self) -> Iterator[str]:
-        for keys in () if self._rows is None else self._rows.keys():
+        for keys in () if self._rows is None else self._rows.key_blocks():
             yield from unpacked(keys[self._index.find(keys) >= 0])
 
     def __contains__(self, key: object) -> bool:
@@ -213,7 +215,7 @@ class FeatureWriter:
             return
         count, size = len(self._keys), self._grids[: len(self._keys)].nbytes
         try:
-            self._table.append(self._keys, self._grids[:count])
+            self._table.append(packed(self._keys), self._grids[:count])
         except OSError as error:
             raise StoreError(
                 f"cannot write {count} features ({size >> 20} MiB) to {self._root}:"

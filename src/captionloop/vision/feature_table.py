@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from captionloop.files import to_disk
 from captionloop.vision.feature_rows import Grids, Rows, as_table, lance, telling
-from captionloop.vision.photo_keys import packed, unpacked
+from captionloop.vision.photo_keys import Keys, unpacked
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,14 +52,14 @@ class FeatureTable:
             dataset = self._dataset()
         return None if dataset is None else Rows(self.uri, dataset, self.copy)
 
-    def append(self, keys: Sequence[str], grids: Grids) -> None:
-        """Adds grids `[n, R, C]` of photos (hexadecimal SHA-256); on the disk when this returns.
+    def append(self, keys: Keys, grids: Grids) -> None:
+        """Adds grids `[n, R, C]` of photos `[n, 32]`; on the disk when this returns.
 
         Raises:
             OSError: the local disk is full or fails.
             StoreError: the grids are of another shape than those that are there, or the storage fails.
         """
-        rows = as_table(packed(keys), grids, self.fingerprint)
+        rows = as_table(keys, grids, self.fingerprint)
         with telling(self.uri, writing=True):
             dataset = self._dataset() or self._create(rows.schema)
             fragments = lance("lance.fragment").write_fragments(
@@ -113,8 +113,7 @@ class FeatureTable:
             return
         optimizer = lance("lance.optimize").Compaction
         with telling(self.uri, writing=True):
-            for ids in _in_parts(rows.superfluous().tolist()):
-                rows.dataset.delete(f"_rowid IN ({', '.join(map(str, ids))})")
+            self._delete_rows(rows)
             largest = max((each.physical_rows for each in rows.dataset.get_fragments()), default=1)
             options = {
                 "materialize_deletions": True,
@@ -130,6 +129,12 @@ class FeatureTable:
             self._dataset().cleanup_old_versions(retain_versions=1)
         if self.copy is not None:
             shutil.rmtree(self.copy, ignore_errors=True)
+
+    def drop_duplicates(self) -> None:
+        """Of rows that two writers have added for one photo, leaves the first. Raises as `compact`."""
+        rows = self.open()
+        if rows is not None and len(rows.superfluous()):
+            self.compact()
 
     def scrub(self) -> tuple[int, int]:
         """Reads all rows and deletes those that are damaged: how many there are, and how many were deleted.
@@ -150,6 +155,11 @@ class FeatureTable:
         self.compact()
         left = self.open()
         return before, before - (0 if left is None else len(left))
+
+    @staticmethod
+    def _delete_rows(rows: Rows) -> None:
+        for ids in _in_parts(rows.superfluous().tolist()):
+            rows.dataset.delete(f"_rowid IN ({', '.join(map(str, ids))})")
 
     def _delete(self, photos: Collection[str]) -> int:
         dataset, count = self._opened(), 0
