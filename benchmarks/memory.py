@@ -7,7 +7,7 @@ python -m benchmarks.memory --photos 50 100                  # a moment
 Caching and training are the real ones, each in a process of its own, on generated photos with five captions
 each. Photo and grid are small (32 px, 1 x 512), so that it is the books that are measured: hashes, tables,
 tokens, indices, plans. What grids of 49 x 2048 take beyond that does not grow with the number of photos:
-a shard in the making (64 MiB), and a few batches.
+what a writer collects (64 MiB), and a few batches.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from captionloop.vision.feature_store import FeatureManifest
 TARGET_PHOTOS = 100_000
 CAPTIONS = 5
 SIDE = 32
-SHARD_BYTES = 1 << 20  # full many times over, so that filling it is no slope
+FRAGMENT_BYTES = 1 << 20  # full many times over, so that filling it is no slope
 
 
 @dataclass
@@ -70,7 +70,7 @@ def cache(images: pd.DataFrame, folder: Path) -> FeatureManifest:
     from captionloop.vision.runtimes import native_precision
 
     spec = EncoderSpec(architecture="resnet10", input_size=SIDE, precision=native_precision())
-    store = FeatureStore(folder / "features", shard_bytes=SHARD_BYTES)
+    store = FeatureStore(folder / "features", fragment_bytes=FRAGMENT_BYTES)
     manifest, _ = cache_features(images, EndlessFolder(), Encoder.build(spec), store, CachingParameters())
     return manifest
 

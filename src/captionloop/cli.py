@@ -63,6 +63,9 @@ COMMANDS = {
     "reconcile": Command(
         "captionloop.commands.erasing:reconcile", "Finish erasures, and find what differs from the archive."
     ),
+    "features": Command(
+        "captionloop.commands.features:features", "Move, check and compact the stores of features."
+    ),
     "database": Command("captionloop.commands.admin:database", "Bring the ratings database up to date."),
     "report": Command("captionloop.commands.report:report", "Show the last evaluation and what came of it."),
     "doctor": Command(

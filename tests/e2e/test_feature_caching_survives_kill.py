@@ -6,19 +6,20 @@ import random
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
-from captionloop.vision.shards import Shard
+from captionloop.vision.feature_store import FeatureStore
 
 PROGRAM = Path(__file__).with_name("caching_process.py")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-TORN = ".partial"
 
 
-def start(folder: Path, shard: str = "1/1") -> "subprocess.Popen[str]":
-    command = [sys.executable, str(PROGRAM), str(folder), shard]
+def start(folder: Path, shard: str = "1/1", engine: str = "in_process") -> "subprocess.Popen[str]":
+    command = [sys.executable, str(PROGRAM), str(folder), shard, engine]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
     )
@@ -30,8 +31,19 @@ def result(process: "subprocess.Popen[str]") -> dict[str, object]:
     return json.loads(output.splitlines()[-1])
 
 
-def shards(folder: Path) -> list[Path]:
-    return sorted((folder / "store").glob("*/*.safetensors"))
+def commits(folder: Path) -> int:
+    return len(list((folder / "store").glob("*.lance/_versions/*.manifest")))
+
+
+def whole_features(folder: Path) -> int:
+    """How many there are, each of which has been read and fits its checksum."""
+    store, count = FeatureStore(folder / "store"), 0
+    for table in store.tables():
+        reader = store.reader(table.fingerprint)
+        photos = list(reader)
+        assert len(reader.grids(photos)) == len(reader.means(photos)) == len(photos)
+        count += len(photos)
+    return count
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +58,8 @@ def test_killed_caching_ends_as_if_it_had_not_been_killed(
     chance, kept, kills = random.Random(0), 0, 0
     while kills < 4:
         process = start(tmp_path)
-        wanted = len(shards(tmp_path)) + chance.randint(1, 8)
-        while process.poll() is None and len(shards(tmp_path)) < wanted:
+        wanted = commits(tmp_path) + chance.randint(1, 8)
+        while process.poll() is None and commits(tmp_path) < wanted:
             time.sleep(0.001)
         time.sleep(chance.uniform(0, 0.02))  # while encoding, or while the next file is being written
         if process.poll() is not None:
@@ -55,15 +67,13 @@ def test_killed_caching_ends_as_if_it_had_not_been_killed(
         process.kill()
         process.communicate()
         kills += 1
-        for path in shards(tmp_path):
-            Shard.open(path, path.parent.name)  # raises where anything is torn
-        assert len(shards(tmp_path)) >= kept, "what was written before a kill must stay"
-        kept = len(shards(tmp_path))
+        there = whole_features(tmp_path)
+        assert there >= kept, "what was written before a kill must stay"
+        kept = there
     assert kills >= 2
     finished = result(start(tmp_path))
     assert finished["features"] == unbroken["features"]
     assert 0 < int(str(finished["encoded"])) < int(str(unbroken["encoded"])), "finished work was done again"
-    assert not [path for path in (tmp_path / "store").glob("*/.*") if path.suffix == TORN]
 
 
 @pytest.mark.e2e
@@ -74,3 +84,43 @@ def test_workers_that_run_at_once_make_what_one_makes_alone(
     results = [result(worker) for worker in workers]
     assert sum(int(str(each["encoded"])) for each in results) == unbroken["encoded"]
     assert result(start(tmp_path)) == {**unbroken, "encoded": 0}
+
+
+def ray_workers(job: int) -> list[psutil.Process]:
+    """The processes in which the job's actors encode."""
+    return [each for each in psutil.Process(job).children(recursive=True) if "_MapWorker" in each.name()]
+
+
+@pytest.mark.e2e
+def test_a_ray_worker_that_is_killed_leaves_the_store_as_one_process_makes_it(
+    unbroken: dict[str, object], tmp_path: Path
+) -> None:
+    process, chance = start(tmp_path, engine="ray"), random.Random(0)
+    wanted, killed = 3, 0
+    while process.poll() is None and killed < 2:
+        if commits(tmp_path) >= wanted and (workers := ray_workers(process.pid)):
+            chance.choice(workers).kill()
+            killed += 1
+            wanted = commits(tmp_path) + 4
+        time.sleep(0.01)
+    found = result(process)
+    assert killed >= 1
+    assert found == unbroken
+
+
+@pytest.mark.e2e
+def test_a_ray_job_that_is_killed_goes_on_from_what_is_stored(
+    unbroken: dict[str, object], tmp_path: Path
+) -> None:
+    process = start(tmp_path, engine="ray")
+    while process.poll() is None and commits(tmp_path) < 4:
+        time.sleep(0.01)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    for each in family:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    kept = whole_features(tmp_path)
+    finished = result(start(tmp_path, engine="ray"))
+    assert finished == {**unbroken, "encoded": int(str(unbroken["encoded"])) - kept}

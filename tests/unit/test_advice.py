@@ -74,7 +74,14 @@ TRIED = {
     "evaluation/evaluation_set.py: {} photos of split": PIPELINE + "data_validation",
     "vision/encoder.py: {} is damaged": PIPELINE + "encoder_adaptation",
     "vision/feature_store.py: features in {} are not complete": PIPELINE + "feature_caching",
-    "vision/shards.py: cannot read": PIPELINE + "feature_caching",
+    "vision/feature_rows.py: features in {} are damaged": ELSEWHERE + "vision/test_store.py",
+    "vision/feature_rows.py: the features of photo {}": ELSEWHERE + "vision/test_store.py",
+    "vision/feature_rows.py: the feature store {} cannot be used": ELSEWHERE
+    + "vision/test_object_storage.py",
+    "vision/feature_store.py: the feature store {} was written": ELSEWHERE + "vision/test_legacy_shards.py",
+    "vision/feature_store.py: the feature store {} cannot be read": ELSEWHERE + "vision/test_removal.py",
+    "vision/legacy_shards.py: the feature store {} cannot be migrated": ELSEWHERE
+    + "vision/test_legacy_shards.py",
     "vision/feature_store.py: photo {} has no cached": PIPELINE + "feature_caching",
     "captioner/ensembling.py: '{}' and '{}' know different words": ELSEWHERE + "captioner/test_joining.py",
     "commands/caption.py: No captioning service answers": ELSEWHERE + "test_cli.py",
@@ -146,6 +153,9 @@ TRIED = {
     + "test_without_concepts_no_epochs_or_a_lower_minimum",
     "leases.py: {} could not be renewed": ELSEWHERE + "test_leases.py",
     "vision/encoder.py: no encoder in": ELSEWHERE + "pipelines/test_encoder_adaptation.py",
+    "vision/ray_jobs.py: engine=ray needs Ray": ELSEWHERE + "vision/test_ray_jobs.py",
+    "vision/ray_jobs.py: no Ray cluster at": BY_HAND + "needs an address where nobody answers",
+    "vision/ray_jobs.py: the Ray cluster has": ELSEWHERE + "vision/test_ray_jobs.py",
     "vision/feature_store.py: cannot write": ELSEWHERE + "vision/test_store.py",
 }
 """Where the advice of each message, by its module and beginning, is carried out."""

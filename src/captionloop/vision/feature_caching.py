@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby, islice
 from operator import attrgetter
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -28,9 +28,10 @@ from captionloop.photos import PhotoFolder
 from captionloop.progress import progress
 from captionloop.views import View, views_named
 from captionloop.vision.encoder import Encoder
+from captionloop.vision.feature_rows import Grids
 from captionloop.vision.feature_store import FeatureManifest, FeatureStore
+from captionloop.vision.ray_jobs import RayOptions, run_on_ray
 from captionloop.vision.runtimes import EncoderRuntime, make_runtime, usable_precision
-from captionloop.vision.shards import Grids
 
 _AHEAD = 2
 _Item = TypeVar("_Item")
@@ -119,6 +120,8 @@ class CachingParameters(BaseModel):
         views: the views of each photo that are encoded (see `captionloop.views`).
         shard: `i/N`: this process is worker i of N, counted from 1; all of them may run at once.
         device: `cpu`, `cuda`, or None for the best there is.
+        engine: `in_process`, or `ray`: as a Ray Data job, on this machine or a cluster.
+        ray: how the job is laid out there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -128,6 +131,10 @@ class CachingParameters(BaseModel):
     device: str | None = Field(
         default=None, pattern=r"^(cpu|cuda(:\d+)?)$", json_schema_extra={"affects_result": False}
     )
+    engine: Literal["in_process", "ray"] = Field(
+        default="in_process", json_schema_extra={"affects_result": False}
+    )
+    ray: RayOptions = Field(default_factory=RayOptions, json_schema_extra={"affects_result": False})
 
     @field_validator("shard")
     @classmethod
@@ -225,12 +232,16 @@ def _cache(
     share = _Share(photos, store, manifest, WorkerShard.parse(parameters.shard))
     owed = list(share.owed(images))
     runtime = "none needed"
-    if owed:
+    if owed and parameters.engine == "ray":
+        runtime = "Ray"
+        _encode_on_ray(share, owed, stored, parameters)
+    elif owed:
         engine = make_runtime(stored, device=parameters.device, purpose="throughput")
         _check_precision(stored, engine)
         runtime = engine.name
         logger.info("Encoding %d images with %s", len(owed), engine.name)
-        share.encode(owed, engine, encoder.spec.input_size)
+        with progress("Encoding", len(owed), "images") as advance:
+            share.encode(owed, engine, encoder.spec.input_size, advance)
     seconds = time.perf_counter() - begin
     mine = sum(share.shard.takes(key) for key in manifest.photos) * len(manifest.views)
     return manifest, CachingReport(
@@ -306,20 +317,25 @@ class _Share:
 
     def owed(self, images: pd.DataFrame) -> Iterator[PhotoView]:
         """The sights that the store lacks, photo by photo."""
-        present = {name: self.store.reader(key) for name, key in self.manifest.views.items()}
+        mine = [key for key in self.manifest.photos if self.shard.takes(key)]
+        missing = {name: set(self.store.missing(key, mine)) for name, key in self.manifest.views.items()}
+        uris = images.drop_duplicates("sha256").set_index("sha256")["uri"]
         views = views_named(self.manifest.views)
-        for key, uri in images.drop_duplicates("sha256").set_index("sha256")["uri"].items():
-            if self.shard.takes(str(key)):
-                yield from (PhotoView(uri, str(key), view) for view in views if key not in present[view.name])
+        for key in mine:
+            yield from (PhotoView(uris[key], key, view) for view in views if key in missing[view.name])
 
-    def encode(self, owed: Sequence[PhotoView], runtime: EncoderRuntime, input_size: int) -> None:
+    def encode(
+        self,
+        owed: Sequence[PhotoView],
+        runtime: EncoderRuntime,
+        input_size: int,
+        advance: Callable[[int], object],
+    ) -> None:
         """Encodes and stores them; each view's entries have a writer, and so files, of their own."""
         with ExitStack() as stack:
             writers = {
-                name: stack.enter_context(self.store.writer(key, self.shard.prefix))
-                for name, key in self.manifest.views.items()
+                name: stack.enter_context(self.store.writer(key)) for name, key in self.manifest.views.items()
             }
-            advance = stack.enter_context(progress("Encoding", len(owed), "images"))
             for sight, grid in extract(owed, self._read, runtime, input_size):
                 writers[sight.view.name].add(sight.key, grid)
                 advance(1)
@@ -331,6 +347,36 @@ class _Share:
                 f"photo {sight.uri} has changed since it was validated; run data_validation again"
             )
         return data
+
+
+class _EncodingActor:
+    """A process of the Ray job: it holds the encoder, and encodes and stores the photos of a task."""
+
+    def __init__(self, share: _Share, stored: Encoder, device: str | None) -> None:
+        self._share, self._size = share, stored.spec.input_size
+        self._runtime = make_runtime(stored, device=device, purpose="throughput")
+        _check_precision(stored, self._runtime)
+
+    def __call__(self, photos: Sequence[tuple[str, str, Sequence[str]]]) -> int:
+        """Photos as (uri, SHA-256, names of views); how many images were encoded."""
+        owed = [PhotoView(uri, key, view) for uri, key, names in photos for view in views_named(tuple(names))]
+        self._share.encode(owed, self._runtime, self._size, lambda _: None)
+        return len(owed)
+
+
+def _encode_on_ray(
+    share: _Share, owed: Sequence[PhotoView], stored: Encoder, parameters: CachingParameters
+) -> None:
+    photos = [
+        (uri, key, [sight.view.name for sight in sights])
+        for (uri, key), sights in groupby(owed, attrgetter("uri", "key"))
+    ]
+    logger.info("Encoding %d images of %d photos on Ray", len(owed), len(photos))
+    with progress("Encoding", len(owed), "images") as advance:
+        run_on_ray(_EncodingActor, (share, stored, parameters.device), photos, parameters.ray, advance)
+    for fingerprint in share.manifest.views.values():
+        # What a worker had stored and not told when it was killed, another one has encoded again.
+        share.store.table(fingerprint).drop_duplicates()
 
 
 def _check_precision(encoder: Encoder, runtime: EncoderRuntime) -> None:

@@ -1,78 +1,137 @@
 """The feature store: grids of features by photo and view, read in batches, added and removed.
 
 Key: the SHA-256 of the photo's bytes and the encoder's fingerprint. Value: the grid, float16
-`[regions, channels]`, and its mean. Entries are only ever added, in immutable shards (see `shards`), so that
-readers need no lock, several workers can fill one store, and a writer killed at any instant tears nothing.
+`[regions, channels]`, and its mean. For each fingerprint there is a Lance table (see `feature_table`).
+Readers need no lock and see the store as it was when they were opened; several workers can fill one
+store, and a writer killed at any instant tears nothing.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import fsspec
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from captionloop.errors import StoreError
-from captionloop.vision.shards import CACHE, SUFFIX, Grids, Means, Shard, ShardFolder, shard_folder
+from captionloop.vision.feature_rows import Grids, Means, Rows
+from captionloop.vision.feature_table import CACHE, SHARD_SUFFIX, SUFFIX, FeatureTable
+from captionloop.vision.photo_keys import KeyIndex, Keys, absent, in_blocks, packed, unpacked
 
-SHARD_BYTES: Final = 64 << 20
+FRAGMENT_BYTES: Final = 64 << 20
 """How much a writer collects before it writes: what a kill can cost, and what a writer needs of memory."""
 
 
 class FeatureStore:
     """A folder (local path or fsspec URI) of features."""
 
-    def __init__(self, root: str | Path, *, cache: Path = CACHE, shard_bytes: int = SHARD_BYTES) -> None:
+    def __init__(
+        self, root: str | Path, *, cache: Path = CACHE, fragment_bytes: int = FRAGMENT_BYTES
+    ) -> None:
         self.root = str(root)
         self._cache = cache
-        self._shard_bytes = shard_bytes
+        self._fragment_bytes = fragment_bytes
 
-    def reader(self, fingerprint: str) -> "FeatureReader":
-        """What the store holds of an encoder (or of one of its views) at this moment.
+    def reader(self, fingerprint: str, photos: Collection[str] | None = None) -> "FeatureReader":
+        """What the store holds of an encoder (or of one of its views) at this moment, of all photos or these.
 
         Raises:
-            StoreError: a shard is damaged.
+            StoreError: the store is damaged or cannot be reached.
         """
-        return FeatureReader(self.shards(fingerprint), fingerprint)
+        wanted = None if photos is None else packed(list(photos))
+        return FeatureReader(self._open(fingerprint), fingerprint, wanted)
 
-    def writer(self, fingerprint: str, prefix: str = "whole") -> "FeatureWriter":
-        """Adds features of an encoder; use it as a context. `prefix` keeps concurrent workers apart."""
-        return FeatureWriter(self.shards(fingerprint), prefix, self._shard_bytes, self.root)
+    def writer(self, fingerprint: str) -> "FeatureWriter":
+        """Adds features of an encoder; use it as a context."""
+        return FeatureWriter(self.table(fingerprint), self._fragment_bytes, self.root)
 
-    def shards(self, fingerprint: str) -> ShardFolder:
-        """The files of an encoder (or of one of its views)."""
-        return shard_folder(self.root, fingerprint, self._cache)
+    def missing(self, fingerprint: str, photos: Sequence[str]) -> list[str]:
+        """Those photos of which the store has no features of this encoder, each once, in their order.
+
+        Grids are not read, only keys: 32 bytes for each photo that is stored.
+
+        Raises:
+            StoreError: as `reader`.
+        """
+        return unpacked(self.missing_keys(fingerprint, list(in_blocks(packed(photos)))))
+
+    def missing_keys(self, fingerprint: str, photos: Iterable[Keys]) -> Keys:
+        """As `missing`, of keys in blocks, which are gone through twice: they need not all be in memory."""
+        rows = self._open(fingerprint)
+        return absent(photos, () if rows is None else rows.key_blocks(), 0 if rows is None else len(rows))
+
+    def table(self, fingerprint: str) -> FeatureTable:
+        """The table of an encoder (or of one of its views)."""
+        return FeatureTable(self.root, fingerprint, self._cache)
+
+    def tables(self) -> list[FeatureTable]:
+        """All tables that there are.
+
+        Raises:
+            StoreError: the store cannot be reached, or is of an older version.
+        """
+        folders = self._listed("")
+        for name in folders:
+            if not name.startswith(".") and not name.endswith(SUFFIX):
+                self._refuse_shards(name)
+        return [self.table(name.removesuffix(SUFFIX)) for name in folders if name.endswith(SUFFIX)]
+
+    def _open(self, fingerprint: str) -> Rows | None:
+        rows = self.table(fingerprint).open()
+        if rows is None:
+            self._refuse_shards(fingerprint)
+        return rows
+
+    def _refuse_shards(self, fingerprint: str) -> None:
+        if any(name.endswith(SHARD_SUFFIX) for name in self._listed(f"/{fingerprint}")):
+            raise StoreError(
+                f"the feature store {self.root} was written by an older version; run captionloop features"
+                " migrate"
+            )
+
+    def _listed(self, below: str) -> list[str]:
+        """The names in one of the store's folders."""
+        try:
+            files, path = fsspec.url_to_fs(self.root)
+            files.invalidate_cache()
+            found = files.ls(f"{path.rstrip('/')}{below}", detail=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except Exception as error:  # each storage's driver has errors of its own kind
+            raise StoreError(
+                f"the feature store {self.root} cannot be read ({type(error).__name__}); check its address,"
+                " the credentials and the network"
+            ) from error
+        return sorted(PurePosixPath(str(each)).name for each in found)
 
 
 class FeatureReader(Mapping[str, Grids]):
-    """The features of one fingerprint by the photos' SHA-256 (hex). Safe in threads and across forks."""
+    """The features of one fingerprint by the photos' SHA-256 (hex). Safe in threads."""
 
-    def __init__(self, folder: ShardFolder, fingerprint: str) -> None:
-        self._shards = [Shard.open(folder.fetch(name), fingerprint) for name in folder.names()]
-        if len({(shard.regions, shard.channels) for shard in self._shards}) > 1:
-            raise StoreError(
-                f"features of {fingerprint} have several shapes; delete that folder and cache again"
-            )
-        self._index: dict[str, tuple[int, int]] = {}
-        for number, shard in enumerate(self._shards):
-            for row, key in enumerate(shard.keys):
-                self._index.setdefault(key, (number, row))
+    def __init__(self, rows: Rows | None, fingerprint: str, wanted: Keys | None = None) -> None:
+        self._rows = rows
+        self._wanted = wanted
+        self.fingerprint = fingerprint
+        self._index = KeyIndex.of([]) if rows is None else rows.index(wanted)
+        self._checked = {column: np.zeros(len(self._index), np.bool_) for column in ("grid", "mean")}
 
     @property
     def shape(self) -> tuple[int, int]:
         """Regions and channels; zeros where the store is empty."""
-        return (self._shards[0].regions, self._shards[0].channels) if self._shards else (0, 0)
+        return (0, 0) if self._rows is None else (self._rows.regions, self._rows.channels)
 
     def __len__(self) -> int:
         return len(self._index)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._index)
+        for keys in () if self._rows is None else self._rows.key_blocks():
+            yield from unpacked(keys[self._index.find(keys) >= 0])
 
     def __contains__(self, key: object) -> bool:
-        return key in self._index
+        return isinstance(key, str) and bool(self._index.find(packed([key]))[0] >= 0)
 
     def __getitem__(self, key: str) -> Grids:
         grid: Grids = self.grids([key])[0]
@@ -81,13 +140,12 @@ class FeatureReader(Mapping[str, Grids]):
     def grids(self, keys: Sequence[str]) -> Grids:
         """Grids float16 `[n, regions, channels]` of these photos, in this order.
 
+        The first read of an entry checks it against its checksum.
+
         Raises:
             StoreError: a photo has no entry, or its entry is damaged.
         """
-        out = np.empty((len(keys), *self.shape), np.float16)
-        for shard, rows, places in self._by_shard(keys):
-            shard.read_grids(rows, out, places)
-        return out
+        return self._read("grid", keys)
 
     def means(self, keys: Sequence[str]) -> Means:
         """Means of the grids over their regions, float32 `[n, channels]`.
@@ -95,41 +153,32 @@ class FeatureReader(Mapping[str, Grids]):
         Raises:
             StoreError: as `grids`.
         """
-        out = np.empty((len(keys), self.shape[1]), np.float32)
-        for shard, rows, places in self._by_shard(keys):
-            shard.read_means(rows, out, places)
-        return out
+        return self._read("mean", keys)
 
-    def _by_shard(self, keys: Sequence[str]) -> list[tuple[Shard, list[int], list[int]]]:
-        """Requests grouped by shard and in the order of the file, so that the disk is read forwards."""
-        try:
-            wanted = sorted((*self._index[key], place) for place, key in enumerate(keys))
-        except KeyError as error:
-            raise StoreError(
-                f"photo {str(error)[1:13]} has no cached features; run feature_caching"
-            ) from error
-        groups: dict[int, tuple[list[int], list[int]]] = {}
-        for number, row, place in wanted:
-            rows, places = groups.setdefault(number, ([], []))
-            rows.append(row)
-            places.append(place)
-        return [(self._shards[number], *group) for number, group in groups.items()]
+    def _read(self, column: str, keys: Sequence[str]) -> NDArray[Any]:
+        wanted = packed(keys)
+        found = self._index.find(wanted)
+        if self._rows is None or (found < 0).any():
+            first = keys[int(np.argmin(found))]
+            raise StoreError(f"photo {first[:12]} has no cached features; run feature_caching")
+        checked = self._checked[column]
+        read = self._rows.read(column, self._index.places[found], None if checked[found].all() else wanted)
+        checked[found] = True
+        return read
 
 
 class FeatureWriter:
-    """Collects features and writes them shard by shard. What was flushed is durable."""
+    """Collects features and writes them, a fragment of the table at a time. What was flushed is durable."""
 
-    def __init__(self, folder: ShardFolder, prefix: str, shard_bytes: int, root: str) -> None:
-        self._folder = folder
-        self._prefix = prefix
-        self._shard_bytes = shard_bytes
+    def __init__(self, table: FeatureTable, fragment_bytes: int, root: str) -> None:
+        self._table = table
+        self._fragment_bytes = fragment_bytes
         self._root = root
         self._keys: list[str] = []
         self._grids: Grids = np.empty((0, 0, 0), np.float16)
         self.written = 0
 
     def __enter__(self) -> Self:
-        self._folder.tidy(self._prefix)
         return self
 
     def __exit__(
@@ -150,7 +199,7 @@ class FeatureWriter:
                 f"features of photo {key[:12]} overflow float16; the encoder's weights are unusable"
             )
         if not len(self._grids):
-            self._grids = np.empty((max(1, self._shard_bytes // grid.nbytes), *grid.shape), np.float16)
+            self._grids = np.empty((max(1, self._fragment_bytes // grid.nbytes), *grid.shape), np.float16)
         self._grids[len(self._keys)] = grid
         self._keys.append(key)
         if len(self._keys) == len(self._grids):
@@ -166,7 +215,7 @@ class FeatureWriter:
             return
         count, size = len(self._keys), self._grids[: len(self._keys)].nbytes
         try:
-            self._folder.write(self._prefix, self._keys, self._grids[:count])
+            self._table.append(packed(self._keys), self._grids[:count])
         except OSError as error:
             raise StoreError(
                 f"cannot write {count} features ({size >> 20} MiB) to {self._root}:"
@@ -177,22 +226,18 @@ class FeatureWriter:
         self._keys = []
 
 
-def missing_from(reader: FeatureReader, keys: Collection[str]) -> list[str]:
-    """Those photos that have no entry, each once, in their order."""
-    return [key for key in dict.fromkeys(keys) if key not in reader]
-
-
 def drop_features(store: FeatureStore, photos: Collection[str]) -> int:
     """Removes what the store holds of these photos, of every encoder and view; how many entries those were.
 
-    First a shard without them appears, then the one with them goes: killed in between, both are there, and
-    the next time the rest is done. Who has opened the store before finds an entry of such a shard gone.
+    Who has opened the store before may find that some of its files have gone.
 
     Raises:
-        StoreError: the store cannot be read or written, or a shard is damaged.
+        StoreError: the store cannot be read or written, or is damaged.
     """
-    wanted = frozenset(photos)
-    return sum(_drop(store.shards(name), name, wanted) for name in _fingerprints(store.root))
+    try:
+        return sum(table.delete(photos) for table in store.tables())
+    except OSError as error:
+        raise StoreError(f"{store.root} cannot be written anew: {error.strerror or error}") from error
 
 
 def held(store: FeatureStore, photos: Collection[str]) -> set[str]:
@@ -201,44 +246,7 @@ def held(store: FeatureStore, photos: Collection[str]) -> set[str]:
     Raises:
         StoreError: as `drop_features`.
     """
-    found: set[str] = set()
-    for fingerprint in _fingerprints(store.root):
-        folder = store.shards(fingerprint)
-        for name in folder.names():
-            found.update(set(photos).intersection(Shard.open(folder.fetch(name), fingerprint).keys))
-    return found
-
-
-def _drop(folder: ShardFolder, fingerprint: str, photos: frozenset[str]) -> int:
-    dropped = 0
-    for name in folder.names():
-        shard = Shard.open(folder.fetch(name), fingerprint)
-        kept = [row for row, key in enumerate(shard.keys) if key not in photos]
-        if len(kept) == len(shard.keys):
-            continue
-        if kept:
-            grids = np.empty((len(kept), shard.regions, shard.channels), np.float16)
-            shard.read_grids(kept, grids, range(len(kept)))
-            try:
-                folder.write(name.rpartition("-")[0], [shard.keys[row] for row in kept], grids)
-            except OSError as error:
-                raise StoreError(f"shard {name} cannot be written anew: {error.strerror or error}") from error
-        folder.remove(name)
-        dropped += len(shard.keys) - len(kept)
-    return dropped
-
-
-def _fingerprints(root: str) -> list[str]:
-    """The folders of a store."""
-    try:
-        files, path = fsspec.url_to_fs(root)
-        found = files.ls(path, detail=True)
-    except FileNotFoundError:
-        return []
-    except Exception as error:  # each storage's driver has errors of its own kind
-        raise StoreError(f"the feature store {root} cannot be read ({type(error).__name__})") from error
-    names = (Path(str(each["name"])).name for each in found if each["type"] == "directory")
-    return sorted(name for name in names if not name.startswith(".") and not name.endswith(SUFFIX))
+    return set[str]().union(*(table.holds(photos) for table in store.tables()))
 
 
 class FeatureManifest(BaseModel):
@@ -267,10 +275,8 @@ class FeatureManifest(BaseModel):
         Raises:
             StoreError: the store is damaged.
         """
-        store, absent = FeatureStore(self.store), set[str]()
-        for fingerprint in self.views.values():
-            absent.update(missing_from(store.reader(fingerprint), self.photos))
-        return len(absent)
+        store = FeatureStore(self.store)
+        return len({photo for each in self.views.values() for photo in store.missing(each, self.photos)})
 
     def open(self) -> "CachedFeatures":
         """The features, all of them.
@@ -288,7 +294,7 @@ class FeatureManifest(BaseModel):
 
 
 class CachedFeatures:
-    """Grids of a corpus's photos by SHA-256 and view. Small and safe to fork; nothing is kept in memory."""
+    """Grids of a corpus's photos by SHA-256 and view. Small; no grid is kept in memory."""
 
     def __init__(self, manifest: FeatureManifest, store: FeatureStore) -> None:
         self.manifest = manifest
@@ -298,7 +304,7 @@ class CachedFeatures:
         self.regions = manifest.rows * manifest.columns
         self.channels = manifest.channels
         self.views: tuple[str, ...] = tuple(manifest.views)
-        self._readers = {view: store.reader(key) for view, key in manifest.views.items()}
+        self._readers = {view: store.reader(key, manifest.photos) for view, key in manifest.views.items()}
 
     def grids(self, sha256s: Sequence[str], view: str = "whole") -> Grids:
         """Grids float16 `[n, regions, channels]` of these photos, in this order.

@@ -22,7 +22,7 @@ from captionloop.errors import ConfigurationError
 from captionloop.hardware import Precision, bfloat16_is_fast, precision_here, say_float32
 from captionloop.images import Pixels
 from captionloop.vision.encoder import IMAGENET_DEVIATION, IMAGENET_MEAN, Encoder
-from captionloop.vision.shards import Grids
+from captionloop.vision.feature_rows import Grids
 
 Purpose = Literal["latency", "throughput"]
 
