@@ -25,9 +25,10 @@ from captionloop.errors import ConfigurationError, CorpusError, EncoderError, Im
 from captionloop.hardware import Precision
 from captionloop.images import Pixels, load_views
 from captionloop.photos import PhotoFolder
+from captionloop.preprocessing import SQUASHED, Preprocessing
 from captionloop.progress import progress
 from captionloop.views import View, views_named
-from captionloop.vision.encoder import Encoder
+from captionloop.vision.encoder import Encoder, EncoderSpec
 from captionloop.vision.feature_store import FeatureManifest, FeatureStore
 from captionloop.vision.runtimes import EncoderRuntime, make_runtime, usable_precision
 from captionloop.vision.shards import Grids
@@ -47,7 +48,11 @@ class PhotoView:
 
 
 def extract(
-    sights: Iterable[PhotoView], read: Callable[[PhotoView], bytes], runtime: EncoderRuntime, input_size: int
+    sights: Iterable[PhotoView],
+    read: Callable[[PhotoView], bytes],
+    runtime: EncoderRuntime,
+    input_size: int,
+    preprocessing: Preprocessing = SQUASHED,
 ) -> Iterator[tuple[PhotoView, Grids]]:
     """Encodes every sight, in order; memory is bounded by a few batches per worker.
 
@@ -59,7 +64,8 @@ def extract(
     """
 
     def work(batch: Sequence[PhotoView]) -> tuple[Sequence[PhotoView], Grids]:
-        return batch, _finite(batch, runtime.encode(_pixels(batch, read, input_size)))
+        pixels = _pixels(batch, read, input_size, preprocessing)
+        return batch, _finite(batch, runtime.encode(pixels))
 
     for batch, grids in _map_ahead(work, _batches(sights, runtime.batch_size), runtime.workers):
         yield from zip(batch, grids, strict=True)
@@ -75,12 +81,14 @@ def _finite(batch: Sequence[PhotoView], grids: Grids) -> Grids:
     return grids
 
 
-def _pixels(batch: Sequence[PhotoView], read: Callable[[PhotoView], bytes], size: int) -> Pixels:
+def _pixels(
+    batch: Sequence[PhotoView], read: Callable[[PhotoView], bytes], size: int, preprocessing: Preprocessing
+) -> Pixels:
     pixels: list[Pixels] = []
     for uri, group in groupby(batch, attrgetter("uri")):
         sights = list(group)
         try:
-            pixels += load_views(read(sights[0]), size, [sight.view for sight in sights])
+            pixels += load_views(read(sights[0]), size, [sight.view for sight in sights], preprocessing)
         except ImageError as error:
             raise ImageError(f"{uri}: {error}") from error
     return np.stack(pixels)
@@ -230,7 +238,7 @@ def _cache(
         _check_precision(stored, engine)
         runtime = engine.name
         logger.info("Encoding %d images with %s", len(owed), engine.name)
-        share.encode(owed, engine, encoder.spec.input_size)
+        share.encode(owed, engine, encoder.spec)
     seconds = time.perf_counter() - begin
     mine = sum(share.shard.takes(key) for key in manifest.photos) * len(manifest.views)
     return manifest, CachingReport(
@@ -312,7 +320,7 @@ class _Share:
             if self.shard.takes(str(key)):
                 yield from (PhotoView(uri, str(key), view) for view in views if key not in present[view.name])
 
-    def encode(self, owed: Sequence[PhotoView], runtime: EncoderRuntime, input_size: int) -> None:
+    def encode(self, owed: Sequence[PhotoView], runtime: EncoderRuntime, spec: EncoderSpec) -> None:
         """Encodes and stores them; each view's entries have a writer, and so files, of their own."""
         with ExitStack() as stack:
             writers = {
@@ -320,7 +328,8 @@ class _Share:
                 for name, key in self.manifest.views.items()
             }
             advance = stack.enter_context(progress("Encoding", len(owed), "images"))
-            for sight, grid in extract(owed, self._read, runtime, input_size):
+            encoded = extract(owed, self._read, runtime, spec.input_size, spec.preprocessing)
+            for sight, grid in encoded:
                 writers[sight.view.name].add(sight.key, grid)
                 advance(1)
 

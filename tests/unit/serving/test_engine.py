@@ -7,6 +7,7 @@ import numpy as np
 from captionloop.captioner.captioner import Caption, Captioned, Word
 from captionloop.captioner.model_config import DecodingOptions
 from captionloop.errors import BundleError, RegistryError
+from captionloop.preprocessing import SQUASHED
 from captionloop.registry.signing import Signing
 from captionloop.serving.engine import Engine
 from captionloop.serving.model_sources import FolderSource, ModelReference
@@ -30,7 +31,7 @@ class FakeCaptioner:
 
     @property
     def encoder(self):
-        return SimpleNamespace(spec=SimpleNamespace(input_size=self.size))
+        return SimpleNamespace(spec=SimpleNamespace(input_size=self.size, preprocessing=SQUASHED))
 
     def caption_arrays(self, squares: np.ndarray) -> list[Captioned]:
         assert squares.shape[1:] == (self.size, self.size, 3)
