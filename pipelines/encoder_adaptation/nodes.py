@@ -24,7 +24,8 @@ def find_concepts(
 
 def build_encoder(weights: PretrainedWeights, parameters: EncoderParameters) -> Encoder:
     """The encoder as it is before it has seen the corpus: with the weights it was given, or random ones."""
-    return Encoder.build(parameters.spec(), weights.tensors(parameters.architecture), parameters.seed)
+    spec = parameters.spec().model_copy(update={"licence": weights.licence(parameters.architecture)})
+    return Encoder.build(spec, weights.tensors(parameters.architecture), parameters.seed)
 
 
 def finetune_encoder(  # noqa: PLR0917 - the inputs of the node

@@ -185,7 +185,7 @@ def draw_gallery(  # noqa: PLR0917 - a node's inputs
     said = calibrated.caption_grids(features.grids([chosen.sha256s[row] for row in rows]))
     exhibits = [
         Exhibit(
-            photo=square(raw_photos.read(chosen.uris[row])),
+            photo=square(raw_photos.read(chosen.uris[row]), captioner.encoder.spec.preprocessing),
             caption=captioned.best,
             reference=chosen.references[image_id][0],
             cider=ciders[image_id],

@@ -29,6 +29,7 @@ from PIL import (
 from captionloop.errors import ImageError, ImageLimitError, in_a_line
 from captionloop.image_header import MEDIA_TYPES, PhotoFile, open_photo_file, webp_size
 from captionloop.memory import SharedMemory
+from captionloop.preprocessing import SQUASHED, Preprocessing
 from captionloop.views import WHOLE, View
 
 Pixels = NDArray[np.uint8]
@@ -85,18 +86,22 @@ class Photo:
     _file: PhotoFile
     _header: "_Header"
 
-    def squares(self, size: int, views: Sequence[View] = (WHOLE,)) -> list[Pixels]:
-        """Views squashed to uint8 `[size, size, 3]` each; decoded once for all that show as much of it.
+    def squares(
+        self, size: int, views: Sequence[View] = (WHOLE,), preprocessing: Preprocessing = SQUASHED
+    ) -> list[Pixels]:
+        """Views as uint8 `[size, size, 3]` each; decoded once for all that show as much of it.
 
         Raises:
             ImageError: damaged or truncated.
         """
         squares: dict[View, Pixels] = {}
         for extent in {view.extent for view in views}:
-            # Twice what is needed, so that the last halving is the resampler's: the decoder's own scaling is
-            # a crude box. JPEG only, by 1/2, 1/4 or 1/8, never below what is asked for.
-            with self._decoded(2 * math.ceil(size / extent)) as picture:
-                squares |= {view: picture.square(size, view) for view in views if view.extent == extent}
+            # Twice what is needed, so that the last halving is the resampler's: the decoder's is a crude box.
+            # JPEG only, by 1/2, 1/4 or 1/8, never below what is asked for.
+            needed = 2 * math.ceil(size / extent) if preprocessing.scales_roughly else None
+            with self._decoded(needed) as picture:
+                alike = [view for view in views if view.extent == extent]
+                squares |= {view: picture.square(size, view, preprocessing) for view in alike}
         return [squares[view] for view in views]
 
     def look(self, side: int) -> tuple[Pixels, str]:
@@ -183,29 +188,23 @@ def decode_photo(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     return open_photo(data, max_pixels=max_pixels).whole()
 
 
-def load_square(data: bytes, size: int, view: View = WHOLE, *, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Decodes a photo and squashes it to uint8 `[size, size, 3]`; of a large JPEG only as much as that needs.
+def load_square(data: bytes, size: int, view: View = WHOLE, by: Preprocessing = SQUASHED) -> Pixels:
+    """Decodes a photo and scales it to uint8 `[size, size, 3]`; of a large JPEG only as much as that needs.
 
     Raises:
         ImageError: as `decode_photo`.
     """
-    return open_photo(data, max_pixels=max_pixels).squares(size, (view,))[0]
+    return open_photo(data).squares(size, (view,), by)[0]
 
 
-def load_views(
-    data: bytes, size: int, views: Sequence[View], *, max_pixels: int = MAX_PIXELS
-) -> list[Pixels]:
-    """The same for several views of a photo, which is decoded once for all that show as much of it.
-
-    Raises:
-        ImageError: as `decode_photo`.
-    """
-    return open_photo(data, max_pixels=max_pixels).squares(size, views)
+def load_views(data: bytes, size: int, views: Sequence[View], by: Preprocessing = SQUASHED) -> list[Pixels]:
+    """The same for several views of a photo, which is decoded once for all that show as much of it."""
+    return open_photo(data).squares(size, views, by)
 
 
 def square(photo: Image.Image, size: int, view: View = WHOLE) -> Pixels:
     """Squashes a view of an RGB photo to uint8 `[size, size, 3]`, so that attention can look at all of it."""
-    return _Picture(photo, 1).square(size, view)
+    return _Picture(photo, 1).square(size, view, SQUASHED)
 
 
 @dataclass(frozen=True)
@@ -285,10 +284,11 @@ class _Picture:
         self._plain = orientation == 1 and image.mode == "RGB" and not image.has_transparency_data
         self.width, self.height = image.size if orientation < 5 else image.size[::-1]
 
-    def square(self, size: int, view: View) -> Pixels:
+    def square(self, size: int, view: View, preprocessing: Preprocessing) -> Pixels:
         """A view as uint8 `[size, size, 3]`."""
-        box = view.box(self.width, self.height)
-        pixels: Pixels = np.asarray(self.resized((size, size), box, Image.Resampling.BILINEAR))
+        box = preprocessing.box(self.width, self.height, size, view)
+        by = Image.Resampling[preprocessing.interpolation.upper()]
+        pixels: Pixels = np.asarray(self.resized((size, size), box, by))
         return np.ascontiguousarray(pixels[:, ::-1]) if view.mirrored else pixels
 
     def resized(

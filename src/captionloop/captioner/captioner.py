@@ -139,7 +139,8 @@ class Captioner:
         """
         from captionloop.images import load_square
 
-        return load_square(image, self.encoder.spec.input_size)
+        spec = self.encoder.spec
+        return load_square(image, spec.input_size, by=spec.preprocessing)
 
     def caption(self, images: Sequence[bytes], decoding: DecodingOptions | None = None) -> list[Captioned]:
         """Caption encoded photos (JPEG, PNG, ...).

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from captionloop.evaluation.figures import COLOURS, INK, MUTED, RULE, figure, fonts_for
+from captionloop.preprocessing import SQUASHED, Preprocessing
 from captionloop.tokenizer import is_unspaced
 
 if TYPE_CHECKING:
@@ -136,15 +137,15 @@ def upsample(grid: Floats, shape: Sequence[int]) -> Floats:
     return np.maximum(gaussian_filter(smooth, blur, mode="nearest"), 0.0)
 
 
-def square(photo: bytes) -> NDArray[np.uint8]:
-    """A photo as the encoder sees it, squashed to a square, at the gallery's size.
+def square(photo: bytes, preprocessing: Preprocessing = SQUASHED) -> NDArray[np.uint8]:
+    """What of a photo the encoder sees, at the gallery's size.
 
     Raises:
         ImageError: it cannot be decoded.
     """
     from captionloop.images import load_square
 
-    return load_square(photo, _SIDE)
+    return load_square(photo, _SIDE, by=preprocessing)
 
 
 def _photo(panel: "Axes", exhibit: Exhibit) -> None:

@@ -14,6 +14,7 @@ from captionloop.tokenizer import word_tokens
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioner
+    from captionloop.vision.encoder import EncoderSpec
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,8 @@ def _what(captioner: "Captioner") -> str:
     return (
         f"Captions photos in {language.name}."
         f" Encoder `{encoder.spec.architecture}` at {encoder.spec.input_size} px"
-        f" ({encoder.rows} x {encoder.columns} regions of {encoder.channels} channels);"
+        f" ({encoder.rows} x {encoder.columns} regions of {encoder.channels} channels"
+        f"{_licence(encoder.spec)});"
         f" decoder `{config.kind}` ({weights / 1e6:.1f} million weights: {_sizes(config)});"
         f" {captioner.tokenizer.vocabulary_size:,}"
         f" {'words' if language.is_spaced else 'characters and words'}."
@@ -108,6 +110,10 @@ def _what(captioner: "Captioner") -> str:
         f" {'words' if language.is_spaced else 'characters'}"
         f"{_ranking(decoding)}."
     )
+
+
+def _licence(spec: "EncoderSpec") -> str:
+    return "" if spec.licence is None else f"; licence of the weights it began with: {spec.licence}"
 
 
 def _ranking(decoding: DecodingOptions) -> str:
@@ -177,12 +183,21 @@ def _limits(
         f"- It says {metrics['distinct_words']['value']:.0f} different words about these photos,"
         f" {100 * metrics['vocabulary_used']['value']:.0f} % of its vocabulary;"
         f" {100 * (1 - metrics['unseen']['value']):.0f} % of its captions are training captions, unchanged.",
-        f"- The whole photo is squashed to {captioner.encoder.spec.input_size} px: small things are lost.",
+        _seen(captioner.encoder.spec),
     ]
     if unsaid:
         words = ", ".join(f"{word} ({count})" for word, count in unsaid)
         lines.append(f"- People's words that it never says, with the number of photos: {words}.")
     return "\n".join(lines)
+
+
+def _seen(spec: "EncoderSpec") -> str:
+    if spec.preprocessing.sees_everything:
+        return f"- The whole photo is squashed to {spec.input_size} px: small things are lost."
+    return (
+        f"- It sees a square of {spec.input_size} px of the photo ({spec.preprocessing.crop} crop,"
+        f" {100 * spec.preprocessing.share:.0f} %): what lies outside is not seen, small things are lost."
+    )
 
 
 def _lineage(lineage: Mapping[str, Any]) -> str:

@@ -74,6 +74,11 @@ class ServedModel:
         """Edge of the square it sees, in pixels."""
         return int(self.captioner.encoder.spec.input_size)
 
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """What a photo becomes before the square is seen."""
+        return self.captioner.encoder.spec.preprocessing.model_dump(mode="json", exclude_defaults=True)
+
 
 class Engine:
     """Captions with the model that its source says should be served.
@@ -181,6 +186,7 @@ class Engine:
             loaded_at=model.loaded_at,
             language=captioner.tokenizer.language.code,
             input_size=model.input_size,
+            preprocessing=model.preprocessing,
             decoding=captioner.decoding.model_dump(mode="json"),
             metrics=dict(captioner.metrics),
             lineage=dict(captioner.lineage),

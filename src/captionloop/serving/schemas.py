@@ -221,6 +221,9 @@ class TrialBody(_Body):
     ready: bool = False
     reason: str = Field("", description="Why it is not ready")
     input_size: int = 0
+    preprocessing: dict[str, Any] = Field(
+        {}, description="What it sees of a photo; empty: all of it, squashed"
+    )
     captioned: int = Field(0, description="Photos that it captioned there since it was loaded")
     failed: int = Field(0, description="Photos that it did not caption")
     dropped: int = Field(0, description="Photos that a shadow left out while the champion was busy")
@@ -387,6 +390,7 @@ class ModelDescription(_Message):
     loaded_at: datetime | None = None
     language: str | None = None
     input_size: int = 0
+    preprocessing: dict[str, Any] = {}  # of `captionloop.preprocessing`
     decoding: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     lineage: dict[str, Any] = {}

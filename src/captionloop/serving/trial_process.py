@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -87,6 +88,7 @@ class TrialProcess:
             self.stop()
             raise TrialGoneError(ready["reason"])
         self.input_size = int(ready["input_size"])
+        self.preprocessing: dict[str, Any] = ready["preprocessing"]
 
     @property
     def pid(self) -> int:
@@ -186,7 +188,8 @@ def serve(pipe: "Connection", what: Loading) -> None:
     engine = Engine(_Given(what), partial(Captioner.load, streams=1), max_batch=what.max_batch)
     engine.refresh()
     told = engine.describe()
-    ready = {"input_size": told.input_size} if told.ready else {"reason": told.reason}
+    fed = {"input_size": told.input_size, "preprocessing": told.preprocessing}
+    ready: dict[str, Any] = fed if told.ready else {"reason": told.reason}
     pipe.send_bytes(json.dumps(ready).encode())
     with contextlib.suppress(EOFError):
         while told.ready:

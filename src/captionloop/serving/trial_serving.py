@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -45,6 +45,7 @@ class Tried(Protocol):
     """A version that was loaded."""
 
     input_size: int
+    preprocessing: dict[str, Any]
 
     @property
     def runs(self) -> bool:
@@ -279,6 +280,7 @@ class TrialServing:
             ready=process is not None and process.runs,
             reason=trial.reason,
             input_size=process.input_size if process is not None else 0,
+            preprocessing=process.preprocessing if process is not None else {},
             captioned=trial.captioned,
             failed=trial.failed,
             dropped=trial.dropped,

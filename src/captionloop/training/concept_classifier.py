@@ -18,8 +18,9 @@ from torch.nn.functional import conv2d, linear
 
 from captionloop.images import Pixels
 from captionloop.training.training_parameters import AdaptationParameters
-from captionloop.vision.backbone import divide
-from captionloop.vision.encoder import IMAGENET_DEVIATION, IMAGENET_MEAN, Encoder
+from captionloop.vision.architectures import is_of_timm
+from captionloop.vision.backbone import divide, weights_of
+from captionloop.vision.encoder import Encoder
 from captionloop.vision.runtimes import EncoderRuntime, make_runtime
 
 
@@ -77,6 +78,16 @@ def fold_norms(module: nn.Module) -> None:
         setattr(parent, second, nn.Identity())
 
 
+def fix_scales(module: nn.Module) -> None:
+    """Fixes the scales of batch normalisations, in place: what folding does to the layers of torchvision.
+
+    timm's cannot be folded: some of its normalisations hold an activation, others stand before convolutions.
+    """
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d) and norm.affine:
+            norm.weight.requires_grad = False
+
+
 def unfold_norms(module: nn.Module) -> None:
     """Undoes `fold_norms`, keeping what was learnt."""
     for parent in list(module.modules()):
@@ -125,9 +136,11 @@ class ConceptModel(nn.Module):
     ) -> None:
         super().__init__()
         trunk = copy.deepcopy(encoder.module.get_submodule("trunk"))
-        self.body = divide(encoder.spec.architecture, trunk, parameters.frozen)  # type: ignore[arg-type]
+        self.body = divide(encoder.spec.architecture, trunk, parameters.frozen)
         self._fixed = parameters.norms == "fixed"
-        if self._fixed:
+        if self._fixed and is_of_timm(encoder.spec.architecture):
+            fix_scales(self.body)
+        elif self._fixed:
             fold_norms(self.body)
         self._some = parameters.pooling == "some"
         self.dropout = nn.Dropout(parameters.dropout)
@@ -160,7 +173,7 @@ class ConceptModel(nn.Module):
         """The encoder with the layers that learnt. The model itself is no use afterwards."""
         if self._fixed:
             unfold_norms(self.body)
-        return Encoder.build(encoder.spec, {**encoder.weights(), **self.body.cpu().state_dict()})
+        return Encoder.build(encoder.spec, {**encoder.weights(), **weights_of(self.body.cpu())})
 
 
 class FrozenLayers:
@@ -168,11 +181,12 @@ class FrozenLayers:
 
     def __init__(self, encoder: Encoder, layer: str | None) -> None:
         self._runtime: EncoderRuntime | None = None
-        if layer is not None:
+        if layer is not None and not is_of_timm(encoder.spec.architecture):
             self._stem = encoder.respecified(layer=layer)
             self._runtime = make_runtime(self._stem, purpose="throughput")
-        self._mean = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255
-        self._deviation = torch.tensor(IMAGENET_DEVIATION).view(1, 3, 1, 1) * 255
+        fed = encoder.spec.preprocessing
+        self._mean = torch.tensor(fed.mean).view(1, 3, 1, 1) * 255
+        self._deviation = torch.tensor(fed.deviation).view(1, 3, 1, 1) * 255
 
     def __call__(self, pixels: Pixels) -> Tensor:
         """Pixels uint8 `[B, S, S, 3]` to the layers' input `[B, C, h, w]`, channels last in memory."""

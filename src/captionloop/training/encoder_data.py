@@ -14,6 +14,7 @@ from captionloop.errors import ImageError
 from captionloop.files import write_file
 from captionloop.images import Pixels, load_square
 from captionloop.photos import PhotoFolder
+from captionloop.preprocessing import Preprocessing
 from captionloop.progress import progress
 from captionloop.training.training_parameters import AugmentationParameters
 from captionloop.vision.runtimes import cores
@@ -69,7 +70,9 @@ class DecodedPhotos:
         os.close(self._descriptor)
 
 
-def decode_photos(photos: Sequence[tuple[PhotoFolder, str]], size: int, path: Path) -> DecodedPhotos:
+def decode_photos(
+    photos: Sequence[tuple[PhotoFolder, str]], size: int, preprocessing: Preprocessing, path: Path
+) -> DecodedPhotos:
     """The photos' squares in a file at `path`, which is there whole or not at all; made if it is not, and
     made anew if it is of another size: what is read beyond its end would be whatever lies in memory.
 
@@ -86,7 +89,7 @@ def decode_photos(photos: Sequence[tuple[PhotoFolder, str]], size: int, path: Pa
             partial.open("wb") as file,
             progress("Decoding", len(photos), "photos") as advance,
         ):
-            for pixels in pool.map(lambda photo: _square(photo, size), photos):
+            for pixels in pool.map(lambda photo: _square(photo, size, preprocessing), photos):
                 file.write(np.ascontiguousarray(pixels).data)
                 advance(1)
 
@@ -95,9 +98,9 @@ def decode_photos(photos: Sequence[tuple[PhotoFolder, str]], size: int, path: Pa
     return DecodedPhotos(path, size)
 
 
-def _square(photo: tuple[PhotoFolder, str], size: int) -> Pixels:
+def _square(photo: tuple[PhotoFolder, str], size: int, preprocessing: Preprocessing) -> Pixels:
     folder, uri = photo
     try:
-        return load_square(folder.read(uri), size)
+        return load_square(folder.read(uri), size, by=preprocessing)
     except ImageError as error:
         raise ImageError(f"{uri}: {error}") from error

@@ -30,6 +30,7 @@ from captionloop.hardware import precision_here
 from captionloop.images import Pixels
 from captionloop.languages import ENGLISH, Language
 from captionloop.photos import PhotoFolder
+from captionloop.preprocessing import SQUASHED
 from captionloop.progress import progress
 from captionloop.training.concept_classifier import ConceptModel, FrozenLayers
 from captionloop.training.encoder_data import DecodedPhotos, augment, decode_photos
@@ -312,12 +313,14 @@ def train_encoder(  # noqa: PLR0917 - the tables, then what is done with them
         raise CorpusError("no photo is in the training split: there is nothing to teach the encoder")
     targets = concept_targets(captions, concepts, chosen["image_id"].tolist(), language)
     size = parameters.input_size or encoder.spec.input_size
-    pixels_path = workbench / f"pixels-{_digest(chosen['sha256'].tolist(), size)}.bin"
+    fed = encoder.spec.preprocessing
+    seen = [chosen["sha256"].tolist(), size, *([] if fed == SQUASHED else [fed.model_dump()])]
+    pixels_path = workbench / f"pixels-{_digest(*seen)}.bin"
     digest = _digest(encoder.fingerprint, pixels_path.name, targets.tobytes().hex(), parameters.model_dump())
     checkpoint = workbench / f"checkpoint-{digest}.pt"
     _tidy(workbench, keep=(pixels_path, checkpoint))
     places = [(photos[source], uri) for source, uri in zip(chosen["source"], chosen["uri"], strict=True)]
-    pixels = decode_photos(places, size, pixels_path)
+    pixels = decode_photos(places, size, fed, pixels_path)
     try:
         pupil = encoder.respecified(input_size=size)
         adapted = adapt(pupil, ConceptData(pixels, targets, train), parameters, checkpoint)

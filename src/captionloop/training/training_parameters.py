@@ -8,9 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from captionloop.captioner.model_config import DecoderConfig, DecodingOptions
 from captionloop.hardware import Precision
 from captionloop.languages import Language
-from captionloop.vision.architectures import check_architecture
+from captionloop.preprocessing import SQUASHED, Preprocessing
+from captionloop.vision.architectures import check_architecture, is_of_timm
 from captionloop.vision.concepts import ConceptParameters
 from captionloop.vision.encoder import EncoderSpec
+
+_USUAL_SIZE = 224  # px, of torchvision's networks
 
 
 class EncoderParameters(BaseModel):
@@ -18,20 +21,24 @@ class EncoderParameters(BaseModel):
 
     `precision: auto` is what this machine is fastest in: bfloat16 where it has instructions for it. bfloat16
     becomes float32 where the machine cannot compute in it: what is written down is what is computed.
+
+    A model of timm brings its input size (`input_size: null`) and what its weights were fed: normalisation,
+    interpolation, and by `crop: model` the part of a photo. `crop: whole` shows it all of every photo.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     architecture: str
-    input_size: int = Field(default=224, ge=32, le=1024)
+    input_size: int | None = Field(default=None, ge=32, le=1024)
     layer: str | None = None
     precision: Precision | Literal["auto"] = "auto"
+    crop: Literal["model", "whole"] = "model"
     seed: int = 0
 
     @field_validator("architecture")
     @classmethod
     def _is_known(cls, architecture: str) -> str:
-        """Told before anything is computed. Raises `EncoderError`."""
+        """Told before anything is computed. Raises `EncoderError`, or `ConfigurationError` without timm."""
         check_architecture(architecture)
         return architecture
 
@@ -44,9 +51,23 @@ class EncoderParameters(BaseModel):
         from captionloop.vision.runtimes import native_precision, usable_precision
 
         precision = native_precision() if self.precision == "auto" else usable_precision(self.precision)
+        preprocessing, own_size = self._of_the_model()
         return EncoderSpec(
-            architecture=self.architecture, input_size=self.input_size, layer=self.layer, precision=precision
+            architecture=self.architecture,
+            input_size=self.input_size or own_size,
+            layer=self.layer,
+            precision=precision,
+            preprocessing=preprocessing,
         )
+
+    def _of_the_model(self) -> tuple[Preprocessing, int]:
+        """What the model is fed, and the side of it in px."""
+        if not is_of_timm(self.architecture):
+            return SQUASHED, _USUAL_SIZE
+        from captionloop.vision.timm_models import default_input_size, timm_preprocessing
+
+        size = default_input_size(self.architecture)
+        return timm_preprocessing(self.architecture, whole=self.crop == "whole"), size
 
 
 class AugmentationParameters(BaseModel):

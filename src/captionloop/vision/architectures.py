@@ -1,13 +1,17 @@
 """The architectures that can be an encoder, by name; known without importing torch.
 
 They are torchvision's classifiers whose trunk keeps a spatial grid (so no vision transformers with one flat
-sequence, and no GoogLeNet or Inception with their auxiliary heads), and one network of our own.
+sequence, and no GoogLeNet or Inception with their auxiliary heads), one network of our own, and with the
+extra `captionloop[timm]` all of timm's that keep a grid, as `timm/<name>` (`timm_models.py`).
 """
 
 import difflib
+import importlib.util
 from typing import Final
 
-from captionloop.errors import EncoderError
+from captionloop.errors import ConfigurationError, EncoderError
+
+TIMM: Final = "timm/"
 
 OWN: Final = ("resnet10",)
 """ResNet with one basic block per stage: what a sample corpus can teach from scratch in a minute."""
@@ -34,11 +38,48 @@ TORCHVISION: Final = (
 ARCHITECTURES: Final = OWN + TORCHVISION
 
 
+def is_of_timm(name: str) -> bool:
+    """Whether an architecture is one of timm's."""
+    return name.startswith(TIMM)
+
+
+def timm_name(name: str) -> str:
+    """What timm calls an architecture of its own: `timm/resnet18.a1_in1k` is `resnet18.a1_in1k`."""
+    return name.removeprefix(TIMM)
+
+
 def check_architecture(name: str) -> None:
-    """Raises EncoderError, with the names that come close, where `name` cannot be an encoder."""
-    if name not in ARCHITECTURES:
+    """Refuses what cannot be an encoder.
+
+    Raises:
+        EncoderError: there is none of that name; with the names that come close.
+        ConfigurationError: it is one of timm's, which is not installed.
+    """
+    if is_of_timm(name):
+        _check_timm(name)
+    elif name not in ARCHITECTURES:
         close = difflib.get_close_matches(name, ARCHITECTURES, n=3, cutoff=0.5) or (
             "resnet50",
             "mobilenet_v2",
         )
         raise EncoderError(f"unknown encoder '{name}'; did you mean {', '.join(close)}?")
+
+
+def _check_timm(name: str) -> None:
+    if importlib.util.find_spec("timm") is None:
+        raise ConfigurationError(
+            f"encoder '{name}' needs timm, which is not installed; install captionloop[timm]"
+        )
+    from timm.models import get_pretrained_cfg, is_model, list_models, list_pretrained
+
+    model = timm_name(name).partition(".")[0]
+    if is_model(model):
+        try:
+            get_pretrained_cfg(timm_name(name))
+        except RuntimeError:  # it has no such tag
+            close = list_pretrained(f"{model}.*") or [model]
+        else:
+            return
+    else:
+        close = difflib.get_close_matches(model, list_models(), n=3, cutoff=0.5) or ["resnet50"]
+    raise EncoderError(f"unknown encoder '{name}'; did you mean {', '.join(TIMM + each for each in close)}?")

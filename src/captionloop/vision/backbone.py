@@ -1,4 +1,4 @@
-"""Trunks: torchvision's networks without their classifier, seen as modules that give a grid."""
+"""Trunks: the networks of torchvision and timm without their classifier, seen as modules that give a grid."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,6 +11,8 @@ from torchvision.models import ResNet, get_model
 from torchvision.models.resnet import BasicBlock
 
 from captionloop.errors import EncoderError
+from captionloop.vision.architectures import is_of_timm
+from captionloop.vision.timm_models import TimmTrunk, build_timm_trunk
 
 _HEADS: Final = {"avgpool", "classifier", "fc", "head"}
 """The first of torchvision's children that no longer keeps the grid."""
@@ -19,9 +21,9 @@ _OWN: Final[dict[str, Callable[[], nn.Module]]] = {"resnet10": lambda: ResNet(Ba
 
 
 class GridModule(nn.Module):
-    """Normalised images `[B, 3, S, S]` to grid features `[B, R, C]`; the trunk keeps torchvision's names."""
+    """Normalised images `[B, 3, S, S]` to grid features `[B, R, C]`; the trunk gives maps `[B, C, h, w]`."""
 
-    def __init__(self, trunk: nn.Sequential) -> None:
+    def __init__(self, trunk: nn.Module) -> None:
         super().__init__()
         self.trunk = trunk
 
@@ -31,15 +33,26 @@ class GridModule(nn.Module):
 
 
 def build_grid_module(
-    architecture: str, layer: str | None, weights: Mapping[str, Tensor] | None, seed: int
+    architecture: str,
+    layer: str | None,
+    weights: Mapping[str, Tensor] | None,
+    seed: int,
+    *,
+    input_size: int,
+    taken_at: int | None = None,
 ) -> GridModule:
     """The trunk of an architecture up to a layer, with the given weights or with random ones.
+
+    `taken_at` is the input size that the weights are of, where they depend on it and it may be another one.
 
     Raises:
         EncoderError: the layer does not exist, or the weights are of another architecture.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if is_of_timm(architecture):
+            of_timm = build_timm_trunk(architecture, layer, input_size, weights, taken_at=taken_at)
+            return GridModule(of_timm).eval()
         network = _OWN[architecture]() if architecture in _OWN else get_model(architecture, weights=None)
     trunk = _until(architecture, _trunk(network), layer)
     if weights is not None:
@@ -47,15 +60,17 @@ def build_grid_module(
     return GridModule(trunk).eval()
 
 
-def grid_shape(module: GridModule, input_size: int) -> tuple[int, int, int]:
+def grid_shape(architecture: str, module: GridModule, input_size: int) -> tuple[int, int, int]:
     """Rows, columns and channels of the grid at this input size, found by trying.
 
     Raises:
-        EncoderError: the network shrinks a photo of that size to nothing.
+        EncoderError: the network shrinks a photo of that size to nothing, or keeps no places.
     """
     with torch.inference_mode():
         try:
             grid = module.trunk(torch.zeros(1, 3, input_size, input_size))
+        except EncoderError as error:
+            raise EncoderError(f"encoder '{architecture}': {error}") from error
         except RuntimeError as error:
             raise EncoderError(
                 f"photos of {input_size} px are too small for this encoder; raise input_size"
@@ -89,16 +104,37 @@ def _until(architecture: str, trunk: nn.Sequential, layer: str | None) -> nn.Seq
     return nn.Sequential(kept)
 
 
-def divide(architecture: str, trunk: nn.Sequential, layer: str | None) -> nn.Sequential:
-    """What comes behind a layer of the trunk, by the same names and sharing its weights; for None all of it.
+def weights_of(trunk: nn.Module) -> Mapping[str, Tensor]:
+    """The trunk's tensors by the names that its library gives them."""
+    network = trunk.network if isinstance(trunk, TimmTrunk) else trunk
+    weights: Mapping[str, Tensor] = network.state_dict()
+    return weights
+
+
+def divide(architecture: str, trunk: nn.Module, layer: str | None) -> nn.Module:
+    """What learns where a layer is frozen: all that comes behind it, by the same names and sharing weights.
+
+    A model of timm is no sequence of layers: it stays whole, and the weights up to the layer are fixed.
 
     Raises:
         EncoderError: there is no such layer, or nothing behind it.
     """
+    if is_of_timm(architecture):
+        return _with_fixed(architecture, trunk, layer)
+    assert isinstance(trunk, nn.Sequential)
     rest = _beyond(trunk, layer) if layer and _until(architecture, trunk, layer) else trunk
     if not len(rest):
         raise EncoderError(f"nothing in '{architecture}' comes behind '{layer}'; freeze an earlier layer")
     return rest
+
+
+def _with_fixed(architecture: str, trunk: nn.Module, layer: str | None) -> nn.Module:
+    assert isinstance(trunk, TimmTrunk)
+    if layer is not None:
+        trunk.freeze(layer)
+    if not any(weight.requires_grad for weight in trunk.parameters()):
+        raise EncoderError(f"nothing in '{architecture}' comes behind '{layer}'; freeze an earlier layer")
+    return trunk
 
 
 def _beyond(trunk: nn.Sequential, layer: str) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""The encoder: a convolutional network from pixels to a grid of features, its weights and its fingerprint.
+"""The encoder: a network from pixels to a grid of features, its weights and its fingerprint.
 
 An `EncoderSpec` says which network and how it is fed; an `Encoder` is that network with its weights. Two
 encoders with the same fingerprint give the same numbers, which is what the feature store keys its entries on.
@@ -21,8 +21,9 @@ from captionloop.errors import EncoderError, first_line
 from captionloop.files import write_file
 from captionloop.hardware import Precision
 from captionloop.images import PREPROCESSING
+from captionloop.preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN, SQUASHED, Preprocessing
 from captionloop.views import WHOLE, View
-from captionloop.vision.architectures import OWN, check_architecture
+from captionloop.vision.architectures import OWN, check_architecture, is_of_timm
 
 if TYPE_CHECKING:
     import torch
@@ -35,8 +36,9 @@ NONE: Final = "none"
 class PretrainedWeights:
     """Weights to start from.
 
-    `source` is `none` (random, seeded), a torchvision name (`IMAGENET1K_V2`, `DEFAULT`), or the path of
-    a state_dict (`.safetensors`, or what `torch.save` wrote; nothing is unpickled but tensors).
+    `source` is `none` (random, seeded), a torchvision name (`IMAGENET1K_V2`, `DEFAULT`), for a model of timm
+    `DEFAULT` or `DEFAULT@<commit>` (of its repository on the hub), or the path of a state_dict
+    (`.safetensors`, or what `torch.save` wrote; nothing is unpickled but tensors).
     """
 
     source: str = NONE
@@ -58,7 +60,19 @@ class PretrainedWeights:
             return None
         if self.path is not None:
             return _from_file(self.path)
+        if is_of_timm(architecture):
+            from captionloop.vision.timm_models import hub_weights
+
+            return hub_weights(architecture, self.source)
         return _from_torchvision(architecture, self.source)
+
+    def licence(self, architecture: str) -> str | None:
+        """The licence of these weights, where the library that names them states one."""
+        if self.source == NONE or not is_of_timm(architecture):
+            return None
+        from captionloop.vision.timm_models import timm_licence
+
+        return timm_licence(architecture)
 
 
 def not_finite(weights: Mapping[str, Tensor]) -> list[str]:
@@ -132,8 +146,6 @@ def _from_torchvision(architecture: str, name: str) -> Mapping[str, Tensor]:
     return tensors
 
 
-IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
-IMAGENET_DEVIATION: Final = (0.229, 0.224, 0.225)
 ENCODER_FILE: Final = "encoder.safetensors"
 
 
@@ -141,14 +153,17 @@ class EncoderSpec(BaseModel):
     """What an encoder computes, but for its weights.
 
     Attributes:
-        architecture: a torchvision name, or `resnet10`.
+        architecture: a torchvision name, `resnet10`, or one of timm's behind `timm/`.
         input_size: side of the square it is fed, px.
-        layer: the last module that is applied, by its torchvision name (`layer3`, `features.13`); None for
-            the whole trunk. An earlier layer has a finer grid.
+        layer: the last module that is applied, by its name in its library (`layer3`, `features.13`,
+            `blocks.8`); None for the whole trunk. An earlier layer has a finer grid.
         precision: of the arithmetic; weights are kept in float32, features in float16.
+        preprocessing: what a photo becomes before the network sees it.
+        licence: of the weights that it began with, where that is known; it changes no number.
 
     Raises:
         EncoderError: the architecture is unknown.
+        ConfigurationError: it is of a library that is not installed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -157,6 +172,21 @@ class EncoderSpec(BaseModel):
     input_size: int = Field(default=224, ge=32, le=1024)
     layer: str | None = None
     precision: Precision = "float32"
+    preprocessing: Preprocessing = SQUASHED
+    licence: str | None = None
+
+    def recipe(self) -> dict[str, Any]:
+        """What of it changes numbers, for a fingerprint."""
+        # What came later is left out where it is as it always was: an encoder keeps its fingerprint.
+        return self.model_dump(exclude=self._unsaid() | {"licence"})
+
+    def header(self) -> str:
+        """All of it as JSON, for the encoder's file."""
+        return self.model_dump_json(exclude=self._unsaid())
+
+    def _unsaid(self) -> set[str]:
+        unsaid = {"licence"} if self.licence is None else set()
+        return unsaid | ({"preprocessing"} if self.preprocessing == SQUASHED else set())
 
     def model_post_init(self, context: Any, /) -> None:  # noqa: ARG002
         """Refuses unknown architectures with the names that come close."""
@@ -192,17 +222,25 @@ class Encoder:
 
     @classmethod
     def build(
-        cls, spec: EncoderSpec, weights: Mapping[str, torch.Tensor] | None = None, seed: int = 0
+        cls,
+        spec: EncoderSpec,
+        weights: Mapping[str, torch.Tensor] | None = None,
+        seed: int = 0,
+        *,
+        taken_at: int | None = None,
     ) -> Encoder:
-        """An encoder with these weights (by torchvision's names; a classifier's are ignored), or random ones.
+        """An encoder with these weights (by their library's names; a classifier's are ignored), or random
+        ones. Weights of another input size, `taken_at`, are resampled where they depend on it.
 
         Raises:
             EncoderError: the weights belong to another architecture, or the input size is too small for it.
         """
         from captionloop.vision.backbone import build_grid_module, grid_shape
 
-        module = build_grid_module(spec.architecture, spec.layer, weights, seed)
-        rows, columns, channels = grid_shape(module, spec.input_size)
+        module = build_grid_module(
+            spec.architecture, spec.layer, weights, seed, input_size=spec.input_size, taken_at=taken_at
+        )
+        rows, columns, channels = grid_shape(spec.architecture, module, spec.input_size)
         return cls(spec, module, rows, columns, channels)
 
     def respecified(self, **changes: object) -> Encoder:
@@ -211,13 +249,14 @@ class Encoder:
         Raises:
             EncoderError: as `build`.
         """
-        return Encoder.build(self.spec.model_copy(update=changes), self.weights())
+        spec = self.spec.model_copy(update=changes)
+        return Encoder.build(spec, self.weights(), taken_at=self.spec.input_size)
 
     @cached_property
     def fingerprint(self) -> str:
         """32 hex digits covering all that changes the numbers: network, weights, layer, pixels, precision."""
         digest = hashlib.sha256()
-        recipe = [self.spec.model_dump(), PREPROCESSING, IMAGENET_MEAN, IMAGENET_DEVIATION]
+        recipe = [self.spec.recipe(), PREPROCESSING, IMAGENET_MEAN, IMAGENET_DEVIATION]
         digest.update(json.dumps(recipe, sort_keys=True).encode())
         for name, tensor in sorted(self.weights().items()):
             if not name.endswith("num_batches_tracked"):
@@ -233,9 +272,11 @@ class Encoder:
         return hashlib.sha256(recipe.encode()).hexdigest()[:32]
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The tensors by torchvision's names, on the CPU."""
-        trunk = self.module.get_submodule("trunk")
-        return {name: tensor.detach().cpu().contiguous() for name, tensor in trunk.state_dict().items()}
+        """The tensors by their library's names, on the CPU."""
+        from captionloop.vision.backbone import weights_of
+
+        tensors = weights_of(self.module.get_submodule("trunk"))
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
     def save(self, folder: str | Path) -> None:
         """Writes `encoder.safetensors` into the folder; its header carries the spec.
@@ -248,7 +289,7 @@ class Encoder:
         _refuse_not_finite(self.weights(), f"{Path(folder) / ENCODER_FILE} is not written")
 
         # One metadata key only: safetensors writes several in no fixed order; equal encoders are equal files.
-        header = {"encoder": self.spec.model_dump_json()}
+        header = {"encoder": self.spec.header()}
         write_file(Path(folder) / ENCODER_FILE, lambda path: save_file(self.weights(), path, header))
 
     @classmethod

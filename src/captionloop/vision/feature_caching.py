@@ -25,9 +25,10 @@ from captionloop.errors import ConfigurationError, CorpusError, EncoderError, Im
 from captionloop.hardware import Precision
 from captionloop.images import Pixels, load_views
 from captionloop.photos import PhotoFolder
+from captionloop.preprocessing import SQUASHED, Preprocessing
 from captionloop.progress import progress
 from captionloop.views import View, views_named
-from captionloop.vision.encoder import Encoder
+from captionloop.vision.encoder import Encoder, EncoderSpec
 from captionloop.vision.feature_rows import Grids
 from captionloop.vision.feature_store import FeatureManifest, FeatureStore
 from captionloop.vision.ray_jobs import RayOptions, run_on_ray
@@ -48,7 +49,11 @@ class PhotoView:
 
 
 def extract(
-    sights: Iterable[PhotoView], read: Callable[[PhotoView], bytes], runtime: EncoderRuntime, input_size: int
+    sights: Iterable[PhotoView],
+    read: Callable[[PhotoView], bytes],
+    runtime: EncoderRuntime,
+    input_size: int,
+    preprocessing: Preprocessing = SQUASHED,
 ) -> Iterator[tuple[PhotoView, Grids]]:
     """Encodes every sight, in order; memory is bounded by a few batches per worker.
 
@@ -60,7 +65,8 @@ def extract(
     """
 
     def work(batch: Sequence[PhotoView]) -> tuple[Sequence[PhotoView], Grids]:
-        return batch, _finite(batch, runtime.encode(_pixels(batch, read, input_size)))
+        pixels = _pixels(batch, read, input_size, preprocessing)
+        return batch, _finite(batch, runtime.encode(pixels))
 
     for batch, grids in _map_ahead(work, _batches(sights, runtime.batch_size), runtime.workers):
         yield from zip(batch, grids, strict=True)
@@ -76,12 +82,14 @@ def _finite(batch: Sequence[PhotoView], grids: Grids) -> Grids:
     return grids
 
 
-def _pixels(batch: Sequence[PhotoView], read: Callable[[PhotoView], bytes], size: int) -> Pixels:
+def _pixels(
+    batch: Sequence[PhotoView], read: Callable[[PhotoView], bytes], size: int, preprocessing: Preprocessing
+) -> Pixels:
     pixels: list[Pixels] = []
     for uri, group in groupby(batch, attrgetter("uri")):
         sights = list(group)
         try:
-            pixels += load_views(read(sights[0]), size, [sight.view for sight in sights])
+            pixels += load_views(read(sights[0]), size, [sight.view for sight in sights], preprocessing)
         except ImageError as error:
             raise ImageError(f"{uri}: {error}") from error
     return np.stack(pixels)
@@ -241,7 +249,7 @@ def _cache(
         runtime = engine.name
         logger.info("Encoding %d images with %s", len(owed), engine.name)
         with progress("Encoding", len(owed), "images") as advance:
-            share.encode(owed, engine, encoder.spec.input_size, advance)
+            share.encode(owed, engine, encoder.spec, advance)
     seconds = time.perf_counter() - begin
     mine = sum(share.shard.takes(key) for key in manifest.photos) * len(manifest.views)
     return manifest, CachingReport(
@@ -328,7 +336,7 @@ class _Share:
         self,
         owed: Sequence[PhotoView],
         runtime: EncoderRuntime,
-        input_size: int,
+        spec: EncoderSpec,
         advance: Callable[[int], object],
     ) -> None:
         """Encodes and stores them; each view's entries have a writer, and so files, of their own."""
@@ -336,7 +344,8 @@ class _Share:
             writers = {
                 name: stack.enter_context(self.store.writer(key)) for name, key in self.manifest.views.items()
             }
-            for sight, grid in extract(owed, self._read, runtime, input_size):
+            encoded = extract(owed, self._read, runtime, spec.input_size, spec.preprocessing)
+            for sight, grid in encoded:
                 writers[sight.view.name].add(sight.key, grid)
                 advance(1)
 
@@ -353,14 +362,14 @@ class _EncodingActor:
     """A process of the Ray job: it holds the encoder, and encodes and stores the photos of a task."""
 
     def __init__(self, share: _Share, stored: Encoder, device: str | None) -> None:
-        self._share, self._size = share, stored.spec.input_size
+        self._share, self._spec = share, stored.spec
         self._runtime = make_runtime(stored, device=device, purpose="throughput")
         _check_precision(stored, self._runtime)
 
     def __call__(self, photos: Sequence[tuple[str, str, Sequence[str]]]) -> int:
         """Photos as (uri, SHA-256, names of views); how many images were encoded."""
         owed = [PhotoView(uri, key, view) for uri, key, names in photos for view in views_named(tuple(names))]
-        self._share.encode(owed, self._runtime, self._size, lambda _: None)
+        self._share.encode(owed, self._runtime, self._spec, lambda _: None)
         return len(owed)
 
 

@@ -6,6 +6,7 @@ gives float16 grids: normalisation is part of the compiled graph.
 
 import copy
 import importlib.util
+import logging
 import math
 import os
 import sys
@@ -18,13 +19,16 @@ from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 
-from captionloop.errors import ConfigurationError
+from captionloop.errors import ConfigurationError, in_a_line
 from captionloop.hardware import Precision, bfloat16_is_fast, precision_here, say_float32
 from captionloop.images import Pixels
-from captionloop.vision.encoder import IMAGENET_DEVIATION, IMAGENET_MEAN, Encoder
+from captionloop.vision.architectures import is_of_timm
+from captionloop.vision.encoder import Encoder
 from captionloop.vision.feature_rows import Grids
 
 Purpose = Literal["latency", "throughput"]
+
+logger = logging.getLogger(__name__)
 
 CPU_QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
 CPU_BATCH: Final = 16
@@ -73,12 +77,28 @@ def make_runtime(
     if device != "cpu":
         raise ConfigurationError(f"unknown device '{device}'; use cpu or cuda")
     if engine is None:
-        engine = "openvino" if _openvino_is_there() else "torch"
+        engine = "openvino" if _openvino_is_there() and _converts(encoder) else "torch"
     if engine == "openvino":
         return OpenVinoRuntime(encoder, purpose, streams)
     if engine == "torch":
         return TorchRuntime(encoder, device, CPU_BATCH)
     raise ConfigurationError(f"unknown engine '{engine}'; use openvino or torch")
+
+
+def _converts(encoder: Encoder) -> bool:
+    """Whether OpenVINO takes the encoder; of torchvision's it takes all, timm has a thousand."""
+    if not is_of_timm(encoder.spec.architecture):
+        return True
+    try:
+        _graph(encoder)
+    except Exception as error:  # whatever its converter raises
+        logger.warning(
+            "OpenVINO cannot convert encoder %s (%s): PyTorch computes it",
+            encoder.spec.architecture,
+            in_a_line(error),
+        )
+        return False
+    return True
 
 
 def native_precision(device: str | None = None) -> Precision:
@@ -195,8 +215,9 @@ class TorchRuntime:
         self._device = torch.device(device)
         module = copy.deepcopy(encoder.module).eval().requires_grad_(requires_grad=False)
         self._module = module.to(self._device).to(memory_format=torch.channels_last)
-        self._mean = torch.tensor(IMAGENET_MEAN, device=self._device).view(1, 3, 1, 1) * 255
-        self._deviation = torch.tensor(IMAGENET_DEVIATION, device=self._device).view(1, 3, 1, 1) * 255
+        fed = encoder.spec.preprocessing
+        self._mean = torch.tensor(fed.mean, device=self._device).view(1, 3, 1, 1) * 255
+        self._deviation = torch.tensor(fed.deviation, device=self._device).view(1, 3, 1, 1) * 255
 
     def encode(self, batch: Pixels) -> Grids:  # noqa: D102
         import torch
@@ -228,7 +249,8 @@ def _graph(encoder: Encoder) -> Any:
     graph.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
     graph.input().model().set_layout(openvino.Layout("NCHW"))
     steps = graph.input().preprocess().convert_element_type(openvino.Type.f32)
-    steps.mean([255 * value for value in IMAGENET_MEAN]).scale([255 * value for value in IMAGENET_DEVIATION])
+    fed = encoder.spec.preprocessing
+    steps.mean([255 * value for value in fed.mean]).scale([255 * value for value in fed.deviation])
     graph.output().tensor().set_element_type(openvino.Type.f16)
     return graph.build()
 

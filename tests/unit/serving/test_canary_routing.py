@@ -2,11 +2,20 @@
 
 from collections import Counter
 
+from photos_for_tests import encoded, noise
 from serving_fakes import PHOTO, SIZE, FakeModel
 from starlette.testclient import TestClient
 
+from captionloop.images import load_square
+from captionloop.preprocessing import Preprocessing
 from captionloop.registry.trials import is_chosen
-from captionloop.serving.schemas import CaptionResult, ModelDescription, PreparedImage, TrialBody
+from captionloop.serving.schemas import (
+    CaptionResult,
+    ModelDescription,
+    PreparedImage,
+    TrialBody,
+    WordResult,
+)
 
 FAVOURED = 48
 
@@ -97,3 +106,28 @@ def _before(gateway, model: WithCanary) -> TestClient:
         client.get("/livez")
         client.portal.call(watch.look)
     raise AssertionError("the gateway did not see the trial")
+
+
+def test_a_photo_is_made_ready_as_the_model_that_answers_is_fed(gateway) -> None:
+    fed = Preprocessing(crop="center")
+
+    class Fed(FakeModel):
+        async def describe(self) -> ModelDescription:
+            return (await super().describe()).model_copy(
+                update={"preprocessing": fed.model_dump(exclude_defaults=True)}
+            )
+
+        async def caption(self, image: PreparedImage) -> CaptionResult:
+            word = WordResult(text="a", confidence=0.5, attention=[[0.25, 0.25], [0.25, 0.25]])
+            return (await super().caption(image)).model_copy(update={"words": [word]})
+
+    model = Fed()
+    client = gateway()
+    watch = client.app.state.parts.model
+    watch._model = model
+    while not watch.latest.preprocessing:
+        client.portal.call(watch.look)
+    wide = encoded(noise(96, 48), "PNG")
+    words = client.post("/v1/captions", files={"image": ("photo.png", wide, "image/png")}).json()["words"]
+    assert model.seen[-1].pixels == load_square(wide, SIZE, by=fed).tobytes()
+    assert words[0]["attention"] == [[0, 0.25, 0.25, 0], [0, 0.25, 0.25, 0]]

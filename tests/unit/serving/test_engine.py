@@ -8,6 +8,7 @@ from captionloop.captioner.captioner import Caption, Captioned, Word
 from captionloop.captioner.model_config import DecodingOptions
 from captionloop.errors import BundleError, RegistryError
 from captionloop.languages import language_of
+from captionloop.preprocessing import SQUASHED
 from captionloop.registry.signing import Signing
 from captionloop.serving.engine import Engine
 from captionloop.serving.model_sources import FolderSource, ModelReference
@@ -31,7 +32,7 @@ class FakeCaptioner:
 
     @property
     def encoder(self):
-        return SimpleNamespace(spec=SimpleNamespace(input_size=self.size))
+        return SimpleNamespace(spec=SimpleNamespace(input_size=self.size, preprocessing=SQUASHED))
 
     @property
     def tokenizer(self):

@@ -11,6 +11,7 @@ from captionloop.corpus.scenes import SceneParameters, as_corpus, draw_scenes
 from captionloop.datasets.mlflow_datasets import histories
 from captionloop.errors import EncoderError, ImageError, TrainingError
 from captionloop.photos import PhotoFolder
+from captionloop.preprocessing import SQUASHED
 from captionloop.training import train_encoder
 from captionloop.training.encoder_data import DecodedPhotos, augment, decode_photos
 from captionloop.training.train_encoder import ConceptData, adapt, mean_average_precision
@@ -141,11 +142,11 @@ def test_photos_are_decoded_once(
 ) -> None:
     images, photos = corpus(3)
     places = [(photos, uri) for uri in images["uri"]]
-    first = decode_photos(places, SIDE, tmp_path / "pixels.bin")
+    first = decode_photos(places, SIDE, SQUASHED, tmp_path / "pixels.bin")
     photos.write("1.jpg", b"gone")
-    assert (decode_photos(places, SIDE, tmp_path / "pixels.bin")[2] == first[2]).all()
+    assert (decode_photos(places, SIDE, SQUASHED, tmp_path / "pixels.bin")[2] == first[2]).all()
     with pytest.raises(ImageError, match=r"1\.jpg: "):
-        decode_photos(places, SIDE, tmp_path / "others.bin")
+        decode_photos(places, SIDE, SQUASHED, tmp_path / "others.bin")
     assert not (tmp_path / "others.bin").exists()
 
 
@@ -229,9 +230,9 @@ def test_decoded_photos_that_were_cut_off_are_decoded_again(
     """Beyond the end of the file there would be whatever lies in memory."""
     images, photos = corpus(3)
     places, path = [(photos, uri) for uri in images["uri"]], tmp_path / "pixels.bin"
-    last = decode_photos(places, SIDE, path)[2]
+    last = decode_photos(places, SIDE, SQUASHED, path)[2]
     path.write_bytes(path.read_bytes()[:-1])
-    assert (decode_photos(places, SIDE, path)[2] == last).all()
+    assert (decode_photos(places, SIDE, SQUASHED, path)[2] == last).all()
 
 
 def test_a_learning_rate_that_blows_an_encoder_up_is_told(

@@ -277,9 +277,10 @@ async def _made(  # noqa: PLR0917
 
 async def _captioned(parts: Services, data: bytes, choice: Choice) -> tuple[Photo, CaptionResult]:
     with _stage("decode"):
-        photo = await parts.photos.read(data, choice.input_size)
+        photo = await parts.photos.read(data, choice.input_size, choice.fed)
     with _stage("model"):
-        return photo, await parts.model.caption(choice.of(photo.prepared))
+        outcome = await parts.model.caption(choice.of(photo.prepared))
+    return photo, choice.over_photo(outcome, photo.facts.width, photo.facts.height)
 
 
 @contextmanager

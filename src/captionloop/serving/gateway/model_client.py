@@ -23,10 +23,12 @@ from http import HTTPStatus
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 import structlog
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from pydantic import ValidationError
 
+from captionloop.preprocessing import SQUASHED, Preprocessing
 from captionloop.registry.trials import is_chosen
 from captionloop.serving.gateway.model_servers import ModelServers
 from captionloop.serving.gateway.problems import (
@@ -35,7 +37,7 @@ from captionloop.serving.gateway.problems import (
     VERSION_NOT_SERVED,
     Problem,
 )
-from captionloop.serving.schemas import CaptionResult, ModelDescription, PreparedImage
+from captionloop.serving.schemas import CaptionResult, ModelDescription, PreparedImage, WordResult
 
 
 class RetryBudget:
@@ -141,15 +143,30 @@ class Choice:
         input_size: edge of the square, in pixels.
         version: it alone may caption the photo; empty: any.
         preferred: it should, and another one where it cannot.
+        fed: what a photo becomes before the square is seen.
     """
 
     input_size: int
     version: str = ""
     preferred: str = ""
+    fed: Preprocessing = SQUASHED
 
     def of(self, image: PreparedImage) -> PreparedImage:
         """The image, with what is wanted for it."""
         return image.model_copy(update={"version": self.version, "preferred": self.preferred})
+
+    def over_photo(self, outcome: CaptionResult, width: int, height: int) -> CaptionResult:
+        """The outcome with attention over all of a photo of `width` x `height` px, not what is seen of it."""
+        if self.fed.sees_everything:
+            return outcome
+
+        def spread(word: WordResult) -> WordResult:
+            if word.attention is None:
+                return word
+            over = self.fed.over_photo(np.array(word.attention), width, height, self.input_size)
+            return word.model_copy(update={"attention": over.round(4).tolist()})
+
+        return outcome.model_copy(update={"words": [spread(word) for word in outcome.words]})
 
 
 class ModelWatch:
@@ -195,12 +212,14 @@ class ModelWatch:
             Problem: 503, if nothing is served.
         """
         model = self.require()
-        trial = model.trial
+        trial, fed = model.trial, Preprocessing(**model.preprocessing)
         if version or trial is None or trial.role != "canary":
-            return Choice(model.input_size, version)
+            return Choice(model.input_size, version, fed=fed)
         if not is_chosen(rater, model.name, trial.version, trial.share):
-            return Choice(model.input_size)
-        return Choice(trial.input_size or model.input_size, preferred=trial.version)
+            return Choice(model.input_size, fed=fed)
+        if not trial.input_size:
+            return Choice(model.input_size, preferred=trial.version, fed=fed)
+        return Choice(trial.input_size, preferred=trial.version, fed=Preprocessing(**trial.preprocessing))
 
     async def caption(self, image: PreparedImage) -> CaptionResult:
         """One image in, its caption out.

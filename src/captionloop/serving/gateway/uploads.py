@@ -34,6 +34,7 @@ from captionloop.errors import ImageError, ImageLimitError
 from captionloop.image_metadata import without_metadata
 from captionloop.images import open_photo
 from captionloop.memory import keep_no_large_blocks
+from captionloop.preprocessing import SQUASHED, Preprocessing
 from captionloop.ratings.records import PhotoFacts
 from captionloop.serving.gateway.problems import (
     IMAGE_MISSING,
@@ -78,26 +79,26 @@ class PhotoReader:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._max_pixels = max_pixels
 
-    async def read(self, data: bytes, size: int) -> Photo:
-        """Take a photo's metadata out, decode what is left and squash it to `size` x `size`.
+    async def read(self, data: bytes, size: int, by: Preprocessing = SQUASHED) -> Photo:
+        """Take a photo's metadata out, decode what is left and scale it to `size` x `size`.
 
         What is captioned is what is kept, so a retraining sees the same pixels.
 
         Raises:
             Problem: 422, if it cannot be decoded or is too large.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, data, size)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._read, data, size, by)
 
     def close(self) -> None:
         """Let the threads go."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _read(self, data: bytes, size: int) -> Photo:
+    def _read(self, data: bytes, size: int, by: Preprocessing) -> Photo:
         try:
             sent = open_photo(data, max_pixels=self._max_pixels)
             kept = without_metadata(data, max_pixels=self._max_pixels)
             photo = sent if kept == data else open_photo(kept, max_pixels=self._max_pixels)
-            (pixels,) = photo.squares(size)
+            (pixels,) = photo.squares(size, preprocessing=by)
         except ImageLimitError as error:
             raise Problem(IMAGE_TOO_LARGE, _sentence(str(error))) from None
         except ImageError as error:
