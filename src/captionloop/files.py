@@ -95,7 +95,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 def flush_folder(folder: Path) -> None:
     """Waits until the disk has the files of a folder, and their names."""
     for file in folder.iterdir():
-        to_disk(file)
+        (flush_folder if file.is_dir() else to_disk)(file)
     to_disk(folder)
 
 

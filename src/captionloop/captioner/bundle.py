@@ -1,4 +1,4 @@
-"""The bundle: a trained captioner as a folder, never a pickle.
+"""The bundle: a captioner as a folder, never a pickle.
 
     config.json           what it is: decoder, encoder, decoding defaults, calibration, format version
     model.safetensors     the decoder's weights
@@ -11,6 +11,9 @@
     MODEL_CARD.md         for people
     checksums.json        SHA-256 of all the others, verified whenever the bundle is read
 
+A captioner on a pre-trained model has no tokenizer of its own: `config.json` names every file of its base by
+hash, the weights are those that were learnt, and `base/` holds the base where the bundle carries it.
+
 It is written beside its place and takes it in one step, so that a bundle that is there is whole.
 """
 
@@ -21,36 +24,32 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from captionloop.captioner.families import CONFIG, ENCODER, MODEL, TOKENIZER, TRAINED, family_of
 from captionloop.captioner.model_config import DecoderConfig, DecodingOptions
-from captionloop.errors import BundleError, ConfigurationError, EncoderError, first_line
+from captionloop.errors import BundleError
 from captionloop.files import begin_folder, flush_folder, replace_folder
-from captionloop.languages import ENGLISH, language_of
-from captionloop.vision.encoder import not_finite
+from captionloop.languages import ENGLISH
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from captionloop.captioner.captioner import Captioner
     from captionloop.captioner.consensus import NeighbourIndex
     from captionloop.vision.embedding import Familiarity
 
-FORMAT_VERSION: Final = 4
+FORMAT_VERSION: Final = 5
 """2 may rank by a consensus, and then has `neighbours.safetensors`; 3 says a `language`, which before was
 always English; 4 may know what it learnt from, in `familiarity.safetensors`, and how often its captions are
-accepted. All are read, and a bundle is written in the lowest that says all of it."""
+accepted; 5 names a `family`, which before was always `trained`. All are read, and a bundle is written in the
+lowest that says all of it."""
 _ENGLISH_FORMAT: Final = 2
 _LANGUAGE_FORMAT: Final = 3
-CONFIG, MODEL, ENCODER, TOKENIZER = (
-    "config.json",
-    "model.safetensors",
-    "encoder.safetensors",
-    "tokenizer.json",
-)
+_FAMILIARITY_FORMAT: Final = 4
 NEIGHBOURS: Final = "neighbours.safetensors"
 FAMILIARITY: Final = "familiarity.safetensors"
 OPTIONAL: Final = (NEIGHBOURS, FAMILIARITY)
 METRICS, LINEAGE, CARD, CHECKSUMS = "metrics.json", "lineage.json", "MODEL_CARD.md", "checksums.json"
+COMMON: Final = (CONFIG, METRICS, LINEAGE, CARD)
 FILES: Final = (CONFIG, MODEL, ENCODER, TOKENIZER, METRICS, LINEAGE, CARD)
+"""Of a `trained` captioner; other families have files of their own beside those that are common."""
 _READINGS: Final = 5  # of a folder that is replaced meanwhile
 
 
@@ -82,6 +81,7 @@ class BundleConfig(BaseModel):
     decoding: DecodingOptions
     calibration: dict[str, list[float]] | None = None
     language: str = ENGLISH.code
+    family: str = TRAINED
 
 
 def save_bundle(captioner: "Captioner", folder: Path) -> None:
@@ -125,35 +125,12 @@ def _listed(folder: Path) -> bytes | None:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    from safetensors.torch import load_file
-
-    from captionloop.captioner.decoders import build_decoder
     from captionloop.captioner.model_config import Calibration
-    from captionloop.tokenizer import CaptionTokenizer
-    from captionloop.vision.encoder import Encoder
 
     verify_bundle(folder)
     config = read_config(folder)
-    decoder = build_decoder(
-        config.decoder, vocabulary_size=config.vocabulary_size, channels=config.encoder.channels
-    )
-    try:
-        language = language_of(config.language)
-    except ConfigurationError as error:
-        raise BundleError(f"{folder / CONFIG}: {error}") from error
-    tokenizer = CaptionTokenizer.load(folder / TOKENIZER, language)
-    if tokenizer.vocabulary_size != config.vocabulary_size:
-        raise BundleError(
-            f"{folder}: {TOKENIZER} has {tokenizer.vocabulary_size} entries, {CONFIG} says"
-            f" {config.vocabulary_size}: they are of two models. Copy the bundle again."
-        )
-    try:
-        weights = load_file(folder / MODEL)
-        decoder.load_state_dict(weights)
-        encoder = Encoder.load(folder)
-    except (RuntimeError, EncoderError) as error:
-        raise BundleError(f"{folder}: the weights do not fit {CONFIG} ({first_line(error)}).") from error
-    _refuse_not_finite(weights, folder / MODEL)
+    family = family_of(config.family)
+    parts = family.read(folder, config)
     optional: dict[str, Any] = {}
     for name, load in ((NEIGHBOURS, _load_neighbours), (FAMILIARITY, _load_familiarity)):
         try:
@@ -163,10 +140,11 @@ def _read(folder: Path) -> dict[str, Any]:
     calibration = config.calibration
     return {
         "name": config.name,
-        "encoder": encoder,
-        "decoder": decoder,
-        "tokenizer": tokenizer,
+        "encoder": parts.encoder,
+        "decoder": parts.decoder,
+        "tokenizer": parts.tokenizer,
         "decoding": config.decoding,
+        "carries_base": bool(family.carries) and (folder / family.carries).is_dir(),
         "neighbours": optional[NEIGHBOURS],
         "familiarity": optional[FAMILIARITY],
         "calibration": None if calibration is None else Calibration.model_validate(calibration),
@@ -204,7 +182,9 @@ def verify_bundle(folder: Path) -> None:
         raise BundleError(f"{folder}: there is no bundle here; train a model, or give another path.")
     path = folder / CHECKSUMS
     checksums = _read_json(path)
-    complete = sorted(set(checksums) - set(OPTIONAL)) == sorted(FILES)
+    family = family_of(str(_read_json(folder / CONFIG).get("family", TRAINED)))
+    carried = {name for name in checksums if family.carries and name.startswith(f"{family.carries}/")}
+    complete = set(checksums) - set(OPTIONAL) - carried == {*COMMON, *family.files}
     if path.read_bytes() != _document(checksums) or not complete:
         raise BundleError(f"{path} is damaged: it is not as it was written. Copy the bundle again.")
     for name in OPTIONAL:
@@ -225,12 +205,11 @@ def verify_bundle(folder: Path) -> None:
 
 
 def _write(captioner: "Captioner", folder: Path) -> None:
-    from safetensors.torch import save_file
-
     encoder, decoder, calibration = captioner.encoder, captioner.decoder, captioner.calibration
-    language = captioner.tokenizer.language
+    language, family = captioner.tokenizer.language, family_of(decoder.family)
     config = BundleConfig(
         format_version=_lowest_format(captioner),
+        family=decoder.family,
         language=language.code,
         name=captioner.name,
         vocabulary_size=decoder.vocabulary_size,
@@ -249,15 +228,12 @@ def _write(captioner: "Captioner", folder: Path) -> None:
         if calibration is None
         else calibration.model_dump(mode="json", exclude_defaults=True),
     )
-    weights = {name: value.detach().cpu().contiguous() for name, value in decoder.state_dict().items()}
-    _refuse_not_finite(weights, folder / MODEL)
-    (folder / CONFIG).write_bytes(
-        _document(config.model_dump(mode="json", exclude={"language"} if language == ENGLISH else None))
-    )
-    save_file(weights, folder / MODEL)
-    encoder.save(folder)
-    captioner.tokenizer.save(folder / TOKENIZER)
-    names = [*FILES]
+    implied = {"language": ENGLISH.code, "family": TRAINED}
+    left_out = {name for name, value in implied.items() if getattr(config, name) == value}
+    (folder / CONFIG).write_bytes(_document(config.model_dump(mode="json", exclude=left_out)))
+    family.write(captioner, folder)
+    carried = sorted(path for path in folder.glob(f"{family.carries}/*") if family.carries)
+    names = [*COMMON, *family.files, *(path.relative_to(folder).as_posix() for path in carried)]
     for name, part in ((NEIGHBOURS, captioner.neighbours), (FAMILIARITY, captioner.familiarity)):
         if part is not None:
             from safetensors.numpy import save_file as save_arrays
@@ -272,8 +248,10 @@ def _write(captioner: "Captioner", folder: Path) -> None:
 
 def _lowest_format(captioner: "Captioner") -> int:
     calibration = captioner.calibration
-    if captioner.familiarity is not None or (calibration is not None and calibration.knows_captions):
+    if captioner.decoder.family != TRAINED:
         return FORMAT_VERSION
+    if captioner.familiarity is not None or (calibration is not None and calibration.knows_captions):
+        return _FAMILIARITY_FORMAT
     return _ENGLISH_FORMAT if captioner.tokenizer.language == ENGLISH else _LANGUAGE_FORMAT
 
 
@@ -312,19 +290,9 @@ def _load_familiarity(folder: Path, config: BundleConfig) -> "Familiarity | None
     return familiarity
 
 
-def _refuse_not_finite(weights: "dict[str, Tensor]", path: Path) -> None:
-    broken = not_finite(weights)
-    if broken:
-        raise BundleError(
-            f"{path}: the weights are not finite ({len(broken)} of {len(weights)} tensors, the first is"
-            f" {broken[0]}): its training has diverged. Train it again, with a lower learning_rate."
-        )
-
-
 def _default_card(captioner: "Captioner") -> str:
     return (
-        f"# {captioner.name}\n\nDecoder `{captioner.decoder.config.kind}`, encoder"
-        f" `{captioner.encoder.spec.architecture}`, {captioner.decoder.vocabulary_size} words."
+        f"# {captioner.name}\n\n{captioner.describe()}"
         " Not evaluated yet: run `kedro run --pipelines evaluation`.\n"
     )
 

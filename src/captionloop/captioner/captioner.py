@@ -67,7 +67,7 @@ class Captioned:
 
 @dataclass(eq=False)
 class Captioner:
-    """An encoder, a decoder and a tokenizer that were trained together, and how captions are searched for.
+    """An encoder, a decoder and a tokenizer that belong together, and how captions are searched for.
 
     Attributes:
         decoding: the default search; each captioning call may be given another.
@@ -77,6 +77,7 @@ class Captioner:
         metrics: of its evaluation, as fractions. lineage: what it was made from. card: the model card
         (Markdown). device: where the decoder runs, and the encoder's runtime; None for a GPU where there is
         one. streams: how many threads caption at once; the encoder's runtime shares out the cores among them.
+        carries_base: whether its bundle holds what it is built on, where that is else referred to.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Captioner:
     card: str = ""
     device: str | None = None
     streams: int = 1
+    carries_base: bool = False
 
     def __post_init__(self) -> None:
         import torch
@@ -122,6 +124,17 @@ class Captioner:
         save_bundle(self, Path(path))
 
     @property
+    def input_size(self) -> int:
+        """Edge of the square that it sees, in pixels."""
+        return int(self.encoder.spec.input_size)
+
+    def describe(self) -> str:
+        """What it is made of, in a sentence or two (Markdown)."""
+        from captionloop.captioner.families import family_of
+
+        return family_of(self.decoder.family).describe(self)
+
+    @property
     def runtime(self) -> EncoderRuntime:
         """What runs the encoder on this machine; made at the first photo, as it takes a second or so."""
         with self._lock:
@@ -139,8 +152,7 @@ class Captioner:
         """
         from captionloop.images import load_square
 
-        spec = self.encoder.spec
-        return load_square(image, spec.input_size, by=spec.preprocessing)
+        return load_square(image, self.input_size, by=self.encoder.spec.preprocessing)
 
     def caption(self, images: Sequence[bytes], decoding: DecodingOptions | None = None) -> list[Captioned]:
         """Caption encoded photos (JPEG, PNG, ...).
@@ -219,6 +231,6 @@ class Captioner:
         attention = None
         if hypothesis.attention is not None:
             grid = hypothesis.attention[span.start : span.stop].mean(0)
-            attention = grid.reshape(self.encoder.rows, self.encoder.columns)
+            attention = self.encoder.picture(grid)
         confidence = min(1.0, probability if self.calibration is None else self.calibration(probability))
         return Word(span.word, confidence, attention)

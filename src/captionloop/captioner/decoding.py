@@ -181,7 +181,7 @@ class PrepackedDecoder:
 
     def decode(self, features: Tensor, options: DecodingOptions) -> list[list[Hypothesis]]:
         """For each image of `features` (float32 `[B, R, C]`) its hypotheses, best first."""
-        number = packing(options.precision, features.device)
+        number = packing(options.precision, features.device) if self._decoder.packable else None
         if number is None:
             rows = len(features) * options.beam_width
             with fast_products(options.precision, features.device, rows=rows):

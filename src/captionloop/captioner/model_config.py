@@ -1,5 +1,7 @@
 """What a bundle's `config.json` holds: decoder, decoding, calibration. Readable without importing torch."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
@@ -64,8 +66,67 @@ class TransformerConfig(BaseModel):
         return self
 
 
+class BaseReference(BaseModel):
+    """A pre-trained model that a bundle refers to instead of holding it.
+
+    Attributes:
+        source: the folder it was read from, or `<hub id>@<revision>`.
+        files: SHA-256 of every file of it that is read, by its name.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    files: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """One hash of all its files, wherever they lie."""
+        return hashlib.sha256(json.dumps(self.files, sort_keys=True).encode()).hexdigest()
+
+
+class LoraOptions(BaseModel):
+    """Low-rank adaptation (Hu et al. 2021): what of a pre-trained text side learns.
+
+    Attributes:
+        rank, alpha: of the product that is added to a matrix; it counts `alpha / rank`.
+        targets: names of linear layers; those that the model has are adapted.
+        seed: of the fresh matrices. Their product is zero, so that nothing changes before training.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    rank: int = Field(default=8, ge=1)
+    alpha: float = Field(default=16.0, gt=0)
+    targets: tuple[str, ...] = Field(
+        default=("query", "value", "q_proj", "v_proj", "c_attn", "q_attn"), min_length=1
+    )
+    seed: int = 0
+
+
+class PretrainedConfig(BaseModel):
+    """The text side of a pre-trained image-text model.
+
+    Attributes:
+        base: the model.
+        prompt: what it is asked, for models that are asked something; a chat model gets it in its template.
+        lora: what learns; None: all weights of the text side.
+        dropout: of the adaptation's input; the base's own dropout is as its configuration says.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    kind: Literal["pretrained"] = "pretrained"
+    base: BaseReference
+    prompt: str | None = None
+    lora: LoraOptions | None = LoraOptions()
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    feature_dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
 SingleConfig = Annotated[
-    ShowAndTellConfig | ShowAttendTellConfig | TransformerConfig, Field(discriminator="kind")
+    ShowAndTellConfig | ShowAttendTellConfig | TransformerConfig | PretrainedConfig,
+    Field(discriminator="kind"),
 ]
 
 

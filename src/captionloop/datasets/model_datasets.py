@@ -74,7 +74,9 @@ class EncoderDataset(AbstractDataset[Encoder, Encoder]):
 
     def load(self) -> Encoder:
         """The encoder; `EncoderError` where it is missing or damaged."""
-        return Encoder.load(self._folder)
+        from captionloop.captioner.families import load_encoder
+
+        return load_encoder(self._folder)
 
     def save(self, data: Encoder) -> None:
         """Puts it in the place of the old one."""

@@ -1,11 +1,10 @@
 """The model card of a captioner (Mitchell et al. 2019): facts about this model, not what holds for all."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from captionloop.captioner.model_config import DecoderConfig, DecodingOptions, EnsembleConfig
+from captionloop.captioner.model_config import DecodingOptions
 from captionloop.evaluation.calibration import Acceptance, CalibrationReport
 from captionloop.evaluation.evaluation_set import EvaluationSet
 from captionloop.evaluation.latency import Latency
@@ -95,25 +94,13 @@ def missing_words(
 
 
 def _what(captioner: "Captioner") -> str:
-    encoder, config, decoding = captioner.encoder, captioner.decoder.config, captioner.decoding
-    weights = sum(parameter.numel() for parameter in captioner.decoder.parameters())
-    language = captioner.tokenizer.language
+    decoding, language = captioner.decoding, captioner.tokenizer.language
+    length = "words" if language.is_spaced else "characters"
     return (
-        f"Captions photos in {language.name}."
-        f" Encoder `{encoder.spec.architecture}` at {encoder.spec.input_size} px"
-        f" ({encoder.rows} x {encoder.columns} regions of {encoder.channels} channels"
-        f"{_licence(encoder.spec)});"
-        f" decoder `{config.kind}` ({weights / 1e6:.1f} million weights: {_sizes(config)});"
-        f" {captioner.tokenizer.vocabulary_size:,}"
-        f" {'words' if language.is_spaced else 'characters and words'}."
-        f" Searches with {decoding.method} {decoding.beam_width}, at most {decoding.max_length}"
-        f" {'words' if language.is_spaced else 'characters'}"
+        f"Captions photos in {language.name}. {captioner.describe()}"
+        f" Searches with {decoding.method} {decoding.beam_width}, at most {decoding.max_length} {length}"
         f"{_ranking(decoding)}."
     )
-
-
-def _licence(spec: "EncoderSpec") -> str:
-    return "" if spec.licence is None else f"; licence of the weights it began with: {spec.licence}"
 
 
 def _ranking(decoding: DecodingOptions) -> str:
@@ -123,14 +110,6 @@ def _ranking(decoding: DecodingOptions) -> str:
         ", and says what agrees best, of all that was found, with the captions of the"
         f" {decoding.consensus.neighbours} training photos that look most like the photo"
     )
-
-
-def _sizes(config: DecoderConfig) -> str:
-    if isinstance(config, EnsembleConfig):
-        kinds = Counter(member.kind for member in config.members)
-        return ", ".join(f"{count} members of kind `{kind}`" for kind, count in kinds.items())
-    sizes = config.model_dump(exclude={"kind"})
-    return ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in sizes.items())
 
 
 def _data(data: TrainingData) -> str:

@@ -72,7 +72,7 @@ class ServedModel:
     @property
     def input_size(self) -> int:
         """Edge of the square it sees, in pixels."""
-        return int(self.captioner.encoder.spec.input_size)
+        return self.captioner.input_size
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -241,7 +241,7 @@ class Engine:
     def _loaded(self, wanted: ModelReference, fetch: Callable[[ModelReference], Path]) -> ServedModel:
         began = perf_counter()
         captioner = self._load(fetch(wanted))
-        size = int(captioner.encoder.spec.input_size)
+        size = captioner.input_size
         for batch in _sizes(self._max_batch):  # compile, allocate, fill caches: not while somebody waits
             captioner.caption_arrays(np.full((batch, size, size, 3), 127, np.uint8))
         telemetry.LOAD_SECONDS.observe(perf_counter() - began)

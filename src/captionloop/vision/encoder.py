@@ -26,7 +26,9 @@ from captionloop.views import WHOLE, View
 from captionloop.vision.architectures import OWN, check_architecture, is_of_timm
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
 NONE: Final = "none"
@@ -219,6 +221,15 @@ class Encoder:
     def regions(self) -> int:
         """How many places of the photo have a feature vector."""
         return self.rows * self.columns
+
+    @property
+    def teachable(self) -> bool:
+        """Whether it may be taught: one that is not is left as it is."""
+        return True
+
+    def picture(self, attention: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Attention over its regions `[R]` as a grid `[rows, columns]`."""
+        return attention.reshape(self.rows, self.columns)
 
     @classmethod
     def build(

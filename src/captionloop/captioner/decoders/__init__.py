@@ -8,6 +8,7 @@ from captionloop.captioner.decoders.transformer import Transformer
 from captionloop.captioner.model_config import (
     DecoderConfig,
     EnsembleConfig,
+    PretrainedConfig,
     ShowAndTellConfig,
     ShowAttendTellConfig,
 )
@@ -25,6 +26,11 @@ def build_decoder(config: DecoderConfig, *, vocabulary_size: int, channels: int)
             for member in config.members
         ]
         return Ensemble(config, members)
+    if isinstance(config, PretrainedConfig):
+        from captionloop.captioner.pretrained.base_model import open_base
+        from captionloop.captioner.pretrained.pretrained_decoder import PretrainedDecoder
+
+        return PretrainedDecoder(config, open_base(config.base), channels)
     return Transformer(config, vocabulary_size, channels)
 
 

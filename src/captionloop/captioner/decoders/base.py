@@ -313,6 +313,8 @@ class Decoder(nn.Module, ABC):
     """A model of captions given a grid of features `[B, regions, channels]`."""
 
     attends: bool  # whether it looks at the grid, or at its mean only
+    family: str = "trained"  # of captioners, by which a bundle keeps its parts: captioner/families.py
+    packable: bool = True  # whether its linear layers may be packed for searching: captioner/decoding.py
     config: DecoderConfig
     vocabulary_size: int
     channels: int
