@@ -5,9 +5,12 @@ block. A fault or a limit in those says nothing about the photo, so they are tak
 the one tag that matters is read here.
 """
 
+import re
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 from captionloop.errors import ImageError
@@ -24,6 +27,12 @@ MEDIA_TYPES: Final = {
 _ACCEPTED: Final = ", ".join(MEDIA_TYPES)
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION: Final = 0x0112
+_MOST_PIECES: Final = 50_000
+"""Segments, chunks or blocks of a file: cameras and programs write a few thousand at most, and going through
+millions of empty ones takes seconds.
+"""
+PADDING: Final = re.compile(rb"\xff+")
+"""Before each marker of a JPEG: one such byte, or many."""
 _NUMBERS: Final = {1: 1, 3: 2, 4: 4}  # TIFF's types BYTE, SHORT and LONG, in bytes
 _OTHERS: Final = (
     (b"%PDF-", "a PDF document"),
@@ -83,7 +92,7 @@ def open_photo_file(data: bytes) -> PhotoFile:
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return PhotoFile("WEBP", data, _orientation(_webp_exif(data)))
     if data.startswith((b"GIF87a", b"GIF89a")):
-        return PhotoFile("GIF", data)
+        return _gif(data)
     if data.startswith(b"BM"):
         return PhotoFile("BMP", data)
     raise ImageError(_refusal(data))
@@ -127,11 +136,15 @@ def _jpeg(data: bytes) -> PhotoFile:
     """Leaves out all segments before the first scan that neither the pixels nor their colours depend on."""
     view = memoryview(data)
     kept, exif, at, components, buffered = [view[:2]], b"", 2, b"", True
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    for piece in count():
+        _refuse_many(piece)
+        padding = PADDING.match(data, at)
+        if padding is None:
+            break
+        at = padding.end() - 1
+        if at + 4 > len(data):
+            break
         marker = data[at + 1]
-        if marker == 0xFF:  # padding
-            at += 1
-            continue
         end = at + 2 + int.from_bytes(view[at + 2 : at + 4], "big")
         if marker == 0xDA:  # a scan; it says how many of the components it holds
             buffered = data[at + 4 : at + 5] != components
@@ -171,7 +184,10 @@ def _webp_exif(data: bytes) -> bytes:
 
 def _chunks(data: bytes, at: int, order: str) -> Iterator[tuple[int, int]]:
     """Where each whole chunk begins and ends: PNG's are a length and a name, RIFF's a name and a length."""
-    while at + 8 <= len(data):
+    for piece in count():
+        if at + 8 > len(data):
+            return
+        _refuse_many(piece)
         if order == "big":
             end = at + 12 + int.from_bytes(data[at : at + 4], "big")
         else:
@@ -181,6 +197,42 @@ def _chunks(data: bytes, at: int, order: str) -> Iterator[tuple[int, int]]:
             return
         yield at, end
         at = end
+
+
+def _gif(data: bytes) -> PhotoFile:
+    """Leaves out what stands before the first picture and says nothing of it, such as comments."""
+    view = memoryview(data)
+    with suppress(IndexError):  # Pillow tells what is wrong with it
+        at = 13 + gif_colours(data[10])
+        kept = [view[:at]]
+        for piece in count():
+            _refuse_many(piece)
+            if data[at] != 0x21:
+                return PhotoFile("GIF", b"".join([*kept, view[at:]]))
+            end = after_gif_blocks(data, at + 2)
+            if data[at + 1] == 0xF9:  # what of the picture is transparent
+                kept.append(view[at:end])
+            at = end
+    return PhotoFile("GIF", data)
+
+
+def gif_colours(flags: int) -> int:
+    """The size of a GIF's colour table in bytes."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def after_gif_blocks(data: bytes, at: int) -> int:
+    """Where the blocks that begin there have ended. Raises IndexError where they do not."""
+    while data[at]:
+        at += 1 + data[at]
+    return at + 1
+
+
+def _refuse_many(piece: int) -> None:
+    if piece > _MOST_PIECES:
+        raise ImageError(
+            f"image is made of more than {_MOST_PIECES:,} pieces; save it again from the original"
+        )
 
 
 def _orientation(exif: bytes) -> int:

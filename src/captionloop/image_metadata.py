@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from captionloop.image_header import PhotoFile, open_photo_file
+from captionloop.image_header import PADDING, PhotoFile, after_gif_blocks, gif_colours, open_photo_file
 from captionloop.images import MAX_PIXELS, open_photo
 
 QUALITY: Final = 95
@@ -63,12 +63,11 @@ def _encoded_anew(data: bytes, file: PhotoFile, max_pixels: int) -> bytes:
 def _jpeg(data: bytes) -> bytes:
     kept, at = [data[:2]], 2
     while True:
-        if data[at] != 0xFF:
+        padding = PADDING.match(data, at)
+        if padding is None:
             raise _Irregular
+        at = padding.end() - 1
         marker = data[at + 1]
-        if marker == 0xFF:  # padding
-            at += 1
-            continue
         if marker == 0xD9:  # the end; what follows is not the picture
             return b"".join([*kept, data[at : at + 2]])
         if marker < 0xC0 or 0xD0 <= marker <= 0xD8 or 0xF0 <= marker <= 0xFD:
@@ -146,32 +145,21 @@ def _webp_chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def _gif(data: bytes) -> bytes:
-    at = 13 + _gif_colours(data[10])
+    at = 13 + gif_colours(data[10])
     kept = [data[:at]]
     while data[at] != 0x3B:
         if data[at] == 0x21:
-            first, end = at + 2, _after_gif_blocks(data, at + 2)
+            first, end = at + 2, after_gif_blocks(data, at + 2)
             loop = data[at + 1] == 0xFF and data[first + 1 : first + 12] in _GIF_LOOPS and end == first + 17
             if data[at + 1] == 0xF9 or loop:  # how long a frame is shown, and what of it is transparent
                 kept.append(data[at:end])
         elif data[at] == 0x2C:
-            end = _after_gif_blocks(data, at + 11 + _gif_colours(data[at + 9]))
+            end = after_gif_blocks(data, at + 11 + gif_colours(data[at + 9]))
             kept.append(data[at:end])
         else:
             raise _Irregular
         at = end
     return b"".join([*kept, b"\x3b"])
-
-
-def _gif_colours(flags: int) -> int:
-    """The size of a colour table in bytes."""
-    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
-
-
-def _after_gif_blocks(data: bytes, at: int) -> int:
-    while data[at]:
-        at += 1 + data[at]
-    return at + 1
 
 
 def _bmp(data: bytes) -> bytes:

@@ -19,7 +19,7 @@ CATALOGUES = {"en": FRONTEND / "src/wording/english.ts", "de": FRONTEND / "src/w
 def wording(visit: Visit, name: str) -> str:
     """What the page says under this name, up to what is put in, in the language of the visit."""
     catalogue = CATALOGUES[visit.page.evaluate("document.documentElement.lang")].read_text(encoding="utf-8")
-    found = re.search(rf"^  {name}: (?:\(.*?\) =>\s*)?[\"`]([^\"`$]+)", catalogue, re.MULTILINE)
+    found = re.search(rf"^  {name}: (?:\(.*?\)(?:: string)? =>\s*)?[\"`]([^\"`$]+)", catalogue, re.MULTILINE)
     assert found, name
     return found[1].strip()
 

@@ -1,6 +1,8 @@
 import io
 import random
 import struct
+import time
+import zlib
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from PIL import Image
 
 from captionloop.errors import ImageError
 from captionloop.image_metadata import without_metadata
-from captionloop.images import decode_photo, load_square
+from captionloop.images import decode_photo, load_square, open_photo
 
 SECRET = b"52.5200 N 13.4050 E"
 ON_ITS_SIDE = exif_with((0x0112, 3, 1, b"\0\6\0\0"))
@@ -116,3 +118,42 @@ def test_random_bytes_behind_a_known_beginning_are_refused() -> None:
         for length in (0, 3, 40, 400):
             with pytest.raises(ImageError):
                 decode_photo(without_metadata(start + chance.randbytes(length)))
+
+
+def made_of(form: str, pieces: int) -> bytes:
+    """A small photo with so many empty pieces before its picture."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 8), "red").save(buffer, form)
+    plain = buffer.getvalue()
+    if form == "JPEG":
+        return plain[:2] + b"\xff\xfe\0\2" * pieces + plain[2:]
+    if form == "PNG":
+        return plain[:33] + (b"\0\0\0\0teSt" + struct.pack(">I", zlib.crc32(b"teSt"))) * pieces + plain[33:]
+    if form == "GIF":
+        at = plain.index(b"\x2c\0\0\0\0")
+        return plain[:at] + b"\x21\xfe\0" * pieces + plain[at:]
+    content = plain[8:] + b"ABCD\0\0\0\0" * pieces
+    return b"RIFF" + struct.pack("<I", len(content)) + content
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP"])
+def test_millions_of_empty_pieces_are_refused_after_a_look(form: str) -> None:
+    """Going through them, in Python and in Pillow, took seconds."""
+    assert open_photo(made_of(form, 1_000)).squares(8)[0].shape == (8, 8, 3)
+    began = time.process_time()
+    with pytest.raises(ImageError, match="more than 50,000 pieces"):
+        open_photo(made_of(form, 800_000))
+    assert time.process_time() - began < 2
+
+
+def test_comments_and_padding_of_megabytes_take_no_time() -> None:
+    plain = made_of("GIF", 0)
+    at = plain.index(b"\x2c\0\0\0\0")
+    large = plain[:at] + b"\x21\xfe" + (b"\xff" + b"A" * 255) * 38_000 + b"\0" + plain[at:]
+    jpeg = made_of("JPEG", 0)
+    padded = jpeg[:2] + b"\xff" * 9_000_000 + jpeg[2:]
+    for data in (large, padded):
+        began = time.process_time()
+        assert open_photo(data).squares(8)[0].shape == (8, 8, 3)
+        assert len(without_metadata(data)) < 2_000
+        assert time.process_time() - began < 2
