@@ -31,7 +31,7 @@ class FeatureStore:
     def __init__(
         self, root: str | Path, *, cache: Path = CACHE, fragment_bytes: int = FRAGMENT_BYTES
     ) -> None:
-        self.root = str(root)
+        self.root = str(root).removeprefix("file://")
         self._cache = cache
         self._fragment_bytes = fragment_bytes
 
@@ -113,7 +113,6 @@ class FeatureReader(Mapping[str, Grids]):
 
     def __init__(self, rows: Rows | None, fingerprint: str, wanted: Keys | None = None) -> None:
         self._rows = rows
-        self._wanted = wanted
         self.fingerprint = fingerprint
         self._index = KeyIndex.of([]) if rows is None else rows.index(wanted)
         self._checked = {column: np.zeros(len(self._index), np.bool_) for column in ("grid", "mean")}

@@ -184,7 +184,8 @@ class FeatureTable:
             "client_max_retries": os.environ.get("AWS_MAX_ATTEMPTS", "5"),
             "client_retry_timeout": "60",
         }
-        if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"):
+        endpoints = (os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
+        if any(each.startswith("http://") for each in endpoints):
             options["allow_http"] = "true"
         return options
 

@@ -258,6 +258,21 @@ def test_an_unknown_file_system_is_one_line() -> None:
         FeatureStore("floppy://a").reader(PRINT)
 
 
+@pytest.mark.parametrize("name", ["with a space", "100%", "a%20b", "a#b?c", "früher", "a+b&c"])
+def test_the_store_may_lie_in_an_odd_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for root in (tmp_path / name / "absolute", f"{name}/relative"):
+        store = FeatureStore(root)
+        fill(store, range(3))
+        assert (FeatureStore(root).reader(PRINT)[key(2)] == grid(2)).all()
+        assert store.table(PRINT).delete([key(1)]) == 1
+        assert store.missing(PRINT, [key(0), key(1)]) == [key(1)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name]
+    assert len(list((tmp_path / name).iterdir())) == 2
+
+
 def test_a_key_is_found_by_all_of_its_bytes(store: FeatureStore) -> None:
     """The index goes by 64 bits; a row whose key is another one is not taken for the photo's."""
     fill(store, range(3))
