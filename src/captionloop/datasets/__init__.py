@@ -12,6 +12,7 @@ _MODULES = {
         "AtomicJSONDataset",
         "AtomicParquetDataset",
         "AtomicTextDataset",
+        "JSONFilesDataset",
         "SiteDataset",
         "WorkbenchDataset",
     ),
