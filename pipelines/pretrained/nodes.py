@@ -47,7 +47,8 @@ def cache_features(
 ) -> tuple[FeatureManifest, dict[str, Any]]:
     """What the captioner's own tower sees of every photo, whole; tells what is there now."""
     whole = parameters.model_copy(update={"views": ("whole",)})
-    return cache(images, photos, captioner.encoder, store, whole)
+    manifest, report = cache(images, photos, captioner.encoder, store, whole)
+    return manifest, report
 
 
 def finetune_captioner(  # noqa: PLR0917 - a node's inputs
@@ -86,4 +87,5 @@ def find_concepts(
 ) -> pd.DataFrame:
     """What the captions name, for a retraining to compare ratings with; a small corpus may name little."""
     untaught = parameters.model_copy(update={"epochs": 0})
-    return adapting.find_concepts(images, captions, untaught, language)
+    named: pd.DataFrame = adapting.find_concepts(images, captions, untaught, language)
+    return named
