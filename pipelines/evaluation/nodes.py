@@ -97,6 +97,21 @@ def score_captions(
     return report, pd.concat(tables, ignore_index=True), tracked(report)
 
 
+def score_beside_others(
+    photos: Json,
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    parameters: EvaluationParameters,
+    others: dict[str, Json],
+    *hypotheses: Json,
+) -> tuple[Json, pd.DataFrame, Json]:
+    """As `score_captions`, with what other captioners said before, as far as it is of the same photos."""
+    models = {one["model"] for one in hypotheses}
+    same = set(EvaluationSet.model_validate(photos).image_ids)
+    beside = [one for one in others.values() if one["model"] not in models and set(one["default"]) == same]
+    return score_captions(photos, images, captions, parameters, *hypotheses, *beside)
+
+
 def write_table(evaluation: Json, parameters: EvaluationParameters) -> str:
     """The report as the table that people read."""
     return evaluation_table(
@@ -160,8 +175,10 @@ def draw_training_curves(**curves: pd.DataFrame) -> Figure:
 
 
 def draw_quality_and_latency(evaluation: Json, *measured: Json) -> Figure:
-    """CIDEr against the time for one photo."""
-    return pareto_figure(evaluation, latencies(measured), measured[0]["machine"])
+    """CIDEr against the time for one photo, of those whose time was measured."""
+    known = latencies(measured)
+    models = {name: metrics for name, metrics in evaluation["models"].items() if name in known}
+    return pareto_figure({**evaluation, "models": models}, known, measured[0]["machine"])
 
 
 def draw_gallery(  # noqa: PLR0917 - a node's inputs

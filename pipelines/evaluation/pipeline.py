@@ -23,16 +23,26 @@ EXHIBITED = "show_attend_tell"
 
 _TABLES = ["images", "captions"]
 _PARAMETERS = "params:evaluation"
-_SHARED = {"evaluation_photos", "calibration_photos", "features", "raw_photos"}
+_SHARED = ("evaluation_photos", "calibration_photos", "raw_photos")
 
 
-def create_pipeline(models: Sequence[str] = MODELS, exhibited: str = EXHIBITED, **_: object) -> Pipeline:
-    """Each model captions the photos; then they are scored, compared and drawn together."""
-    before = sum((_of_one(model) for model in models), start=_of_all(models, exhibited))
+def create_pipeline(
+    models: Sequence[str] = MODELS,
+    exhibited: str = EXHIBITED,
+    features: str = "features",
+    beside: str | None = None,
+    **_: object,
+) -> Pipeline:
+    """Each model captions the photos; then they are scored, compared and drawn together.
+
+    `beside` is the dataset of what others have said of these photos before, which joins the table.
+    """
+    together = _of_all(models, exhibited, features, beside)
+    before = sum((_of_one(model, features) for model in models), start=together)
     return sum((_card(model) for model in models), start=before)
 
 
-def _of_one(model: str) -> Pipeline:
+def _of_one(model: str, features: str) -> Pipeline:
     nodes_of_one = [
         Node(
             nodes.predict_captions,
@@ -53,7 +63,8 @@ def _of_one(model: str) -> Pipeline:
             name="measure_latency",
         ),
     ]
-    return Pipeline(nodes_of_one, namespace=model, inputs=_SHARED, parameters={_PARAMETERS})
+    shared = {name: name for name in _SHARED} | {"features": features}
+    return Pipeline(nodes_of_one, namespace=model, inputs=shared, parameters={_PARAMETERS})
 
 
 def _card(model: str) -> Pipeline:
@@ -68,7 +79,9 @@ def _card(model: str) -> Pipeline:
     return Pipeline([node])
 
 
-def _of_all(models: Sequence[str], exhibited: str) -> Pipeline:
+def _of_all(models: Sequence[str], exhibited: str, features: str, beside: str | None) -> Pipeline:
+    hypotheses = [f"{model}.hypotheses" for model in models]
+    drawn = {model: f"{model}.curves" for model in models if model in _WITH_CURVES}
     return Pipeline(
         [
             Node(
@@ -84,12 +97,13 @@ def _of_all(models: Sequence[str], exhibited: str) -> Pipeline:
                 name="describe_training_data",
             ),
             Node(
-                nodes.score_captions,
+                nodes.score_captions if beside is None else nodes.score_beside_others,
                 inputs=[
                     "evaluation_photos",
                     *_TABLES,
                     _PARAMETERS,
-                    *(f"{model}.hypotheses" for model in models),
+                    *([] if beside is None else [beside]),
+                    *hypotheses,
                 ],
                 outputs=["evaluation", "caption_scores", "evaluation_metrics"],
                 name="score_captions",
@@ -112,11 +126,17 @@ def _of_all(models: Sequence[str], exhibited: str) -> Pipeline:
                 outputs="reliability",
                 name="draw_reliability",
             ),
-            Node(
-                nodes.draw_training_curves,
-                inputs={model: f"{model}.curves" for model in models if model in _WITH_CURVES},
-                outputs="training_curves",
-                name="draw_training_curves",
+            *(
+                [
+                    Node(
+                        nodes.draw_training_curves,
+                        inputs=drawn,
+                        outputs="training_curves",
+                        name="draw_training_curves",
+                    )
+                ]
+                if drawn
+                else []
             ),
             Node(
                 nodes.draw_quality_and_latency,
@@ -133,7 +153,7 @@ def _of_all(models: Sequence[str], exhibited: str) -> Pipeline:
                     "caption_scores",
                     "evaluation_photos",
                     "raw_photos",
-                    "features",
+                    features,
                     _PARAMETERS,
                 ],
                 outputs="gallery",

@@ -10,7 +10,7 @@ _ABOUT_A_MODEL = ("captioner", "hypotheses", "calibration", "model_card")
 _PARAMETERS = "params:registration"
 
 
-def create_pipeline(models: Sequence[str] = MODELS, **_: object) -> Pipeline:
+def create_pipeline(models: Sequence[str] = MODELS, features: str = "features", **_: object) -> Pipeline:
     """`registration.model` says which of the trained models is the candidate."""
     trained = [f"{model}.{part}" for model in models for part in _ABOUT_A_MODEL]
     return Pipeline(
@@ -22,7 +22,7 @@ def create_pipeline(models: Sequence[str] = MODELS, **_: object) -> Pipeline:
                     "evaluation": "evaluation",
                     "photos": "evaluation_photos",
                     "images": "images",
-                    "features": "features",
+                    "features": features,
                     "validation": "calibration_photos",
                     **{name: name for name in trained},
                 },

@@ -9,6 +9,7 @@ from captionloop.pipelines import (
     evaluation,
     feature_caching,
     feedback,
+    pretrained,
     registration,
     retraining,
     sample_scenes,
@@ -24,7 +25,8 @@ def _stage(name: str, pipeline: Pipeline) -> Pipeline:
 def register_pipelines() -> dict[str, Pipeline]:
     """Each stage by its name, `from_corpus` (all that follows a corpus), `__default__` (the scenes, and all).
 
-    `kedro run` draws the sample scenes and goes through to a registered model;
+    `kedro run` draws the sample scenes and goes through to a registered model; `pretrained` begins with a
+    captioner that others have trained;
     `kedro run --env flickr8k --pipelines from_corpus` does the same with photos that are there.
     """
     stages = {
@@ -55,6 +57,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "sample_scenes": drawing,
         **stages,
         "from_corpus": from_corpus,
+        "pretrained": stages["data_validation"] + _stage("pretrained", pretrained.create_pipeline()),
         "feedback": _stage("feedback", feedback.create_pipeline()),
         **retrainings,
         "retraining": sum(retrainings.values(), start=Pipeline([])),

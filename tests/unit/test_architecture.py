@@ -67,6 +67,13 @@ def test_a_part_imports_only_from_the_floors_below(project_root: Path, part: str
     assert not upward
 
 
+def test_nothing_above_the_captioner_knows_of_which_family_one_is(project_root: Path) -> None:
+    """But for the pipeline that opens a pre-trained one, which is where it comes in."""
+    package = project_root / "src/captionloop"
+    above = [path for path in package.rglob("*.py") if "captioner" not in path.relative_to(package).parts]
+    assert not [path for path in above if "captioner.pretrained" in path.read_text()]
+
+
 @pytest.mark.parametrize("name", FOUNDATION)
 def test_the_foundation_imports_only_itself_from_the_ground_up(project_root: Path, name: str) -> None:
     imported = set(imported_parts(project_root / f"src/captionloop/{name}.py"))

@@ -97,6 +97,7 @@ def test_layers_have_one_order(everything: Pipeline, catalog: DataCatalog) -> No
 def test_no_dataset_stands_alone(everything: Pipeline) -> None:
     """Each is written or read by a node, and what is only read is one of the project's known beginnings."""
     beginnings = {"raw_photos", "raw_corpus", "pretrained_weights", "model_registry", "feature_store"}
+    beginnings |= {"other_hypotheses"}
     beginnings |= {
         "retraining_feature_store",
         "ratings_database",

@@ -232,7 +232,7 @@ def _write(captioner: "Captioner", folder: Path) -> None:
     left_out = {name for name, value in implied.items() if getattr(config, name) == value}
     (folder / CONFIG).write_bytes(_document(config.model_dump(mode="json", exclude=left_out)))
     family.write(captioner, folder)
-    carried = sorted(path for path in folder.glob(f"{family.carries}/*") if family.carries)
+    carried = sorted((folder / family.carries).glob("*")) if family.carries else []
     names = [*COMMON, *family.files, *(path.relative_to(folder).as_posix() for path in carried)]
     for name, part in ((NEIGHBOURS, captioner.neighbours), (FAMILIARITY, captioner.familiarity)):
         if part is not None:

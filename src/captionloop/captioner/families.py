@@ -48,11 +48,13 @@ class Family(Protocol):
 
     Attributes:
         files: of a bundle, besides those that all have.
-        carries: a folder of a bundle that may be there, or "".
+        carries: a folder of a bundle that may be there, or "": what the captioner is built on.
+        packages: that serving one needs besides those that serving needs anyway.
     """
 
     files: tuple[str, ...]
     carries: str
+    packages: tuple[str, ...]
 
     def write(self, captioner: "Captioner", folder: Path) -> None:
         """Put the parts into a bundle's folder."""
@@ -135,8 +137,9 @@ def language_in(config: "BundleConfig", folder: Path) -> Language:
 class TrainedFamily:
     """Decoders and encoders that are trained here, and a vocabulary of the corpus's words."""
 
-    files = (MODEL, ENCODER, TOKENIZER)
+    files: tuple[str, ...] = (MODEL, ENCODER, TOKENIZER)
     carries = ""
+    packages: tuple[str, ...] = ()
 
     def write(self, captioner: "Captioner", folder: Path) -> None:
         """See `Family`."""

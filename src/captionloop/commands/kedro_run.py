@@ -7,6 +7,7 @@ import click
 from kedro.framework.cli.project import run as of_kedro
 from kedro.pipeline import Pipeline
 
+from captionloop.config import is_project, project_folder, read_configuration
 from captionloop.errors import ConfigurationError
 from captionloop.hooks import one_line
 from captionloop.paths import nearest
@@ -36,10 +37,21 @@ def _refuse_unknown(what: str, names: Iterable[str] | None, known: Iterable[str]
             raise ConfigurationError(f"There is no {what} {name}{within}: {nearest(name, known)}")
 
 
+def default_pipelines(env: str | None) -> list[str]:
+    """What runs where no pipeline is named: `pipeline` in the environment's globals, else Kedro's own."""
+    project = project_folder()
+    if not is_project(project):
+        return []
+    named = read_configuration(project, env)["globals"].get("pipeline")
+    return [] if named in {None, "__default__"} else [str(named)]
+
+
 def _run(**chosen: Any) -> Any:
     from captionloop.pipeline_registry import register_pipelines
 
     with one_line():
+        if not chosen.get("pipeline") and not chosen.get("pipelines"):
+            chosen["pipelines"] = default_pipelines(chosen.get("env"))
         check_names(chosen, register_pipelines())
         _check_runner(chosen.get("runner"))
         assert of_kedro.callback is not None

@@ -10,6 +10,7 @@ _MODULES = {
     "atomic_datasets": (
         "AtomicJSONDataset",
         "AtomicTextDataset",
+        "JSONFilesDataset",
         "WorkbenchDataset",
     ),
     "corpus_datasets": (

@@ -1,10 +1,11 @@
-"""Kedro's own file datasets, safe against being killed while they save; folders of checkpoints.
+"""Kedro's own file datasets, safe against being killed while they save; checkpoint folders.
 
 A file dataset of kedro-datasets writes in place: a process killed half-way leaves half a file, which looks
 like a finished one to whoever asks only whether it is there. Here the file is written beside its place and
 renamed onto it, which on one file system is atomic: the old content or the new one is there, never a part.
 """
 
+import json
 import os
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
@@ -14,7 +15,7 @@ from kedro_datasets.json import JSONDataset
 from kedro_datasets.text import TextDataset
 
 from captionloop.provenance.code_versions import CodeVersion
-from captionloop.provenance.output_records import FileDigests
+from captionloop.provenance.output_records import FileDigests, digest_of
 from captionloop.provenance.recording import CodeStamp
 
 
@@ -42,6 +43,36 @@ class AtomicJSONDataset(RenameIntoPlace, JSONDataset):  # type: ignore[misc]
 
 class AtomicTextDataset(RenameIntoPlace, TextDataset):  # type: ignore[misc]
     """`text.TextDataset` that never leaves a torn page."""
+
+
+class JSONFilesDataset(AbstractDataset[NoReturn, dict[str, Any]]):
+    """Loads as every `<folder>/<name>/<file>` that is there, by name. There may be none."""
+
+    def __init__(self, *, folder: str, file: str, metadata: dict[str, Any] | None = None) -> None:
+        self._folder = Path(folder)
+        self._file = file
+        self.metadata = metadata
+
+    def load(self) -> dict[str, Any]:
+        """The documents."""
+        return {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in self._paths()}
+
+    def save(self, data: NoReturn) -> None:  # noqa: ARG002
+        """Never: each is written by whoever makes it."""
+        raise DatasetError(f"{self._folder} is only read: each {self._file} has an entry of its own.")
+
+    def content_digest(self, files: FileDigests, beside: frozenset[str]) -> str | None:  # noqa: ARG002
+        """Of all of them."""
+        return digest_of(*((path.parent.name, files.of_file(path)) for path in self._paths()))
+
+    def _paths(self) -> list[Path]:
+        return sorted(self._folder.glob(f"*/{self._file}"))
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"folder": str(self._folder), "file": self._file}
 
 
 class WorkbenchDataset(AbstractDataset[NoReturn, Path]):

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captionloop import files
-from captionloop.captioner.bundle import CONFIG, ENCODER, MODEL, OPTIONAL, TOKENIZER, verify_bundle
+from captionloop.captioner.bundle import OPTIONAL, verify_bundle
+from captionloop.captioner.families import CONFIG, ENCODER, MODEL, TOKENIZER
 from captionloop.errors import RegistryError
 from captionloop.files import replace_folder
 from captionloop.registry import tracking

@@ -24,6 +24,7 @@ from packaging.utils import canonicalize_name
 
 import captionloop
 from captionloop.captioner.bundle import read_config, verify_bundle
+from captionloop.captioner.families import family_of
 from captionloop.errors import BundleError
 from captionloop.registry.signing import signature_of
 from captionloop.serving.model_sources import VERSION_FILE
@@ -53,6 +54,11 @@ def package_bento(bundle: Path, *, version: str, project: Path, output: Path | N
         BundleError: the bundle is damaged, or the Bento cannot be built.
     """
     verify_bundle(bundle)
+    family = family_of(read_config(bundle).family)
+    if family.carries and not (bundle / family.carries).is_dir():
+        raise BundleError(
+            f"{bundle} refers to a model that it does not hold: set pretrained.carries_base and make it again"
+        )
     if output is not None and output.exists():
         raise BundleError(f"{output} is there already; give --output a folder that is not")
     recipe = project / "bentofile.yaml"
@@ -62,7 +68,7 @@ def package_bento(bundle: Path, *, version: str, project: Path, output: Path | N
         stage = Path(folder)
         stage_sources(stage, bundle, version, project)
         build = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-        build["python"]["packages"] = pinned(build["python"]["packages"])
+        build["python"]["packages"] = pinned([*build["python"]["packages"], *family.packages])
         build["labels"] = {**build.get("labels", {}), "model_version": version}
         (stage / "bentofile.yaml").write_text(yaml.safe_dump(build, sort_keys=False), encoding="utf-8")
         moment = datetime.now(UTC).strftime("%Y%m%d%H%M%S")

@@ -5,7 +5,8 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from captionloop.captioner.model_config import DecoderConfig, DecodingOptions
+from captionloop.captioner.model_config import DecoderConfig, DecodingOptions, LoraOptions, with_dropout
+from captionloop.errors import ConfigurationError
 from captionloop.hardware import Precision
 from captionloop.languages import Language
 from captionloop.preprocessing import SQUASHED, Preprocessing
@@ -222,6 +223,53 @@ class CrossEntropyParameters(TrainingParameters):
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     doubly_stochastic: float = Field(default=1.0, ge=0)
     decoding: DecodingOptions = DecodingOptions()
+
+
+class PretrainedParameters(TrainingParameters):
+    """A captioner that others have trained, and how it is taught on by the corpus.
+
+    Attributes:
+        captioner: the folder of the model, or `<hub id>@<revision>`.
+        epochs: 0 leaves the model as it is: zero-shot.
+        prompt: what it is asked, where it is asked anything; None: what models of its kind are asked.
+        lora: what learns; None: the whole text side.
+        dropout: of what enters the adaptation.
+        tower_precision: of its vision tower.
+        carries_base: whether the bundle holds the model's files; else it refers to them.
+        label_smoothing: as in `CrossEntropyParameters`.
+        decoding: how it searches. `max_length` is in its tokens.
+    """
+
+    name: str = "pretrained"
+    captioner: str | None = None
+    epochs: int = Field(default=0, ge=0)
+    batch_size: int = Field(default=32, ge=1)
+    prompt: str | None = None
+    lora: LoraOptions | None = LoraOptions()
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    tower_precision: Precision = "float32"
+    carries_base: bool = False
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    decoding: DecodingOptions = DecodingOptions()
+
+    def given(self) -> str:
+        """Where the model is (ConfigurationError where that is not said)."""
+        if self.captioner is None:
+            raise ConfigurationError(
+                "pretrained.captioner is not given: kedro run --env pretrained"
+                " --params captioner=<folder of a model, or <hub id>@<revision>>"
+            )
+        return self.captioner
+
+    def of_training(self, decoder: DecoderConfig) -> "CrossEntropyParameters":
+        """The same for a captioner of this architecture."""
+        own = {"captioner", "prompt", "lora", "dropout", "tower_precision", "carries_base"}
+        return CrossEntropyParameters(
+            **self.model_dump(exclude=own),
+            decoder=with_dropout(decoder, self.dropout, None),
+            max_length=self.decoding.max_length,
+            doubly_stochastic=0.0,
+        )
 
 
 class SelfCriticalParameters(TrainingParameters):

@@ -28,7 +28,7 @@ from captionloop.captioner.families import load_encoder
 from captionloop.captioner.model_config import DecodingOptions, LoraOptions
 from captionloop.captioner.pretrained import base_model
 from captionloop.captioner.pretrained.base_model import find_base, open_base
-from captionloop.captioner.pretrained.pretrained_family import carrying_base, open_captioner
+from captionloop.captioner.pretrained.pretrained_family import open_captioner
 from captionloop.captioner.pretrained.subword_tokenizer import OFFSET
 from captionloop.errors import BundleError, ConfigurationError
 from captionloop.registry.model_version import fingerprint
@@ -309,9 +309,9 @@ def test_an_encoder_is_saved_and_loaded_by_its_family(captioners, tmp_path):
 def test_a_bundle_may_carry_its_base(folders, tmp_path):
     source = shutil.copytree(folders["git"], tmp_path / "source")
     (source / "config.json").write_text((source / "config.json").read_text() + "\n")  # a base of its own
-    captioner = open_captioner(str(source), "git", BEAM, lora=LoraOptions(rank=2))
+    captioner = open_captioner(str(source), "git", BEAM, lora=LoraOptions(rank=2), carries_base=True)
     said = [one.best.text for one in captioner.caption(PHOTOS)]
-    carrying_base(captioner).save(tmp_path / "bundle")
+    captioner.save(tmp_path / "bundle")
     base_model._OPEN.pop(captioner.decoder.base.reference.digest)
     shutil.rmtree(source)
     loaded = Captioner.load(tmp_path / "bundle")

@@ -197,8 +197,9 @@ def _in_one_line(source: str) -> Iterator[None]:
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Without the package's bars and advice, which are for notebooks."""
-    from transformers.utils import logging
+    from transformers.utils import logging as untyped
 
+    logging: Any = untyped
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -58,6 +58,10 @@ class PretrainedDecoder(Decoder):
     family = "pretrained"
     packable = False  # its layers are asked for more than their products
     config: PretrainedConfig
+    _ends: Tensor
+    _never: Tensor
+    _blank: Tensor
+    _opening: Tensor
 
     def __init__(self, config: PretrainedConfig, base: BaseModel, channels: int) -> None:
         super().__init__()
@@ -82,8 +86,9 @@ class PretrainedDecoder(Decoder):
             _adapt(self.text, config.lora, config.dropout)
         learnt = [name for name, weight in self.named_parameters() if weight.requires_grad]
         self._of_base = frozenset(self.state_dict()).difference(learnt)
-        self.register_state_dict_post_hook(_without_base)
-        self.register_load_state_dict_post_hook(_base_is_there)
+        hooks: Any = self  # torch has no types for these two
+        hooks.register_state_dict_post_hook(_without_base)
+        hooks.register_load_state_dict_post_hook(_base_is_there)
 
     def begin(self, features: Tensor) -> PretrainedState:
         """The state before the first word."""

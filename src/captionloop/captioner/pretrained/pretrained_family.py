@@ -4,7 +4,6 @@ A version is the hash of the base with an adapter of a few megabytes; all versio
 weights in memory. Where a bundle shall stand alone it carries the base's files as well, in `base/`.
 """
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +31,8 @@ def open_captioner(  # noqa: PLR0917 - the parts of a captioner that nobody has 
     lora: LoraOptions | None = None,
     precision: "Precision" = "float32",
     language: Language = ENGLISH,
+    *,
+    carries_base: bool = False,
 ) -> Captioner:
     """A pre-trained model as it is, ready to caption and to be trained on.
 
@@ -43,6 +44,7 @@ def open_captioner(  # noqa: PLR0917 - the parts of a captioner that nobody has 
         lora: what is to learn when it is trained; None: the whole text side.
         precision: of the vision tower.
         language: that it captions in.
+        carries_base: whether its bundle holds the model's files.
 
     Raises:
         BundleError: it cannot be opened; the message says why.
@@ -54,14 +56,15 @@ def open_captioner(  # noqa: PLR0917 - the parts of a captioner that nobody has 
     )
     tokenizer = decoder.tokenizer.in_language(language)
     lineage = {"base": source, "base_sha256": base.reference.digest, "encoder_fingerprint": tower.fingerprint}
-    return Captioner(name, tower, decoder, tokenizer, decoding, lineage=lineage)
+    return Captioner(name, tower, decoder, tokenizer, decoding, lineage=lineage, carries_base=carries_base)
 
 
 class PretrainedFamily:
     """See `captioner/families.py`."""
 
-    files = (MODEL, ENCODER)
-    carries = BASE
+    files: tuple[str, ...] = (MODEL, ENCODER)
+    carries: str = BASE
+    packages: tuple[str, ...] = ("peft", "transformers")
 
     def write(self, captioner: Captioner, folder: Path) -> None:
         """What was learnt, and which tower; the base's files where the captioner shall carry them."""
@@ -103,11 +106,6 @@ class PretrainedFamily:
     def read_encoder(self, folder: Path) -> VisionTower:
         """See `Family`."""
         return VisionTower.load(folder)
-
-
-def carrying_base(captioner: Captioner) -> Captioner:
-    """The same captioner, whose bundle holds its base's files."""
-    return replace(captioner, carries_base=True)
 
 
 def _base_of(captioner: Captioner) -> BaseModel:

@@ -108,6 +108,8 @@ class BlipText(_CrossAttention):
 class FlorenceText(_CrossAttention):
     """Of Florence-2 (Xiao et al. 2023): photo and prompt are encoded together, words attend to both."""
 
+    asked: Tensor
+
     def __init__(self, base: BaseModel, prompt: str | None) -> None:
         language = base.model.model.language_model
         super().__init__(language.decoder)
@@ -166,6 +168,8 @@ class GitText(TextSide):
 class ChatText(TextSide):
     """Of a chat model: asked in its own template, which says where the photo's tokens stand."""
 
+    seen: Tensor
+
     def __init__(self, base: BaseModel, prompt: str | None) -> None:
         super().__init__()
         inner = base.model.model
@@ -196,6 +200,9 @@ class ChatText(TextSide):
 
 class VisionSide(nn.Module):
     """Pixels `[B, 3, S, S]`, normalised as ImageNet's, to what the text side begins with `[B, R, C]`."""
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self, base: BaseModel, mean: tuple[float, ...], deviation: tuple[float, ...]) -> None:
         super().__init__()
@@ -276,7 +283,7 @@ def model_class(config: Any) -> Any:
 
 def text_side(base: BaseModel, prompt: str | None) -> TextSide:
     """The text side of a model: modules of its own, which share the base's weights."""
-    built = _TEXT_SIDES[base.model.config.model_type](base, prompt)  # type: ignore[call-arg]
+    built = _TEXT_SIDES[base.model.config.model_type](base, prompt)
     shared: dict[int, Any] = {id(weight): weight for weight in (*built.parameters(), *built.buffers())}
     return copy.deepcopy(built, shared)
 
@@ -337,12 +344,11 @@ def _image_token(base: BaseModel) -> int:
 
 def _asked(base: BaseModel, prompt: str) -> list[int]:
     """The template with the prompt in it, as tokens, one for each place of the photo."""
+    import transformers
     from PIL import Image
-    from transformers import AutoProcessor
 
-    processor: Any = AutoProcessor.from_pretrained(
-        base.folder, local_files_only=True, trust_remote_code=False
-    )
+    opened: Any = transformers.AutoProcessor
+    processor = opened.from_pretrained(base.folder, local_files_only=True, trust_remote_code=False)
     if hasattr(processor.image_processor, "do_image_splitting"):
         processor.image_processor.do_image_splitting = False
     said = [{"type": "image"}, {"type": "text", "text": prompt}]

@@ -21,6 +21,7 @@ from captionloop.captioner.pretrained.base_model import BaseModel, open_base
 from captionloop.captioner.pretrained.text_sides import VisionSide
 from captionloop.errors import EncoderError, first_line
 from captionloop.files import write_file
+from captionloop.hardware import Precision
 from captionloop.images import PREPROCESSING
 from captionloop.vision.encoder import ENCODER_FILE, IMAGENET_DEVIATION, IMAGENET_MEAN, Encoder, EncoderSpec
 
@@ -49,12 +50,12 @@ class VisionTower(Encoder):
     base: BaseModel = field(kw_only=True)
 
     @classmethod
-    def of(cls, base: BaseModel, precision: str = "float32") -> "VisionTower":
+    def of(cls, base: BaseModel, precision: Precision = "float32") -> "VisionTower":
         """The tower of an open model."""
         spec = TowerSpec(
             architecture=f"transformers/{base.model.config.model_type}",
             input_size=base.input_size,
-            precision=precision,  # type: ignore[arg-type]
+            precision=precision,
             base=base.reference,
         )
         module = (

@@ -1,0 +1,129 @@
+"""A captioner that others have trained: compared, registered, taught on and served by real commands."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from service_process import ServiceProcess, make_bundle, photo
+from small_project import BIN, TINY, SmallProject
+
+pytest.importorskip("transformers", reason="needs captionloop[transformers]")
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+from tiny_pretrained import make_pretrained
+
+from captionloop.captioner.bundle import read_config
+from captionloop.captioner.captioner import Captioner
+from captionloop.captioner.model_config import DecodingOptions, LoraOptions
+from captionloop.captioner.pretrained.pretrained_family import open_captioner
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+
+
+def given(**more: object) -> str:
+    changes = {
+        name: value for name, value in TINY.items() if name.startswith(("sample", "evaluation", "regis"))
+    }
+    return ",".join(f"{name}={value}" for name, value in (changes | more).items())
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> SmallProject:
+    """A project with a corpus, and a model of somebody else's beside it."""
+    made = SmallProject(tmp_path_factory.mktemp("project") / "project")
+    make_pretrained("vision-encoder-decoder", made.folder / "somebodys")
+    made.kedro("--pipelines", "sample_scenes", "--params", given())
+    return made
+
+
+def test_a_folder_becomes_a_version_by_one_command(project: SmallProject) -> None:
+    said = project.folder / "data/07_model_output/sample_scenes"
+    project.kedro("--env", "pretrained", "--params", given(captioner="somebodys"))
+    assert (said / "pretrained/hypotheses.json").is_file()
+    (version,) = project.registry.versions()
+    assert version.lineage["base"] == "somebodys"
+    assert version.passed_gate is not None
+    bundle = project.registry.fetch(version.version, project.folder / "fetched")
+    assert read_config(bundle).family == "pretrained"
+    assert sum(file.stat().st_size for file in bundle.rglob("*")) < 2_000_000
+    reports = project.folder / "data/08_reporting/sample_scenes/pretrained"
+    assert set(json.loads((reports / "evaluation.json").read_text())["models"]) == {
+        "pretrained", "pretrained.greedy",
+    }  # fmt: skip
+    for name in ("evaluation.md", "gallery.png", "gate.md", "MODEL_CARD.md"):
+        assert (reports / name).stat().st_size
+
+
+def test_it_is_taught_on_by_an_adaptation_and_stands_beside_our_own(project: SmallProject) -> None:
+    said = project.folder / "data/07_model_output/sample_scenes"
+    own = json.loads((said / "pretrained/hypotheses.json").read_text())
+    (said / "show_attend_tell").mkdir()
+    (said / "show_attend_tell/hypotheses.json").write_text(json.dumps(own | {"model": "show_attend_tell"}))
+    project.kedro("--env", "pretrained", "--params", given(captioner="somebodys", pretrained_epochs=2))
+    report = project.folder / "data/08_reporting/sample_scenes/pretrained/evaluation.json"
+    assert set(json.loads(report.read_text())["models"]) == {
+        "pretrained", "pretrained.greedy", "show_attend_tell", "show_attend_tell.greedy",
+    }  # fmt: skip
+    versions = project.registry.versions()
+    assert len(versions) == 2
+    taught = Captioner.load(project.folder / "data/06_models/sample_scenes/pretrained")
+    assert all("lora_" in name for name in taught.decoder.state_dict())
+    assert taught.lineage["parent"]["name"] == "pretrained"
+
+
+def test_without_a_model_one_line_says_what_to_give(project: SmallProject) -> None:
+    done = subprocess.run(
+        [str(BIN / "kedro"), "run", "--env", "pretrained"],
+        cwd=project.folder, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "--params captioner=" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_a_champion_of_one_family_gives_way_to_the_other(tmp_path: Path) -> None:
+    model = make_pretrained("blip", tmp_path / "blip")
+    decoding = DecodingOptions(beam_width=3, alternatives=2, max_length=6)
+    ours = make_bundle(tmp_path / "ours")
+    theirs = tmp_path / "theirs"
+    open_captioner(str(model), "theirs", decoding, lora=LoraOptions(rank=2)).save(theirs)
+    link = tmp_path / "champion"
+    link.symlink_to(ours)
+    service = ServiceProcess(tmp_path / "service", CAPTIONLOOP_MODEL=str(link))
+    try:
+        service.wait_until_ready()
+        answered: list[int] = []
+        before = version(service)
+        for bundle in (theirs, ours, theirs):
+            serve(link, bundle)
+            until = time.monotonic() + 120
+            while version(service) == before and time.monotonic() < until:
+                answered.append(_captioned(service).status_code)
+            assert version(service) != before
+            before = version(service)
+            answer = _captioned(service)
+            answered.append(answer.status_code)
+            caption = answer.json()
+            assert caption["caption"]
+            assert [word["text"] for word in caption["words"]] == caption["caption"].split()
+        assert set(answered) == {201}
+    finally:
+        service.stop()
+
+
+def serve(link: Path, bundle: Path) -> None:
+    beside = link.with_name("next")
+    beside.symlink_to(bundle)
+    beside.replace(link)
+
+
+def version(service: ServiceProcess) -> str:
+    return str(httpx.get(f"{service.url}/v1/model", timeout=30).json()["version"])
+
+
+def _captioned(service: ServiceProcess) -> httpx.Response:
+    return httpx.post(f"{service.url}/v1/captions", files={"image": photo(3)}, timeout=120)

@@ -1,0 +1,95 @@
+"""A pre-trained captioner is taught on by what teaches the others: tables, cached features, checkpoints."""
+
+import numpy as np
+import pytest
+import torch
+from corpus_for_tests import MadeUpFeatures
+
+pytest.importorskip("transformers", reason="needs captionloop[transformers]")
+
+from tiny_pretrained import make_pretrained
+
+from captionloop.captioner.captioner import Captioner
+from captionloop.captioner.ensembling import average_weights
+from captionloop.captioner.model_config import DecodingOptions, LoraOptions
+from captionloop.captioner.pretrained.pretrained_family import open_captioner
+from captionloop.training.caption_module import CaptionModule
+from captionloop.training.train_captioner import TrainingResult, train
+from captionloop.training.training_parameters import PretrainedParameters
+
+DECODING = DecodingOptions(beam_width=2, alternatives=2, max_length=20)
+
+
+class SeenFeatures(MadeUpFeatures):
+    """As much as a tower of 17 vectors with 32 channels would give."""
+
+    rows, columns, channels, regions = 1, 17, 32, 17
+    views = ("whole",)
+
+    def __init__(self, grids, fingerprint: str) -> None:
+        wide = {key: np.pad(grid, ((0, 11), (0, 20))) for key, grid in grids.items()}
+        super().__init__(wide)
+        self.fingerprint = fingerprint
+
+
+@pytest.fixture(scope="module", params=[LoraOptions(rank=4), None], ids=["lora", "all"])
+def start(request, corpus, tmp_path_factory) -> Captioner:
+    texts = corpus.captions["text"].tolist()
+    folder = make_pretrained("vision-encoder-decoder", tmp_path_factory.mktemp("model") / "m", texts=texts)
+    return open_captioner(str(folder), "start", DECODING, lora=request.param)
+
+
+def taught(start: Captioner, corpus, folder, epochs: int = 3) -> TrainingResult:
+    parameters = PretrainedParameters(
+        epochs=epochs, batch_size=24, learning_rate=0.02, average_decay=0.5, precision="float32",
+        dropout=0.1, decoding=DECODING, processes={"accelerator": "cpu"},
+    ).of_training(start.decoder.config)  # fmt: skip
+    features = SeenFeatures(corpus.features._grids, start.encoder.fingerprint)
+    return train(corpus.images, corpus.captions, features, parameters, workbench=folder, start=start)
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_it_learns_and_killed_it_ends_in_the_same_weights(start, corpus, tmp_path, monkeypatch):
+    whole = taught(start, corpus, tmp_path / "whole")
+    losses = whole.progress.curves()["val_loss"]
+    assert losses.iloc[-1] < losses.iloc[0]
+    steps, original = [], CaptionModule.training_step
+
+    def dies(self, batch, number):
+        steps.append(number)
+        if len(steps) == 8:
+            raise Killed
+        return original(self, batch, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CaptionModule, "training_step", dies)
+        with pytest.raises(Killed):
+            taught(start, corpus, tmp_path / "killed")
+    torch.manual_seed(123)
+    resumed = taught(start, corpus, tmp_path / "killed")
+    one, other = whole.decoder.state_dict(), resumed.decoder.state_dict()
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_checkpoint_holds_what_learns_and_nothing_of_the_base(start, corpus, tmp_path):
+    result = taught(start, corpus, tmp_path / "work", epochs=1)
+    learnt = {name for name, weight in result.decoder.named_parameters() if weight.requires_grad}
+    assert set(result.decoder.state_dict()) == learnt
+    if start.decoder.config.lora is not None:
+        size = (tmp_path / "work/best.safetensors").stat().st_size
+        assert size < 0.2 * sum(4 * weight.numel() for weight in result.decoder.parameters())
+
+
+def test_the_mean_of_several_is_one_of_their_kind(start, corpus, tmp_path):
+    result = taught(start, corpus, tmp_path / "work", epochs=1)
+    mean = average_weights([start.decoder, result.decoder])
+    for name, value in mean.state_dict().items():
+        expected = (start.decoder.state_dict()[name] + result.decoder.state_dict()[name]) / 2
+        torch.testing.assert_close(value, expected)
+    frozen = [weight for weight in mean.parameters() if not weight.requires_grad]
+    shared = {weight.data_ptr() for weight in start.decoder.parameters()}
+    assert all(weight.data_ptr() in shared for weight in frozen)
