@@ -23,7 +23,8 @@ from captionloop.errors import EncoderError, first_line
 from captionloop.files import write_file
 from captionloop.hardware import Precision
 from captionloop.images import PREPROCESSING
-from captionloop.vision.encoder import ENCODER_FILE, IMAGENET_DEVIATION, IMAGENET_MEAN, Encoder, EncoderSpec
+from captionloop.preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN
+from captionloop.vision.encoder import ENCODER_FILE, Encoder, EncoderSpec
 
 _MOST_BEFORE: Final = 16
 
