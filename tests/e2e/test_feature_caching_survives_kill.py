@@ -88,7 +88,8 @@ def test_workers_that_run_at_once_make_what_one_makes_alone(
 
 def ray_workers(job: int) -> list[psutil.Process]:
     """The processes in which the job's actors encode."""
-    return [each for each in psutil.Process(job).children(recursive=True) if "_MapWorker" in each.name()]
+    family = psutil.Process(job).children(recursive=True)
+    return [each for each in family if "MapWorker" in " ".join(each.cmdline())]
 
 
 @pytest.mark.e2e

@@ -155,6 +155,7 @@ TRIED = {
     "vision/encoder.py: no encoder in": ELSEWHERE + "pipelines/test_encoder_adaptation.py",
     "vision/ray_jobs.py: engine=ray needs Ray": ELSEWHERE + "vision/test_ray_jobs.py",
     "vision/ray_jobs.py: no Ray cluster at": BY_HAND + "needs an address where nobody answers",
+    "vision/ray_jobs.py: the Ray job failed": BY_HAND + "needs a cluster that breaks",
     "vision/ray_jobs.py: the Ray cluster has": ELSEWHERE + "vision/test_ray_jobs.py",
     "vision/feature_store.py: cannot write": ELSEWHERE + "vision/test_store.py",
 }

@@ -59,7 +59,7 @@ class FeatureStore:
         return unpacked(self.missing_keys(fingerprint, list(in_blocks(packed(photos)))))
 
     def missing_keys(self, fingerprint: str, photos: Iterable[Keys]) -> Keys:
-        """As `missing`, of keys in blocks, which are gone through twice: they need not all be in memory."""
+        """As `missing`, of keys in blocks, gone through three times: they need not all be in memory."""
         rows = self._open(fingerprint)
         return absent(photos, () if rows is None else rows.key_blocks(), 0 if rows is None else len(rows))
 

@@ -17,6 +17,7 @@ from typing import IO, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from captionloop import errors
 from captionloop.errors import CaptionloopError, ConfigurationError, in_a_line
 
 logger = logging.getLogger(__name__)
@@ -84,9 +85,14 @@ def run_on_ray(
         )
         try:
             for batch in done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                advance(sum(batch.column("done").to_pylist()))
+                for count, kind, message in zip(*batch.to_pydict().values(), strict=True):
+                    if kind:
+                        raise getattr(errors, kind, CaptionloopError)(message)
+                    advance(count)
         except ray.exceptions.RayError as error:
-            raise _cause(error) from error
+            raise CaptionloopError(
+                f"the Ray job failed ({in_a_line(error)}); run it again: it goes on from what is stored"
+            ) from error
 
 
 class _Worker:
@@ -94,13 +100,21 @@ class _Worker:
 
     def __init__(self, actor: type[Any], arguments: Any, cpus: float | None) -> None:
         self._cores = None if cpus is None else _take_cores(math.ceil(cpus))
-        self._actor = actor(*_ray().get(arguments))
+        self._kind, self._arguments = actor, arguments
+        self._actor: Any = None
 
     def __call__(self, batch: Any) -> Any:
+        """How much was done, or what was wrong: Ray would wrap an error in pages of its own."""
         import pyarrow as pa
 
-        columns = [batch.column(name).to_pylist() for name in ("uri", "key", "views")]
-        return pa.table({"done": [self._actor(list(zip(*columns, strict=True)))]})
+        count, kind, message = 0, "", ""
+        try:
+            if self._actor is None:
+                self._actor = self._kind(*_ray().get(self._arguments))
+            count = self._actor(list(zip(*batch.to_pydict().values(), strict=True)))
+        except CaptionloopError as error:
+            kind, message = type(error).__name__, str(error)
+        return pa.table({"count": [count], "kind": [kind], "message": [message]})
 
 
 def _take_cores(wanted: int) -> IO[bytes] | None:
@@ -165,11 +179,3 @@ def _cluster(ray: Any, options: RayOptions) -> Iterator[int]:
     finally:
         if begun:
             ray.shutdown()
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What an actor raised, out of what Ray has wrapped it in; the error itself where that is Ray's own."""
-    inner: BaseException | None = error
-    while inner is not None and not isinstance(inner, CaptionloopError):
-        inner = getattr(inner, "cause", None) or inner.__cause__
-    return inner or error
