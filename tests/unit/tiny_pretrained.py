@@ -4,7 +4,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from corpus_for_tests import MadeUpFeatures
 from tokenizers import (
     AddedToken,
     Tokenizer,
@@ -29,6 +31,17 @@ TEMPLATE = (
     "{% endfor %}"
     "<|assistant|>"
 )
+
+
+class TowerFeatures(MadeUpFeatures):
+    """As much as the tower of a tiny VisionEncoderDecoderModel gives: 17 vectors with 32 channels."""
+
+    rows, columns, channels, regions = 1, 17, 32, 17
+    views = ("whole",)
+
+    def __init__(self, grids: dict[str, np.ndarray], fingerprint: str) -> None:
+        super().__init__({key: np.pad(grid, ((0, 11), (0, 20))) for key, grid in grids.items()})
+        self.fingerprint = fingerprint
 
 
 def make_pretrained(kind: str, folder: Path, *, seed: int = 0, texts: Sequence[str] = TEXTS) -> Path:

@@ -62,3 +62,57 @@ def test_all_decoders_have_the_vocabulary_that_the_feedback_brings(tmp_path):
     assert captioner.tokenizer.words[known:] == ["ground", "on", "the", "zebra"]  # not "carpet", said once
     assert captioner.decoder.words.vectors.shape[0] == known + 4
     assert torch.isfinite(captioner.decoder.words.vectors).all()
+
+
+def test_a_pre_trained_origin_is_taught_on_by_the_same_node(tmp_path):
+    pytest.importorskip("transformers", reason="needs captionloop[transformers]")
+    from tiny_pretrained import TowerFeatures, make_pretrained
+
+    from captionloop.captioner.captioner import Captioner
+    from captionloop.captioner.model_config import DecodingOptions, LoraOptions
+    from captionloop.captioner.pretrained.pretrained_family import open_captioner
+
+    corpus = corpus_for_tests.draw_corpus(48)
+    model = make_pretrained(
+        "vision-encoder-decoder", tmp_path / "model", texts=corpus.captions["text"].tolist()
+    )
+    decoding = DecodingOptions(beam_width=2, alternatives=2, max_length=16)
+    origin = open_captioner(str(model), "origin", decoding, lora=LoraOptions(rank=2))
+    features = TowerFeatures(corpus.features._grids, origin.encoder.fingerprint)
+    rated = corpus.images[corpus.images["split"] == "train"].head(4)
+    rated = rated.assign(image_id="feedback-" + rated["image_id"], source="feedback")
+    said = pd.DataFrame(
+        {
+            "caption_id": [f"correction-{number}" for number in range(4)],
+            "image_id": rated["image_id"].tolist(),
+            "text": "a zebra on the ground",
+            "source": "correction",
+            "weight": 1.0,
+        }
+    )
+    parameters = RetrainingParameters(
+        least_replay=30, replay=0, repeat=2, min_frequency=2, epochs=2, decoders=2, batch_size=20, dropout=0.1
+    )
+    tables = training_tables((corpus.images, corpus.captions), (rated, said), frozenset(), parameters)
+    captioner, curves, _ = train_candidate(
+        *tables,
+        features,
+        origin.encoder,
+        pd.DataFrame({"concept": [], "weights": []}),
+        origin,
+        {"version": 1, "origin": 1},
+        {"until": ""},
+        {"doubted": 0},
+        parameters,
+        tmp_path / "work",
+    )
+    assert list(curves["epoch"]) == [0, 1]
+    before, after = origin.decoder.state_dict(), captioner.decoder.state_dict()
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert captioner.lineage["feedback_rows"] == 4
+    captioner.save(tmp_path / "bundle")
+    loaded = Captioner.load(tmp_path / "bundle", device="cpu")
+    grids = features.grids(corpus.images["sha256"].tolist()[:3])
+    said_by = [[one.best.text for one in each.caption_grids(grids)] for each in (captioner, loaded)]
+    assert said_by[0] == said_by[1]

@@ -1,13 +1,11 @@
 """A pre-trained captioner is taught on by what teaches the others: tables, cached features, checkpoints."""
 
-import numpy as np
 import pytest
 import torch
-from corpus_for_tests import MadeUpFeatures
 
 pytest.importorskip("transformers", reason="needs captionloop[transformers]")
 
-from tiny_pretrained import make_pretrained
+from tiny_pretrained import TowerFeatures, make_pretrained
 
 from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.ensembling import average_weights
@@ -18,18 +16,6 @@ from captionloop.training.train_captioner import TrainingResult, train
 from captionloop.training.training_parameters import PretrainedParameters
 
 DECODING = DecodingOptions(beam_width=2, alternatives=2, max_length=20)
-
-
-class SeenFeatures(MadeUpFeatures):
-    """As much as a tower of 17 vectors with 32 channels would give."""
-
-    rows, columns, channels, regions = 1, 17, 32, 17
-    views = ("whole",)
-
-    def __init__(self, grids, fingerprint: str) -> None:
-        wide = {key: np.pad(grid, ((0, 11), (0, 20))) for key, grid in grids.items()}
-        super().__init__(wide)
-        self.fingerprint = fingerprint
 
 
 @pytest.fixture(scope="module", params=[LoraOptions(rank=4), None], ids=["lora", "all"])
@@ -44,7 +30,7 @@ def taught(start: Captioner, corpus, folder, epochs: int = 3) -> TrainingResult:
         epochs=epochs, batch_size=24, learning_rate=0.02, average_decay=0.5, precision="float32",
         dropout=0.1, decoding=DECODING, processes={"accelerator": "cpu"},
     ).of_training(start.decoder.config)  # fmt: skip
-    features = SeenFeatures(corpus.features._grids, start.encoder.fingerprint)
+    features = TowerFeatures(corpus.features._grids, start.encoder.fingerprint)
     return train(corpus.images, corpus.captions, features, parameters, workbench=folder, start=start)
 
 

@@ -178,6 +178,9 @@ def _opened(reference: BaseReference, folder: Path) -> BaseModel:
             folder, local_files_only=True, use_safetensors=True, dtype="float32", attn_implementation="eager"
         )
     model.eval().requires_grad_(requires_grad=False)
+    for part in model.modules():
+        if getattr(part, "loss_type", "") is None:  # else whoever looks at it is told so, once more each time
+            part.loss_type = "ForCausalLM"
     size, mean, deviation = _pixels(folder, config)
     return BaseModel(reference, folder, model, tokenizer, size, mean, deviation)
 

@@ -169,8 +169,8 @@ def _adapt(text: TextSide, options: LoraOptions, dropout: float) -> None:
     from peft import LoraConfig, inject_adapter_in_model
 
     # GPT-2 has a linear layer of its own, which peft knows too.
-    linear = {name.rpartition(".")[2] for name, one in text.named_modules() if _is_linear(one)}
-    chosen = sorted(linear.intersection(options.targets))
+    linear = {name.rpartition(".")[2]: one for name, one in text.named_modules() if _is_linear(one)}
+    chosen = sorted(linear.keys() & set(options.targets))
     if not chosen:
         raise ConfigurationError(
             f"lora.targets: none of {', '.join(options.targets)} is a layer of this model, which has"
@@ -182,6 +182,7 @@ def _adapt(text: TextSide, options: LoraOptions, dropout: float) -> None:
         lora_dropout=dropout,
         target_modules=chosen,
         bias="none",
+        fan_in_fan_out=not isinstance(linear[chosen[0]], nn.Linear),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
