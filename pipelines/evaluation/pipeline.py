@@ -84,11 +84,23 @@ def _of_all(models: Sequence[str], exhibited: str) -> Pipeline:
                 name="describe_training_data",
             ),
             Node(
+                nodes.compare_with_photos,
+                inputs=[
+                    "evaluation_photos",
+                    "raw_photos",
+                    _PARAMETERS,
+                    *(f"{model}.hypotheses" for model in models),
+                ],
+                outputs="image_text_scores",
+                name="compare_with_photos",
+            ),
+            Node(
                 nodes.score_captions,
                 inputs=[
                     "evaluation_photos",
                     *_TABLES,
                     _PARAMETERS,
+                    "image_text_scores",
                     *(f"{model}.hypotheses" for model in models),
                 ],
                 outputs=["evaluation", "caption_scores", "evaluation_metrics"],
