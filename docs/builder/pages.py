@@ -22,6 +22,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "Home": ("index.md",),
     "Tutorial": ("tutorial/first-loop.md", "tutorial/your-own-photos.md", "tutorial/*"),
     "How-to guides": (
+        "how-to/another-encoder.md",
         "how-to/serve.md",
         "how-to/api-keys.md",
         "how-to/erase.md",

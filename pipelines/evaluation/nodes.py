@@ -78,17 +78,34 @@ def predict_captions(
     )
 
 
+def compare_with_photos(
+    photos: Json, raw_photos: PhotoFolder, parameters: EvaluationParameters, *hypotheses: Json
+) -> Json:
+    """How well each caption goes with its photo, `{system: {image: CLIPScore}}`; empty if nobody is asked."""
+    if parameters.image_text is None:
+        return {}
+    from captionloop.evaluation.image_text_score import ImageTextScorer
+
+    chosen = EvaluationSet.model_validate(photos)
+    systems = all_systems([Predictions.model_validate(one) for one in hypotheses])
+    return ImageTextScorer(parameters.image_text).of_photos(
+        dict(zip(chosen.image_ids, chosen.uris, strict=True)), raw_photos.read, systems
+    )
+
+
 def score_captions(
     photos: Json,
     images: pd.DataFrame,
     captions: pd.DataFrame,
     parameters: EvaluationParameters,
+    image_text: Json,
     *hypotheses: Json,
 ) -> tuple[Json, pd.DataFrame, Json]:
     """The report, the scores of every photo, and the metrics to track."""
     chosen = EvaluationSet.model_validate(photos)
     models = [Predictions.model_validate(one) for one in hypotheses]
     scores = score_systems(all_systems(models), chosen.references, chosen.spoken)
+    scores |= {name: scores[name].with_metric("CLIPScore", values) for name, values in image_text.items()}
     known = training_captions(images, captions)
     report = evaluation_report(
         chosen, models, scores, known, seed=parameters.seed, resamples=parameters.resamples
@@ -97,11 +114,12 @@ def score_captions(
     return report, pd.concat(tables, ignore_index=True), tracked(report)
 
 
-def score_beside_others(
+def score_beside_others(  # noqa: PLR0917 - a node's inputs
     photos: Json,
     images: pd.DataFrame,
     captions: pd.DataFrame,
     parameters: EvaluationParameters,
+    image_text: Json,
     others: dict[str, Json],
     *hypotheses: Json,
 ) -> tuple[Json, pd.DataFrame, Json]:
@@ -109,7 +127,7 @@ def score_beside_others(
     models = {one["model"] for one in hypotheses}
     same = set(EvaluationSet.model_validate(photos).image_ids)
     beside = [one for one in others.values() if one["model"] not in models and set(one["default"]) == same]
-    return score_captions(photos, images, captions, parameters, *hypotheses, *beside)
+    return score_captions(photos, images, captions, parameters, image_text, *hypotheses, *beside)
 
 
 def write_table(evaluation: Json, parameters: EvaluationParameters) -> str:

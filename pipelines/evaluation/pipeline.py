@@ -97,11 +97,18 @@ def _of_all(models: Sequence[str], exhibited: str, features: str, beside: str | 
                 name="describe_training_data",
             ),
             Node(
+                nodes.compare_with_photos,
+                inputs=["evaluation_photos", "raw_photos", _PARAMETERS, *hypotheses],
+                outputs="image_text_scores",
+                name="compare_with_photos",
+            ),
+            Node(
                 nodes.score_captions if beside is None else nodes.score_beside_others,
                 inputs=[
                     "evaluation_photos",
                     *_TABLES,
                     _PARAMETERS,
+                    "image_text_scores",
                     *([] if beside is None else [beside]),
                     *hypotheses,
                 ],

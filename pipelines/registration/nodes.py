@@ -12,7 +12,7 @@ from captionloop.evaluation.familiarity import learn_familiarity
 from captionloop.evaluation.predictions import Predictions
 from captionloop.registry.gate import GateDecision, refuse_rolled_back
 from captionloop.registry.gate_report import gate_report
-from captionloop.registry.judging import judge
+from captionloop.registry.judging import judge, judge_by_photos
 from captionloop.registry.registration import (
     ChampionComparison,
     EncodedPhotos,
@@ -102,6 +102,7 @@ def compare_candidate(
 def decide_promotion(  # noqa: PLR0917 - a node's inputs
     parameters: RegistrationParameters,
     photos: Json,
+    raw_photos: PhotoFolder,
     caption_scores: pd.DataFrame,
     candidate_captions: Json,
     challenge: Json,
@@ -123,6 +124,7 @@ def decide_promotion(  # noqa: PLR0917 - a node's inputs
     )
     champion = _champion(called, chosen)
     decision = judge(candidate, champion, called, chosen, read_facts(scene_facts), parameters.gate)
+    decision = judge_by_photos(decision, candidate, champion, chosen, raw_photos.read, parameters)
     if called.rolled_back:
         decision = refuse_rolled_back(decision, called.rolled_back)
     return decision.model_dump(mode="json"), gate_report(decision)

@@ -40,6 +40,7 @@ def create_pipeline(models: Sequence[str] = MODELS, features: str = "features", 
                 inputs=[
                     _PARAMETERS,
                     "evaluation_photos",
+                    "raw_photos",
                     "caption_scores",
                     "candidate_captions",
                     "challenge",

@@ -23,7 +23,7 @@ from captionloop.feedback.retraining_data import (
 )
 from captionloop.registry.gate import GateDecision, decide_on_fresh, refuse_rolled_back
 from captionloop.registry.gate_report import gate_report
-from captionloop.registry.judging import judge
+from captionloop.registry.judging import judge, judge_by_photos
 from captionloop.registry.registration import (
     ChampionComparison,
     EncodedPhotos,
@@ -183,6 +183,7 @@ def caption_fresh_feedback(  # noqa: PLR0917 - a node's inputs
 
 def score(  # noqa: PLR0917 - a node's inputs
     photos: Json,
+    raw_photos: PhotoFolder,
     corpus_images: pd.DataFrame,
     corpus_captions: pd.DataFrame,
     images: pd.DataFrame,
@@ -194,7 +195,10 @@ def score(  # noqa: PLR0917 - a node's inputs
 ) -> tuple[Json, pd.DataFrame, Json, str, Json]:
     """The report, every photo's scores, the metrics to track, the table for people, what was learnt from."""
     taught = all_taught((corpus_images, corpus_captions), (images, captions))
-    report, scores, metrics = evaluating.score_captions(photos, *taught, parameters, candidate, champion)
+    fits = evaluating.compare_with_photos(photos, raw_photos, parameters, candidate, champion)
+    report, scores, metrics = evaluating.score_captions(
+        photos, *taught, parameters, fits, candidate, champion
+    )
     table = evaluating.write_table(report, parameters)
     data = evaluating.describe_training_data(
         *taught, parameters, EvaluationSet.model_validate(photos).language
@@ -297,6 +301,7 @@ def compare_candidate(  # noqa: PLR0917 - a node's inputs
 def decide_promotion(  # noqa: PLR0917 - a node's inputs
     parameters: RegistrationParameters,
     photos: Json,
+    raw_photos: PhotoFolder,
     caption_scores: pd.DataFrame,
     candidate_captions: Json,
     challenge: Json,
@@ -329,6 +334,7 @@ def decide_promotion(  # noqa: PLR0917 - a node's inputs
             ScoredCaptions.by_cider(name, fresh_captions[CHAMPION], fresh, chosen.spoken),
             parameters.gate,
         )
+    decision = judge_by_photos(decision, candidate, champion, chosen, raw_photos.read, parameters)
     if called.rolled_back:
         decision = refuse_rolled_back(decision, called.rolled_back)
     return decision.model_dump(mode="json"), gate_report(decision)

@@ -163,6 +163,7 @@ def create_evaluation_pipeline(**_: object) -> Pipeline:
                 nodes.score,
                 inputs=[
                     _FROZEN,
+                    "base_photos",
                     "base_images",
                     "base_captions",
                     "retraining_images",
@@ -263,6 +264,7 @@ def create_registration_pipeline(**_: object) -> Pipeline:
                 inputs=[
                     "params:registration",
                     _FROZEN,
+                    "base_photos",
                     "retraining_caption_scores",
                     "retraining_candidate_captions",
                     "retraining_challenge",

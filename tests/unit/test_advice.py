@@ -65,6 +65,10 @@ TRIED = {
     "paths.py: There is no home folder": ELSEWHERE + "test_paths.py",
     "provenance/incremental.py: --only-missing-outputs": PIPELINE + "the same one without --runner",
     "serving/gateway/auth.py: CAPTIONLOOP_RATE_LIMIT_STORAGE": ELSEWHERE + "serving/test_access.py",
+    "vision/timm_models.py: encoder '{}' is fed photos with a border": ELSEWHERE
+    + "vision/test_timm_models.py",
+    "vision/timm_models.py: encoder '{}' cannot be fed another size": ELSEWHERE
+    + "vision/test_timm_models.py",
     "vision/encoder.py: {}: the encoder's weights": PIPELINE + "encoder_adaptation",
     "captioner/bundle.py: {} is not what this": BY_HAND + "needs a newer captionloop",
     "commands/report.py: There is no report": PIPELINE + "the one of the step",

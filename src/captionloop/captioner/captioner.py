@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -155,7 +155,7 @@ class Captioner:
         return load_square(image, self.input_size, by=self.encoder.spec.preprocessing)
 
     def caption(self, images: Sequence[bytes], decoding: DecodingOptions | None = None) -> list[Captioned]:
-        """Caption encoded photos (JPEG, PNG, ...).
+        """Caption encoded photos (JPEG, PNG, ...); attention lies over all of each photo.
 
         Raises:
             ImageError: one of them cannot be decoded; `prepare` each by itself to learn which.
@@ -164,12 +164,12 @@ class Captioner:
         for start in range(0, len(images), _BATCH):
             squares = np.stack([self.prepare(image) for image in images[start : start + _BATCH]])
             captioned += self.caption_arrays(squares, decoding)
-        return captioned
+        return [self._over_photo(one, image) for one, image in zip(captioned, images, strict=True)]
 
     def caption_arrays(
         self, squares: NDArray[np.uint8], decoding: DecodingOptions | None = None
     ) -> list[Captioned]:
-        """Caption prepared photos: uint8 `[B, S, S, 3]`."""
+        """Caption prepared photos: uint8 `[B, S, S, 3]`; attention lies over what they show."""
         captioned: list[Captioned] = []
         for start in range(0, len(squares), _BATCH):
             captioned += self.caption_grids(self.runtime.encode(squares[start : start + _BATCH]), decoding)
@@ -215,6 +215,26 @@ class Captioner:
         means = features.mean(1).cpu().numpy()
         ranked = self.neighbours.rank(means, found, options.consensus)
         return [of_image[: options.alternatives] for of_image in ranked]
+
+    def _over_photo(self, captioned: Captioned, image: bytes) -> Captioned:
+        """The same with attention over all of the photo, where the encoder sees a part of it."""
+        spec = self.encoder.spec
+        if spec.preprocessing.sees_everything:
+            return captioned
+        from captionloop.images import open_photo
+
+        photo = open_photo(image)
+
+        def spread(word: Word) -> Word:
+            if word.attention is None:
+                return word
+            seen = spec.preprocessing.over_photo(word.attention, photo.width, photo.height, spec.input_size)
+            return replace(word, attention=seen)
+
+        alternatives = tuple(
+            replace(caption, words=tuple(map(spread, caption.words))) for caption in captioned.alternatives
+        )
+        return replace(captioned, alternatives=alternatives)
 
     def _caption(self, hypothesis: Hypothesis) -> Caption:
         words = tuple(self._word(span, hypothesis) for span in self.tokenizer.spans(hypothesis.tokens))

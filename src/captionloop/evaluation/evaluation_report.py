@@ -146,7 +146,9 @@ def label(system: str, evaluation: Mapping[str, Any]) -> str:
 def _metrics_table(evaluation: Mapping[str, Any]) -> str:
     models = evaluation["models"]
     shown = [
-        metric for metric in (*METRICS, "SPICE") if all(metric in metrics for metrics in models.values())
+        metric
+        for metric in (*METRICS, "SPICE", "CLIPScore")
+        if all(metric in metrics for metrics in models.values())
     ]
     ordered = sorted(models, key=lambda name: -models[name]["CIDEr"]["value"])
     best = {metric: max(models[name][metric]["value"] for name in models) for metric in shown}

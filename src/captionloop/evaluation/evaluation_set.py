@@ -64,6 +64,22 @@ class GalleryParameters(BaseModel):
     widest: int = Field(default=12, ge=4, description="words in a row; a longer caption is cut")
 
 
+class ImageTextParameters(BaseModel):
+    """Which pair of models scores, and how.
+
+    Attributes:
+        model: a folder, or `<hub id>@<revision>`; weights are read from safetensors only, and no code is run
+            that comes with them.
+        prompt: what a caption is put into.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    prompt: str = "A photo depicts {}"
+    batch_size: int = Field(default=32, ge=1, json_schema_extra={"affects_result": False})
+
+
 class EvaluationParameters(BaseModel):
     """All of `params:evaluation`.
 
@@ -74,6 +90,7 @@ class EvaluationParameters(BaseModel):
         draw: which set of so many: 0 is the first, 1 the photos after these, none of them twice.
         batch_size: images decoded together.
         seed, resamples: of the bootstrap.
+        image_text: a pair of models that tells how well captions go with their photos; None: nobody is asked.
         reference_points, published: rows set beside ours in the table; values x100.
     """
 
@@ -89,6 +106,7 @@ class EvaluationParameters(BaseModel):
     calibration: CalibrationParameters = CalibrationParameters()
     latency: LatencyParameters = LatencyParameters()
     gallery: GalleryParameters = GalleryParameters()
+    image_text: ImageTextParameters | None = None
     reference_points: tuple[PublishedRow, ...] = ()
     published: tuple[PublishedRow, ...] = ()
 

@@ -28,6 +28,9 @@ class Guardrails(BaseModel):
     """Of CIDEr on one kind of photos, as a share of the champion's: refused where it is surely more."""
     group_photos: Annotated[int, Field(ge=30)] = 50
     """Kinds of fewer photos are not looked at."""
+    image_text_drop: Share = 0.05
+    """Of how well captions go with their photos (CLIPScore), as a share of the champion's: refused where the
+    whole 95 % interval says that more is lost. It is asked where `registration.image_text` names a model."""
 
 
 class Floors(BaseModel):

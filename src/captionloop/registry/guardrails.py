@@ -1,6 +1,8 @@
-"""Guardrails of the gate: a collapse on one kind of photos, and a rise of things named that are not there."""
+"""Guardrails of the gate: a collapse on one kind of photos, a rise of things named that are not there, and
+captions that go worse with their photos.
+"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -132,5 +134,31 @@ def decide_on_hallucinations(
             f"Not promoted: captions name more that is not there than those of {champion.name}, "
             f"{found.candidate:.3f} things a caption against {found.champion:.3f} "
             f"(rise {rise.value:+.2f}, {interval}), where {limit:g} may come on top."
+        )
+    return decision.model_copy(update=update)
+
+
+def decide_on_photos(
+    decision: GateDecision,
+    candidate: Mapping[str, float],
+    champion: Mapping[str, float],
+    parameters: GateParameters,
+) -> GateDecision:
+    """The decision, refused where captions clearly go worse with their photos than the champion's.
+
+    Both are CLIPScores by image id. What is lost, photo by photo, must lie above the allowed share of the
+    champion's mean with its whole 95 % interval.
+    """
+    values = np.array([(candidate[image_id], champion[image_id]) for image_id in champion], float)
+    lost = mean_interval(values[:, 1] - values[:, 0], seed=parameters.seed, resamples=parameters.resamples)
+    limit = parameters.guardrails.image_text_drop * float(values[:, 1].mean())
+    check = Check.at_most("CLIPScore lost, low end of the 95 % interval", lost.low, limit)
+    update: dict[str, Any] = {"checks": (*decision.checks, check)}
+    if decision.promoted and not check.passed:
+        update["promoted"] = False
+        update["reason"] = (
+            f"Not promoted: captions go worse with their photos than those of {decision.champion}, CLIPScore "
+            f"{values[:, 0].mean():.3f} against {values[:, 1].mean():.3f} (lost {lost.value:.3f}, 95 % "
+            f"interval {lost.low:.3f} to {lost.high:.3f}), where {limit:.3f} may be lost."
         )
     return decision.model_copy(update=update)

@@ -1,6 +1,6 @@
 """All that the gate asks of a candidate on the frozen evaluation set, one question after the other."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from captionloop.corpus.scenes.layout import Facts
 from captionloop.evaluation.evaluation_set import EvaluationSet
@@ -9,8 +9,8 @@ from captionloop.evaluation.subgroups import subgroups
 from captionloop.registry.anchor import count_decision, decide_on_anchor, noted
 from captionloop.registry.gate import decide
 from captionloop.registry.gate_decision import GateDecision, GateParameters
-from captionloop.registry.guardrails import decide_on_groups, decide_on_hallucinations
-from captionloop.registry.registration import ChampionComparison
+from captionloop.registry.guardrails import decide_on_groups, decide_on_hallucinations, decide_on_photos
+from captionloop.registry.registration import ChampionComparison, RegistrationParameters
 from captionloop.registry.scored_captions import ScoredCaptions
 
 
@@ -56,3 +56,25 @@ def judge(  # noqa: PLR0917 - all that is known
     )
     decision = decide_on_groups(decision, candidate, champion, kinds, parameters)
     return count_decision(decision, called.decisions, parameters)
+
+
+def judge_by_photos(  # noqa: PLR0917 - all that is known
+    decision: GateDecision,
+    candidate: ScoredCaptions,
+    champion: ScoredCaptions | None,
+    photos: EvaluationSet,
+    read: Callable[[str], bytes],
+    parameters: RegistrationParameters,
+) -> GateDecision:
+    """The decision, with how well captions go with their photos; as it was where no model is named that tells
+    that, or there is no champion. `read` gives a photo's bytes by its uri.
+    """
+    if parameters.image_text is None or champion is None:
+        return decision
+    from captionloop.evaluation.image_text_score import ImageTextScorer
+
+    uris = dict(zip(photos.image_ids, photos.uris, strict=True))
+    found = ImageTextScorer(parameters.image_text).of_photos(
+        uris, read, {"candidate": candidate.captions, "champion": champion.captions}
+    )
+    return decide_on_photos(decision, found["candidate"], found["champion"], parameters.gate)

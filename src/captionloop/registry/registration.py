@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from captionloop.evaluation.calibration import CalibrationReport, as_calibration
+from captionloop.evaluation.evaluation_set import ImageTextParameters
 from captionloop.photos import PhotoFolder
 from captionloop.registry.anchor import find_anchor, kept_captions
 from captionloop.registry.gate import GateDecision, GateParameters
@@ -30,6 +31,7 @@ class RegistrationParameters(BaseModel):
     Attributes:
         model: which of the trained captioners is the candidate.
         timed_photos: captioned by candidate and champion in turn, to compare their speed.
+        image_text: a pair of models that tells how well captions go with their photos; None: nobody is asked.
         gate: how the gate decides.
     """
 
@@ -37,6 +39,7 @@ class RegistrationParameters(BaseModel):
 
     model: str = "show_attend_tell"
     timed_photos: int = Field(default=20, ge=1)
+    image_text: ImageTextParameters | None = None
     gate: GateParameters = GateParameters()
 
 

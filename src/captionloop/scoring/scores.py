@@ -130,6 +130,7 @@ FAMILIES = {
     "ROUGE-L": _mean_family("ROUGE-L"),
     "CIDEr": _mean_family("CIDEr"),
     "SPICE": _mean_family("SPICE"),
+    "CLIPScore": _mean_family("CLIPScore"),
 }
 
 
@@ -166,6 +167,11 @@ class Scores:
                 values = family.formula(weights @ statistics)
                 result.update(zip(family.metrics, np.moveaxis(values, -1, 0), strict=True))
         return {metric: values for metric, values in result.items() if metrics is None or metric in metrics}
+
+    def with_metric(self, metric: str, values: Mapping[str, float]) -> "Scores":
+        """The same and a metric that is a mean over images, given for each of them."""
+        column = _with_images(np.array([values[image_id] for image_id in self.image_ids], np.float64))
+        return Scores(self.image_ids, {**self.per_image, metric: column})
 
     def cider(self) -> Floats:
         """CIDEr of every image, in the order of `image_ids`."""

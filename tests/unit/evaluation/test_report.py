@@ -129,3 +129,16 @@ def test_an_attached_captioner_keeps_its_facts_in_its_bundle(captioner, report, 
     assert loaded.card == "# The card\n"
     assert loaded.calibration(1.0) == pytest.approx(0.8)
     assert captioner.calibration is None
+
+
+def test_how_well_captions_go_with_their_photos_is_a_column_of_its_own_with_an_interval():
+    found = {
+        name: one.with_metric("CLIPScore", {i: 0.5 + 0.01 * (n % 3) for n, i in enumerate(IDS)})
+        for name, one in (("plain", scores(0.4, 1)), ("plain.greedy", scores(0.3, 2)))
+    }
+    report = evaluation_report(PHOTOS, [hypotheses("plain", "a dog")], found, [], seed=0, resamples=50)
+    interval = report["models"]["plain"]["CLIPScore"]
+    assert 0.5 <= interval["low"] <= interval["value"] <= interval["high"] <= 0.52
+    assert "| CLIPScore |" in evaluation_table(report)
+    kept = Scores.from_frame(found["plain"].to_frame())
+    assert kept.values["CLIPScore"] == pytest.approx(found["plain"].values["CLIPScore"])

@@ -10,7 +10,12 @@ from captionloop.evaluation.subgroups import Subgroup
 from captionloop.registry.anchor import count_decision
 from captionloop.registry.gate import GateDecision, GateParameters, decide
 from captionloop.registry.gate_report import gate_report
-from captionloop.registry.guardrails import decide_on_groups, decide_on_hallucinations, surely_lost
+from captionloop.registry.guardrails import (
+    decide_on_groups,
+    decide_on_hallucinations,
+    decide_on_photos,
+    surely_lost,
+)
 from captionloop.registry.scored_captions import ScoredCaptions
 from captionloop.scoring.scores import Scores
 
@@ -46,6 +51,21 @@ def test_a_model_that_invents_much_more_is_refused() -> None:
 @pytest.mark.parametrize(("before", "after"), [(0.1, 0.1), (0.3, 0.1), (0.1, 0.15), (0.1, 0.2)])
 def test_a_rise_within_the_limit_or_not_sure_to_be_above_it_passes(before: float, after: float) -> None:
     assert on_truth(before, after).promoted
+
+
+@pytest.mark.parametrize(("lost", "passes"), [(-0.1, True), (0.0, True), (0.04, True), (0.15, False)])
+def test_captions_may_not_go_clearly_worse_with_their_photos(lost: float, passes: bool) -> None:
+    random = np.random.default_rng(0)
+    before = random.normal(0.7, 0.1, PHOTOS)
+    after = before * (1 - lost) + random.normal(0, 0.05, PHOTOS)
+    new, old = evidence("candidate"), evidence("version 1")
+    values = [dict(zip(IDS, one.tolist(), strict=True)) for one in (after, before)]
+    decision = decide_on_photos(decide(new, old, PARAMETERS), *values, PARAMETERS)
+    assert decision.promoted == passes
+    assert decision.checks[-1].name.startswith("CLIPScore lost")
+    if not passes:
+        assert "go worse with their photos than those of version 1" in decision.reason
+        assert "CLIPScore lost" in gate_report(decision)
 
 
 def on_groups(lost: float, photos: int = 100) -> GateDecision:

@@ -123,6 +123,15 @@ def test_position_embeddings_are_resampled_for_another_size_and_back() -> None:
     assert len({encoder.fingerprint, larger.fingerprint}) == 2
 
 
+def test_a_model_that_cannot_be_fed_another_size_says_which_one_it_can(tmp_path: Path) -> None:
+    encoder = encoder_of("timm/test_vit_relpos", input_size=160)
+    network = type(encoder.module.get_submodule("trunk.network"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delattr(network, "set_input_size")
+        with pytest.raises(EncoderError, match="cannot be fed another size than 160 px; set input_size"):
+            encoder.respecified(input_size=64)
+
+
 def test_a_size_that_would_cut_patches_off_is_refused_with_those_that_do_not() -> None:
     with pytest.raises(EncoderError, match=r"no multiple of the patches .*\(8 px\); take 32 or 40"):
         encoder_of("timm/tiny_registers.lvd", input_size=36)
@@ -236,7 +245,12 @@ def test_a_bundle_with_such_an_encoder_captions_as_before_and_says_where_it_look
     data = [picture(1, 200, 120), picture(2, 90, 120)]
     said = captioner.caption(data)
     assert [one.best.text for one in read.caption(data)] == [one.best.text for one in said]
-    assert said[0].best.words[0].attention.shape == (4, 4)
+    attention = said[0].best.words[0].attention  # of 200 x 120 px the middle 120 are seen
+    assert attention.shape == (4, 7)
+    assert (attention[:, 0] == 0).all()
+    assert attention.sum() == pytest.approx(1, abs=1e-4)
+    (seen,) = captioner.caption_arrays(captioner.prepare(data[0])[None])
+    assert seen.best.words[0].attention.shape == (4, 4)
 
 
 def test_what_openvino_does_not_convert_is_computed_by_torch_and_told(
