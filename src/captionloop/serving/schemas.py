@@ -29,8 +29,7 @@ def _cleaned_prose(text: str | None) -> str | None:
 Correction = Annotated[str | None, Field(max_length=CORRECTION_LENGTH), AfterValidator(_cleaned_line)]
 Comment = Annotated[str | None, Field(max_length=COMMENT_LENGTH), AfterValidator(_cleaned_prose)]
 
-_SPOKEN = "ISO 639 code of the language of captions; null where no model server has said it"
-CaptionLanguage = Annotated[str | None, Field(description=_SPOKEN, examples=["en"])]
+CaptionLanguage = Annotated[str | None, Field(description="ISO 639 code; null: not known", examples=["en"])]
 
 
 class WordBody(_Body):
@@ -370,8 +369,7 @@ class CaptionResult(_Message):
     familiar: bool | None = None
     error: str | None = None
     server: str = ""
-    tried: bool = False
-    """By the version that is tried beside the champion."""
+    tried: bool = False  # by the version that is tried beside the champion
 
 
 class ModelDescription(_Message):
