@@ -262,9 +262,13 @@ def test_a_request_that_is_never_finished_is_ended(
 
 def test_an_answer_that_nobody_reads_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_protocol, "READ_SECONDS", 0.5)
+    ended, lost = threading.Event(), PatientProtocol.connection_lost
+    monkeypatch.setattr(
+        PatientProtocol, "connection_lost", lambda self, error: (lost(self, error), ended.set())
+    )
     with uvicorn_at(flood) as address, socket.create_connection(address, timeout=5) as wire:
         wire.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        time.sleep(1.5)
+        assert ended.wait(30)
         received = 0
         with suppress(ConnectionError):
             while more := wire.recv(1 << 20):

@@ -121,7 +121,7 @@ def test_gold_items_look_like_any_other_and_are_no_captions_of_a_version(client:
     rater, seen = people(), set()
     for _ in range(2):
         shown = rater.get(NEXT).json()
-        assert set(shown) == {"caption_id", "caption", "image", "photo"}
+        assert set(shown) == {"caption_id", "caption", "language", "image", "photo"}
         assert rater.get(shown["photo"]).status_code == 200
         seen.add(shown["caption_id"])
         good = int(shown["caption_id"][4:]) % 2 == 0
