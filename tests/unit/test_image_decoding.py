@@ -19,6 +19,7 @@ from captionloop.errors import ImageError, ImageLimitError
 from captionloop.images import decode_photo, load_square, load_views, open_photo
 from captionloop.memory import SharedMemory
 from captionloop.photos import PhotoFolder
+from captionloop.preprocessing import SQUASHED
 from captionloop.serving.gateway.problems import IMAGE_TOO_LARGE, IMAGE_UNREADABLE, Problem
 from captionloop.serving.gateway.uploads import PhotoReader
 from captionloop.views import VIEWS
@@ -74,7 +75,7 @@ class Ways:
 
     def service(self, data: bytes) -> str:
         try:
-            self._reader._read(data, 24)
+            self._reader._read(data, 24, SQUASHED)
         except Problem as problem:
             assert problem.kind in {IMAGE_TOO_LARGE, IMAGE_UNREADABLE}
             return problem.detail
@@ -253,7 +254,7 @@ def test_what_inspection_measures_is_what_the_encoder_sees(
     facts = inspect_photo(folder, "photo", PhotoLimits())
     seen = decode_photo(data)
     assert (facts.width, facts.height) == seen.size
-    photo = PhotoReader(1, images.MAX_PIXELS)._read(data, 24)
+    photo = PhotoReader(1, images.MAX_PIXELS)._read(data, 24, SQUASHED)
     assert (photo.facts.width, photo.facts.height, photo.sent_sha256) == (*seen.size, facts.sha256)
     # What is kept is upright, encoded anew where it was turned; the service captions what retraining reads.
     assert photo.prepared.pixels == load_square(photo.kept, 24).tobytes()

@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from captionloop import config, paths
-from captionloop.commands.model_lookup import WrittenPath, bundle_folder
+from captionloop.commands.model_lookup import bundle_folder
+from captionloop.commands.option_types import WrittenPath
 from captionloop.config import read_configuration
 from captionloop.errors import ConfigurationError
 from captionloop.paths import expanded, expanded_everywhere, make_room_for_sockets

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import click
 
-from captionloop.commands.model_lookup import LIFETIME
+from captionloop.commands.option_types import LIFETIME
 from captionloop.errors import ConfigurationError
 from captionloop.ratings.api_keys import SCOPES, ApiKeyStore, KeyRecord, check_key
 from captionloop.ratings.database import upgrade as upgrade_schema

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from captionloop.commands.model_lookup import WrittenPath, bundle_folder
+from captionloop.commands.model_lookup import bundle_folder
+from captionloop.commands.option_types import WrittenPath
 from captionloop.config import project_folder
 from captionloop.errors import CaptionloopError, ConfigurationError, ImageError, without_passwords
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from captionloop.commands.model_lookup import Catalog, WrittenPlace, open_registry, workspace_of
+from captionloop.commands.model_lookup import Catalog, open_registry, workspace_of
+from captionloop.commands.option_types import WrittenPlace
 from captionloop.config import environments, is_project, project_folder, read_configuration
 from captionloop.errors import ConfigurationError, ImageError
 from captionloop.feedback.erasure import Derived, whereabouts

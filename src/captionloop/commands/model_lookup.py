@@ -1,11 +1,7 @@
-"""Where the command line finds models and their registry; kinds of options that commands share."""
+"""Where the command line finds the project's models and its registry."""
 
-import re
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import click
 
 from captionloop.config import is_project, project_folder, read_configuration, registered_model, tracking_uri
 from captionloop.errors import BundleError, ConfigurationError, RegistryError
@@ -16,55 +12,8 @@ if TYPE_CHECKING:
     from captionloop.registry.model_registry import ModelRegistry
 
 FETCHED = ".registry"
-_WRITTEN = re.compile(r"(?P<number>[1-9]\d{0,5})(?P<unit>[hdw])")
-_UNITS = {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
-_LONGEST = timedelta(days=36_500)
 
-__all__ = ["Catalog", "WrittenPath", "bundle_folder", "newest_bundle", "open_registry", "project_folder"]
-
-
-SERVICE_URL = click.option(
-    "--url",
-    default="http://127.0.0.1:3000",
-    show_default=True,
-    envvar="CAPTIONLOOP_URL",
-    help="Where the service answers. [env: CAPTIONLOOP_URL]",
-)
-SERVICE_KEY = click.option("--key", envvar="CAPTIONLOOP_KEY", help="API key. [env: CAPTIONLOOP_KEY]")
-
-
-class WrittenPath(click.Path):
-    """A path as an option or argument: `--output=~/x` means what `--output ~/x` does, in every shell."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Spelled out, then as click takes paths."""
-        return super().convert(expanded(value) if isinstance(value, str) else value, param, ctx)
-
-
-class WrittenPlace(WrittenPath):
-    """The same of a folder that may be in object storage: a path, or a URI as text."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """As it is, or as click takes paths."""
-        place = expanded(value) if isinstance(value, str) else value
-        return place if is_remote(place) else super().convert(place, param, ctx)
-
-
-class Lifetime(click.ParamType[timedelta]):
-    """A number of hours, days or weeks, at most a hundred years."""
-
-    name = "lifetime"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """`90d` as a `timedelta`."""
-        found = _WRITTEN.fullmatch(str(value).strip().lower())
-        lifetime = int(found["number"]) * _UNITS[found["unit"]] if found else None
-        if lifetime is None or lifetime > _LONGEST:
-            self.fail(f"{value!r} is no lifetime: write 12h, 90d or 52w", param, ctx)
-        return lifetime
-
-
-LIFETIME = Lifetime()
+__all__ = ["Catalog", "bundle_folder", "newest_bundle", "open_registry", "project_folder"]
 
 
 def open_registry(project: Path, env: str | None = None) -> "ModelRegistry":

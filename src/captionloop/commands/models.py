@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from captionloop.commands.model_lookup import LIFETIME, WrittenPath, open_registry
+from captionloop.commands.model_lookup import open_registry
+from captionloop.commands.option_types import LIFETIME, WrittenPath
 from captionloop.commands.shadow_and_canary import canary, shadow
 from captionloop.config import project_folder
 

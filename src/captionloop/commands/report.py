@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from captionloop.commands.model_lookup import Catalog, WrittenPath, WrittenPlace, open_registry
+from captionloop.commands.model_lookup import Catalog, open_registry
+from captionloop.commands.option_types import WrittenPath, WrittenPlace
 from captionloop.config import (
     corpus_of,
     environment_of,

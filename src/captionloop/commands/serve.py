@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from captionloop.commands.model_lookup import WrittenPlace, bundle_folder
+from captionloop.commands.model_lookup import bundle_folder
+from captionloop.commands.option_types import WrittenPlace
 from captionloop.config import project_folder, registered_model
 from captionloop.errors import BundleError, ConfigurationError
 from captionloop.paths import how_to_make, make_room_for_sockets

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from captionloop.commands.model_lookup import SERVICE_KEY, SERVICE_URL, open_registry
+from captionloop.commands.model_lookup import open_registry
+from captionloop.commands.option_types import SERVICE_KEY, SERVICE_URL
 from captionloop.config import project_folder, read_configuration
 from captionloop.errors import RegistryError
 from captionloop.languages import language_of

@@ -11,7 +11,8 @@ import click
 
 from captionloop.client import CaptionClient
 from captionloop.commands.canaries import NotVerifiedError, VerificationError, choose_canaries, expect
-from captionloop.commands.model_lookup import SERVICE_KEY, SERVICE_URL, open_registry
+from captionloop.commands.model_lookup import open_registry
+from captionloop.commands.option_types import SERVICE_KEY, SERVICE_URL
 from captionloop.commands.verification import Patience, PrometheusCounts, Verified, verified
 from captionloop.config import project_folder
 from captionloop.errors import RegistryError

@@ -28,9 +28,10 @@ from captionloop.captioner.families import family_of
 from captionloop.errors import BundleError
 from captionloop.registry.signing import signature_of
 from captionloop.serving.model_sources import VERSION_FILE
+from captionloop.vision.architectures import is_of_timm
 
 ENTRIES = (
-    "serving/service.py", "client.py", "commands/admin.py", "commands/admin.py",
+    "serving/service.py", "client.py", "commands/admin.py",
     "ratings/migrations/env.py", "ratings/migrations/versions/*.py",
 )  # fmt: skip
 """What is begun with: the services, what the image's `start.sh` runs, and what Alembic reads by its path."""
@@ -54,7 +55,8 @@ def package_bento(bundle: Path, *, version: str, project: Path, output: Path | N
         BundleError: the bundle is damaged, or the Bento cannot be built.
     """
     verify_bundle(bundle)
-    family = family_of(read_config(bundle).family)
+    config = read_config(bundle)
+    family = family_of(config.family)
     if family.carries and not (bundle / family.carries).is_dir():
         raise BundleError(
             f"{bundle} refers to a model that it does not hold: set pretrained.carries_base and make it again"
@@ -68,7 +70,9 @@ def package_bento(bundle: Path, *, version: str, project: Path, output: Path | N
         stage = Path(folder)
         stage_sources(stage, bundle, version, project)
         build = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-        build["python"]["packages"] = pinned([*build["python"]["packages"], *family.packages])
+        asked = [*build["python"]["packages"], *family.packages]
+        asked += ["timm"] if is_of_timm(config.encoder.architecture) else []
+        build["python"]["packages"] = pinned(asked)
         build["labels"] = {**build.get("labels", {}), "model_version": version}
         (stage / "bentofile.yaml").write_text(yaml.safe_dump(build, sort_keys=False), encoding="utf-8")
         moment = datetime.now(UTC).strftime("%Y%m%d%H%M%S")

@@ -15,7 +15,7 @@ import warnings
 from functools import cache, lru_cache
 from pathlib import Path
 from queue import LifoQueue
-from typing import Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import numpy as np
 
@@ -24,7 +24,9 @@ from captionloop.hardware import Precision, bfloat16_is_fast, precision_here, sa
 from captionloop.images import Pixels
 from captionloop.vision.architectures import is_of_timm
 from captionloop.vision.encoder import Encoder
-from captionloop.vision.feature_rows import Grids
+
+if TYPE_CHECKING:
+    from captionloop.vision.feature_rows import Grids
 
 Purpose = Literal["latency", "throughput"]
 
@@ -50,7 +52,7 @@ class EncoderRuntime(Protocol):
     batch_size: int
     workers: int
 
-    def encode(self, batch: Pixels) -> Grids:
+    def encode(self, batch: Pixels) -> "Grids":
         """Images uint8 `[B, S, S, 3]` to grids float16 `[B, R, C]`; safe to call from several threads."""
 
 
@@ -148,7 +150,7 @@ class OpenVinoRuntime:
         self._requests: dict[int, LifoQueue[Any]] = {}
         self._compiling = threading.Lock()
 
-    def encode(self, batch: Pixels) -> Grids:  # noqa: D102
+    def encode(self, batch: Pixels) -> "Grids":  # noqa: D102
         spec = self._encoder.spec
         if batch.shape[1:] != (spec.input_size, spec.input_size, 3) or batch.dtype != np.uint8:
             raise ValueError(
@@ -161,7 +163,7 @@ class OpenVinoRuntime:
             else np.empty((0, self._encoder.regions, self._encoder.channels), np.float16)
         )
 
-    def _infer(self, batch: Pixels) -> Grids:
+    def _infer(self, batch: Pixels) -> "Grids":
         count = len(batch)
         size = CPU_BATCH if self._purpose == "throughput" else 1 << (count - 1).bit_length()
         if count < size:
@@ -219,7 +221,7 @@ class TorchRuntime:
         self._mean = torch.tensor(fed.mean, device=self._device).view(1, 3, 1, 1) * 255
         self._deviation = torch.tensor(fed.deviation, device=self._device).view(1, 3, 1, 1) * 255
 
-    def encode(self, batch: Pixels) -> Grids:  # noqa: D102
+    def encode(self, batch: Pixels) -> "Grids":  # noqa: D102
         import torch
 
         with (

@@ -31,6 +31,10 @@ class FakeCaptioner:
     card: str = ""
 
     @property
+    def input_size(self):
+        return self.size
+
+    @property
     def encoder(self):
         return SimpleNamespace(spec=SimpleNamespace(input_size=self.size, preprocessing=SQUASHED))
 
