@@ -80,7 +80,7 @@ def _unpaired(together: Hashes) -> Iterator[Hashes]:
         part = together[start : start + _AT_ONCE]
         after = together[start + 1 : start + 1 + len(part)]
         if len(after) < len(part):
-            after = np.append(after, np.uint64(0))
+            after = np.append(after, ~part[-1])  # the end: what no hash is followed by
         alone = (part & _STORED == 0) & (after != part) & (after != part | _STORED)
         if alone.any():
             yield part[alone] | _STORED
