@@ -16,9 +16,11 @@ CHANGES = {
 """`serve` makes a key for whoever starts the service for the first time."""
 READS = {
     "caption", "models list", "models show", "models history", "keys list", "package", "verify", "ratings",
-    "outcome", "step-ended", "erased", "report", "doctor", "heartbeat",
+    "outcome", "step-ended", "erased", "report", "doctor", "heartbeat", "features migrate", "features scrub",
+    "features compact",
 }  # fmt: skip
-"""`package` writes a Bento beside, which nobody is served by until it is deployed."""
+"""`package` writes a Bento beside, which nobody is served by until it is deployed; features are made anew from the
+photos at any time."""
 
 
 def leaves(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
