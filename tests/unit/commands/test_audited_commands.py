@@ -19,8 +19,9 @@ READS = {
     "outcome", "step-ended", "erased", "report", "doctor", "heartbeat", "features migrate", "features scrub",
     "features compact",
 }  # fmt: skip
-"""`package` writes a Bento beside, which nobody is served by until it is deployed; features are made anew from the
-photos at any time."""
+"""`package` writes a Bento beside, which nobody is served by until it is deployed. Features are made anew at
+any time.
+"""
 
 
 def leaves(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:

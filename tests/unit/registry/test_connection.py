@@ -4,7 +4,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -87,17 +86,17 @@ def test_a_store_that_is_asked_is_made_where_there_is_none(tmp_path: Path) -> No
     assert (tmp_path / "mlflow.db").is_file()
 
 
-@pytest.mark.parametrize("says", [b"", b"N"])
-def test_a_database_that_takes_connections_and_says_nothing_is_away(
-    says: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_database_that_takes_connections_and_says_nothing_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "SECONDS_TO_ANSWER", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        if says:
-            threading.Thread(target=lambda: server.accept()[0].sendall(says), daemon=True).start()
         uri = f"postgresql+psycopg://somebody@127.0.0.1:{server.getsockname()[1]}/mlflow"
-        if says:
-            tracking.connect(uri)
-            return
         with pytest.raises(RegistryError, match="does not answer"):
             tracking.connect(uri)
+
+
+def test_a_database_that_says_whether_it_speaks_tls_is_there() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"N")
+        tracking._hear(ours)
+        assert theirs.recv(8) == b"\0\0\0\x08\x04\xd2\x16\x2f", "as PostgreSQL's protocol writes it"
