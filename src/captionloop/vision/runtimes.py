@@ -88,8 +88,17 @@ def make_runtime(
 
 
 def _converts(encoder: Encoder) -> bool:
-    """Whether OpenVINO takes the encoder; of torchvision's it takes all, timm has a thousand."""
-    if not is_of_timm(encoder.spec.architecture):
+    """Whether OpenVINO takes the encoder: all of torchvision's; timm and transformers have a thousand.
+
+    Where the processor has no AVX-512, PyTorch computes those: OpenVINO ended the process on small Swin and
+    DaViT towers there, and that cannot be caught.
+    """
+    architecture = encoder.spec.architecture
+    of_timm = is_of_timm(architecture)
+    if (of_timm or architecture.startswith("transformers/")) and not _has_avx512():
+        logger.info("PyTorch computes encoder %s on a processor without AVX-512", architecture)
+        return False
+    if not of_timm:
         return True
     try:
         _graph(encoder)
@@ -101,6 +110,12 @@ def _converts(encoder: Encoder) -> bool:
         )
         return False
     return True
+
+
+def _has_avx512() -> bool:
+    import torch
+
+    return "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
 def native_precision(device: str | None = None) -> Precision:
