@@ -5,6 +5,7 @@ there whole or not at all, a writer that is killed leaves at most files that not
 at once.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -20,12 +21,13 @@ from captionloop.vision.photo_keys import Keys, unpacked
 if TYPE_CHECKING:
     import pyarrow as pa
 
+logger = logging.getLogger(__name__)
+
 SUFFIX: Final = ".lance"
 SHARD_SUFFIX: Final = ".safetensors"
 """What features were kept in before there were tables: see `legacy_shards`."""
 CACHE: Final = Path(tempfile.gettempdir()) / "captionloop-features"
-_FORMAT: Final = "2.1"
-_CLEANUP: Final = {"interval": 32, "older_than_seconds": 3600}
+_CLEANUP: Final = {"interval": "32", "older_than": "1h"}
 """Every commit is a version; older ones, of which nothing is read any more, go at every 32nd."""
 _CACHED_BYTES: Final = 32 << 20
 _BATCH_BYTES: Final = 16 << 20
@@ -66,11 +68,15 @@ class FeatureTable:
                 rows,
                 dataset,
                 mode="append",
-                data_storage_version=_FORMAT,
                 storage_options=self._options,
             )
             self._flush("data", [file.path for each in fragments for file in each.files])
-            self._commit(dataset, lance().LanceOperation.Append(fragments))
+            appended = lance().LanceOperation.Append(fragments)
+            try:
+                self._commit(dataset, appended)
+            except lance("lance.commit").CommitConflictError:
+                # Another writer has made the table at the same moment; the files are as good for that one.
+                self._commit(self._dataset(), appended)
 
     def delete(self, photos: Collection[str]) -> int:
         """Deletes the rows of these photos, from the files as well; how many rows those were.
@@ -209,18 +215,27 @@ class FeatureTable:
         if not self.is_remote:
             Path(self.uri).parent.mkdir(parents=True, exist_ok=True)
         try:
-            return lance().write_dataset(
-                schema.empty_table(),
+            # Lance's own `create` tries again as an overwrite where another writer was first, and would lose
+            # what that one has appended meanwhile.
+            made = lance().LanceDataset.commit(
                 self.uri,
-                mode="create",
-                data_storage_version=_FORMAT,
+                lance().LanceOperation.Overwrite(schema, []),
                 storage_options=self._options,
-                auto_cleanup_options=_CLEANUP,
+                max_retries=0,
             )
-        except OSError as error:
-            if "already exists" not in str(error):
+        except Exception as error:
+            found = self._dataset()
+            if found is None:
                 raise
-            return self._dataset()  # another writer was first
+            logger.debug("Another writer has made %s first: %s", self.uri, error)
+            return found
+        made.update_config(
+            {
+                "lance.auto_cleanup.interval": _CLEANUP["interval"],
+                "lance.auto_cleanup.older_than": _CLEANUP["older_than"],
+            }
+        )
+        return self._dataset()
 
     def _commit(self, dataset: Any, operation: Any) -> None:
         lance().LanceDataset.commit(
