@@ -69,6 +69,13 @@ def bfloat16_is_fast(device_type: str) -> bool:
     return (" amx_bf16" in features or " avx512_bf16" in features) and bfloat16_works(device_type)
 
 
+def has_avx512() -> bool:
+    """Whether the processor has AVX-512, and PyTorch may use it."""
+    import torch
+
+    return "AVX512" in torch.backends.cpu.get_cpu_capability()
+
+
 @cache
 def say_float32(engine: str, device: str) -> None:
     """One line in the log, once for each engine."""

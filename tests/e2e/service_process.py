@@ -218,3 +218,15 @@ def gateways(
 def kept(photos: Path) -> set[str]:
     """The files of a photo archive."""
     return {path.name for path in photos.rglob("*") if path.is_file()}
+
+
+def serve(link: Path, bundle: Path) -> None:
+    """Has a service that follows `link` serve another bundle."""
+    beside = link.with_name("next")
+    beside.symlink_to(bundle)
+    beside.replace(link)
+
+
+def version(service: "ServiceProcess") -> str:
+    """What is served."""
+    return str(httpx.get(f"{service.url}/v1/model", timeout=30).json()["version"])

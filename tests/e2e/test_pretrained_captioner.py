@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from service_process import ServiceProcess, make_bundle, photo
+from service_process import ServiceProcess, make_bundle, photo, serve, version
 from small_project import BIN, TINY, SmallProject
 
 pytest.importorskip("transformers", reason="needs captionloop[transformers]")
@@ -113,16 +113,6 @@ def test_a_champion_of_one_family_gives_way_to_the_other(tmp_path: Path) -> None
         assert set(answered) == {201}
     finally:
         service.stop()
-
-
-def serve(link: Path, bundle: Path) -> None:
-    beside = link.with_name("next")
-    beside.symlink_to(bundle)
-    beside.replace(link)
-
-
-def version(service: ServiceProcess) -> str:
-    return str(httpx.get(f"{service.url}/v1/model", timeout=30).json()["version"])
 
 
 def _captioned(service: ServiceProcess) -> httpx.Response:

@@ -8,21 +8,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from service_process import ServiceProcess, photo
+from service_process import ServiceProcess, photo, serve, version
 
 pytestmark = [pytest.mark.e2e, pytest.mark.service]
 
 SWAPS = 20
-
-
-def serve(link: Path, bundle: Path) -> None:
-    beside = link.with_name("next")
-    beside.symlink_to(bundle)
-    beside.replace(link)
-
-
-def version(service: ServiceProcess) -> str:
-    return str(httpx.get(f"{service.url}/v1/model", timeout=30).json()["version"])
 
 
 def loaded(service: ServiceProcess) -> float:

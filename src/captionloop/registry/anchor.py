@@ -140,17 +140,14 @@ def decide_on_anchor(  # noqa: PLR0917 - three versions, and how they are compar
         -parameters.margin,
     )
     compared = Anchor(version=version, confidence=confidence, difference=difference)
-    update = {"anchor": compared, "checks": (*decision.checks, check)}
-    if decision.promoted and not check.passed:
-        verdict = "is worse" if difference.high < -parameters.margin else "may be worse"
-        interval = f"{level} {difference.low:+.3f} to {difference.high:+.3f}"
-        update["promoted"] = False
-        update["reason"] = (
-            f"Not promoted: {PRIMARY} holds against {champion.name}, but {verdict} than that of "
-            f"{anchor.name}, the best served so far on this evaluation set, by more than the margin of "
-            f"{parameters.margin:g} (difference {difference.value:+.3f}, {interval})."
-        )
-    return decision.model_copy(update=update)
+    verdict = "is worse" if difference.high < -parameters.margin else "may be worse"
+    interval = f"{level} {difference.low:+.3f} to {difference.high:+.3f}"
+    reason = (
+        f"Not promoted: {PRIMARY} holds against {champion.name}, but {verdict} than that of "
+        f"{anchor.name}, the best served so far on this evaluation set, by more than the margin of "
+        f"{parameters.margin:g} (difference {difference.value:+.3f}, {interval})."
+    )
+    return decision.with_check(check, reason, anchor=compared)
 
 
 def noted(decision: GateDecision, note: str) -> GateDecision:

@@ -91,15 +91,12 @@ def decide_on_fresh(
     check = Check.at_least(
         f"{PRIMARY} difference on fresh feedback, high end of the 95 % interval", difference.high, 0.0
     )
-    update = {"fresh": fresh, "checks": (*decision.checks, check)}
-    if decision.promoted and not check.passed:
-        interval = f"{difference.value:+.3f}, 95 % interval {difference.low:+.3f} to {difference.high:+.3f}"
-        update["promoted"] = False
-        update["reason"] = (
-            f"Not promoted: on {photos} photos of fresh feedback, {PRIMARY} is worse than that of "
-            f"{champion.name} (difference {interval}), though it holds on the frozen set."
-        )
-    return decision.model_copy(update=update)
+    interval = f"{difference.value:+.3f}, 95 % interval {difference.low:+.3f} to {difference.high:+.3f}"
+    reason = (
+        f"Not promoted: on {photos} photos of fresh feedback, {PRIMARY} is worse than that of "
+        f"{champion.name} (difference {interval}), though it holds on the frozen set."
+    )
+    return decision.with_check(check, reason, fresh=fresh)
 
 
 def refuse_rolled_back(decision: GateDecision, rolled_back: str) -> GateDecision:

@@ -1,6 +1,6 @@
 """How the gate decides (margin, guardrails, floors, budget of a set), and what it decided on what."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
@@ -197,3 +197,12 @@ class GateDecision(BaseModel):
     """What people should know beside: what could not be asked, and what will soon be due."""
     left_out: tuple[str, ...] = ()
     """Metrics that were not looked at, as they do not know the language of the captions."""
+
+    def with_check(self, check: Check, reason: str, **found: Any) -> Self:
+        """The decision with one more check and what it `found`; refused for `reason` where it fails, unless
+        it is refused already.
+        """
+        update: dict[str, Any] = {**found, "checks": (*self.checks, check)}
+        if self.promoted and not check.passed:
+            update |= {"promoted": False, "reason": reason}
+        return self.model_copy(update=update)

@@ -3,7 +3,6 @@ captions that go worse with their photos.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,16 +53,13 @@ def decide_on_groups(
         worst.worst,
         limit,
     )
-    update: dict[str, Any] = {"groups": table, "checks": (*decision.checks, check)}
-    if decision.promoted and not check.passed:
-        fallen = [f"{row.by} {row.name}" for row in table if row.worst > limit]
-        update["promoted"] = False
-        update["reason"] = (
-            f"Not promoted: {PRIMARY} collapses on photos of one kind ({', '.join(fallen)}). On the "
-            f"{worst.photos} photos of {worst.by} {worst.name} it is {100 * worst.candidate:.1f} against "
-            f"{100 * worst.champion:.1f} of {champion.name}: more than {100 * limit:g} % are lost."
-        )
-    return decision.model_copy(update=update)
+    fallen = [f"{row.by} {row.name}" for row in table if row.worst > limit]
+    reason = (
+        f"Not promoted: {PRIMARY} collapses on photos of one kind ({', '.join(fallen)}). On the "
+        f"{worst.photos} photos of {worst.by} {worst.name} it is {100 * worst.candidate:.1f} against "
+        f"{100 * worst.champion:.1f} of {champion.name}: more than {100 * limit:g} % are lost."
+    )
+    return decision.with_check(check, reason, groups=table)
 
 
 def _row(group: Subgroup, new: Floats, old: Floats, groups: int) -> GroupDifference:
@@ -126,16 +122,13 @@ def decide_on_hallucinations(
         limit=limit,
     )
     check = Check.at_most("rise of hallucinations per caption, low end of the 95 % interval", rise.low, limit)
-    update = {"hallucinations": found, "checks": (*decision.checks, check)}
-    if decision.promoted and not check.passed:
-        interval = f"95 % interval {rise.low:+.2f} to {rise.high:+.2f}"
-        update["promoted"] = False
-        update["reason"] = (
-            f"Not promoted: captions name more that is not there than those of {champion.name}, "
-            f"{found.candidate:.3f} things a caption against {found.champion:.3f} "
-            f"(rise {rise.value:+.2f}, {interval}), where {limit:g} may come on top."
-        )
-    return decision.model_copy(update=update)
+    interval = f"95 % interval {rise.low:+.2f} to {rise.high:+.2f}"
+    reason = (
+        f"Not promoted: captions name more that is not there than those of {champion.name}, "
+        f"{found.candidate:.3f} things a caption against {found.champion:.3f} "
+        f"(rise {rise.value:+.2f}, {interval}), where {limit:g} may come on top."
+    )
+    return decision.with_check(check, reason, hallucinations=found)
 
 
 def decide_on_photos(
@@ -153,12 +146,9 @@ def decide_on_photos(
     lost = mean_interval(values[:, 1] - values[:, 0], seed=parameters.seed, resamples=parameters.resamples)
     limit = parameters.guardrails.image_text_drop * float(values[:, 1].mean())
     check = Check.at_most("CLIPScore lost, low end of the 95 % interval", lost.low, limit)
-    update: dict[str, Any] = {"checks": (*decision.checks, check)}
-    if decision.promoted and not check.passed:
-        update["promoted"] = False
-        update["reason"] = (
-            f"Not promoted: captions go worse with their photos than those of {decision.champion}, CLIPScore "
-            f"{values[:, 0].mean():.3f} against {values[:, 1].mean():.3f} (lost {lost.value:.3f}, 95 % "
-            f"interval {lost.low:.3f} to {lost.high:.3f}), where {limit:.3f} may be lost."
-        )
-    return decision.model_copy(update=update)
+    reason = (
+        f"Not promoted: captions go worse with their photos than those of {decision.champion}, CLIPScore "
+        f"{values[:, 0].mean():.3f} against {values[:, 1].mean():.3f} (lost {lost.value:.3f}, 95 % "
+        f"interval {lost.low:.3f} to {lost.high:.3f}), where {limit:.3f} may be lost."
+    )
+    return decision.with_check(check, reason)

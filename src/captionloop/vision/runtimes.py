@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 import numpy as np
 
 from captionloop.errors import ConfigurationError, in_a_line
-from captionloop.hardware import Precision, bfloat16_is_fast, precision_here, say_float32
+from captionloop.hardware import Precision, bfloat16_is_fast, has_avx512, precision_here, say_float32
 from captionloop.images import Pixels
 from captionloop.vision.architectures import is_of_timm
 from captionloop.vision.encoder import Encoder
@@ -95,7 +95,7 @@ def _converts(encoder: Encoder) -> bool:
     """
     architecture = encoder.spec.architecture
     of_timm = is_of_timm(architecture)
-    if (of_timm or architecture.startswith("transformers/")) and not _has_avx512():
+    if (of_timm or architecture.startswith("transformers/")) and not has_avx512():
         logger.info("PyTorch computes encoder %s on a processor without AVX-512", architecture)
         return False
     if not of_timm:
@@ -110,12 +110,6 @@ def _converts(encoder: Encoder) -> bool:
         )
         return False
     return True
-
-
-def _has_avx512() -> bool:
-    import torch
-
-    return "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
 def native_precision(device: str | None = None) -> Precision:

@@ -60,7 +60,7 @@ def test_openvino_computes_what_torch_computes(name: str) -> None:
     encoder = encoder_of(name)
     expected = make_runtime(encoder, device="cpu", engine="torch").encode(photos()).astype(np.float32)
     runtime = make_runtime(encoder, device="cpu")
-    assert runtime.name.startswith("OpenVINO" if runtimes._has_avx512() else "PyTorch")
+    assert runtime.name.startswith("OpenVINO" if runtimes.has_avx512() else "PyTorch")
     assert np.abs(runtime.encode(photos()) - expected).max() < 0.01 * np.abs(expected).max()
 
 
@@ -259,7 +259,7 @@ def test_what_openvino_does_not_convert_is_computed_by_torch_and_told(
     def refuses(encoder: Encoder) -> None:
         raise RuntimeError("no such operation\nand much more")
 
-    monkeypatch.setattr(runtimes, "_has_avx512", lambda: True)
+    monkeypatch.setattr(runtimes, "has_avx512", lambda: True)
     monkeypatch.setattr(runtimes, "_graph", refuses)
     encoder = encoder_of("timm/tiny_swin.in1k")
     assert make_runtime(encoder, device="cpu").name.startswith("PyTorch")
