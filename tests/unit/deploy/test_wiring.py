@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from charts_for_tests import helm, manifests_of
+from charts_for_tests import ChartError, manifests_of
 from cluster_for_tests import TASK_POD, Cluster
 
 pytestmark = pytest.mark.integration
@@ -78,7 +78,7 @@ def test_every_step_of_a_dag_finds_its_template() -> None:
 
 
 def test_a_service_that_wants_keys_and_gives_the_pipelines_none_is_refused() -> None:
-    with pytest.raises(helm.HelmError, match=r"pipelines\.keySecret"):
+    with pytest.raises(ChartError, match=r"pipelines\.keySecret"):
         cluster({"settings": {"anonymous": False}})
 
 
