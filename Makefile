@@ -50,13 +50,11 @@ install: $(VENV)/.installed  ## the project's environment, in .venv
 
 .PHONY: demo
 demo: install  ## from nothing to a trained, evaluated, registered captioner on generated scenes
-	$(KEDRO) run --only-missing-outputs
-	@$(BIN)/captionloop report
+	$(KEDRO) run --only-missing-outputs --report
 
 .PHONY: flickr8k
 flickr8k: install  ## the same on 7,000 real photos: make flickr8k DATA=<folder> WEIGHTS=<file>
-	$(KEDRO) run --env flickr8k --pipelines from_corpus --only-missing-outputs --params "data=$(DATA),weights=$(WEIGHTS)"
-	@$(BIN)/captionloop report --env flickr8k
+	$(KEDRO) run --env flickr8k --pipelines from_corpus --only-missing-outputs --report --params "data=$(DATA),weights=$(WEIGHTS)"
 
 .PHONY: page
 page: frontend/dist/index.html  ## the web page, built into frontend/dist

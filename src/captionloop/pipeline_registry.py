@@ -1,5 +1,7 @@
 """The pipelines that `kedro run` knows by name."""
 
+from functools import cache
+
 from kedro.pipeline import Pipeline
 
 from captionloop.pipelines import (
@@ -22,6 +24,7 @@ def _stage(name: str, pipeline: Pipeline) -> Pipeline:
     return Pipeline(pipeline, namespace=name, prefix_datasets_with_namespace=False)
 
 
+@cache  # asked for by Kedro, by the check of names and by that of what is configured
 def register_pipelines() -> dict[str, Pipeline]:
     """Each stage by its name, `from_corpus` (all that follows a corpus), `__default__` (the scenes, and all).
 

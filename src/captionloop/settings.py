@@ -16,7 +16,7 @@ from captionloop.hooks import (
     UserErrorHook,
 )
 from captionloop.progress import log_in_lines
-from captionloop.provenance.incremental import IncrementalSession
+from captionloop.provenance.incremental import EndWhereNothingIsToDo, IncrementalSession
 from captionloop.provenance.recording import ProvenanceRecorder
 
 # Plugins start what belongs to them by name (`kedro mlflow ui` calls `mlflow`): it lies beside this Python,
@@ -27,6 +27,8 @@ if _beside not in os.environ.get("PATH", "").split(os.pathsep):
 
 log_in_lines()
 
+recorder = ProvenanceRecorder()
+
 # Of two that go first, the later one is called first: what is configured is checked before anything is made.
 HOOKS = (
     CreateMlflowStore(),
@@ -35,7 +37,8 @@ HOOKS = (
     SharedMlflowRun(),
     UserErrorHook(),
     OnePipelineRun(),
-    ProvenanceRecorder(),
+    EndWhereNothingIsToDo(recorder),
+    recorder,
     RemoteWorkspace(),
 )
 SESSION_CLASS = IncrementalSession

@@ -3,8 +3,10 @@
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,19 @@ def test_a_run_killed_in_every_stage_ends_as_one_left_alone(project_root: Path, 
         assert run_until(project_root, tmp_path / "broken", function), f"{function} was never begun"
     run_until(project_root, tmp_path / "broken", None)
     assert outcome(tmp_path / "broken") == outcome(tmp_path / "unbroken")
+
+    runs = mlflow_runs(tmp_path / "broken")
+    again = subprocess.run(
+        [*tiny_run(tmp_path / "broken"), "--report"],
+        cwd=project_root,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert "Nothing to do" in again.stderr + again.stdout and "Registered: captioner" in again.stdout
+    assert mlflow_runs(tmp_path / "broken") == runs, "a run that does nothing is none"
+
+
+def mlflow_runs(workspace: Path) -> int:
+    with closing(sqlite3.connect(workspace / "mlflow.db")) as store:
+        return int(store.execute("SELECT count(*) FROM runs").fetchone()[0])

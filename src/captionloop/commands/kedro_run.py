@@ -46,7 +46,7 @@ def default_pipelines(env: str | None) -> list[str]:
     return [] if named in {None, "__default__"} else [str(named)]
 
 
-def _run(**chosen: Any) -> Any:
+def _run(*, report: bool = False, **chosen: Any) -> Any:
     from captionloop.pipeline_registry import register_pipelines
 
     with one_line():
@@ -55,7 +55,19 @@ def _run(**chosen: Any) -> Any:
         check_names(chosen, register_pipelines())
         _check_runner(chosen.get("runner"))
         assert of_kedro.callback is not None
-        return of_kedro.callback(**chosen)
+        made = of_kedro.callback(**chosen)
+        if report:
+            _print_report(chosen.get("env"), (chosen.get("params") or {}).get("workspace"))
+        return made
+
+
+def _print_report(env: str | None, workspace: str | None) -> None:
+    """As a command of its own it would begin with importing MLflow, which takes seconds."""
+    from captionloop.commands.report import report
+
+    given = ["--env", env] if env else []
+    given += ["--workspace", str(workspace)] if workspace else []
+    report.main(given, standalone_mode=False)
 
 
 def _check_runner(name: str | None) -> None:
@@ -79,4 +91,6 @@ class OneLineCommand(click.Command):
             raise click.ClickException(" ".join(error.format_message().split())) from error
 
 
-run = OneLineCommand("run", callback=_run, params=of_kedro.params, help=of_kedro.help)
+_REPORT = click.Option(["--report"], is_flag=True, help="Print in the end what `captionloop report` prints.")
+
+run = OneLineCommand("run", callback=_run, params=[*of_kedro.params, _REPORT], help=of_kedro.help)

@@ -8,6 +8,7 @@ import logging
 from typing import Any
 
 import click
+from kedro.framework.hooks import hook_impl
 from kedro.framework.session import KedroSession
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
@@ -15,9 +16,11 @@ from kedro.runner import AbstractRunner, SequentialRunner
 from kedro.runner.task import Task
 
 from captionloop.provenance.recording import ProvenanceRecorder
+from captionloop.workspaces import has_copy
 
 logger = logging.getLogger(__name__)
 
+_NOTHING_TO_DO = "Nothing to do: all {} nodes are up to date."
 _MOST_REASONS = 4
 
 
@@ -28,7 +31,43 @@ class IncrementalSession(KedroSession):
         """As `KedroSession.run`."""
         if given.get("only_missing_outputs"):
             given["runner"] = incremental(given.get("runner"))
-        return super().run(*args, **given)
+        try:
+            return super().run(*args, **given)
+        except NothingToDo as nothing:
+            logger.info("%s", nothing)
+            return {}
+
+
+class NothingToDo(Exception):  # noqa: N818 - no error
+    """All nodes of a run are up to date."""
+
+
+class EndWhereNothingIsToDo:
+    """Ends a run whose nodes are all up to date before MLflow begins one: an empty one, which takes seconds.
+
+    Args:
+        recorder: what says why a node has to be run. It is told of the run before: of two hooks that go
+            first, the one that stands later in `HOOKS` is called first.
+    """
+
+    def __init__(self, recorder: ProvenanceRecorder) -> None:
+        self._recorder = recorder
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Any) -> None:
+        """Called before kedro-mlflow begins its run.
+
+        Raises:
+            NothingToDo: there is no reason to run any node. Where others have a part in the run (the copy
+                of a remote workspace, an MLflow run that goes on), it takes its course: others end it.
+        """
+        shared = (run_params.get("runtime_params") or {}).get("mlflow_run")
+        if not run_params.get("only_missing_outputs") or shared or has_copy():
+            return
+        course = _Course(pipeline, catalog, self._recorder)
+        if not any(course.to_run(node) for node in pipeline.nodes):
+            self._recorder.after_pipeline_run()
+            raise NothingToDo(_NOTHING_TO_DO.format(len(pipeline.nodes)))
 
 
 def incremental(runner: AbstractRunner | None) -> "IncrementalRunner":
@@ -78,7 +117,7 @@ class IncrementalRunner(SequentialRunner):
         if course.done:
             logger.info("%d of %d nodes were up to date.", skipped, total)
         else:
-            logger.info("Nothing to do: all %d nodes are up to date.", total)
+            logger.info("%s", _NOTHING_TO_DO.format(total))
 
 
 class _Course:

@@ -69,7 +69,7 @@ class ProvenanceRecorder:
         self._given_code = code
         self._begin(Pipeline([]), {}, RunDigests(), code or CodeVersions())
 
-    @hook_impl
+    @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Any) -> None:
         """A new run."""
         place = Path(run_params["project_path"]) / "data" / FOLDER
@@ -88,6 +88,7 @@ class ProvenanceRecorder:
         self._datasets = pipeline.datasets()
         self._producers = {name: node for node in pipeline.nodes for name in node.outputs}
         self._made: dict[str, Made] = {}
+        self._told: set[str] = set()
         self._inputs: dict[str, dict[str, Made | str | None]] = defaultdict(dict)
         self._reads: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
 
@@ -171,7 +172,9 @@ class ProvenanceRecorder:
                 reasons += changes
             elif record.output != content_of(dataset, self._files):
                 if getattr(dataset, "is_peoples_data", False):
-                    logger.info("%s was changed since %s wrote it: taken as it is", title, node.name)
+                    if name not in self._told:
+                        logger.info("%s was changed since %s wrote it: taken as it is", title, node.name)
+                    self._told.add(name)
                 else:
                     reasons.append(f"{title} is not what was written")
         return list(dict.fromkeys(reasons))

@@ -6,8 +6,15 @@ import click
 import pytest
 from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
 
-from captionloop.provenance.incremental import IncrementalRunner, incremental
+from captionloop.provenance.code_versions import CodeVersions
+from captionloop.provenance.incremental import (
+    EndWhereNothingIsToDo,
+    IncrementalRunner,
+    NothingToDo,
+    incremental,
+)
 from captionloop.provenance.output_records import record_path
+from captionloop.provenance.recording import ProvenanceRecorder
 
 pytestmark = pytest.mark.integration
 
@@ -221,3 +228,21 @@ def test_runners_that_cannot_decide_node_by_node_are_refused_in_one_line(tmp_pat
         assert "\n" not in shown.value.message
     assert isinstance(incremental(SequentialRunner(is_async=True)), IncrementalRunner)
     assert incremental(None)._is_async is False
+
+
+def begun(project) -> None:
+    """What the hooks do where a run of the project begins."""
+    recorder = ProvenanceRecorder(CodeVersions({"toy_project"}))
+    told = {"project_path": project.data.parent, "only_missing_outputs": True}
+    pipeline, catalog = project.pipeline(), project.catalog()
+    recorder.before_pipeline_run(told, pipeline, catalog)
+    EndWhereNothingIsToDo(recorder).before_pipeline_run(told, pipeline, catalog)
+
+
+def test_a_run_that_has_nothing_to_do_ends_before_mlflow_begins_one(project):
+    begun(project)
+    project.run()
+    with pytest.raises(NothingToDo, match="all 4 nodes are up to date"):
+        begun(project)
+    project.settings = {"report": {"title": "Birds"}}
+    begun(project)
