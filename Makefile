@@ -118,7 +118,7 @@ unit: install install-airflow $(if $(NPM),page)  ## the quick tests of the libra
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit -m "not e2e and not integration" --numprocesses auto --maxprocesses 4
 
 .PHONY: integration
-integration: install  ## pipelines, registry, database, gateway and commands in one process, with real stores
+integration: install  ## pipelines, registry, database, gateway, commands and simulations in one process, with real stores
 	OMP_NUM_THREADS=1 $(BIN)/pytest tests/unit -m "integration and not e2e" --numprocesses auto --maxprocesses 4
 
 # The processors of many machines have AVX2 and nothing newer; others are told to do as if.

@@ -11,6 +11,8 @@ import pytest
 from captionloop.leases import Lease, machine_place, process_is_gone
 from captionloop.workspaces import WorkspaceError
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def uri(s3_server: str) -> str:

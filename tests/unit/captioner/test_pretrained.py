@@ -34,6 +34,8 @@ from captionloop.errors import BundleError, ConfigurationError
 from captionloop.registry.model_version import fingerprint
 from captionloop.vision.encoder import IMAGENET_DEVIATION, IMAGENET_MEAN
 
+pytestmark = pytest.mark.integration
+
 GREEDY = DecodingOptions(beam_width=1, alternatives=1, max_length=8)
 BEAM = DecodingOptions(beam_width=3, alternatives=2, max_length=7)
 every_kind = pytest.mark.parametrize("kind", KINDS)

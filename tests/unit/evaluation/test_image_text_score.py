@@ -12,6 +12,8 @@ from captionloop.errors import ConfigurationError
 from captionloop.evaluation.evaluation_set import ImageTextParameters
 from captionloop.evaluation.image_text_score import ImageTextScorer
 
+pytestmark = pytest.mark.integration
+
 COLOURS = ("red", "green", "blue", "yellow", "white", "black")
 SAID = [f"a {colour} picture" for colour in COLOURS]
 PHOTOS = {colour: encoded(Image.new("RGB", (60, 40), colour), "PNG") for colour in COLOURS}

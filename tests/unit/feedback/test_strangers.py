@@ -16,6 +16,8 @@ from captionloop.feedback.feedback_report import Window, summary
 from captionloop.feedback.rater_reliability import known_raters
 from captionloop.feedback.rating_checks import RatingIssue
 
+pytestmark = pytest.mark.integration
+
 PEOPLE, EACH, PLANTED = 40, 5, 300
 THINGS = ("dog", "red ball", "boat", "little tree", "green car", "child", "cup", "kite", "duck", "lamp")
 PLACES = ("on the grass", "in the snow", "by the sea", "at night", "on a table", "in a street", "indoors")

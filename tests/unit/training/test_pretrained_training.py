@@ -15,6 +15,8 @@ from captionloop.training.caption_module import CaptionModule
 from captionloop.training.train_captioner import TrainingResult, train
 from captionloop.training.training_parameters import PretrainedParameters
 
+pytestmark = pytest.mark.integration
+
 DECODING = DecodingOptions(beam_width=2, alternatives=2, max_length=20)
 
 

@@ -22,6 +22,8 @@ from captionloop.vision.timm_models import timm_licence
 
 from .conftest import picture
 
+pytestmark = pytest.mark.integration
+
 FAMILIES = {
     "timm/tiny_registers.lvd": (4, 16),
     "timm/tiny_siglip.webli": (4, 16),
