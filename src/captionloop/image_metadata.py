@@ -120,8 +120,10 @@ def _webp(data: bytes) -> bytes:
         if kind == b"VP8X":
             kept.append(_webp_chunk(kind, bytes([body[0] & ~_WEBP_FLAGS]) + body[1:]))
         elif kind == b"ANMF":
-            frame = [_webp_chunk(*inner) for inner in _webp_chunks(body[16:]) if inner[0] in _WEBP_KEPT]
-            kept.append(_webp_chunk(kind, body[:16] + b"".join(frame)))
+            frame = [inner for inner in _webp_chunks(body[16:]) if inner[0] in _WEBP_KEPT]
+            if not any(inner[0] in _WEBP_PICTURES for inner in frame):  # without one no frame can be decoded
+                raise _Irregular
+            kept.append(_webp_chunk(kind, body[:16] + b"".join(_webp_chunk(*inner) for inner in frame)))
         elif kind in _WEBP_KEPT:
             kept.append(_webp_chunk(kind, body))
     if not pictures:

@@ -112,6 +112,14 @@ def test_spoilt_files_are_refused_or_kept_without_their_secret(form: str) -> Non
         assert SECRET not in kept
 
 
+def test_a_frame_without_a_picture_is_no_reason_to_refuse_the_first() -> None:
+    """Its chunk has a name that nobody knows; left out like metadata, nothing of the file could be decoded."""
+    data = FORMS["webp-animated"]
+    second = data.index(b"ANMF", data.index(b"ANMF") + 4) + 24
+    spoilt_frame = data[:second] + b"XXXX" + data[second + 4 :]
+    assert decode_photo(without_metadata(spoilt_frame)).tobytes() == decode_photo(data).tobytes()
+
+
 def test_random_bytes_behind_a_known_beginning_are_refused() -> None:
     chance = random.Random(0)
     for start in (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\x40\0\0\0WEBP", b"GIF89a", b"BM"):
