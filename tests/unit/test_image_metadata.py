@@ -113,7 +113,7 @@ def test_spoilt_files_are_refused_or_kept_without_their_secret(form: str) -> Non
 
 
 def test_a_frame_without_a_picture_is_no_reason_to_refuse_the_first() -> None:
-    """Its chunk has a name that nobody knows; left out like metadata, nothing of the file could be decoded."""
+    """Its chunk has a name that nobody knows: left out like metadata, nothing of it could be decoded."""
     data = FORMS["webp-animated"]
     second = data.index(b"ANMF", data.index(b"ANMF") + 4) + 24
     spoilt_frame = data[:second] + b"XXXX" + data[second + 4 :]
