@@ -56,7 +56,7 @@ def turned() -> Image.Exif:
         ("RGB", "JPEG", 8000, {"progressive": True, "quality": 20}),
         ("CMYK", "JPEG", 8000, {"quality": 20}),
     ],
-    ids=str,
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else str(value),  # the same in each process
 )
 def test_two_photos_of_64_megapixels_take_less_than_300_megabytes(
     tmp_path: Path, mode: str, form: str, side: int, options: dict[str, object]
