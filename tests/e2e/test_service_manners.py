@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 from service_process import PAGE_ELSEWHERE, ServiceProcess, photo
+from shared_storage import until
 
 from captionloop.ratings.api_keys import ApiKeyStore
 from captionloop.ratings.rating_store import RatingsStore
@@ -95,9 +96,14 @@ def test_the_log_names_the_key_and_what_an_administrator_did_with_it(
     made = client.post(URL, content=photo(), headers=SENT).headers["location"]
     key_id, secret = key("admin")
     assert client.delete(made, headers={"X-API-Key": secret}).status_code == 204
-    told = lines(service)
-    assert [line for line in told if line["event"] == "request" and line.get("key") == key_id]
-    (deed,) = [line for line in told if line["event"] == "audit" and line["actor"] == f"key:{key_id}"]
+
+    def asked() -> list[dict[str, Any]]:
+        return [each for each in lines(service) if each["event"] == "request" and each.get("key") == key_id]
+
+    until(lambda: bool(asked()), 10, "a line about the request, which is written once it is answered")
+    (deed,) = [
+        line for line in lines(service) if line["event"] == "audit" and line["actor"] == f"key:{key_id}"
+    ]
     assert (deed["action"], deed["object"]) == ("caption.erase", made.rsplit("/", 1)[-1])
     assert secret not in service.log.read_text()
 
