@@ -35,10 +35,14 @@ def open_captioner(  # noqa: PLR0917 - the inputs of the node
     source = parameters.given()
     if parameters.tower is None or parameters.tower.epochs == 0:
         return _opened(source, parameters, language, carries_base=parameters.carries_base)
-    from captionloop.training.train_tower import train_tower
+    from captionloop.captioner.pretrained.base_model import find_base, open_base
+    from captionloop.captioner.pretrained.teachable_tower import TeachableTower
 
-    named, spoken = concepts["concept"].tolist(), language_of(language)
-    folder = train_tower(images, captions, named, photos, source, parameters.tower, workbench, spoken)
+    folder = workbench / "taught"
+    tower = TeachableTower.in_folder(open_base(find_base(source)), folder)
+    adapting.finetune_encoder(
+        images, captions, concepts, photos, tower, parameters.tower, workbench, language
+    )
     taught = _opened(str(folder), parameters, language, carries_base=True)
     told = {"of": source, "training": parameters.tower.model_dump(mode="json")}
     return replace(taught, lineage=taught.lineage | {"tower": told})

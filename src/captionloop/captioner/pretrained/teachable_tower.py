@@ -1,18 +1,16 @@
-"""A pre-trained model, photos and captions in; the same model with a taught vision tower out, in a folder.
+"""A pre-trained model in; an encoder that can be taught out: taught, it is the tower of another model, in a folder.
 
-The tower learns what encoders learn here, to name what the captions name (`train_encoder.py`), on all its
-weights. What comes out is a base like any other: its files in a folder, known by their hashes. So all that
-is built on a base (cached features, adapters, bundles) stays as it is.
+All weights of the tower learn, by whatever teaches encoders. What comes out is a base like any other: its
+files in a folder, known by their hashes. So all that is built on a base (cached features, adapters, bundles)
+stays as it is.
 """
 
 import copy
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-import pandas as pd
 from torch import Tensor, nn
 
 from captionloop.captioner.pretrained.base_model import BaseModel, find_base, open_base
@@ -20,15 +18,10 @@ from captionloop.captioner.pretrained.text_sides import VisionSide
 from captionloop.captioner.pretrained.vision_tower import VisionTower
 from captionloop.errors import EncoderError
 from captionloop.files import begin_folder, replace_folder
-from captionloop.languages import ENGLISH, Language
-from captionloop.photos import PhotoFolder
 from captionloop.preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN
-from captionloop.training.train_encoder import train_encoder
-from captionloop.training.training_parameters import AdaptationParameters
 from captionloop.vision.encoder import Encoder
 from captionloop.vision.runtimes import native_precision
 
-TAUGHT: Final = "taught"
 _WRITTEN_ANEW: Final = (".safetensors", "index.json")
 
 
@@ -73,27 +66,6 @@ class TeachableTower(VisionTower):
         assert isinstance(learner, TowerLearner)
         write_model(self.base, learner.side.cpu(), self.folder)
         return VisionTower.of(open_base(find_base(str(self.folder))), self.spec.precision)
-
-
-def train_tower(  # noqa: PLR0917 - as `train_encoder`
-    images: pd.DataFrame,
-    captions: pd.DataFrame,
-    concepts: Sequence[str],
-    photos: PhotoFolder,
-    source: str,
-    parameters: AdaptationParameters,
-    workbench: Path,
-    language: Language = ENGLISH,
-) -> Path:
-    """The folder, in `workbench`, of the model of `source` with its tower taught; resumes as `train_encoder`.
-
-    Raises:
-        BundleError: the model cannot be opened. Others as `train_encoder`.
-    """
-    folder = workbench / TAUGHT
-    tower = TeachableTower.in_folder(open_base(find_base(source)), folder)
-    train_encoder(images, captions, concepts, {"corpus": photos}, tower, parameters, workbench, language)
-    return folder
 
 
 def write_model(base: BaseModel, side: nn.Module, folder: Path) -> None:
