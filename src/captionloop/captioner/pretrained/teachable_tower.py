@@ -1,4 +1,4 @@
-"""A pre-trained model in; an encoder that can be taught out: taught, it is the tower of another model, in a folder.
+"""A pre-trained model in; an encoder that can be taught out, and taught, the tower of another model.
 
 All weights of the tower learn, by whatever teaches encoders. What comes out is a base like any other: its
 files in a folder, known by their hashes. So all that is built on a base (cached features, adapters, bundles)
