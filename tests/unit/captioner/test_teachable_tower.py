@@ -1,4 +1,4 @@
-"""The vision tower of a pre-trained model learns what captions name; it is the tower of another model then."""
+"""The vision tower of a pre-trained model learns what captions name, and is another model's tower then."""
 
 import shutil
 
