@@ -32,12 +32,13 @@ class TowerLearner(nn.Module):
         super().__init__()
         self.side = copy.deepcopy(tower.module).requires_grad_(requires_grad=True)
         self.before = tower.before
-        self.rows = math.isqrt(tower.columns - tower.before)
+        places = tower.columns - tower.before
+        self.rows = math.isqrt(places) if math.isqrt(places) ** 2 == places else 1
 
     def forward(self, images: Tensor) -> Tensor:
         """What stands before the grid learns with it, as the tower's layers are all of one sequence."""
         grid: Tensor = self.side(images)[:, self.before :]
-        return grid.transpose(1, 2).unflatten(2, (self.rows, -1))
+        return grid.transpose(1, 2).reshape(len(grid), grid.shape[2], self.rows, -1)
 
 
 @dataclass(frozen=True, eq=False)
