@@ -22,19 +22,44 @@ else:  # Kedro resolves the hints of nodes; torch is not worth importing for tha
     Captioner = CachedFeatures = Any
 
 
-def open_captioner(parameters: PretrainedParameters, language: str) -> Captioner:
-    """The model in its folder or on its hub as a captioner, which nobody has taught here."""
+def open_captioner(  # noqa: PLR0917 - the inputs of the node
+    images: pd.DataFrame,
+    captions: pd.DataFrame,
+    concepts: pd.DataFrame,
+    photos: PhotoFolder,
+    parameters: PretrainedParameters,
+    workbench: Path,
+    language: str,
+) -> Captioner:
+    """The model in its folder or on its hub as a captioner; of it, the vision tower is taught where asked."""
+    source = parameters.given()
+    if parameters.tower is None or parameters.tower.epochs == 0:
+        return _opened(source, parameters, language, carries_base=parameters.carries_base)
+    from captionloop.captioner.pretrained.base_model import find_base, open_base
+    from captionloop.captioner.pretrained.teachable_tower import TeachableTower
+
+    folder = workbench / "taught"
+    tower = TeachableTower.in_folder(open_base(find_base(source)), folder)
+    adapting.finetune_encoder(
+        images, captions, concepts, photos, tower, parameters.tower, workbench, language
+    )
+    taught = _opened(str(folder), parameters, language, carries_base=True)
+    told = {"of": source, "training": parameters.tower.model_dump(mode="json")}
+    return replace(taught, lineage=taught.lineage | {"tower": told})
+
+
+def _opened(source: str, parameters: PretrainedParameters, language: str, *, carries_base: bool) -> Captioner:
     from captionloop.captioner.pretrained.pretrained_family import open_captioner
 
     return open_captioner(
-        parameters.given(),
+        source,
         parameters.name,
         parameters.decoding,
         prompt=parameters.prompt,
         lora=parameters.lora,
         precision=parameters.tower_precision,
         language=language_of(language),
-        carries_base=parameters.carries_base,
+        carries_base=carries_base,
     )
 
 

@@ -15,7 +15,15 @@ def create_pipeline(**_: object) -> Pipeline:
         [
             Node(
                 nodes.open_captioner,
-                inputs=[_PARAMETERS, "params:language"],
+                inputs=[
+                    "training_images",
+                    "training_captions",
+                    "concepts",
+                    "raw_photos",
+                    _PARAMETERS,
+                    f"{MODEL}.tower_workbench",
+                    "params:language",
+                ],
                 outputs=f"{MODEL}.origin",
                 name="open_captioner",
             ),

@@ -5,7 +5,6 @@ and scales stay as they were, a convolution takes them into its weights, and wha
 convolution's own weights and the normalisation's shift.
 """
 
-import copy
 import math
 from collections.abc import Iterator
 from itertools import pairwise
@@ -19,7 +18,6 @@ from torch.nn.functional import conv2d, linear
 from captionloop.images import Pixels
 from captionloop.training.training_parameters import AdaptationParameters
 from captionloop.vision.architectures import is_of_timm
-from captionloop.vision.backbone import divide, weights_of
 from captionloop.vision.encoder import Encoder
 from captionloop.vision.runtimes import EncoderRuntime, make_runtime
 
@@ -135,8 +133,7 @@ class ConceptModel(nn.Module):
         self, encoder: Encoder, base_rates: NDArray[np.float32], parameters: AdaptationParameters
     ) -> None:
         super().__init__()
-        trunk = copy.deepcopy(encoder.module.get_submodule("trunk"))
-        self.body = divide(encoder.spec.architecture, trunk, parameters.frozen)
+        self.body = encoder.learner(parameters.frozen)
         self._fixed = parameters.norms == "fixed"
         if self._fixed and is_of_timm(encoder.spec.architecture):
             fix_scales(self.body)
@@ -173,7 +170,7 @@ class ConceptModel(nn.Module):
         """The encoder with the layers that learnt. The model itself is no use afterwards."""
         if self._fixed:
             unfold_norms(self.body)
-        return Encoder.build(encoder.spec, {**encoder.weights(), **weights_of(self.body.cpu())})
+        return encoder.with_learnt(self.body)
 
 
 class FrozenLayers:

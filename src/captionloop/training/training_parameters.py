@@ -234,6 +234,8 @@ class PretrainedParameters(TrainingParameters):
         prompt: what it is asked, where it is asked anything; None: what models of its kind are asked.
         lora: what learns; None: the whole text side.
         dropout: of what enters the adaptation.
+        tower: how its vision tower is taught first what the captions name; None: it stays as it is. A taught
+            tower makes another base of the model, which the bundle holds then.
         tower_precision: of its vision tower.
         carries_base: whether the bundle holds the model's files; else it refers to them.
         label_smoothing: as in `CrossEntropyParameters`.
@@ -247,6 +249,7 @@ class PretrainedParameters(TrainingParameters):
     prompt: str | None = None
     lora: LoraOptions | None = LoraOptions()
     dropout: float = Field(default=0.05, ge=0, lt=1)
+    tower: AdaptationParameters | None = None
     tower_precision: Precision = "float32"
     carries_base: bool = False
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
@@ -263,7 +266,7 @@ class PretrainedParameters(TrainingParameters):
 
     def of_training(self, decoder: DecoderConfig) -> "CrossEntropyParameters":
         """The same for a captioner of this architecture."""
-        own = {"captioner", "prompt", "lora", "dropout", "tower_precision", "carries_base"}
+        own = {"captioner", "prompt", "lora", "dropout", "tower", "tower_precision", "carries_base"}
         return CrossEntropyParameters(
             **self.model_dump(exclude=own),
             decoder=with_dropout(decoder, self.dropout, None),

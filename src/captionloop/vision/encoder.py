@@ -6,6 +6,7 @@ encoders with the same fingerprint give the same numbers, which is what the feat
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import pickle
@@ -226,6 +227,23 @@ class Encoder:
     def teachable(self) -> bool:
         """Whether it may be taught: one that is not is left as it is."""
         return True
+
+    def learner(self, frozen: str | None) -> nn.Module:
+        """A copy of its layers behind `frozen`, all of them for None: what they are fed to `[B, C, h, w]`.
+
+        Raises:
+            EncoderError: there is no such layer, or nothing behind it.
+        """
+        from captionloop.vision.backbone import divide
+
+        trunk = copy.deepcopy(self.module.get_submodule("trunk"))
+        return divide(self.spec.architecture, trunk, frozen)
+
+    def with_learnt(self, learner: nn.Module) -> Encoder:
+        """The encoder with what such a copy has learnt; the copy is no use afterwards."""
+        from captionloop.vision.backbone import weights_of
+
+        return Encoder.build(self.spec, {**self.weights(), **weights_of(learner.cpu())})
 
     def picture(self, attention: NDArray[np.float32]) -> NDArray[np.float32]:
         """Attention over its regions `[R]` as a grid `[rows, columns]`."""

@@ -82,10 +82,13 @@ def open_base(reference: BaseReference, *, beside: Path | None = None) -> BaseMo
     """
     with _OPENING:
         known = _OPEN.get(reference.digest)
+        carried = beside if beside is not None and beside.is_dir() else None
+        if known is not None and carried is not None and not known.folder.is_dir():
+            _check(carried, reference)  # the files that it was opened from are gone
+            known.folder = carried
         if known is None:
             need_transformers()
-            carried = beside is not None and beside.is_dir()
-            folder = beside if carried and beside is not None else _folder_of(reference.source)
+            folder = carried or _folder_of(reference.source)
             _check(folder, reference)
             known = _OPEN[reference.digest] = _opened(reference, folder)
         return known

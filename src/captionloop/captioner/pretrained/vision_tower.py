@@ -83,6 +83,9 @@ class VisionTower(Encoder):
 
     def respecified(self, **changes: object) -> "VisionTower":
         """The same tower in another precision."""
+        changes = {name: value for name, value in changes.items() if getattr(self.spec, name) != value}
+        if not changes:
+            return self
         other = set(changes) - {"precision"}
         if other:
             raise EncoderError(

@@ -1,0 +1,82 @@
+"""A pre-trained model in; an encoder that can be taught out, and taught, the tower of another model.
+
+All weights of the tower learn, by whatever teaches encoders. What comes out is a base like any other: its
+files in a folder, known by their hashes. So all that is built on a base (cached features, adapters, bundles)
+stays as it is.
+"""
+
+import copy
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from torch import Tensor, nn
+
+from captionloop.captioner.pretrained.base_model import BaseModel, find_base, open_base
+from captionloop.captioner.pretrained.text_sides import VisionSide
+from captionloop.captioner.pretrained.vision_tower import VisionTower
+from captionloop.errors import EncoderError
+from captionloop.files import begin_folder, replace_folder
+from captionloop.preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN
+from captionloop.vision.encoder import Encoder
+from captionloop.vision.runtimes import native_precision
+
+_WRITTEN_ANEW: Final = (".safetensors", "index.json")
+
+
+class TowerLearner(nn.Module):
+    """A copy of a vision tower that learns: normalised pixels `[B, 3, S, S]` to its grid `[B, C, h, w]`."""
+
+    def __init__(self, tower: VisionTower) -> None:
+        super().__init__()
+        self.side = copy.deepcopy(tower.module).requires_grad_(requires_grad=True)
+        self.before = tower.before
+        places = tower.columns - tower.before
+        self.rows = math.isqrt(places) if math.isqrt(places) ** 2 == places else 1
+
+    def forward(self, images: Tensor) -> Tensor:
+        """What stands before the grid learns with it, as the tower's layers are all of one sequence."""
+        grid: Tensor = self.side(images)[:, self.before :]
+        return grid.transpose(1, 2).reshape(len(grid), grid.shape[2], self.rows, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class TeachableTower(VisionTower):
+    """A tower that, taught, writes the model that it is of anew, into `folder`."""
+
+    folder: Path = field(kw_only=True)
+
+    @classmethod
+    def in_folder(cls, base: BaseModel, folder: Path) -> "TeachableTower":
+        """That of an open model, in the precision in which this machine learns fastest."""
+        tower = VisionTower.of(base, native_precision())
+        return cls(
+            tower.spec, tower.module, 1, tower.columns, tower.channels,
+            before=tower.before, base=base, folder=folder,
+        )  # fmt: skip
+
+    def learner(self, frozen: str | None) -> nn.Module:
+        """See `Encoder`."""
+        if frozen is not None:
+            raise EncoderError("a vision tower learns as a whole: leave pretrained.tower.frozen out")
+        return TowerLearner(self)
+
+    def with_learnt(self, learner: nn.Module) -> Encoder:
+        """The tower of the model in `folder`, which has learnt."""
+        assert isinstance(learner, TowerLearner)
+        write_model(self.base, learner.side.cpu(), self.folder)
+        return VisionTower.of(open_base(find_base(str(self.folder))), self.spec.precision)
+
+
+def write_model(base: BaseModel, side: nn.Module, folder: Path) -> None:
+    """Writes the base's files into `folder`, with what this vision side has learnt; in one step."""
+    model = copy.deepcopy(base.model)
+    own = VisionSide(replace(base, model=model), IMAGENET_MEAN, IMAGENET_DEVIATION)
+    own.load_state_dict(side.state_dict())
+    partial = begin_folder(folder)
+    model.save_pretrained(partial)
+    for name in base.reference.files:
+        if not name.endswith(_WRITTEN_ANEW) and not (partial / name).exists():
+            (partial / name).write_bytes((base.folder / name).read_bytes())
+    replace_folder(partial, folder)
