@@ -17,6 +17,7 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from captionloop.captioner.model_config import BaseReference
+from captionloop.config import project_folder
 from captionloop.errors import BundleError, in_a_line
 
 EXTRA: Final = "captionloop[transformers]"
@@ -109,8 +110,10 @@ def copy_base(base: BaseModel, folder: Path) -> None:
 
 
 def _folder_of(source: str) -> Path:
-    if Path(source).is_dir():
-        return Path(source)
+    """Its folder; a relative one lies in the project, wherever in it a command is called."""
+    for folder in (Path(source), project_folder() / source):
+        if folder.is_dir():
+            return folder
     on_a_hub = _ON_A_HUB.fullmatch(source)
     if on_a_hub is None:
         pinned = " (a hub's model needs its revision: <hub id>@<revision>)" if "/" in source else ""
