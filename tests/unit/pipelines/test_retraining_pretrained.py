@@ -1,4 +1,4 @@
-"""From ratings to a challenger on a pre-trained champion: the same pipelines, another adapter as the version."""
+"""From ratings to a challenger on a pre-trained champion: the same pipelines, another adapter as version."""
 
 import pytest
 import torch

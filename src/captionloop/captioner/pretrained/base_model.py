@@ -85,11 +85,22 @@ def open_base(reference: BaseReference, *, beside: Path | None = None) -> BaseMo
         known = _OPEN.get(reference.digest)
         if known is None:
             need_transformers()
-            carried = beside is not None and beside.is_dir()
-            folder = beside if carried and beside is not None else _folder_of(reference.source)
+            folder = locate_base(reference, beside=beside)
             _check(folder, reference)
             known = _OPEN[reference.digest] = _opened(reference, folder)
         return known
+
+
+def locate_base(reference: BaseReference, *, beside: Path | None, fetch: bool = True) -> Path:
+    """Where the model's files are (BundleError where they are not here, nor to be fetched)."""
+    if beside is not None and beside.is_dir():
+        return beside
+    return _folder_of(reference.source, fetch=fetch)
+
+
+def is_open(reference: BaseReference) -> bool:
+    """Whether this process holds the model."""
+    return reference.digest in _OPEN
 
 
 def need_transformers() -> None:
@@ -109,7 +120,7 @@ def copy_base(base: BaseModel, folder: Path) -> None:
         (folder / name).write_bytes((base.folder / name).read_bytes())
 
 
-def _folder_of(source: str) -> Path:
+def _folder_of(source: str, *, fetch: bool = True) -> Path:
     """Its folder; a relative one lies in the project, wherever in it a command is called."""
     for folder in (Path(source), project_folder() / source):
         if folder.is_dir():
@@ -124,7 +135,10 @@ def _folder_of(source: str) -> Path:
     try:
         return Path(
             snapshot_download(
-                on_a_hub["name"], revision=on_a_hub["revision"], allow_patterns=[*_READ, "*.md"]
+                on_a_hub["name"],
+                revision=on_a_hub["revision"],
+                allow_patterns=[*_READ, "*.md"],
+                local_files_only=not fetch,
             )
         )
     except Exception as error:  # of the network, the hub, the disk: each library has its own kind
