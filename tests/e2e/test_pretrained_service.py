@@ -1,5 +1,6 @@
-"""Captioners that others have trained in a real service: families and adapters are swapped under load."""
+"""Captioners that others have trained in a real service: swapped under load, and packaged."""
 
+import shutil
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 from service_process import ServiceProcess, make_bundle, photo, serve, version
+from test_service_package import ALONE
 
 pytest.importorskip("transformers", reason="needs captionloop[transformers]")
 
@@ -20,6 +22,7 @@ from tiny_pretrained import make_pretrained, teach_adapter
 
 from captionloop.captioner.model_config import DecodingOptions, LoraOptions
 from captionloop.captioner.pretrained.pretrained_family import open_captioner
+from captionloop.serving.bento import package_bento
 
 pytestmark = [pytest.mark.e2e, pytest.mark.service, pytest.mark.timeout(900)]
 
@@ -121,3 +124,28 @@ def test_families_and_adapters_are_swapped_under_thirty_two_clients(tmp_path: Pa
     assert [count for _, count, _, _ in swaps] == [1, 0, 0, 1, 0], "going back loads nothing"
     adapters = swaps[3:]
     assert max(pause for *_, pause in adapters) < 1
+
+
+def test_a_bento_that_carries_the_base_captions_where_the_folder_is_gone(
+    tmp_path: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_pretrained("git", tmp_path / "somebodys")
+    lora = LoraOptions(rank=2)
+    open_captioner(str(model), "theirs", DECODING, lora=lora, carries_base=True).save(tmp_path / "theirs")
+    shutil.rmtree(model)
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path / "bentos"))
+    bento = tmp_path / "bento"
+    package_bento(tmp_path / "theirs", version="7", project=project_root, output=bento)
+    asked = (bento / "env/python/requirements.txt").read_text()
+    assert "transformers==" in asked and "peft==" in asked
+    blocker = tmp_path / "alone"
+    blocker.mkdir()
+    (blocker / "sitecustomize.py").write_text(ALONE.format(project=str(project_root)))
+    service = ServiceProcess(tmp_path / "elsewhere", what=str(bento), PYTHONPATH=str(blocker))
+    try:
+        service.wait_until_ready()
+        answer = httpx.post(f"{service.url}/v1/captions", files={"image": photo(3)}, timeout=60)
+        assert answer.status_code == 201 and answer.json()["caption"]
+        assert answer.json()["model"] == {"name": "theirs", "version": "7"}
+    finally:
+        service.stop()
