@@ -40,7 +40,7 @@ def bundle(tmp_path: Path) -> Path:
 def limit(folder: Path, monkeypatch: pytest.MonkeyPatch, most: int, used: int = 0) -> None:
     """A container that may take so many bytes, of which so many are taken, and 100 by files."""
     folder.mkdir(exist_ok=True)
-    for name, value in (("max", most), ("current", used), ("stat", f"anon 1\ninactive_file {100}\nfile 7")):
+    for name, value in (("max", most), ("current", used), ("stat", "anon 1\ninactive_file 100\nfile 7")):
         (folder / f"memory.{name}").write_text(f"{value}\n")
     monkeypatch.setattr(hardware, "_CONTAINER", folder)
 
