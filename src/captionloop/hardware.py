@@ -110,6 +110,36 @@ def _multiply(*, packed: bool) -> None:
             operators._linear_pointwise(inputs[0].bfloat16(), weight, None, "none", [], "")
 
 
+_MEMORY, _CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+
+
+def available_memory() -> int | None:
+    """Bytes that this process can still have: of the machine, and of its container (cgroup v2); None where
+    neither says.
+    """
+    free = [found for found in (_of_machine(_MEMORY), _of_container(_CONTAINER)) if found is not None]
+    return min(free, default=None)
+
+
+def _of_machine(told: Path) -> int | None:
+    try:
+        lines = told.read_text(encoding="ascii").splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
+    except (OSError, ValueError, StopIteration):
+        return None
+
+
+def _of_container(group: Path) -> int | None:
+    try:
+        limit, used = (int((group / f"memory.{name}").read_text("ascii")) for name in ("max", "current"))
+        lines = (group / "memory.stat").read_text("ascii").splitlines()
+    except (OSError, ValueError):  # no cgroup v2, or "max": no limit
+        return None
+    # What files left in memory is given up where it is needed.
+    files = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+    return max(0, limit - used + files)
+
+
 _ENOUGH_ROWS = 32
 """Below it a product is bound by reading its weights, and casting them costs more than it saves."""
 

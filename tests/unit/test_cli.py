@@ -17,7 +17,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from captionloop import cli
+from captionloop import cli, hardware
 from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.decoders import build_decoder
 from captionloop.captioner.model_config import DecodingOptions, ShowAndTellConfig, ShowAttendTellConfig
@@ -500,7 +500,14 @@ def test_the_doctor_looks_at_the_champions_files(project, registry, make_caption
     make_captioner().save(project / "bundle")
     registry.register(project / "bundle")
     registry.promote(1)
-    assert "its files are whole" in call("doctor").stdout
+    told = call("doctor").stdout
+    assert "its files are whole" in told and "the champion needs about" in told
+    for name, value in {"max": "1000", "current": "0", "stat": "inactive_file 0"}.items():
+        (project / f"memory.{name}").write_text(value)
+    with monkeypatch.context() as patch:
+        patch.setattr(hardware, "_CONTAINER", project)
+        result = call("doctor")
+        assert result.exit_code == 1 and "MISSING memory" in " ".join(result.stdout.split())
     damage(registry, 1)
     result = call("doctor")
     assert result.exit_code == 1 and "MISSING champion" in " ".join(result.stdout.split())

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from tokenizers import (
     processors,
     trainers,
 )
+
+if TYPE_CHECKING:
+    from captionloop.captioner.captioner import Captioner
 
 KINDS = ("vision-encoder-decoder", "blip", "git", "florence2", "smolvlm")
 TEXTS = (
@@ -70,6 +74,15 @@ def make_pretrained(kind: str, folder: Path, *, seed: int = 0, texts: Sequence[s
         }
         (folder / "preprocessor_config.json").write_text(json.dumps(pixels))
     return folder
+
+
+def teach_adapter(captioner: "Captioner", *, seed: int) -> None:
+    """Gives a captioner's adapter random weights, as if it had learnt something."""
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in captioner.decoder.named_parameters():
+            if "lora_" in name:
+                weight.add_(torch.randn(weight.shape, generator=random) * 0.3)
 
 
 def _word_pieces(texts: Sequence[str]):

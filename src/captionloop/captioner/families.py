@@ -66,6 +66,16 @@ class Family(Protocol):
             BundleError: they are damaged, or do not fit each other.
         """
 
+    def base_folder(self, folder: Path, config: "BundleConfig", *, fetch: bool) -> Path | None:
+        """Where the files lie that the captioner in a bundle is built on; None: on nothing.
+
+        Raises:
+            BundleError: they are not here (`fetch`: nor on their hub), or the packages of the family are not.
+        """
+
+    def base_is_open(self, config: "BundleConfig") -> bool:
+        """Whether this process holds what the captioner is built on already."""
+
     def describe(self, captioner: "Captioner") -> str:
         """Its architecture in a sentence or two (Markdown)."""
 
@@ -166,6 +176,14 @@ class TrainedFamily:
             return Parts(self.read_encoder(folder), decoder, tokenizer)
         except EncoderError as error:
             raise BundleError(f"{folder}: the weights do not fit {CONFIG} ({first_line(error)}).") from error
+
+    def base_folder(self, folder: Path, config: "BundleConfig", *, fetch: bool) -> None:
+        """None: all of it is in the bundle."""
+
+    def base_is_open(self, config: "BundleConfig") -> bool:
+        """See `Family`."""
+        del config
+        return False
 
     def describe(self, captioner: "Captioner") -> str:
         """See `Family`."""

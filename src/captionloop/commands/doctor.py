@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -154,15 +155,37 @@ def registry(project: Path) -> Iterator[Finding]:
             "champion", "optional", f"no model is promoted yet as {opened.name}", how_to_make(opened.name)
         )
         return
-    try:
-        opened.check_files(champion.version)
-    except CaptionloopError as error:
-        mend = "captionloop models rollback, or captionloop models promote another version"
-        yield Finding("champion", "missing", str(error), mend)
-    else:
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            bundle = opened.fetch(champion.version, Path(scratch) / "bundle")
+        except CaptionloopError as error:
+            mend = "captionloop models rollback, or captionloop models promote another version"
+            yield Finding("champion", "missing", str(error), mend)
+            return
         signed = " and signed by a trusted key" if opened.signing.trust_store else ""
         found = f"{champion.name} version {champion.version}, its files are whole{signed}"
         yield Finding("champion", "ok", found)
+        yield _memory_of(bundle)
+
+
+def _memory_of(bundle: Path) -> Finding:
+    """Whether there is enough for the champion in the model server."""
+    from captionloop.captioner.model_memory import needed_memory
+    from captionloop.errors import CaptionloopError
+    from captionloop.hardware import available_memory
+
+    try:
+        need, free = needed_memory(bundle), available_memory()
+    except CaptionloopError as error:
+        return Finding("memory", "missing", str(error), "the champion cannot be served here as it is")
+    enough = free is None or need.total <= free
+    told = "" if free is None else f"; {free / GIGABYTE:.1f} GB are free"
+    return Finding(
+        "memory",
+        "ok" if enough else "missing",
+        f"the champion needs {need}{told}",
+        "free some, lower CAPTIONLOOP_MAX_BATCH, or promote a smaller model",
+    )
 
 
 def configuration(project: Path) -> Iterator[Finding]:

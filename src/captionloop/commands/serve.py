@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from captionloop.captioner.model_memory import refuse_too_large
 from captionloop.commands.model_lookup import bundle_folder
 from captionloop.commands.option_types import WrittenPlace
 from captionloop.config import project_folder, registered_model
@@ -78,7 +79,7 @@ def check_start(settings: Settings, host: str, port: int) -> None:
         raise BundleError(
             f"There is no model to serve yet: make one with {how_to_make(named)}, or set CAPTIONLOOP_MODEL"
         )
-    source.fetch(model)
+    refuse_too_large(source.fetch(model), batch=settings.max_batch)
 
 
 def check_address(host: str, port: int, option: str) -> None:

@@ -135,12 +135,13 @@ class ModelServer:
     def __init__(self) -> None:
         configure_logs(settings.log_level, "model")
         _name_unread_variables()
-        from captionloop.captioner.captioner import Captioner
+        from captionloop.captioner.model_memory import load_where_it_fits
 
         self._asked = monotonic()
         source = choose_source(settings)
         streams = _share_out_cores(settings.model_streams)
-        self._engine = Engine(source, partial(Captioner.load, streams=streams), max_batch=settings.max_batch)
+        load = partial(load_where_it_fits, streams=streams, batch=settings.max_batch)
+        self._engine = Engine(source, load, max_batch=settings.max_batch)
         self._batcher = Batcher(
             self._engine.caption,
             largest=settings.max_batch,

@@ -182,10 +182,11 @@ def serve(pipe: "Connection", what: Loading) -> None:
     """Loads the version, says so, and captions what comes until nothing comes any more."""
     import torch
 
-    from captionloop.captioner.captioner import Captioner
+    from captionloop.captioner.model_memory import load_where_it_fits
 
     torch.set_num_threads(1)  # the champion has the others
-    engine = Engine(_Given(what), partial(Captioner.load, streams=1), max_batch=what.max_batch)
+    load = partial(load_where_it_fits, streams=1, batch=what.max_batch)
+    engine = Engine(_Given(what), load, max_batch=what.max_batch)
     engine.refresh()
     told = engine.describe()
     fed = {"input_size": told.input_size, "preprocessing": told.preprocessing}

@@ -17,6 +17,7 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from captionloop.captioner.model_config import BaseReference
+from captionloop.config import project_folder
 from captionloop.errors import BundleError, in_a_line
 
 EXTRA: Final = "captionloop[transformers]"
@@ -88,10 +89,22 @@ def open_base(reference: BaseReference, *, beside: Path | None = None) -> BaseMo
             known.folder = carried
         if known is None:
             need_transformers()
-            folder = carried or _folder_of(reference.source)
+            folder = locate_base(reference, beside=beside)
             _check(folder, reference)
             known = _OPEN[reference.digest] = _opened(reference, folder)
         return known
+
+
+def locate_base(reference: BaseReference, *, beside: Path | None, fetch: bool = True) -> Path:
+    """Where the model's files are (BundleError where they are not here, nor to be fetched)."""
+    if beside is not None and beside.is_dir():
+        return beside
+    return _folder_of(reference.source, fetch=fetch)
+
+
+def is_open(reference: BaseReference) -> bool:
+    """Whether this process holds the model."""
+    return reference.digest in _OPEN
 
 
 def need_transformers() -> None:
@@ -111,9 +124,11 @@ def copy_base(base: BaseModel, folder: Path) -> None:
         (folder / name).write_bytes((base.folder / name).read_bytes())
 
 
-def _folder_of(source: str) -> Path:
-    if Path(source).is_dir():
-        return Path(source)
+def _folder_of(source: str, *, fetch: bool = True) -> Path:
+    """Its folder; a relative one lies in the project, wherever in it a command is called."""
+    for folder in (Path(source), project_folder() / source):
+        if folder.is_dir():
+            return folder
     on_a_hub = _ON_A_HUB.fullmatch(source)
     if on_a_hub is None:
         pinned = " (a hub's model needs its revision: <hub id>@<revision>)" if "/" in source else ""
@@ -124,7 +139,10 @@ def _folder_of(source: str) -> Path:
     try:
         return Path(
             snapshot_download(
-                on_a_hub["name"], revision=on_a_hub["revision"], allow_patterns=[*_READ, "*.md"]
+                on_a_hub["name"],
+                revision=on_a_hub["revision"],
+                allow_patterns=[*_READ, "*.md"],
+                local_files_only=not fetch,
             )
         )
     except Exception as error:  # of the network, the hub, the disk: each library has its own kind

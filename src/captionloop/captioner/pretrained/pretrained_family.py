@@ -9,8 +9,21 @@ from typing import TYPE_CHECKING, Final
 
 from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.families import ENCODER, MODEL, Parts, language_in, load_weights, save_weights
-from captionloop.captioner.model_config import DecodingOptions, LoraOptions, PretrainedConfig
-from captionloop.captioner.pretrained.base_model import BaseModel, copy_base, find_base, open_base
+from captionloop.captioner.model_config import (
+    BaseReference,
+    DecodingOptions,
+    LoraOptions,
+    PretrainedConfig,
+)
+from captionloop.captioner.pretrained.base_model import (
+    BaseModel,
+    copy_base,
+    find_base,
+    is_open,
+    locate_base,
+    need_transformers,
+    open_base,
+)
 from captionloop.captioner.pretrained.pretrained_decoder import PretrainedDecoder
 from captionloop.captioner.pretrained.vision_tower import VisionTower
 from captionloop.errors import BundleError, EncoderError, first_line
@@ -75,11 +88,8 @@ class PretrainedFamily:
 
     def read(self, folder: Path, config: "BundleConfig") -> Parts:
         """See `Family`."""
-        if not isinstance(config.decoder, PretrainedConfig):
-            raise BundleError(
-                f"{folder}: a pre-trained captioner's decoder cannot be '{config.decoder.kind}'."
-            )
-        base = open_base(config.decoder.base, beside=folder / BASE)
+        base = open_base(_reference(folder, config), beside=folder / BASE)
+        assert isinstance(config.decoder, PretrainedConfig)  # else it had no reference
         decoder = PretrainedDecoder(config.decoder, base, config.encoder.channels)
         load_weights(decoder, folder)
         try:
@@ -87,6 +97,15 @@ class PretrainedFamily:
         except EncoderError as error:
             raise BundleError(f"{folder}: the vision tower is not read ({first_line(error)}).") from error
         return Parts(tower, decoder, decoder.tokenizer.in_language(language_in(config, folder)))
+
+    def base_folder(self, folder: Path, config: "BundleConfig", *, fetch: bool) -> Path:
+        """See `Family`."""
+        need_transformers()
+        return locate_base(_reference(folder, config), beside=folder / BASE, fetch=fetch)
+
+    def base_is_open(self, config: "BundleConfig") -> bool:
+        """See `Family`."""
+        return isinstance(config.decoder, PretrainedConfig) and is_open(config.decoder.base)
 
     def describe(self, captioner: Captioner) -> str:
         """See `Family`."""
@@ -106,6 +125,12 @@ class PretrainedFamily:
     def read_encoder(self, folder: Path) -> VisionTower:
         """See `Family`."""
         return VisionTower.load(folder)
+
+
+def _reference(folder: Path, config: "BundleConfig") -> BaseReference:
+    if not isinstance(config.decoder, PretrainedConfig):
+        raise BundleError(f"{folder}: a pre-trained captioner's decoder cannot be '{config.decoder.kind}'.")
+    return config.decoder.base
 
 
 def _base_of(captioner: Captioner) -> BaseModel:
