@@ -50,7 +50,7 @@ install: $(VENV)/.installed  ## the project's environment, in .venv
 
 .PHONY: demo
 demo: install  ## from nothing to a trained, evaluated, registered captioner on generated scenes
-	$(KEDRO) run --only-missing-outputs
+	$(KEDRO) run --pipelines demo --only-missing-outputs
 	@$(BIN)/captionloop report
 
 .PHONY: flickr8k
