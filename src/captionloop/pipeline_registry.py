@@ -16,7 +16,6 @@ from captionloop.pipelines import (
     training,
 )
 
-
 DEMONSTRATED = ("show_attend_tell",)
 """The captioners that `demo` teaches: the one that is registered, and none to compare it with."""
 
@@ -29,8 +28,8 @@ def _stage(name: str, pipeline: Pipeline) -> Pipeline:
 def register_pipelines() -> dict[str, Pipeline]:
     """Each stage by its name, `from_corpus` (all that follows a corpus), `__default__` (the scenes, and all).
 
-    `kedro run` draws the sample scenes and goes through to a registered model; `demo` does the same with one
-    captioner where `__default__` compares five; `pretrained` begins with a captioner that others have trained;
+    `kedro run` draws the sample scenes and goes through to a registered model; `demo` does so with one
+    captioner, where `__default__` compares five; `pretrained` begins with a captioner that others trained;
     `kedro run --env flickr8k --pipelines from_corpus` does the same with photos that are there.
     """
     stages = {
