@@ -50,7 +50,7 @@ install: $(VENV)/.installed  ## the project's environment, in .venv
 
 .PHONY: demo
 demo: install  ## from nothing to a trained, evaluated, registered captioner on generated scenes
-	$(KEDRO) run --only-missing-outputs --report
+	$(KEDRO) run --pipelines demo --only-missing-outputs --report
 
 .PHONY: flickr8k
 flickr8k: install  ## the same on 7,000 real photos: make flickr8k DATA=<folder> WEIGHTS=<file>

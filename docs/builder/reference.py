@@ -188,7 +188,7 @@ def pipelines() -> str:
     ]
     for name, pipeline in register_pipelines().items():
         page += ["", f"## `{name}`", ""]
-        if name in {"__default__", "from_corpus"}:
+        if name in _WHOLE:
             page.append(_contents(name, pipeline))
             continue
         page += ["| node | does | from | makes |", "|---|---|---|---|"]
@@ -213,11 +213,16 @@ def _layers(entries: Iterable[Mapping[str, Any]]) -> list[str]:
     return [*(layer for layer in LAYERS if layer in found), *sorted(found - set(LAYERS))]
 
 
+_WHOLE = {
+    "__default__": "`sample_scenes`, then all of `from_corpus`",
+    "demo": "As `__default__`, with one captioner instead of five",
+    "from_corpus": "All stages after a corpus",
+}
+"""What the pipelines are made of whose nodes stand under others."""
+
+
 def _contents(name: str, pipeline: Pipeline) -> str:
-    first = (
-        "`sample_scenes`, then all of `from_corpus`" if name == "__default__" else "All stages after a corpus"
-    )
-    return f"{first}: {len(pipeline.nodes)} nodes."
+    return f"{_WHOLE[name]}: {len(pipeline.nodes)} nodes."
 
 
 def _nodes() -> list[Node]:

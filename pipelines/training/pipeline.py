@@ -1,5 +1,7 @@
 """Teaches captioners: from fresh weights by words, on from there by reward; and joins some to one."""
 
+from collections.abc import Sequence
+
 from captionloop.pipelines.training import nodes
 from kedro.pipeline import Node, Pipeline
 
@@ -10,17 +12,25 @@ TAUGHT_BY_REWARD = {"show_and_tell": "show_and_tell_by_words", "self_critical": 
 TOGETHER = {"ensemble": "self_critical"}
 """Each with the captioner that joins the one it went on from, and whose siblings join them."""
 
+ALL = (*TAUGHT_BY_WORDS, *TAUGHT_BY_REWARD, *TOGETHER)
+
 _MATERIAL = {"images": "training_images", "captions": "training_captions", "features": "features"}
 """The arguments that all have, by the datasets they come from."""
 _RESULTS = ("captioner", "curves", "training_metrics")
 _LANGUAGE = "params:language"
 
 
-def create_pipeline(**_: object) -> Pipeline:
-    """`<model>.captioner` for every model."""
-    by_words = [_teaching_by_words(model) for model in TAUGHT_BY_WORDS]
-    by_reward = [_teaching_by_reward(model, start=start) for model, start in TAUGHT_BY_REWARD.items()]
-    together = [_caption_together(model, by_reward=first) for model, first in TOGETHER.items()]
+def create_pipeline(models: Sequence[str] = ALL, **_: object) -> Pipeline:
+    """`<model>.captioner` for every one of the models."""
+    by_words = [_teaching_by_words(model) for model in TAUGHT_BY_WORDS if model in models]
+    by_reward = [
+        _teaching_by_reward(model, start=start)
+        for model, start in TAUGHT_BY_REWARD.items()
+        if model in models
+    ]
+    together = [
+        _caption_together(model, by_reward=first) for model, first in TOGETHER.items() if model in models
+    ]
     return sum([*by_words, *by_reward, *together], start=Pipeline([]))
 
 

@@ -133,6 +133,23 @@ class OneCorpusPerModel:
             catalog.load(name).refuse_other_corpus()
 
 
+class TrainedCandidate:
+    """Refuses a run that registers a model which it does not train: before it computes for minutes."""
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
+        """Called before kedro-mlflow begins its run."""
+        for node in pipeline.nodes:
+            trained = [name.removesuffix(".captioner") for name in node.inputs if name.endswith(".captioner")]
+            if trained and "candidate" in node.outputs:
+                model = catalog.load("params:registration").model
+                if model not in trained:
+                    raise ConfigurationError(
+                        f"registration.model is {model!r}, and of the captioners this pipeline trains only"
+                        f" {', '.join(sorted(trained))}: kedro run --only-missing-outputs trains all"
+                    )
+
+
 class SharedMlflowRun:
     """Lets pipeline runs that belong together be one MLflow run: `--params mlflow_run=<name>`.
 

@@ -18,6 +18,9 @@ from captionloop.pipelines import (
     training,
 )
 
+DEMONSTRATED = ("show_attend_tell",)
+"""The captioners that `demo` teaches: the one that is registered, and none to compare it with."""
+
 
 def _stage(name: str, pipeline: Pipeline) -> Pipeline:
     """The same nodes in a namespace, which Kedro-Viz folds into one box; datasets keep their names."""
@@ -28,8 +31,8 @@ def _stage(name: str, pipeline: Pipeline) -> Pipeline:
 def register_pipelines() -> dict[str, Pipeline]:
     """Each stage by its name, `from_corpus` (all that follows a corpus), `__default__` (the scenes, and all).
 
-    `kedro run` draws the sample scenes and goes through to a registered model; `pretrained` begins with a
-    captioner that others have trained;
+    `kedro run` draws the sample scenes and goes through to a registered model; `demo` does so with one
+    captioner, where `__default__` compares five; `pretrained` begins with a captioner that others trained;
     `kedro run --env flickr8k --pipelines from_corpus` does the same with photos that are there.
     """
     stages = {
@@ -45,6 +48,14 @@ def register_pipelines() -> dict[str, Pipeline]:
     }
     drawing = _stage("sample_scenes", sample_scenes.create_pipeline())
     from_corpus = sum(stages.values(), start=Pipeline([]))
+    of_one = {
+        name: _stage(name, module.create_pipeline(models=DEMONSTRATED))
+        for name, module in (
+            ("training", training),
+            ("evaluation", evaluation),
+            ("registration", registration),
+        )
+    }
     retrainings = {
         f"retraining_{name}": _stage(f"retraining.{name}", create())
         for name, create in {
@@ -57,6 +68,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     }
     return {
         "__default__": drawing + from_corpus,
+        "demo": drawing + sum((stages | of_one).values(), start=Pipeline([])),
         "sample_scenes": drawing,
         **stages,
         "from_corpus": from_corpus,

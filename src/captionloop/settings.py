@@ -13,6 +13,7 @@ from captionloop.hooks import (
     OnePipelineRun,
     RemoteWorkspace,
     SharedMlflowRun,
+    TrainedCandidate,
     UserErrorHook,
 )
 from captionloop.progress import log_in_lines
@@ -34,6 +35,7 @@ HOOKS = (
     CreateMlflowStore(),
     CheckedConfiguration(),
     OneCorpusPerModel(),
+    TrainedCandidate(),
     SharedMlflowRun(),
     UserErrorHook(),
     OnePipelineRun(),

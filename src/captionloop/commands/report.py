@@ -294,7 +294,7 @@ def _registration(registered: Mapping[str, Any] | None, project: Path, env: str 
     from captionloop.registry.tracking import without_password
 
     if registered is None:
-        return ["Not registered yet: kedro run --pipelines registration"]
+        return [f"Not registered yet: {how_to_make(registered_model(project, env))}"]
     uri = tracking_uri(project, env)
     named = f"Registered: {registered['name']} version {registered['version']}"
     try:
