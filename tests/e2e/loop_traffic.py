@@ -1,6 +1,8 @@
 """What the tests of the loop do from outside: people who rate, and a look at the step that is running."""
 
+import contextlib
 import time
+from pathlib import Path
 
 import psutil
 from service_process import ServiceProcess
@@ -31,14 +33,20 @@ def rate(service: ServiceProcess, seed: int) -> None:
                 person.rate(made.caption_id, 2, correction=scene.captions[0])
 
 
-def running_kedro(pipeline: str, seconds: float = 600) -> psutil.Process:
-    """The first `kedro run` of this pipeline that is seen, some seconds into it."""
+def running_kedro(pipeline: str, project: Path, seconds: float = 600) -> psutil.Process:
+    """The first `kedro run` of this pipeline in this project that is seen, some seconds into it."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for process in psutil.process_iter(["cmdline"]):
             line = process.info["cmdline"] or []
-            if pipeline in line and line[0].endswith(("python", "kedro")):
+            if pipeline in line and line[0].endswith(("python", "kedro")) and _is_in(process, project):
                 time.sleep(3)
                 return process
         time.sleep(0.2)
     raise AssertionError(f"{pipeline} was not run")
+
+
+def _is_in(process: psutil.Process, project: Path) -> bool:
+    with contextlib.suppress(psutil.Error):  # it has ended
+        return Path(process.cwd()) == project.resolve()
+    return False
