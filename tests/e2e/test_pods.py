@@ -248,7 +248,12 @@ def test_pods_reach_what_they_need_and_nothing_else(pods: Pods) -> None:
 def test_a_retraining_goes_through_to_verify(pods: Pods, bundles: list[Path]) -> None:
     # The first version: the corpus is made in a task pod, and the model is one that nobody taught.
     pods.task(
-        "kedro", "run", "--pipelines", "__default__", "--to-nodes", "choose_evaluation_photos,find_concepts"
+        "kedro",
+        "run",
+        "--pipelines",
+        "__default__",
+        "--to-nodes",
+        "evaluation.choose_evaluation_photos,encoder_adaptation.find_concepts",
     )
     crowned = pods.task("python", "-c", CROWN, "http://captionloop-mlflow:5000", str(bundles[0]))
     assert crowned.strip().endswith("1")

@@ -104,7 +104,14 @@ def shared(storage: Server, registry: Server, postgres: str) -> dict[str, str]:
 
 def crown(machine: Machine, registry: Server, bundle: Path) -> None:
     """A corpus is checked on one machine, and a model that nobody taught becomes the champion."""
-    ended(machine.begin("__default__", "decoders=1", "--to-nodes", "choose_evaluation_photos,find_concepts"))
+    ended(
+        machine.begin(
+            "__default__",
+            "decoders=1",
+            "--to-nodes",
+            "evaluation.choose_evaluation_photos,encoder_adaptation.find_concepts",
+        )
+    )
     known = ModelRegistry(registry.url)
     known.promote(known.register(bundle).version)
 
