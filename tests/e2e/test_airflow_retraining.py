@@ -262,7 +262,7 @@ def test_a_version_that_the_service_does_not_take_over_is_rolled_back(
     assert (states["deploy"], states["verify"], states["rollback"]) == ("success", "failed", "success")
     run = airflow.run(DAG, run_id)
     assert run["state"] == "failed" and "the version before is served again" in run["note"]
-    assert "- verify: " in run["note"] and "is not served after" in run["note"], "why, in the note"
+    assert "- verify: " in run["note"] and "is not served everywhere after" in run["note"], "why, in the note"
     assert "romoted: " not in run["note"]
     _, said = told
     airflow._until(lambda: any(run_id in each for each in said), 120, "nobody was told")
