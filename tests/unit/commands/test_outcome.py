@@ -1,11 +1,13 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from captionloop.cli import main
+from captionloop.commands.report import failures
 from captionloop.registry.tracking import find_or_begin_run, find_run
 
 pytestmark = pytest.mark.integration
