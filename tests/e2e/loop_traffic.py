@@ -17,16 +17,25 @@ RATERS, EACH = 6, 5
 
 def rate(service: ServiceProcess, seed: int) -> None:
     """People with keys, whom curation believes, send scenes of another world, and say what is on them."""
-    parameters = SceneParameters(domain="shifted", train=RATERS * EACH, val=0, test=0, seed=seed)
+    rate_with(service.url, made_keys(f"sqlite:///{service.state}/ratings.db", seed), seed)
+
+
+def made_keys(database: str, seed: int) -> list[str]:
+    """A key for each of the people."""
+    store = RatingsStore(database)
+    try:
+        keys = ApiKeyStore(store)
+        return [keys.create(f"rater {seed} {number}", ["caption", "rate"])[1] for number in range(RATERS)]
+    finally:
+        store.close()
+
+
+def rate_with(url: str, keys: list[str], seed: int) -> None:
+    """Each sends scenes, and says what is on them."""
+    parameters = SceneParameters(domain="shifted", train=len(keys) * EACH, val=0, test=0, seed=seed)
     scenes = draw_scenes(parameters)
-    store = RatingsStore(f"sqlite:///{service.state}/ratings.db")
-    keys = [
-        ApiKeyStore(store).create(f"rater {seed} {number}", ["caption", "rate"])[1]
-        for number in range(RATERS)
-    ]
-    store.close()
     for key in keys:
-        with CaptionClient(service.url, key=key) as person:
+        with CaptionClient(url, key=key) as person:
             for _ in range(EACH):
                 scene = next(scenes)
                 made = person.caption(scene.photo)
