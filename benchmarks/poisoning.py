@@ -1,6 +1,7 @@
 """What gets past the curation of ratings when 30 % of the raters collude. Takes minutes: nothing is trained.
 
     python -m benchmarks.poisoning
+    python -m benchmarks.poisoning --only "another name"      # of the attacks those whose name says so
 
 Scenes of the shifted world are described, not drawn. In five rounds of 200 ratings a make-believe captioner
 says something of the wrong world, or, more often from round to round, what a person said of the scene. What
@@ -153,6 +154,7 @@ def curated(ratings: pd.DataFrame, known: list[tuple[str, ...]], abuse: AbuseLis
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     arguments.add_argument("--seeds", type=int, default=5)
+    arguments.add_argument("--only", default="", help="attacks whose name has this in it")
     given = arguments.parse_args()
     with open("conf/base/abuse.txt", encoding="utf-8") as file:  # noqa: PTH123
         abuse = AbuseList.parse(file.read())
@@ -162,7 +164,7 @@ def main() -> None:
         "| colluders trusted |"
     )
     print("|---|---|---:|---:|---:|---:|---:|---:|")
-    for attack in ATTACKS:
+    for attack in (each for each in ATTACKS if given.only in each.name):
         played = [ratings_of(attack, seed, known) for seed in range(given.seeds)]
         for defences in (True, False):
             found = []

@@ -33,7 +33,7 @@ def test_another_worker_finishes_what_a_killed_one_began(tmp_path: Path, postgre
         rate(service.wait_until_ready(), seed=1)
         airflow.wait_until_ready().switch_on(DAG)
         run_id = airflow.trigger(DAG, least_ratings=10, epochs=1, shards=2, verify_seconds=5)
-        airflow.kill_worker_of(running_kedro("retraining_training"))
+        airflow.kill_worker_of(running_kedro("retraining_training", project.folder))
         states = airflow.wait_for(DAG, run_id)
         assert {state for name, state in states.items() if name != "rollback"} == {"success"}, states
         assert airflow.tries(DAG, run_id, "training") == 2

@@ -39,12 +39,18 @@ HOSTS = {
     "gateway": "captionloop-gateway", "model": "captionloop-model", "mlflow": "captionloop-mlflow",
     "postgresql": "captionloop-postgresql", "frontend": "captionloop-frontend",
 }  # fmt: skip
+KEYS_OF_PEOPLE = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from loop_traffic import made_keys
+from captionloop.serving.service_settings import Settings
+print(json.dumps(made_keys(Settings.from_environment().database_url, seed=1)))
+"""
 RATE = """
-import sys
-from types import SimpleNamespace
+import json, sys
 sys.path.insert(0, sys.argv[2])
-from loop_traffic import rate
-rate(SimpleNamespace(url=sys.argv[1]), seed=1)
+from loop_traffic import rate_with
+rate_with(sys.argv[1], json.loads(sys.argv[3]), seed=1)
 """
 CROWN = """
 import sys
@@ -248,16 +254,24 @@ def test_pods_reach_what_they_need_and_nothing_else(pods: Pods) -> None:
 def test_a_retraining_goes_through_to_verify(pods: Pods, bundles: list[Path]) -> None:
     # The first version: the corpus is made in a task pod, and the model is one that nobody taught.
     pods.task(
-        "kedro", "run", "--pipelines", "__default__", "--to-nodes", "choose_evaluation_photos,find_concepts"
+        "kedro",
+        "run",
+        "--pipelines",
+        "__default__",
+        "--to-nodes",
+        "evaluation.choose_evaluation_photos,encoder_adaptation.find_concepts",
     )
     crowned = pods.task("python", "-c", CROWN, "http://captionloop-mlflow:5000", str(bundles[0]))
     assert crowned.strip().endswith("1")
     pods.ready("gateway", 3000, "/readyz")
 
-    # People come by the page's pod.
+    # People have keys, whom curation believes, and come by the page's pod.
     frontend = the_pod(pods.cluster, "frontend")
     here = str(Path(__file__).parent)
-    pods.run("frontend", frontend, sys.executable, "-c", RATE, "http://captionloop-gateway:3000", here)
+    gateway = the_pod(pods.cluster, "gateway")
+    keys = pods.run("gateway", gateway, sys.executable, "-c", KEYS_OF_PEOPLE, here).splitlines()[-1]
+    service = "http://captionloop-gateway:3000"
+    pods.run("frontend", frontend, sys.executable, "-c", RATE, service, here, keys)
 
     run = f"{WORKSPACE}/runs/one"
     given = f"workspace={run},mlflow_run=one,least_ratings=10,epochs=1,encoder_epochs=1,decoders=1"

@@ -104,20 +104,27 @@ def shared(storage: Server, registry: Server, postgres: str) -> dict[str, str]:
 
 def crown(machine: Machine, registry: Server, bundle: Path) -> None:
     """A corpus is checked on one machine, and a model that nobody taught becomes the champion."""
-    ended(machine.begin("__default__", "decoders=1", "--to-nodes", "choose_evaluation_photos,find_concepts"))
+    ended(
+        machine.begin(
+            "__default__",
+            "decoders=1",
+            "--to-nodes",
+            "evaluation.choose_evaluation_photos,encoder_adaptation.find_concepts",
+        )
+    )
     known = ModelRegistry(registry.url)
     known.promote(known.register(bundle).version)
 
 
 def people_rate(database: str, photos: str) -> None:
-    """What a service leaves behind in database and archive."""
+    """What a service leaves behind in database and archive, of people with keys: whom curation believes."""
     upgrade(database)
     store, archive = RatingsStore(database), PhotoArchive(photos)
     words = [{"text": "a", "confidence": 0.5, "attention": [[1.0]]}]
     scenes = draw_scenes(SceneParameters(domain="shifted", train=30, val=0, test=0, seed=1))
     try:
         for number, scene in enumerate(scenes):
-            sha256, rater = hashlib.sha256(scene.photo).hexdigest(), f"person:{number // 5}"
+            sha256, rater = hashlib.sha256(scene.photo).hexdigest(), f"key:{number // 5}"
             archive.write(sha256, scene.photo)
             facts = PhotoFacts(sha256, "image/jpeg", len(scene.photo), 128, 128)
             said = ServedCaption(f"c{number}", rater, facts, "a dog", 0.5, words, [], "captioner", "1")
@@ -172,10 +179,10 @@ def test_two_machines_complete_a_retraining(
     # What somebody asks to be forgotten goes from runs in the storage, too.
     rated = f"{RUN}/02_intermediate/sample_scenes/ratings.parquet"
     assert files.exists(rated)
-    one.start("captionloop", "erase", "--rater", "person:1").wait(300)
+    one.start("captionloop", "erase", "--rater", "key:1").wait(300)
     other.run("captionloop", "reconcile", "--workspace", RUN)
     assert not files.exists(rated) and files.exists(f"{RUN}/06_models/sample_scenes/candidate/config.json")
-    assert "folders of runs  gone" in one.run("captionloop", "erased", "person:1")
+    assert "folders of runs  gone" in one.run("captionloop", "erased", "key:1")
 
 
 def test_two_that_do_the_same_take_turns(storage: Server, shared: dict[str, str], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The lineage that `make viz` draws is whole: nothing without a place or unused, layers in one order."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -140,3 +141,16 @@ def test_the_lineage_opens_on_one_box_for_each_stage() -> None:
     assert steps == {
         f"retraining.{name}" for name in ("encoder", "caching", "training", "evaluation", "registration")
     }
+
+
+def test_commands_of_tests_and_documents_name_nodes_that_there_are(
+    everything: Pipeline, project_root: Path
+) -> None:
+    """A test that takes minutes should not be the first to say that a node has another name by now."""
+    places = [*project_root.glob("tests/e2e/*.py"), *project_root.glob("docs/**/*.md")]
+    places += [*project_root.glob("src/**/*.py"), *project_root.glob("pipelines/**/*.py")]
+    text = "\n".join(path.read_text() for path in places)
+    named = re.findall(r'--(?:from-|to-)?nodes[", \n]+([a-z_]\w*(?:\.\w+)*(?:,[\w.]+)*)', text)
+    nodes = {node.name for node in everything.nodes}
+    wanted = {each for names in named for each in names.split(",")}
+    assert len(wanted) >= 4 and wanted <= nodes, wanted - nodes

@@ -176,8 +176,8 @@ def _prune(project: Path, env: str | None, given: Path | str | None) -> None:
     runs = runs_in(place)
     own = _folder(project, given)
     if superfluous(runs, keep, [], own):
-        _remove_superfluous(project, runs, keep, own)
-        runs = [run for run in runs if run.folder.is_dir()]
+        gone = _remove_superfluous(project, runs, keep, own)
+        runs = [run for run in runs if run not in gone]
     if runs:
         held = f"{len(runs)} runs, {sum(run.size() for run in runs) / 1e9:.1f} GB"
         click.echo(
@@ -186,7 +186,8 @@ def _prune(project: Path, env: str | None, given: Path | str | None) -> None:
         )
 
 
-def _remove_superfluous(project: Path, runs: Sequence[Run], keep: int, own: Path | None) -> None:
+def _remove_superfluous(project: Path, runs: Sequence[Run], keep: int, own: Path | None) -> list[Run]:
+    """The runs that were removed."""
     needed = []
     for each in environments(project):
         versions = open_registry(project, each).versions()
@@ -196,9 +197,11 @@ def _remove_superfluous(project: Path, runs: Sequence[Run], keep: int, own: Path
             for version in versions
             if version.aliases or version.version in replaced
         ]
-    for run in superfluous(runs, keep, needed, own):
+    gone = superfluous(runs, keep, needed, own)
+    for run in gone:
         run.remove()
         click.echo(f"run {run.name} removed: of each kind the newest {keep} are kept")
+    return gone
 
 
 def _tell(names: list[str], opened: _Opened) -> None:

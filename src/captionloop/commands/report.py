@@ -138,8 +138,13 @@ def failures(workspace: Path) -> dict[str, str]:
         lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
         said = [line for line in lines if line]
         if said:
-            found[step if index == "-1" else f"{step}_{index}"] = said[-1].removeprefix("Error: ")
+            found[step if index == "-1" else f"{step}_{index}"] = _reason(said[-1])
     return found
+
+
+def _reason(line: str) -> str:
+    """Without the name of whoever says it."""
+    return line.removeprefix("Error: ").removeprefix("captionloop: ")
 
 
 def write_report(where: str, report: dict[str, Any]) -> None:

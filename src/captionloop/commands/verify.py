@@ -82,8 +82,9 @@ def verify(  # noqa: PLR0917
             raise
         except NotVerifiedError as error:
             note(registry, version, "not verified", str(error))
-            click.echo(f"captionloop: Version {version} was not verified: {error}", err=True)
-            click.echo("That says nothing against it: verify it again when that is mended.", err=True)
+            # One line, for the last one is what a step of Airflow gives as the reason.
+            told = f"Version {version} was not verified, which says nothing against it: {error}"
+            click.echo(f"captionloop: {told}", err=True)
             sys.exit(NOT_VERIFIED)
     told = sentence(found, seconds)
     note(registry, version, "passed", told, found)

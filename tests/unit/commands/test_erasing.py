@@ -5,9 +5,11 @@ import io
 import os
 import shutil
 import time
+import uuid
 from datetime import timedelta
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +17,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from captionloop.cli import main
+from captionloop.feedback import run_folders
 from captionloop.image_metadata import without_metadata
 from captionloop.photos import PhotoArchive
 from captionloop.ratings.database import upgrade
@@ -215,6 +218,27 @@ def test_runs_are_pruned_as_the_setting_says(project: Project) -> None:
     assert "data/runs holds 4 runs, 0.0 GB: those under way, the newest 2 of each kind" in told.stdout
     left = {path.name for path in (project.folder / "data/runs").iterdir()}
     assert left == {"taught 2", "taught 3", "one", "own"} and own.is_dir()
+
+
+def test_runs_in_object_storage_are_pruned_and_those_that_stay_are_told(
+    project: Project, s3_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No copy of them lies here, and yet they are there."""
+    globals_file = project.folder / "conf/base/globals.yml"
+    globals_file.write_text(globals_file.read_text().replace("keep_runs: 10", "keep_runs: 2"))
+    workspace = f"s3://captionloop/{uuid.uuid4().hex}"
+    files = fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True)
+    for number in range(4):
+        files.pipe_file(f"{workspace}/runs/taught {number}/06_models/bundle.json", b"{}")
+        time.sleep(1.1)  # in seconds the storage tells when something was written
+    monkeypatch.setattr(run_folders, "IDLE_SECONDS", -60)
+    monkeypatch.setenv("CAPTIONLOOP_WORKSPACE", workspace)
+    told = call("reconcile")
+    assert told.exit_code == 0, told.output
+    assert "run taught 0 removed" in told.stdout and "run taught 1 removed" in told.stdout
+    assert f"{workspace}/runs holds 2 runs, 0.0 GB" in told.stdout
+    left = {path.split("/")[3] for path in files.find(f"{workspace}/runs")}
+    assert left == {"taught 2", "taught 3"}
 
 
 def test_retention_needs_no_asking(project: Project) -> None:

@@ -1,11 +1,13 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from captionloop.cli import main
+from captionloop.commands.report import failures
 from captionloop.registry.tracking import find_or_begin_run, find_run
 
 pytestmark = pytest.mark.integration
@@ -53,6 +55,12 @@ def test_failures_are_the_last_lines_of_the_steps_that_have_not_succeeded(report
     (workspace / ".tidy.-1.stderr").write_text("")
     told = json.loads(call("failures").stdout)
     assert told == {"failures": {"verify": "photo 7 got an empty caption", "caching_1": "Killed"}}
+
+
+def test_a_reason_is_told_without_who_says_it(tmp_path: Path) -> None:
+    (tmp_path / ".verify.-1.stderr").write_text("looking\ncaptionloop: Version 5 was not verified\n")
+    (tmp_path / ".package.-1.stderr").write_text("Error: No such option\n")
+    assert failures(tmp_path) == {"verify": "Version 5 was not verified", "package": "No such option"}
 
 
 def test_a_report_is_copied_to_where_the_service_looks_for_it(reports, tmp_path) -> None:

@@ -1,7 +1,11 @@
 """What `captionloop verify` asks, asked of a real gateway."""
 
+import importlib
+from unittest.mock import MagicMock
+
 import httpx
 import pytest
+from click.testing import CliRunner
 from serving_fakes import PHOTO, FakeModel
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -193,3 +197,20 @@ def test_a_caption_by_a_version_that_nobody_serves_is_refused_at_once(client, mo
     assert (answer.status_code, answer.headers["Retry-After"]) == (409, "5")
     assert "No model server serves version 7" in answer.json()["detail"]
     assert not model.seen
+
+
+def test_why_nothing_could_be_said_is_the_last_and_only_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what a run of Airflow gives as the reason in its note."""
+    command = importlib.import_module("captionloop.commands.verify")
+
+    def away(*_: object) -> None:
+        raise NotVerifiedError("version 4 is not served everywhere after 120 s: the service is away")
+
+    monkeypatch.setattr(command, "verified", away)
+    for name in ("project_folder", "open_registry", "choose_canaries", "expect", "note"):
+        monkeypatch.setattr(command, name, MagicMock())
+    told = CliRunner().invoke(command.verify, ["--url", "http://127.0.0.1:9", "--version", "4"])
+    assert told.exit_code == command.NOT_VERIFIED
+    (line,) = told.stderr.splitlines()
+    assert line.startswith("captionloop: Version 4 was not verified, which says nothing against it: ")
+    assert "is not served everywhere after 120 s" in line
