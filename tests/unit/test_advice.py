@@ -38,6 +38,8 @@ ELSEWHERE = "raised in "  # where the mistake and what mends it are both plain f
 PIPELINE = "by a pipeline: "  # what it says to run makes the file anew; the tests of pipelines do that
 BY_HAND = "by hand: "
 TRIED = {
+    "captioner/model_memory.py: {}: the model needs": ELSEWHERE + "captioner/test_model_memory.py",
+    "hooks.py: registration.model is": ELSEWHERE + "test_hooks.py",
     "commands/gold.py: there is no corpus": PIPELINE + "data_validation",
     "commands/shadow_and_canary.py: There is no {}": ELSEWHERE + "../e2e/test_service_canary.py",
     "commands/shadow_and_canary.py: Which VERSION": ELSEWHERE + "../e2e/test_service_canary.py",

@@ -11,13 +11,14 @@ import pytest
 import requests
 from kedro.framework.hooks import hook_impl
 from kedro.framework.hooks.manager import _create_hook_manager
-from kedro.io import DatasetError
+from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
 
 from captionloop.config import read_configuration
-from captionloop.errors import CorpusError, StoreError
-from captionloop.hooks import CreateMlflowStore, OnePipelineRun, UserErrorHook
+from captionloop.errors import ConfigurationError, CorpusError, StoreError
+from captionloop.hooks import CreateMlflowStore, OnePipelineRun, TrainedCandidate, UserErrorHook
+from captionloop.pipeline_registry import register_pipelines
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -192,3 +193,16 @@ def test_a_process_by_itself_runs_the_pipeline(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setenv("WORLD_SIZE", "2")  # of something else
     OnePipelineRun().after_context_created()
+
+
+def test_a_run_that_registers_what_it_does_not_train_is_refused_before_it_trains() -> None:
+    def registers(model: str, pipeline: str) -> None:
+        told = MemoryDataset(SimpleNamespace(model=model), copy_mode="assign")
+        catalog = DataCatalog({"params:registration": told})
+        TrainedCandidate().before_pipeline_run(register_pipelines()[pipeline], catalog)
+
+    with pytest.raises(ConfigurationError, match="only show_attend_tell: kedro run --only-missing-outputs"):
+        registers("ensemble", "demo")
+    registers("ensemble", "__default__")  # which is what the message advises
+    registers("show_attend_tell", "demo")
+    registers("ensemble", "training")
