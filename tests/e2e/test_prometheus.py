@@ -124,7 +124,8 @@ def until(true: Callable[[], bool], what: str, seconds: float = 60) -> None:
 
 
 def values(url: str, query: str) -> list[float]:
-    answer = httpx.get(f"{url}/api/v1/query", params={"query": query}, timeout=10)
+    # Until it has begun it answers 503 and a sentence.
+    answer = httpx.get(f"{url}/api/v1/query", params={"query": query}, timeout=10).raise_for_status()
     found: dict[str, Any] = answer.json()
     assert found["status"] == "success", found
     return [float(each["value"][1]) for each in found["data"]["result"]]

