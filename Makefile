@@ -144,10 +144,10 @@ e2e: install install-airflow $(if $(NPM),page)  ## real processes and a real bro
 	$(BIN)/pytest -m "e2e and not service"
 	@$(MAKE) e2e-service
 
-# Most of it waits, for processes to start and for deadlines to pass: two files at a time. What measures runs alone.
+# Most of it waits, for processes to start and for deadlines to pass: three files at a time. What measures runs alone.
 .PHONY: e2e-service
 e2e-service: install $(if $(NPM),page)  ## of `make e2e` the service: gateways, model servers, databases, proxies, the page in a browser
-	$(BIN)/pytest tests/e2e -m "service and not alone" --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations=30
+	$(BIN)/pytest tests/e2e -m "service and not alone" --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations=30
 	$(BIN)/pytest tests/e2e -m "service and alone" --durations=10
 
 .PHONY: bench

@@ -24,7 +24,7 @@ from captionloop.captioner.model_config import DecodingOptions, LoraOptions
 from captionloop.captioner.pretrained.pretrained_family import open_captioner
 from captionloop.serving.bento import package_bento
 
-pytestmark = [pytest.mark.e2e, pytest.mark.service, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 DECODING = DecodingOptions(beam_width=3, alternatives=2, max_length=6)
 CLIENTS = 32
@@ -77,7 +77,6 @@ def of_loads(service: ServiceProcess, what: str) -> float:
     return float(next(line for line in lines if line.startswith(name)).split()[-1])
 
 
-@pytest.mark.alone
 def test_families_and_adapters_are_swapped_under_thirty_two_clients(tmp_path: Path) -> None:
     model = make_pretrained("vision-encoder-decoder", tmp_path / "somebodys")
     bundles = {"ours": make_bundle(tmp_path / "ours")}
