@@ -88,8 +88,12 @@ def test_workers_that_run_at_once_make_what_one_makes_alone(
 
 def ray_workers(job: int) -> list[psutil.Process]:
     """The processes in which the job's actors encode."""
-    family = psutil.Process(job).children(recursive=True)
-    return [each for each in family if "MapWorker" in " ".join(each.cmdline())]
+    workers = []
+    for each in psutil.Process(job).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # Ray's short ones end while they are looked at
+            if "MapWorker" in " ".join(each.cmdline()):
+                workers.append(each)
+    return workers
 
 
 @pytest.mark.e2e
