@@ -159,6 +159,7 @@ def test_a_flipped_byte_anywhere_is_found_and_its_file_named(bundle, name, where
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.integration
 def test_every_byte_of_the_checksums_matters(bundle):
     path = bundle / CHECKSUMS
     whole = path.read_bytes()

@@ -340,6 +340,7 @@ def test_an_id_that_is_none_is_one_line(tmp_path: Path, wrong: object) -> None:
         read_coco({"train": [path]})
 
 
+@pytest.mark.integration
 def test_one_id_for_two_photos_in_one_file_is_quarantined_with_its_captions(tmp_path: Path) -> None:
     folder = PhotoFolder(str(tmp_path / "photos"))
     for seed, name in enumerate(("a.jpg", "b.jpg", "c.jpg")):
@@ -459,6 +460,7 @@ def test_a_name_in_other_case_or_folder_is_missing_with_a_hint(tmp_path: Path) -
     }  # fmt: skip
 
 
+@pytest.mark.integration
 def test_letters_may_be_composed_differently_in_captions_and_on_disk(tmp_path: Path) -> None:
     composed, apart = (unicodedata.normalize(form, "Müller é.jpg") for form in ("NFC", "NFD"))
     for on_disk, named in ((composed, apart), (apart, composed)):

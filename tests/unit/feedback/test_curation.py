@@ -176,6 +176,7 @@ ROWS = st.lists(
 
 @settings(max_examples=15, deadline=None)
 @given(ROWS, st.randoms(use_true_random=False), st.sampled_from([f"c{n}" for n in range(6)]))
+@pytest.mark.integration
 def test_laws_of_curation(rows, rng, erased: str) -> None:
     table = ratings(*rows)
     parameters = FeedbackParameters(held_out=0.3, gold_items=0)

@@ -116,6 +116,7 @@ def test_a_store_that_goes_away_stops_nobody_and_limits_still_hold(redis: tuple[
     asyncio.run(story())
 
 
+@pytest.mark.integration
 def test_a_store_that_hangs_is_waited_for_once_and_asked_again_later(
     redis: tuple[str, Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,7 @@ def test_any_selection_in_any_order_reads_back(
     st.lists(st.integers(0, 20)),
 )
 @settings(max_examples=40, deadline=None)
+@pytest.mark.integration
 def test_a_store_is_a_set_of_photos(
     tmp_path_factory: pytest.TempPathFactory, added: list[set[int]], dropped: set[int], asked: list[int]
 ) -> None:
@@ -189,6 +190,7 @@ def test_a_file_that_was_cut_off_is_found_and_mended(store: FeatureStore, cut: i
 
 @given(st.integers(0, 10**9), st.integers(1, 255))
 @settings(max_examples=150, deadline=None)
+@pytest.mark.integration
 def test_no_flipped_byte_goes_unnoticed(
     tmp_path_factory: pytest.TempPathFactory, position: int, change: int
 ) -> None:

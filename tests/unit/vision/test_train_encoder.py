@@ -18,6 +18,8 @@ from captionloop.training.train_encoder import ConceptData, adapt, mean_average_
 from captionloop.training.training_parameters import AdaptationParameters, AugmentationParameters
 from captionloop.vision.encoder import Encoder, EncoderSpec
 
+pytestmark = pytest.mark.integration
+
 SIDE = 32
 COLOURS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]])
 
