@@ -13,7 +13,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 from service_process import ServiceProcess, make_bundle, photo, serve, version
-from test_service_package import ALONE
+from test_service_package import served_alone
 
 pytest.importorskip("transformers", reason="needs captionloop[transformers]")
 
@@ -137,14 +137,7 @@ def test_a_bento_that_carries_the_base_captions_where_the_folder_is_gone(
     package_bento(tmp_path / "theirs", version="7", project=project_root, output=bento)
     asked = (bento / "env/python/requirements.txt").read_text()
     assert "transformers==" in asked and "peft==" in asked
-    blocker = tmp_path / "alone"
-    blocker.mkdir()
-    (blocker / "sitecustomize.py").write_text(ALONE.format(project=str(project_root)))
-    service = ServiceProcess(tmp_path / "elsewhere", what=str(bento), PYTHONPATH=str(blocker))
-    try:
-        service.wait_until_ready()
-        answer = httpx.post(f"{service.url}/v1/captions", files={"image": photo(3)}, timeout=60)
+    with served_alone(bento, tmp_path, project_root) as url:
+        answer = httpx.post(f"{url}/v1/captions", files={"image": photo(3)}, timeout=60)
         assert answer.status_code == 201 and answer.json()["caption"]
         assert answer.json()["model"] == {"name": "theirs", "version": "7"}
-    finally:
-        service.stop()

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -70,19 +72,26 @@ def bento(tmp_path_factory: pytest.TempPathFactory, bundles: list[Path], project
     return output
 
 
-def test_the_bento_serves_alone(bento: Path, tmp_path: Path, project_root: Path) -> None:
-    blocker = tmp_path / "alone"
+@contextmanager
+def served_alone(bento: Path, folder: Path, project: Path) -> Iterator[str]:
+    """The address of a service of a Bento that finds neither the project nor what only training needs."""
+    blocker = folder / "alone"
     blocker.mkdir()
-    (blocker / "sitecustomize.py").write_text(ALONE.format(project=str(project_root)))
-    service = ServiceProcess(tmp_path / "elsewhere", what=str(bento), PYTHONPATH=str(blocker))
+    (blocker / "sitecustomize.py").write_text(ALONE.format(project=str(project)))
+    service = ServiceProcess(folder / "elsewhere", what=str(bento), PYTHONPATH=str(blocker))
     try:
         service.wait_until_ready()
-        answer = httpx.post(f"{service.url}/v1/captions", files={"image": photo()}, timeout=60)
-        assert answer.status_code == 201
-        assert answer.json()["model"] == {"name": "tiny-0", "version": "7"}
-        assert httpx.get(f"{service.url}/").status_code == 200
+        yield service.url
     finally:
         service.stop()
+
+
+def test_the_bento_serves_alone(bento: Path, tmp_path: Path, project_root: Path) -> None:
+    with served_alone(bento, tmp_path, project_root) as url:
+        answer = httpx.post(f"{url}/v1/captions", files={"image": photo()}, timeout=60)
+        assert answer.status_code == 201
+        assert answer.json()["model"] == {"name": "tiny-0", "version": "7"}
+        assert httpx.get(f"{url}/").status_code == 200
 
 
 @pytest.mark.named_use

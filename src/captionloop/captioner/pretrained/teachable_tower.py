@@ -6,7 +6,6 @@ stays as it is.
 """
 
 import copy
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -31,9 +30,7 @@ class TowerLearner(nn.Module):
     def __init__(self, tower: VisionTower) -> None:
         super().__init__()
         self.side = copy.deepcopy(tower.module).requires_grad_(requires_grad=True)
-        self.before = tower.before
-        places = tower.columns - tower.before
-        self.rows = math.isqrt(places) if math.isqrt(places) ** 2 == places else 1
+        self.before, self.rows = tower.before, tower.grid_rows
 
     def forward(self, images: Tensor) -> Tensor:
         """What stands before the grid learns with it, as the tower's layers are all of one sequence."""

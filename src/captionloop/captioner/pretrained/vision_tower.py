@@ -93,12 +93,17 @@ class VisionTower(Encoder):
             )
         return VisionTower.of(self.base, **changes)  # type: ignore[arg-type]
 
+    @property
+    def grid_rows(self) -> int:
+        """Rows of what it sees as a picture: of a square where the vectors make one, else one row."""
+        rows = math.isqrt(self.columns - self.before)
+        return rows if rows * rows == self.columns - self.before else 1
+
     def picture(self, attention: NDArray[np.float32]) -> NDArray[np.float32]:
         """Attention over all vectors `[R]` as a grid that sums to one; what stands before it is left out."""
         grid = attention[self.before : self.columns]
-        rows = math.isqrt(len(grid))
         share = grid / max(float(grid.sum()), 1e-12)
-        shaped: NDArray[np.float32] = share.reshape((rows, rows) if rows * rows == len(grid) else (1, -1))
+        shaped: NDArray[np.float32] = share.reshape(self.grid_rows, -1)
         return shaped
 
     def save(self, folder: str | Path) -> None:
