@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from captionloop.vision.encoder import Encoder
 
 TRAINED: Final = "trained"
+PRETRAINED: Final = "pretrained"
 CONFIG, MODEL, ENCODER, TOKENIZER = (
     "config.json",
     "model.safetensors",
@@ -79,13 +80,6 @@ class Family(Protocol):
     def describe(self, captioner: "Captioner") -> str:
         """Its architecture in a sentence or two (Markdown)."""
 
-    def read_encoder(self, folder: Path) -> "Encoder":
-        """What an encoder of this family has saved in a folder.
-
-        Raises:
-            EncoderError: it is missing or damaged.
-        """
-
 
 def family_of(name: str) -> Family:
     """The family that a bundle names.
@@ -95,7 +89,7 @@ def family_of(name: str) -> Family:
     """
     if name == TRAINED:
         return TrainedFamily()
-    if name == "pretrained":
+    if name == PRETRAINED:
         from captionloop.captioner.pretrained.pretrained_family import PretrainedFamily
 
         return PretrainedFamily()
@@ -103,16 +97,26 @@ def family_of(name: str) -> Family:
 
 
 def load_encoder(folder: Path) -> "Encoder":
-    """An encoder of whichever family, as its `save` wrote it (EncoderError where there is none)."""
+    """An encoder of whichever family, as its `save` wrote it (EncoderError where there is none).
+
+    It reads encoders alone and asks no `Family`: what reads one must not depend on how captions are made, or
+    every change of that would have the encoder trained anew.
+    """
     from safetensors import SafetensorError, safe_open
+
+    from captionloop.vision.encoder import Encoder
 
     name = TRAINED
     try:
         with safe_open(folder / ENCODER, "pt") as file:
             name = (file.metadata() or {}).get("family", TRAINED)
     except (OSError, SafetensorError):
-        pass  # told by the family that would read it
-    return family_of(name).read_encoder(folder)
+        pass  # told by what reads it
+    if name == PRETRAINED:
+        from captionloop.captioner.pretrained.vision_tower import VisionTower
+
+        return VisionTower.load(folder)
+    return Encoder.load(folder)
 
 
 def load_weights(decoder: "Decoder", folder: Path) -> None:
@@ -161,6 +165,7 @@ class TrainedFamily:
         """See `Family`."""
         from captionloop.captioner.decoders import build_decoder
         from captionloop.tokenizer import CaptionTokenizer
+        from captionloop.vision.encoder import Encoder
 
         decoder = build_decoder(
             config.decoder, vocabulary_size=config.vocabulary_size, channels=config.encoder.channels
@@ -173,7 +178,7 @@ class TrainedFamily:
             )
         load_weights(decoder, folder)
         try:
-            return Parts(self.read_encoder(folder), decoder, tokenizer)
+            return Parts(Encoder.load(folder), decoder, tokenizer)
         except EncoderError as error:
             raise BundleError(f"{folder}: the weights do not fit {CONFIG} ({first_line(error)}).") from error
 
@@ -198,12 +203,6 @@ class TrainedFamily:
             f" decoder `{config.kind}` ({weights / 1e6:.1f} million weights: {_sizes(config)});"
             f" {captioner.tokenizer.vocabulary_size:,} {words}."
         )
-
-    def read_encoder(self, folder: Path) -> "Encoder":
-        """See `Family`."""
-        from captionloop.vision.encoder import Encoder
-
-        return Encoder.load(folder)
 
 
 def _sizes(config: DecoderConfig) -> str:

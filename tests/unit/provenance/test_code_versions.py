@@ -2,10 +2,11 @@ import sys
 
 import pytest
 from captionloop.pipelines.data_validation.nodes import inspect_corpus
-from captionloop.pipelines.encoder_adaptation.nodes import draw_curves
+from captionloop.pipelines.encoder_adaptation.nodes import draw_curves, finetune_encoder
 from captionloop.pipelines.evaluation.nodes import choose_photos, score_captions, write_table
 from captionloop.pipelines.training.nodes import train_cross_entropy
 
+from captionloop.datasets import EncoderDataset, PhotoFolderDataset, WorkbenchDataset
 from captionloop.provenance.code_versions import CodeVersions
 from captionloop.provenance.parsed_code import ParsedModules
 
@@ -110,6 +111,15 @@ def test_nothing_is_imported_to_find_out(tried):
     _, version = tried
     version()
     assert "tried_code.late" not in sys.modules
+
+
+def test_what_trains_encoders_does_not_depend_on_how_captions_are_made_or_scored() -> None:
+    """Nor does what reads and writes its data: a family of captioners once brought consensus and CIDEr."""
+    kinds = (EncoderDataset, PhotoFolderDataset, WorkbenchDataset)
+    modules = CodeVersions().of(finetune_encoder, *kinds).modules
+    assert "captionloop.training.train_encoder" in modules
+    other = ("scoring.", "evaluation.", "feedback.", "registry.", "captioner.consensus", "captioner.decod")
+    assert not [name for name in modules if name.removeprefix("captionloop.").startswith(other)]
 
 
 def test_every_node_of_the_project_depends_on_what_it_uses_and_not_on_all():

@@ -93,7 +93,7 @@ class PretrainedFamily:
         decoder = PretrainedDecoder(config.decoder, base, config.encoder.channels)
         load_weights(decoder, folder)
         try:
-            tower = self.read_encoder(folder)
+            tower = VisionTower.load(folder)
         except EncoderError as error:
             raise BundleError(f"{folder}: the vision tower is not read ({first_line(error)}).") from error
         return Parts(tower, decoder, decoder.tokenizer.in_language(language_in(config, folder)))
@@ -121,10 +121,6 @@ class PretrainedFamily:
             f" {learnt / 1e6:.2f} million learn here; {captioner.tokenizer.vocabulary_size:,} pieces of"
             " words."
         )
-
-    def read_encoder(self, folder: Path) -> VisionTower:
-        """See `Family`."""
-        return VisionTower.load(folder)
 
 
 def _reference(folder: Path, config: "BundleConfig") -> BaseReference:
