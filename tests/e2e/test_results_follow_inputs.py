@@ -73,7 +73,7 @@ def grouped(nodes: list[str]) -> str:
     if not nodes:
         return "nothing"
     if len(nodes) > 40:
-        return "nearly all: more than 40 of 48 nodes"
+        return "nearly all: more than 40 of 49 nodes"
     short = [re.sub(r"^write_model_card_.*", "write_model_card", name.rpartition(".")[2]) for name in nodes]
     counts = Counter(short)
     alone = dict(zip(short, nodes, strict=True))
