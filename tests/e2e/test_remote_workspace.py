@@ -26,7 +26,7 @@ from captionloop.registry.model_registry import ModelRegistry
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 WORKSPACE = f"s3://{BUCKET}/data"
 RUN = f"{WORKSPACE}/runs/one"
-STEP = f"workspace={RUN},mlflow_run=one,least_ratings=10,epochs=3,decoders=1"
+STEP = f"workspace={RUN},mlflow_run=one,least_ratings=10,epochs=30,decoders=1"
 
 
 class Machine:
@@ -158,9 +158,13 @@ def test_two_machines_complete_a_retraining(
     # The first machine goes away in the midst of teaching, after a whole epoch.
     teaching = one.begin("retraining_training")
     checkpoint = f"{RUN.removeprefix('s3://')}/06_models/sample_scenes/retrained.work"
-    until(
-        lambda: any(path.endswith("last.ckpt") for path in files.find(checkpoint)), 600, "nothing is stored"
-    )
+
+    def stored() -> bool:
+        kept = any(path.endswith("last.ckpt") for path in files.find(checkpoint))
+        assert kept or teaching.poll() is None, teaching.communicate()[0][-4000:]
+        return kept
+
+    until(stored, 600, "nothing is stored")
     os.killpg(teaching.pid, signal.SIGKILL)
     teaching.wait()
     said = ended(other.begin("retraining_training"))
