@@ -2,12 +2,15 @@
 
 python -m benchmarks.model_from_nothing                  # of the sample scenes, which must have been drawn
 kedro run --env from_nothing                             # learns all of it
+python -m benchmarks.model_from_nothing --taught data/06_models/sample_scenes/pretrained \\
+    --folder data/01_raw/taught_model                    # what has learnt, as if others had trained it
 
 A ViT of 8 x 8 patches and a GPT-2 that attends to it, about 2 million weights together. The tokenizer is a
 byte-level BPE of the training captions. It needs the extra `captionloop[transformers]`.
 """
 
 import argparse
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +19,7 @@ import torch
 
 SIDE = 128
 MARKS = ("<s>", "<pad>", "</s>")
+PIXELS = "preprocessor_config.json"
 
 
 def training_captions(file: Path) -> list[str]:
@@ -61,7 +65,28 @@ def make_model(texts: Sequence[str], folder: Path, *, seed: int = 0) -> int:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     pixels = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": SIDE, "width": SIDE}}
-    (folder / "preprocessor_config.json").write_text(json.dumps(pixels))
+    (folder / PIXELS).write_text(json.dumps(pixels))
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def write_taught(bundle: Path, folder: Path) -> int:
+    """Writes the captioner in a bundle as a model of the package into `folder`; how many weights it has.
+
+    All of its text side must have learnt (`lora: null`): that is the base of whatever learns from now on.
+    """
+    from captionloop.captioner.captioner import Captioner
+    from captionloop.captioner.pretrained.pretrained_decoder import PretrainedDecoder
+
+    decoder = Captioner.load(bundle, device="cpu").decoder
+    if not isinstance(decoder, PretrainedDecoder) or decoder.config.lora is not None:
+        raise SystemExit(f"{bundle}: a pre-trained model is needed whose whole text side learnt (lora: null)")
+    base, model = decoder.base, copy.deepcopy(decoder.base.model)
+    model.decoder.load_state_dict(decoder.text.decoder.state_dict())
+    if decoder.text.project is not None:
+        model.enc_to_dec_proj.load_state_dict(decoder.text.project.state_dict())
+    model.save_pretrained(folder)
+    base.tokenizer.save_pretrained(folder)
+    (folder / PIXELS).write_bytes((base.folder / PIXELS).read_bytes())
     return sum(weight.numel() for weight in model.parameters())
 
 
@@ -70,7 +95,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--captions", type=Path, default=Path("data/01_raw/sample_scenes/captions.json"))
     parser.add_argument("--folder", type=Path, default=Path("data/01_raw/model_from_nothing"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--taught", type=Path, metavar="BUNDLE", help="write what this one learnt")
     chosen = parser.parse_args(arguments)
+    if chosen.taught is not None:
+        weights = write_taught(chosen.taught, chosen.folder)
+        print(f"{chosen.folder}: {weights / 1e6:.1f} million weights, taught")
+        return
     weights = make_model(training_captions(chosen.captions), chosen.folder, seed=chosen.seed)
     print(f"{chosen.folder}: {weights / 1e6:.1f} million weights, random")
 
