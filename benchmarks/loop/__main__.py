@@ -5,6 +5,8 @@
     python -m benchmarks.loop --colluding 0.3                        # a third of the raters attack
     python -m benchmarks.loop --colluding 0.3 --identities fresh     # ... each rating under another name
     python -m benchmarks.loop --colluding 0.3 --no-defences          # ... and everybody is believed
+    python -m benchmarks.loop --env from_nothing                     # the champion is a pre-trained captioner
+    python -m benchmarks.loop --rounds 0 --ceiling 16 --split val    # all captions alone, to choose by
 
 The captioner of the sample scenes meets scenes of another world, none of whose words it knows. Everything is
 real but the people: captions come from the registered champion, what people rate comes from the service's own
@@ -18,6 +20,7 @@ import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks.loop.ceiling import ceiling
 from benchmarks.loop.figure import figure
@@ -47,19 +50,24 @@ def main() -> None:
     arguments.add_argument("--figure", type=Path, help="draw the curve into this file")
     arguments.add_argument("--folder", type=Path, default=Path("data/loop"))
     arguments.add_argument("--base", type=Path, default=Path("data"))
+    arguments.add_argument("--env", help="Kedro environment, such as `pretrained`")
+    arguments.add_argument("--params", help="changes of its parameters: epochs=12,retraining.replay=1.5")
+    arguments.add_argument(
+        "--split", default="test", help="that is measured on; `val` for whatever is chosen"
+    )
     given = arguments.parse_args()
     logging.getLogger("kedro").setLevel(logging.WARNING)
     from captionloop.commands.model_lookup import open_registry
 
-    undefended = {"defences": False, "examination_rounds": 0}
-    game = Play(given.folder, None, given.base, undefended if given.no_defences else {})
-    registry = open_registry(ROOT)
+    undefended = {"defences": False, "examination_rounds": 0} if given.no_defences else {}
+    game = Play(given.folder, given.env, given.base, parameters_given(given.params) | undefended)
+    registry = open_registry(ROOT, given.env)
     game.crown(registry.fetch("champion", given.folder / "first"))
     people = crowd(
         given.ratings, seed=given.seed, colluding=given.colluding, flood=given.flood,
         fresh=given.identities == "fresh",
     )  # fmt: skip
-    world = scenes_world(given.base, "test")
+    world = scenes_world(given.base, given.split)
     done = play(game, world, people, rounds=given.rounds, ratings=given.ratings, ungated=given.ungated)
     game.store.close()
     keep(given, done, None)
@@ -77,6 +85,13 @@ def main() -> None:
         keep(given, done, best)
     if given.figure:
         figure(done, best, given.figure)
+
+
+def parameters_given(text: str | None) -> dict[str, Any]:
+    """What `--params` says, nested where a name has dots."""
+    from omegaconf import OmegaConf
+
+    return dict(OmegaConf.to_object(OmegaConf.from_dotlist(text.split(",") if text else [])))
 
 
 def keep(given: argparse.Namespace, done: list[Round], best: tuple[float, float] | None) -> None:

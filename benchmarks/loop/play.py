@@ -177,7 +177,7 @@ def play(
     done.append(Round(0, 0, 0, 0, 0, True, "", *before, *before, 0, 0.0, 0, 0, 0))
     game.add_gold(world)
     print(HEAD, line(done[0]), sep="\n", flush=True)
-    each = len(world.sent) // rounds
+    each = len(world.sent) // max(1, rounds)
     for turn in range(1, rounds + 1):
         begin = time.monotonic()
         new = world.sent[(turn - 1) * each : turn * each]
