@@ -59,7 +59,7 @@ def main() -> None:
     logging.getLogger("kedro").setLevel(logging.WARNING)
     from captionloop.commands.model_lookup import open_registry
 
-    undefended = {"defences": False, "examination_rounds": 0} if given.no_defences else {}
+    undefended = {"defences": False, "label_noise_rounds": 0} if given.no_defences else {}
     game = Play(given.folder, given.env, given.base, parameters_given(given.params) | undefended)
     registry = open_registry(ROOT, given.env)
     game.crown(registry.fetch("champion", given.folder / "first"))

@@ -78,8 +78,8 @@ def release_tables(
     The latter are tables of their own so that what changes in the test split alone teaches nothing anew.
 
     Raises:
-        CorpusError: none is left; a whole split, or more images than `likeness.max_lost`, went for being like
-            others; or rows are in quarantine and `on_failure` is `stop`.
+        CorpusError: none is left; a whole split, or more images than `similarity.max_lost`, went for being
+            like others; or rows are in quarantine and `on_failure` is `stop`.
     """
     where = f"see {parameters.report}"
     if checked.images.empty:
@@ -113,14 +113,15 @@ def _too_alike(lost: Mapping[str, Any], parameters: ValidationParameters) -> str
     if lost["splits"]:
         what = f"All photos of {' and '.join(lost['splits'])} would be lost as copies of others"
         advice = "take the copies out of the other splits, or leave this one out"
-    elif lost["share"] > parameters.likeness.max_lost:
+    elif lost["share"] > parameters.similarity.max_lost:
         what = f"{lost['near']} images ({lost['share']:.1%}) would be lost as they are like others"
-        advice = "if they are copies, raise data_validation.likeness.max_lost"
+        advice = "if they are copies, raise data_validation.similarity.max_lost"
     else:
         return ""
     if lost["near"]:
         advice += (
-            "; if they are not, set data_validation.likeness.tone_difference=0: only equal photos count then"
+            "; if they are not, set data_validation.similarity.tone_difference=0:"
+            " only equal photos count then"
         )
     return f"{what}: {advice}"
 

@@ -99,7 +99,7 @@ def train_candidate(  # noqa: PLR0917 - a node's inputs
     same_eyes = encoder.fingerprint == origin.encoder.fingerprint
     neighbours = origin.neighbours if same_eyes else None
     start = replace(origin, encoder=encoder, neighbours=neighbours)
-    grounding = NewWordInit(concept_weights, parameters.grounding)
+    grounding = NewWordInit(concept_weights, parameters.new_word_strength)
     feedback = feedback_once((images, captions))[1]
     # Of the feedback alone, and so the same for all: each has other captions of the corpus.
     tokenizer = origin.tokenizer.grown(feedback["text"], min_frequency=parameters.min_frequency)

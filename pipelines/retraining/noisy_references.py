@@ -43,18 +43,18 @@ def filter_noisy_references(  # noqa: PLR0917 - a node's inputs
     """The references that fit their photos, and a report on the others."""
     from captionloop.training.train_encoder import train_encoder
 
-    rules, corpus = parameters.examination, (corpus_images, corpus_captions)
+    rules, corpus = parameters.label_noise, (corpus_images, corpus_captions)
     language = origin.tokenizer.language
     images, said = teachable((feedback_images, references), ratings_database.erased())
-    if not parameters.epochs or not rules.rounds or len(images) < rules.least_photos:
+    if not parameters.epochs or not rules.rounds or len(images) < rules.min_photos:
         return references, _report(said.head(0).assign(rank=1.0), 0, NoiseThreshold(0.0, None))
     named = extended_concepts(concepts, corpus_captions, said, parameters, language)
     lessons = parameters.model_copy(update={"epochs": rules.epochs, "replay": rules.replay})
     folders = {"corpus": corpus_photos, "feedback": photo_archive}
-    part = fold_of(said["image_id"], rules.parts)
+    part = fold_of(said["image_id"], rules.folds)
     believed, rank = pd.Series(True, index=said.index), pd.Series(1.0, index=said.index)
     for turn in range(rules.rounds):
-        for number in range(rules.parts):
+        for number in range(rules.folds):
             examined = said[part == number]
             if examined.empty:
                 continue
@@ -69,7 +69,7 @@ def filter_noisy_references(  # noqa: PLR0917 - a node's inputs
             taught = train_encoder(*tables, named, folders, origin.encoder, lessons, place, language)
             looked = tables[0].loc[tables[0]["split"] == "val", "image_id"]
             rank[examined.index] = reference_fit(taught.said, looked, examined, named, language)
-        verdict = noise_threshold(np.asarray(rank, np.float64), rules.most_wrong)
+        verdict = noise_threshold(np.asarray(rank, np.float64), rules.max_noise_rate)
         believed = rank >= verdict.bound
     shutil.rmtree(workbench, ignore_errors=True)
     doubted = said.assign(rank=rank)[~believed]

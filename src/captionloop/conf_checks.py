@@ -19,7 +19,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from captionloop.conf_loader import FILES, ProjectConfigLoader, plain, read
 from captionloop.errors import CaptionloopError, ConfigurationError, in_a_line
 from captionloop.languages import language_of
-from captionloop.paths import nearest
+from captionloop.paths import RENAMED, nearest
 
 logger = logging.getLogger(__name__)
 
@@ -308,14 +308,30 @@ def _siblings(name: str, fields: set[str]) -> set[str]:
 
 def _suggestion(name: str, known: set[str], fields: set[str]) -> str:
     last = name.rpartition(".")[2]
-    told = nearest(last, {each.rpartition(".")[2] for each in known})
+    parent = name.rpartition(".")[0]
+    former = _former_names(parent, fields)
+    told = nearest(last, {each.rpartition(".")[2] for each in known} | former.keys())
+    if (meant := told.removeprefix("did you mean ").removesuffix("?")) in former:
+        return f"did you mean {former[meant]}?"
     if told.startswith("did you mean"):
-        parent = name.rpartition(".")[0]
         return told.replace("did you mean ", f"did you mean {parent}." if parent else "did you mean ")
     elsewhere = sorted(field for field in fields if field.rpartition(".")[2] == last)
     if elsewhere:
         return f"did you mean {' or '.join(elsewhere[:3])}?"
     return told
+
+
+def _former_names(parent: str, fields: set[str]) -> dict[str, str]:
+    """What parameters of a block were called before, each with its present name."""
+    found: dict[str, str] = {}
+    for old, new in RENAMED.items():
+        block, _, last = old.partition("=")[0].rpartition(".")
+        present = new.partition("=")[0]
+        wild = parent.split(".", maxsplit=1)[0] if "*" in present else "*"
+        present = present.replace("*", wild)
+        if parent in {block.replace("*", wild), present.rpartition(".")[0]} and present in fields:
+            found[last] = present
+    return found
 
 
 def _origin(loader: ProjectConfigLoader, name: str) -> str:

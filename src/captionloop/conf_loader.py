@@ -29,6 +29,7 @@ from captionloop.paths import (
     expanded_everywhere,
     model_of_corpus,
     nearest,
+    renamed,
 )
 from captionloop.workspaces import in_working_copy
 
@@ -55,6 +56,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
     - `~`, `~user` and `$VARIABLE/` at the beginning of a path are spelled out, in `--params` and files alike.
     - What it says of a dataset `raw_photos` or `images` holds for what retraining reads as `base_photos` or
       `base_images`.
+    - Parameters may be called as they were before (`paths.RENAMED`), which is told.
     - `globals: workspace` is what `CAPTIONLOOP_WORKSPACE` or the file says. Files of a workspace in object
       storage get paths in a working copy (`workspaces`).
     - `globals: registered_model` is always there; `mlflow: server: mlflow_tracking_uri` is what
@@ -73,8 +75,10 @@ class ProjectConfigLoader(OmegaConfigLoader):
         patterns = {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"], **arguments.pop("config_patterns", {})}
         self._folder = Path(conf_source)
         self._written: dict[tuple[str, str], dict[Path, Any]] = {}
+        self._warned: set[str] = set()
         _check_environment(self._folder, env)
-        super().__init__(conf_source, env, runtime_params, config_patterns=patterns, **arguments)
+        given = renamed(runtime_params or {}, "--params", self._warn_once)
+        super().__init__(conf_source, env, given, config_patterns=patterns, **arguments)
 
     @property
     def project(self) -> Path:
@@ -185,11 +189,27 @@ class ProjectConfigLoader(OmegaConfigLoader):
             found = super()._read_dir_configs(
                 conf_path, patterns, key, processed_files, read_environment_variables
             )
-        except MissingConfigException:
+            if key == "parameters":
+                found = self._with_present_names(found)
+        except (MissingConfigException, ConfigurationError):
             raise
         except Exception as error:  # whatever a file that people write by hand brings about
             raise ConfigurationError(_unreadable(folder, error)) from error
         return dict(found)
+
+    def _with_present_names(self, files: dict[Path, Any]) -> dict[Path, Any]:
+        """The parameters of each file by their present names."""
+        present = dict(files)
+        for file, config in files.items():
+            where = file.relative_to(self._folder.parent) if file.is_relative_to(self._folder) else file
+            present[file] = OmegaConf.create(renamed(plain(config), str(where), self._warn_once))
+        self._check_duplicates("parameters", present)
+        return present
+
+    def _warn_once(self, line: str) -> None:
+        if line not in self._warned:
+            self._warned.add(line)
+            logger.warning("%s", line)
 
     def _merge_configs(
         self, config: dict[str, Any], env_config: dict[str, Any], key: str, env_path: str
@@ -209,7 +229,8 @@ class ProjectConfigLoader(OmegaConfigLoader):
         written: dict[str, Any] = {}
         for config in (*config_per_file.values(), OmegaConf.create(dict(self.runtime_params or {}))):
             written = _merged(written, plain(config))
-        return plain(OmegaConf.create(written), resolve=True)
+        resolved = plain(OmegaConf.create(written), resolve=True)
+        return renamed(resolved, str(self._folder), self._warn_once)  # what a reference brought in
 
     @staticmethod
     def _soft_merge(

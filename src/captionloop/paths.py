@@ -10,7 +10,7 @@ does not exist.
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
@@ -183,3 +183,111 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if 0 < len(names) <= _LISTED:
         return f"there are {', '.join(names)}"
     return "check the spelling"
+
+
+_ADAPTED = ("encoder_adaptation", "retraining_encoder", "pretrained.tower")
+RENAMED: Final[Mapping[str, str]] = {
+    "data_validation.likeness": "data_validation.similarity",
+    "drift.most": "drift.max_rows",
+    "examination_rounds": "label_noise_rounds",
+    "feedback.caps": "feedback.rater_limits",
+    "feedback.contradiction.likeness": "feedback.contradiction.similarity",
+    "feedback.copies": "feedback.repeated_corrections",
+    "feedback.copies.likeness": "feedback.repeated_corrections.similarity",
+    "feedback.copies.template_likeness": "feedback.repeated_corrections.template_similarity",
+    "feedback.wording": "feedback.correction_text",
+    "pretrained.average_decay": "pretrained.ema_decay",
+    "retraining.average_decay": "retraining.ema_decay",
+    "retraining.grounding": "retraining.new_word_strength",
+    "retraining.least_replay": "retraining.min_captions",
+    "retraining_encoder.examination": "retraining_encoder.label_noise",
+    "retraining_encoder.examination.least_photos": "retraining_encoder.label_noise.min_photos",
+    "retraining_encoder.examination.most_wrong": "retraining_encoder.label_noise.max_noise_rate",
+    "retraining_encoder.examination.parts": "retraining_encoder.label_noise.folds",
+    "retraining_encoder.least_photos": "retraining_encoder.min_photos",
+    "*.training.average_decay": "*.training.ema_decay",
+    **{f"{block}.averaging": f"{block}.ema_decay" for block in _ADAPTED},
+    **{f"{block}.norms": f"{block}.batch_norm" for block in _ADAPTED},
+    **{f"{block}.norms=fixed": f"{block}.batch_norm=frozen" for block in _ADAPTED},
+    **{f"{block}.batch_norm=fixed": f"{block}.batch_norm=frozen" for block in _ADAPTED},
+    **{f"{block}.pooling=some": f"{block}.pooling=log_sum_exp" for block in _ADAPTED},
+}
+"""What parameters, and values of theirs, were called in version 0.1, with what they are called now.
+
+The old names work for one release, with a warning. `*` is any one name, and a name stands for all below it.
+"""
+_Path = tuple[str, ...]
+_FORMER: Final = sorted(
+    ((tuple(old.partition("=")[0].split(".")), old.partition("=")[2], new) for old, new in RENAMED.items()),
+    key=lambda each: (-len(each[0]), not each[1]),
+)
+_RUNTIME: Final = {old: new for old, new in RENAMED.items() if "." not in old}
+
+
+def renamed(parameters: Mapping[str, Any], where: str, warn: Callable[[str], None]) -> dict[str, Any]:
+    """Parameters with each former name of `RENAMED` replaced by the present one; `warn` gets a line for each.
+
+    `where` is the place in which they are written, for these lines.
+
+    Raises:
+        ConfigurationError: a parameter stands there by its former and by its present name.
+    """
+    found = [(path, *_present(path, value)) for path, value in _leaves(parameters)]
+    lines = dict.fromkeys(line for *_, told in found for line in told)
+    if not lines:
+        return dict(parameters)
+    nested: dict[str, Any] = {}
+    taken: dict[_Path, _Path] = {}
+    for path, present, value, _ in found:
+        for end in range(1, len(present) + 1):
+            if present[:end] in taken:
+                _refuse_both(where, taken[present[:end]], path, present)
+        if any(each[: len(present)] == present for each in taken):
+            _refuse_both(where, path, path, present)
+        taken[present] = path
+        block = nested
+        for part in present[:-1]:
+            block = block.setdefault(part, {})
+        block[present[-1]] = value
+    for line in lines:
+        warn(f"{line}: change it in {where}")
+    return nested
+
+
+def _refuse_both(where: str, one: _Path, other: _Path, present: _Path) -> None:
+    former = ".".join(other if one == present else one)
+    raise ConfigurationError(
+        f"{where} says both {former} and {'.'.join(present)}, which is what it is called now: leave out the"
+        " former"
+    )
+
+
+def _leaves(block: Mapping[str, Any], above: _Path = ()) -> Iterator[tuple[_Path, Any]]:
+    for name, value in block.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, (*above, str(name)))
+        else:
+            yield (*above, str(name)), value
+
+
+def _present(path: _Path, value: Any) -> tuple[_Path, Any, list[str]]:
+    """Where a value stands now, and what it is; a line for each thing that is called otherwise now."""
+    told = []
+    for old, now in _RUNTIME.items():
+        changed = re.sub(rf"(\$\{{runtime_params:\s*){old}\b", rf"\g<1>{now}", str(value))
+        if isinstance(value, str) and changed != value:
+            value = changed
+            told.append(f"The runtime parameter {old} is called {now} now")
+    for former, former_value, new in _FORMER:
+        rest = path[len(former) :]
+        fits = all(part in ("*", name) for part, name in zip(former, path, strict=False))
+        if len(path) < len(former) or not fits or (former_value and (rest or value != former_value)):
+            continue
+        name, _, new_value = new.partition("=")
+        wild = next((given for part, given in zip(former, path, strict=False) if part == "*"), "*")
+        present = tuple(name.replace("*", wild).split("."))
+        was, now = ".".join(path[: len(former)]), ".".join(present)
+        if new_value:
+            was, now = f"{was}={former_value}", f"{now}={new_value}"
+        return (*present, *rest), new_value or value, [*told, f"Parameter {was} is called {now} now"]
+    return path, value, told

@@ -21,12 +21,12 @@ SMALL = {
     "parameters_evaluation.yml": {"evaluation": {"resamples": 200, "latency": {"photos": 2, "batches": 1}}},
     "parameters_feedback.yml": {"feedback": {"held_out_photos": 4}},
     "parameters_retraining.yml": {
-        "retraining": {"least_replay": 200},
+        "retraining": {"min_captions": 200},
         "retraining_encoder": {
             "epochs": 1,
             "replay": 60,
             "repeat": 1,
-            "examination": {"rounds": 1, "least_photos": 8, "epochs": 1, "replay": 20},
+            "label_noise": {"rounds": 1, "min_photos": 8, "epochs": 1, "replay": 20},
         },
     },
     # What is tried here is the way, not the gate: a model taught for seconds must get through.

@@ -31,7 +31,7 @@ TINY_BLOCKS = {
             "floors": {"cider": 1.0e-6, "words": 1, "captions": 0.001, "shortest": 0.1},
         }
     },
-    "retraining": {"least_replay": 20, "decoders": 1},
+    "retraining": {"min_captions": 20, "decoders": 1},
     "drift": {"reference_photos": 20},
 }
 CATALOG = """

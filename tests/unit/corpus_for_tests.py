@@ -69,7 +69,7 @@ def small_training(**changes) -> CrossEntropyParameters:
         "batch_size": 15,
         "captions_per_photo": 3,
         "learning_rate": 0.02,
-        "average_decay": 0.5,
+        "ema_decay": 0.5,
         "vocabulary": {"min_frequency": 1},
         "precision": "float32",
         "processes": {"accelerator": "cpu"},

@@ -29,7 +29,7 @@ class CorpusRules(BaseModel):
     max_words: int = Field(80, ge=1)
     max_characters: int = Field(600, ge=1)
     min_captions: int = Field(1, ge=1, description="per image")
-    likeness: LikenessLimits = LikenessLimits()
+    similarity: LikenessLimits = LikenessLimits()
     duplicates_in_split: Literal["keep", "quarantine"] = "keep"
 
 

@@ -80,7 +80,7 @@ def sort_rows(
     images, bad_photos = _sort_out(photos, examination.examine(rules["photos"], photos))
     texts = _caption_columns(corpus, images, photo_names, language)
     captions, bad_captions = _sort_out(texts, examination.examine(rules["captions"], texts))
-    twins = find_duplicates([facts[row] for row in images[ROW]], expected.likeness)
+    twins = find_duplicates([facts[row] for row in images[ROW]], expected.similarity)
     together = _corpus_columns(images, captions, twins)
     kept, bad_images = _sort_out(together, examination.examine(rules["corpus"], together))
     captions, orphans = _without_images(captions, kept)

@@ -51,7 +51,7 @@ class DriftParameters(BaseModel):
     """How far the window reaches back."""
     before_days: Annotated[float, Field(gt=0)] = 28
     """The time before the window, with whose ratings those in it are compared."""
-    most: Annotated[int, Field(ge=100)] = 5000
+    max_rows: Annotated[int, Field(ge=100)] = 5000
     """Captions and ratings that are read, the newest."""
     reference_photos: Annotated[int, Field(ge=10)] = 300
     """Photos of training, and of the evaluation set, that stand for the time before."""

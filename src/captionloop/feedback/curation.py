@@ -148,7 +148,7 @@ def curate(  # noqa: PLR0917
             language=language,
         )
         known = rows["rater"].isin(known_raters(rows[reason == ""], gold, parameters.gold_items))
-        usual = usual_likeness(corpus_captions, parameters.copies, language)
+        usual = usual_likeness(corpus_captions, parameters.repeated_corrections, language)
         doubted = [
             _doubts(some, reason[some.index], corpus_captions, usual, parameters, language)
             for some in (rows[known], rows)  # strangers speak against nobody else
@@ -209,11 +209,12 @@ def _faults(
     if not parameters.defences:
         return reason
     faults = rows["correction"].map(
-        lambda text: wording_fault(text, abuse, parameters.wording, language) or "", na_action="ignore"
+        lambda text: wording_fault(text, abuse, parameters.correction_text, language) or "",
+        na_action="ignore",
     )
     for fault in (RatingIssue.ABUSE, RatingIssue.NOT_A_CAPTION):
         reject(faults == fault, fault)
-    reject(in_burst(rows, parameters.caps), RatingIssue.BURST)
+    reject(in_burst(rows, parameters.rater_limits), RatingIssue.BURST)
     return reason
 
 
@@ -231,12 +232,12 @@ def _doubts(  # noqa: PLR0917
     def reject(where: pd.Series, why: str) -> None:
         reason[(reason == "") & where] = why
 
-    reject(repeated_corrections(rows, parameters.copies, language, usual), RatingIssue.COPY)
+    reject(repeated_corrections(rows, parameters.repeated_corrections, language, usual), RatingIssue.COPY)
     reject(
         contradicting(rows, corpus_captions, parameters.contradiction, language), RatingIssue.CONTRADICTION
     )
     left = rows[reason == ""]
-    reject(beyond_cap(left, parameters.caps).reindex(rows.index, fill_value=False), RatingIssue.CAP)
+    reject(beyond_cap(left, parameters.rater_limits).reindex(rows.index, fill_value=False), RatingIssue.CAP)
     return reason
 
 
@@ -253,7 +254,7 @@ def _corrections(rows: pd.DataFrame, weight: float, parameters: FeedbackParamete
     given = rows[rows["correction"].notna()]
     weights = weight * given["rater_weight"].astype(float)
     if parameters is not None and parameters.defences:
-        caps = parameters.caps
+        caps = parameters.rater_limits
         weights = capped_shares(weights, given["rater"], caps.largest_share)
         weights = capped_networks(weights, given["network"], caps.network_share, caps.network_free)
     found = pd.DataFrame(
@@ -272,7 +273,7 @@ def _corrections(rows: pd.DataFrame, weight: float, parameters: FeedbackParamete
 
 def _held_out(rows: pd.DataFrame, parameters: FeedbackParameters) -> pd.DataFrame:
     """Corrections to test with: no network has too many of them, nor more than its share of what is free."""
-    given, caps = rows[rows["correction"].notna()], parameters.caps
+    given, caps = rows[rows["correction"].notna()], parameters.rater_limits
     if parameters.defences:
         free = caps.network_free * parameters.held_out
         given = given[~beyond_network(given["network"], caps.network_share, free)]

@@ -49,10 +49,12 @@ class Copies(BaseModel):
     """When corrections are copies: one text, nearly, for many photos, or one template, by many raters.
 
     Attributes:
-        likeness: Jaccard similarity of the word pairs of two texts from which they count as nearly the same.
+        similarity: Jaccard similarity of the word pairs of two texts from which they count as nearly the
+            same.
         photos, share: more photos than either (the share is of all corrected photos) with nearly the same
             text are too many.
-        template_likeness: Jaccard similarity of the words of two texts from which they may have one template.
+        template_similarity: Jaccard similarity of the words of two texts from which they may have one
+            template.
         template_raters: a template is what at least so many raters use ...
         template_share, template_usual: ... for more photos than `photos`, this share of all, and so many
             times the share of the corpus's photos whose captions are as much alike without any harm.
@@ -60,10 +62,10 @@ class Copies(BaseModel):
 
     model_config = _Group
 
-    likeness: Share = 0.75
+    similarity: Share = 0.75
     photos: int = Field(8, ge=1)
     share: Share = 0.04
-    template_likeness: Share = 0.5
+    template_similarity: Share = 0.5
     template_raters: int = Field(5, ge=2)
     template_share: Share = 0.08
     template_usual: float = Field(3.0, ge=1)
@@ -74,13 +76,13 @@ class Contradiction(BaseModel):
 
     Attributes:
         stars: from so many, the caption is praised.
-        likeness: a correction that is no more like the caption than this has nothing of it.
+        similarity: a correction that is no more like the caption than this has nothing of it.
     """
 
     model_config = _Group
 
     stars: int = Field(4, ge=1, le=5)
-    likeness: Share = 0.02
+    similarity: Share = 0.02
 
 
 class Reliability(BaseModel):
@@ -150,9 +152,9 @@ class FeedbackParameters(BaseModel):
     gold_items: int = Field(2, ge=0)
     photo: PhotoLimits = PhotoLimits()
     min_side: int = Field(16, ge=1, description="px")
-    caps: Caps = Caps()
-    wording: Wording = Wording()
-    copies: Copies = Copies()
+    rater_limits: Caps = Caps()
+    correction_text: Wording = Wording()
+    repeated_corrections: Copies = Copies()
     contradiction: Contradiction = Contradiction()
     reliability: Reliability = Reliability()
     weights: Weights = Weights()

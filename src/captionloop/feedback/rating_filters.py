@@ -121,7 +121,7 @@ def contradicting(
         return pd.Series(False, index=ratings.index)
     rarity = Rarity(corpus.groupby("image_id")["text"].agg(list), language)
     found = [
-        rarity.likeness(text, correction) <= rules.likeness
+        rarity.likeness(text, correction) <= rules.similarity
         for text, correction in zip(praised["text"], praised["correction"], strict=True)
     ]
     return pd.Series(found, praised.index).reindex(ratings.index, fill_value=False)
@@ -145,9 +145,13 @@ def repeated_corrections(
     pairs = given["correction"].map(lambda text: word_pairs(text, language))
     words = given["correction"].map(lambda text: numbered_words(text, language))
     template = max(copies.template_share, copies.template_usual * usual)
-    found = _for_many(given, pairs, copies.likeness, max(copies.photos, copies.share * photos), 1)
+    found = _for_many(given, pairs, copies.similarity, max(copies.photos, copies.share * photos), 1)
     found |= _for_many(
-        given, words, copies.template_likeness, max(copies.photos, template * photos), copies.template_raters
+        given,
+        words,
+        copies.template_similarity,
+        max(copies.photos, template * photos),
+        copies.template_raters,
     )
     return found.reindex(ratings.index, fill_value=False).astype(bool)
 
@@ -160,7 +164,7 @@ def usual_likeness(corpus: pd.DataFrame, copies: Copies, language: Language = EN
     one_each = corpus.drop_duplicates("image_id").sort_values("image_id")
     sample = one_each.iloc[:: max(1, len(one_each) // SAMPLE)].head(SAMPLE)
     counts = Counter(numbered_words(text, language) for text in sample["text"])
-    alike = Alike(counts, copies.template_likeness)
+    alike = Alike(counts, copies.template_similarity)
     largest = max((sum(counts[one] for one in alike.to(said)) for said in counts), default=0)
     return largest / max(1, len(sample))
 

@@ -22,14 +22,15 @@ class RetrainingParameters(BaseModel):
 
     Attributes:
         replay: captions of the corpus for each caption of the feedback, as far as there are as many.
-        least_replay: but at least so many captions of the corpus; both for each of the decoders.
+        min_captions: but at least so many captions of the corpus; both for each of the decoders.
         repeat: how often an epoch shows each photo of the feedback.
         min_frequency: how often a new word must occur in the feedback to become part of the vocabulary.
-        epochs, batch_size, learning_rate, warmup, average_decay, label_smoothing: of the teaching.
+        epochs, batch_size, learning_rate, warmup, ema_decay, label_smoothing: of the teaching.
         dropout, feature_dropout: of the decoder while it is taught on; None leaves what it was taught with.
             A few hundred captions are soon known by heart, and take more of it than a corpus.
-        grounding: how strongly a new word is led, to begin with, by what the encoder's classifier looks for,
-            times as strongly as known words are (`train_captioner.py`); 0 leaves it the average word.
+        new_word_strength: how strongly a new word is led, to begin with, by what the encoder's classifier
+            looks for, times as strongly as known words are (`train_captioner.py`); 0 leaves it the average
+            word.
         views: of the cached features.
         seed: of the photos that are replayed and of the teaching.
         decoders: how many are taught, each with a seed of its own and other captions of the corpus; the mean
@@ -39,18 +40,18 @@ class RetrainingParameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     replay: float = Field(3.0, ge=0)
-    least_replay: int = Field(2200, ge=0)
+    min_captions: int = Field(2200, ge=0)
     repeat: int = Field(5, ge=1)
     min_frequency: int = Field(2, ge=1)
     epochs: int = Field(16, ge=1)
     batch_size: int = Field(80, ge=1)
     learning_rate: float = Field(3e-3, gt=0)
     warmup: float = Field(0.1, ge=0, lt=1)
-    average_decay: float = Field(0.98, ge=0, lt=1)
+    ema_decay: float = Field(0.98, ge=0, lt=1)
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.1
     dropout: float | None = Field(None, ge=0, lt=1)
     feature_dropout: float | None = Field(None, ge=0, lt=1)
-    grounding: float = Field(4.0, ge=0)
+    new_word_strength: float = Field(4.0, ge=0)
     views: tuple[str, ...] = Field(("whole",), min_length=1)
     seed: int = 0
     decoders: int = Field(3, ge=1)
@@ -59,36 +60,36 @@ class RetrainingParameters(BaseModel):
         """Those that every training has, by its names for them, of one of the decoders: 0, 1, ..."""
         own = {
             "replay",
-            "least_replay",
+            "min_captions",
             "repeat",
             "min_frequency",
             "dropout",
             "feature_dropout",
-            "grounding",
+            "new_word_strength",
             "decoders",
         }
         return self.model_dump(exclude=own) | {"seed": self.seed + decoder}
 
 
 class ExaminationParameters(BaseModel):
-    """How references that do not fit their photos are found (`examination.py`).
+    """How references that do not fit their photos are found (`label_noise.py`).
 
     Attributes:
         rounds: after each, the next is taught only by what was not doubted; 0 examines nothing.
-        parts: the photos are divided into so many, each examined by what the others taught.
-        least_photos: fewer teach too little to tell.
+        folds: the photos are divided into so many, each examined by what the others taught.
+        min_photos: fewer teach too little to tell.
         epochs, replay: of these teachings, which need not be as good as the one that is kept.
-        most_wrong: the largest share of wrong references that is believed.
+        max_noise_rate: the largest share of wrong references that is believed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     rounds: int = Field(1, ge=0)
-    parts: int = Field(4, ge=2)
-    least_photos: int = Field(30, ge=2)
+    folds: int = Field(4, ge=2)
+    min_photos: int = Field(30, ge=2)
     epochs: int = Field(8, ge=1)
     replay: int = Field(200, ge=0)
-    most_wrong: float = Field(0.2, gt=0, lt=0.5)
+    max_noise_rate: float = Field(0.2, gt=0, lt=0.5)
 
 
 class EncoderRetrainingParameters(AdaptationParameters):
@@ -99,14 +100,14 @@ class EncoderRetrainingParameters(AdaptationParameters):
     Attributes:
         replay: photos of the corpus, with all their captions.
         repeat: how often an epoch shows each photo of the feedback.
-        least_photos: a word that the corpus hardly has becomes a concept when said of so many photos.
-        examination: how references are examined before anything is learnt from them.
+        min_photos: a word that the corpus hardly has becomes a concept when said of so many photos.
+        label_noise: how references are examined before anything is learnt from them.
     """
 
     replay: int = Field(400, ge=0)
     repeat: int = Field(5, ge=1)
-    least_photos: int = Field(3, ge=1)
-    examination: ExaminationParameters = ExaminationParameters()
+    min_photos: int = Field(3, ge=1)
+    label_noise: ExaminationParameters = ExaminationParameters()
 
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
@@ -214,7 +215,7 @@ def extended_concepts(
         concepts["concept"].tolist(),
         corpus_captions,
         references,
-        minimum_images=parameters.least_photos,
+        minimum_images=parameters.min_photos,
         judged=parameters.concepts.minimum_images,
         language=language,
     )
@@ -239,7 +240,7 @@ def teachable(feedback: Tables, erased: frozenset[str]) -> Tables:
 
 def _captions_to_replay(feedback: int, parameters: RetrainingParameters) -> int:
     """To each of the decoders, beside so many captions of the feedback."""
-    return max(parameters.least_replay, round(parameters.replay * feedback))
+    return max(parameters.min_captions, round(parameters.replay * feedback))
 
 
 def _taught_of_corpus(images: pd.DataFrame) -> "pd.Series[bool]":

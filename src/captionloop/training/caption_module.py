@@ -95,7 +95,7 @@ class CaptionModule(pl.LightningModule):
         super().__init__()
         self.decoder, self.material, self.fit, self.keeper = decoder, material, parameters, keeper
         self.progress = TrainingCurves()
-        self.average = MovingAverage(decoder, parameters.average_decay)
+        self.average = MovingAverage(decoder, parameters.ema_decay)
         beams = parameters.validation.beam_width
         self.examination = DecodingOptions(beam_width=beams, alternatives=1, max_length=max_length)
         self._losses: list[Tensor] = []

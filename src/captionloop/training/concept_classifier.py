@@ -134,12 +134,12 @@ class ConceptModel(nn.Module):
     ) -> None:
         super().__init__()
         self.body = encoder.learner(parameters.frozen)
-        self._fixed = parameters.norms == "fixed"
+        self._fixed = parameters.batch_norm == "frozen"
         if self._fixed and is_of_timm(encoder.spec.architecture):
             fix_scales(self.body)
         elif self._fixed:
             fold_norms(self.body)
-        self._some = parameters.pooling == "some"
+        self._some = parameters.pooling == "log_sum_exp"
         self.dropout = nn.Dropout(parameters.dropout)
         self.head = nn.Linear(encoder.channels, len(base_rates))
         rates = torch.from_numpy(base_rates).clamp(1e-4, 0.99)

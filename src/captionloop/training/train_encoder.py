@@ -107,7 +107,7 @@ class _Course:
         self.steps = max(1, lessons.train // parameters.batch_size)
         model = ConceptModel(encoder, lessons.targets[: lessons.train].mean(0), parameters)
         self._model = model.to(self._device).to(memory_format=torch.channels_last)
-        decay = get_ema_multi_avg_fn(parameters.averaging)  # type: ignore[no-untyped-call]
+        decay = get_ema_multi_avg_fn(parameters.ema_decay)  # type: ignore[no-untyped-call]
         self.averaged = AveragedModel(self._model, multi_avg_fn=decay, use_buffers=True)
         self._optimizer = torch.optim.AdamW(_groups(self._model, parameters))
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._one_cycle)

@@ -97,13 +97,13 @@ class AdaptationParameters(BaseModel):
             cropped and enlarged, show things larger than whole photos do, so an encoder does best at a size
             larger than the one it was taught at (Touvron et al. 2019, arXiv 1906.06423).
         frozen: the last layer that keeps its weights, by torchvision's name; None teaches all layers.
-        norms: `batch` estimates batch normalisation anew (from scratch), `fixed` keeps its statistics and
-            scales and learns its shifts (from pretrained weights).
+        batch_norm: `batch` estimates batch normalisation anew (from scratch), `frozen` keeps its statistics
+            and scales and learns its shifts (from pretrained weights).
         pooling: how regions answer for the photo: `mean` averages their features (global average pooling),
-            `some` asks whether a concept is seen somewhere (log-sum-exp over the regions' logits, a smooth
+            `log_sum_exp` asks whether a concept is seen somewhere (over the regions' logits, a smooth
             noisy-or as in Fang et al. 2015, eq. 1).
         learning_rate, head_learning_rate: the highest ones, of the encoder and of the classifier; one cycle.
-        averaging: decay per step of the exponential moving average of the weights, which is what is kept.
+        ema_decay: decay per step of the exponential moving average of the weights, which is what is kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -112,14 +112,14 @@ class AdaptationParameters(BaseModel):
     input_size: int | None = Field(default=None, ge=32, le=1024)
     batch_size: int = Field(default=32, ge=2)
     frozen: str | None = None
-    norms: Literal["batch", "fixed"] = "batch"
-    pooling: Literal["mean", "some"] = "mean"
+    batch_norm: Literal["batch", "frozen"] = "batch"
+    pooling: Literal["mean", "log_sum_exp"] = "mean"
     learning_rate: float = Field(default=1e-3, gt=0)
     head_learning_rate: float = Field(default=3e-3, gt=0)
     warm_up: float = Field(default=0.2, ge=0, lt=1)
     weight_decay: float = Field(default=0.05, ge=0)
     dropout: float = Field(default=0.2, ge=0, lt=1)
-    averaging: float = Field(default=0.99, ge=0, lt=1)
+    ema_decay: float = Field(default=0.99, ge=0, lt=1)
     augmentation: AugmentationParameters = AugmentationParameters()
     concepts: ConceptParameters = ConceptParameters()
     seed: int = 0
@@ -170,7 +170,7 @@ class TrainingParameters(BaseModel):
         learning_rate: of AdamW, reached after `warmup` (a share of all steps), then falling along a cosine to
             `final_learning_rate` (a share of it).
         clip_norm: gradients are scaled down to this norm.
-        average_decay: of the exponential moving average of the weights that is validated and kept; 0: none.
+        ema_decay: of the exponential moving average of the weights that is validated and kept; 0: none.
         views: of the cached features, one drawn for each photo and epoch; validation sees the first.
         precision: of matrix products; `auto` is bfloat16 where the hardware multiplies it fast.
     """
@@ -186,7 +186,7 @@ class TrainingParameters(BaseModel):
     final_learning_rate: float = Field(default=0.02, ge=0, le=1)
     weight_decay: float = Field(default=0.01, ge=0)
     clip_norm: float = Field(default=5.0, gt=0)
-    average_decay: float = Field(default=0.99, ge=0, lt=1)
+    ema_decay: float = Field(default=0.99, ge=0, lt=1)
     views: tuple[str, ...] = Field(default=("whole",), min_length=1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     validation: ValidationParameters = ValidationParameters()

@@ -21,7 +21,7 @@ from captionloop.photos import PhotoFolder
 from captionloop.training.training_parameters import PretrainedParameters
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
-TOWER = {"epochs": 3, "batch_size": 6, "learning_rate": 3e-3, "pooling": "some", "averaging": 0.5}
+TOWER = {"epochs": 3, "batch_size": 6, "learning_rate": 3e-3, "pooling": "log_sum_exp", "ema_decay": 0.5}
 
 
 @pytest.fixture

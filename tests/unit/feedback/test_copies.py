@@ -5,7 +5,7 @@ from ratings_for_tests import ratings
 from captionloop.feedback.feedback_parameters import Copies
 from captionloop.feedback.rating_filters import Alike, likeness, repeated_corrections, word_pairs
 
-COPIES = Copies(photos=3, share=0.0, likeness=0.7)
+COPIES = Copies(photos=3, share=0.0, similarity=0.7)
 NAMES = ["a", "red", "blue", "dog", "cat", "on", "the", "grass", "near"]
 WORDS = st.lists(st.sampled_from(NAMES), min_size=1, max_size=9)
 

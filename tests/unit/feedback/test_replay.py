@@ -54,7 +54,7 @@ def feedback(photos: int):
     )
 
 
-PARAMETERS = RetrainingParameters(replay=3, least_replay=0, repeat=1, decoders=1)
+PARAMETERS = RetrainingParameters(replay=3, min_captions=0, repeat=1, decoders=1)
 
 
 def test_the_corpus_is_replayed_in_proportion_and_val_is_whole() -> None:
@@ -98,7 +98,7 @@ def test_repeated_photos_have_ids_of_their_own_and_the_same_features() -> None:
 
 
 def test_a_corpus_smaller_than_the_replay_is_replayed_whole() -> None:
-    few = PARAMETERS.model_copy(update={"least_replay": 10_000})
+    few = PARAMETERS.model_copy(update={"min_captions": 10_000})
     images, _ = training_tables(corpus(30), feedback(2), frozenset(), few)
     assert ((images["source"] == "corpus") & (images["split"] == "train")).sum() == 24
 
@@ -123,7 +123,7 @@ def test_an_encoder_sees_whole_photos_of_the_corpus_again_and_others_at_each_tur
 @settings(deadline=None, max_examples=25)
 @given(st.integers(1, 4), st.integers(1, 12), st.integers(1, 3), st.integers(0, 120))
 def test_each_decoder_has_a_share_of_the_replay_and_all_of_the_rest(decoders, photos, repeat, least) -> None:
-    parameters = RetrainingParameters(replay=3, least_replay=least, repeat=repeat, decoders=decoders)
+    parameters = RetrainingParameters(replay=3, min_captions=least, repeat=repeat, decoders=decoders)
     whole = training_tables(corpus(40), feedback(photos), frozenset(), parameters)
     replayed = set(captions_of(whole, "corpus", "train"))
     wanted = max(least, 3 * photos)

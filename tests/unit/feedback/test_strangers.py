@@ -125,7 +125,11 @@ def test_three_hundred_templates_of_strangers_weigh_nothing(seed: int, passes_go
 def test_without_gold_items_and_templates_the_attack_takes_what_it_took() -> None:
     rng = random.Random(0)
     before = FeedbackParameters.model_validate(
-        {"gold_items": 0, "copies": {"template_share": 1.0}, "caps": {"network_share": 1.0}}
+        {
+            "gold_items": 0,
+            "repeated_corrections": {"template_share": 1.0},
+            "rater_limits": {"network_share": 1.0},
+        }
     )
     share, held_out, _ = of_attack(
         curated([*honest(rng), *planted(rng, passes_gold=False, text=template)], before)

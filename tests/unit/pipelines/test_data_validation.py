@@ -133,8 +133,8 @@ def test_a_run_that_would_lose_much_to_likeness_stops_and_says_what_to_do(
     assert "2 images (18.2%) would be lost as they are like others" in message
     assert "\n" not in message
     # Each advice that it gives works.
-    assert len(run(corpus, photos, likeness={"max_lost": 0.2})["images"].load()) == 9
-    assert len(run(corpus, photos, likeness={"tone_difference": 0})["images"].load()) == 11
+    assert len(run(corpus, photos, similarity={"max_lost": 0.2})["images"].load()) == 9
+    assert len(run(corpus, photos, similarity={"tone_difference": 0})["images"].load()) == 11
 
 
 @pytest.mark.parametrize("quality", [None, 92])
@@ -143,7 +143,7 @@ def test_a_run_that_would_lose_a_whole_split_stops(
 ) -> None:
     corpus = copies(scenes, photos, 5, "test", quality)  # all of train
     with pytest.raises(CorpusError, match="All photos of train would be lost as copies of others") as error:
-        run(corpus, photos, likeness={"max_lost": 1.0})
+        run(corpus, photos, similarity={"max_lost": 1.0})
     assert ("tone_difference=0" in str(error.value)) == (quality is not None)
 
 

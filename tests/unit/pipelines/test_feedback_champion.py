@@ -78,7 +78,7 @@ def test_with_the_encoder_as_it_is_nothing_is_encoded_again(
         *_, report = cache(
             encoder, make_captioner("show_and_tell"), {"version": 1}, images, captions, photo_folder, frozen,
             frozen, new, said, held_out, PhotoFolder(str(tmp_path / "archive")), RatingsDatabase(url), store,
-            base, CachingParameters(), RetrainingParameters(least_replay=4, min_frequency=1),
+            base, CachingParameters(), RetrainingParameters(min_captions=4, min_frequency=1),
         )  # fmt: skip
         return sum(each["encoded"] for each in report["candidate"])
 

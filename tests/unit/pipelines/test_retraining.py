@@ -70,12 +70,12 @@ PARAMETERS = {
         epochs=1,
         replay=3,
         repeat=1,
-        least_photos=2,
+        min_photos=2,
         batch_size=4,
-        examination=ExaminationParameters(rounds=2, least_photos=2, epochs=1, replay=2),
+        label_noise=ExaminationParameters(rounds=2, min_photos=2, epochs=1, replay=2),
     ),
     "params:retraining": RetrainingParameters(
-        epochs=1, least_replay=4, repeat=2, min_frequency=1, decoders=2
+        epochs=1, min_captions=4, repeat=2, min_frequency=1, decoders=2
     ),
     "params:evaluation": EvaluationParameters(
         split="val",

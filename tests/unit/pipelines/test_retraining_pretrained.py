@@ -42,7 +42,7 @@ def as_its_environment_says(monkeypatch) -> None:
     changes = {
         "params:retraining_encoder": EncoderRetrainingParameters(epochs=0),
         "params:retraining": RetrainingParameters(
-            epochs=2, least_replay=4, repeat=2, min_frequency=1, decoders=1, dropout=0.05,
+            epochs=2, min_captions=4, repeat=2, min_frequency=1, decoders=1, dropout=0.05,
             feature_dropout=0.0, learning_rate=0.01,
         ),
         "params:feedback": FeedbackParameters(held_out=0.3),

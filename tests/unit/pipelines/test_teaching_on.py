@@ -42,7 +42,7 @@ def test_all_decoders_have_the_vocabulary_that_the_feedback_brings(tmp_path):
         }
     )
     parameters = RetrainingParameters(
-        least_replay=30, replay=0, repeat=2, min_frequency=2, epochs=1, decoders=3, batch_size=20
+        min_captions=30, replay=0, repeat=2, min_frequency=2, epochs=1, decoders=3, batch_size=20
     )
     tables = training_tables((corpus.images, corpus.captions), (rated, said), frozenset(), parameters)
     captioner, _, _ = train_candidate(
@@ -91,7 +91,7 @@ def test_a_pre_trained_origin_is_taught_on_by_the_same_node(tmp_path):
         }
     )
     parameters = RetrainingParameters(
-        least_replay=30, replay=0, repeat=2, min_frequency=2, epochs=2, decoders=2, batch_size=20, dropout=0.1
+        min_captions=30, replay=0, repeat=2, min_frequency=2, epochs=2, decoders=2, batch_size=20, dropout=0.1
     )
     tables = training_tables((corpus.images, corpus.captions), (rated, said), frozenset(), parameters)
     captioner, curves, _ = train_candidate(

@@ -197,7 +197,7 @@ def test_a_corpus_without_validation_photos_is_refused(corpus, tmp_path):
 
 def test_the_reward_makes_captions_better(trained, corpus, tmp_path):
     settings = SelfCriticalParameters.model_validate(
-        {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "samples": 6, "average_decay": 0.5}
+        {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "samples": 6, "ema_decay": 0.5}
         | {"precision": "float32", "processes": {"accelerator": "cpu"}}
     )
     start = as_captioner(trained)

@@ -29,7 +29,7 @@ def start(request, corpus, tmp_path_factory) -> Captioner:
 
 def taught(start: Captioner, corpus, folder, epochs: int = 3) -> TrainingResult:
     parameters = PretrainedParameters(
-        epochs=epochs, batch_size=24, learning_rate=0.02, average_decay=0.5, precision="float32",
+        epochs=epochs, batch_size=24, learning_rate=0.02, ema_decay=0.5, precision="float32",
         dropout=0.1, decoding=DECODING, processes={"accelerator": "cpu"},
     ).of_training(start.decoder.config)  # fmt: skip
     features = TowerFeatures(corpus.features._grids, start.encoder.fingerprint)

@@ -275,8 +275,8 @@ def test_what_openvino_does_not_convert_is_computed_by_torch_and_told(
     [
         ("timm/tiny_registers.lvd", {"frozen": "blocks.0"}),
         ("timm/tiny_registers.lvd", {"input_size": 64}),
-        ("timm/test_resnet", {"norms": "fixed"}),
-        ("timm/tiny_swin.in1k", {"pooling": "some"}),
+        ("timm/test_resnet", {"batch_norm": "frozen"}),
+        ("timm/tiny_swin.in1k", {"pooling": "log_sum_exp"}),
     ],
     ids=str,
 )
@@ -289,7 +289,7 @@ def test_such_an_encoder_is_taught_concepts(name: str, how: dict[str, object], t
     path.write_bytes(np.broadcast_to(colours[labels][:, None, None], (40, side, side, 3)).tobytes())
     data = ConceptData(DecodedPhotos(path, side), np.eye(3, dtype=np.float32)[labels], train=32)
     parameters = AdaptationParameters(
-        **{"epochs": 12, "batch_size": 8, "averaging": 0.5, "learning_rate": 5e-3, **how}
+        **{"epochs": 12, "batch_size": 8, "ema_decay": 0.5, "learning_rate": 5e-3, **how}
     )
     pupil = encoder.respecified(input_size=side)
     taught = adapt(pupil, data, parameters, tmp_path / "checkpoint.pt")
@@ -303,6 +303,6 @@ def test_such_an_encoder_is_taught_concepts(name: str, how: dict[str, object], t
     if "frozen" in how:
         assert not any(one.startswith(("patch_embed", "blocks.0")) for one in changed)
         assert any(one.startswith("blocks.1") for one in changed)
-    if how.get("norms") == "fixed":
+    if how.get("batch_norm") == "frozen":
         assert "bn1.weight" not in changed
         assert "bn1.running_mean" not in changed

@@ -37,11 +37,13 @@ def lessons(tmp_path: Path) -> ConceptData:
 
 def parameters(**changes: object) -> AdaptationParameters:
     return AdaptationParameters(
-        **{"epochs": 3, "batch_size": 8, "averaging": 0.5, "learning_rate": 3e-3, **changes}
+        **{"epochs": 3, "batch_size": 8, "ema_decay": 0.5, "learning_rate": 3e-3, **changes}
     )
 
 
-@pytest.mark.parametrize("how", [{}, {"pooling": "some"}, {"norms": "fixed"}, {"frozen": "maxpool"}], ids=str)
+@pytest.mark.parametrize(
+    "how", [{}, {"pooling": "log_sum_exp"}, {"batch_norm": "frozen"}, {"frozen": "maxpool"}], ids=str
+)
 def test_an_encoder_learns_the_concepts(
     lessons: ConceptData, encoder: Encoder, tmp_path: Path, how: dict[str, object]
 ) -> None:
