@@ -106,10 +106,10 @@ def main() -> None:
     captioner = open_captioner(given.captioner, "pretrained", decoding, lora=lora)
     how = {"learning_rate": given.rate, "epochs": given.epochs}
     if given.taught == "all":
-        how |= {"repeat": 1, "replay": 0.75, "least_replay": 2200}
+        how |= {"repeat": 1, "replay": 0.75, "min_captions": 2200}
         captioner = teach(captioner, world.sent, all_captions(world.sent), given.base, how)
     elif given.taught == "corrections":
-        how |= {"repeat": 5, "replay": 1.0, "least_replay": 1000}
+        how |= {"repeat": 5, "replay": 1.0, "min_captions": 1000}
         said = corrections(world.sent, CORRECTED, WRONG)
         captioner = teach(captioner, world.sent, said, given.base, how)
     quality = {name: round(100 * cider(captioner, pictures), 1) for name, pictures in

@@ -3,23 +3,7 @@
 from collections.abc import Sequence
 
 from captionloop.pipelines.evaluation import nodes
-from captionloop.pipelines.training import create_pipeline as create_training
 from kedro.pipeline import Node, Pipeline
-
-_MADE = [name for node in create_training().nodes for name in node.outputs]
-
-
-def _having(part: str) -> tuple[str, ...]:
-    """The namespaces in which training makes this part of a captioner."""
-    return tuple(name.removesuffix(part) for name in _MADE if name.endswith(part))
-
-
-MODELS = _having(".captioner")
-"""The captioners that are compared: all that are trained, by their namespace in the catalog."""
-_WITH_CURVES = _having(".curves")
-"""Those that were taught themselves, and not made of others."""
-EXHIBITED = "show_attend_tell"
-"""The one whose attention the gallery shows."""
 
 _TABLES = ["images", "captions"]
 _PARAMETERS = "params:evaluation"
@@ -27,17 +11,20 @@ _SHARED = ("evaluation_photos", "calibration_photos", "raw_photos")
 
 
 def create_pipeline(
-    models: Sequence[str] = MODELS,
-    exhibited: str = EXHIBITED,
+    models: Sequence[str],
+    exhibited: str,
+    with_curves: Sequence[str] = (),
     features: str = "features",
     beside: str | None = None,
     **_: object,
 ) -> Pipeline:
     """Each model captions the photos; then they are scored, compared and drawn together.
 
-    `beside` is the dataset of what others have said of these photos before, which joins the table.
+    `exhibited` is the one whose attention the gallery shows; `with_curves` are those that were trained
+    themselves, and not made of others. `beside` is the dataset of what others have said of these photos
+    before, which joins the table.
     """
-    together = _of_all(models, exhibited, features, beside)
+    together = _of_all(models, exhibited, with_curves, features, beside)
     before = sum((_of_one(model, features) for model in models), start=together)
     return sum((_card(model) for model in models), start=before)
 
@@ -79,9 +66,11 @@ def _card(model: str) -> Pipeline:
     return Pipeline([node])
 
 
-def _of_all(models: Sequence[str], exhibited: str, features: str, beside: str | None) -> Pipeline:
+def _of_all(
+    models: Sequence[str], exhibited: str, with_curves: Sequence[str], features: str, beside: str | None
+) -> Pipeline:
     hypotheses = [f"{model}.hypotheses" for model in models]
-    drawn = {model: f"{model}.curves" for model in models if model in _WITH_CURVES}
+    drawn = {model: f"{model}.curves" for model in with_curves}
     return Pipeline(
         [
             Node(

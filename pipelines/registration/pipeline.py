@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from captionloop.pipelines.evaluation.pipeline import MODELS
 from captionloop.pipelines.registration import nodes
 from kedro.pipeline import Node, Pipeline
 
@@ -10,7 +9,7 @@ _ABOUT_A_MODEL = ("captioner", "hypotheses", "calibration", "model_card")
 _PARAMETERS = "params:registration"
 
 
-def create_pipeline(models: Sequence[str] = MODELS, features: str = "features", **_: object) -> Pipeline:
+def create_pipeline(models: Sequence[str], features: str = "features", **_: object) -> Pipeline:
     """`registration.model` says which of the trained models is the candidate."""
     trained = [f"{model}.{part}" for model in models for part in _ABOUT_A_MODEL]
     return Pipeline(

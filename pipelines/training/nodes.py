@@ -148,8 +148,8 @@ def ensemble_captioners(
 
     if reward.seed in parameters.seeds:
         raise ConfigurationError(
-            f"ensemble.training.seeds: {reward.seed} is the seed of '{by_reward.name}', which is a member"
-            " already; give others."
+            f"models.{parameters.name}.seeds: {reward.seed} is the seed of '{by_reward.name}', which is a"
+            " member already; give others."
         )
     members = [by_reward, by_words]
     # Their neighbours are those of the first member: nobody asks a sibling for a consensus.
@@ -175,6 +175,14 @@ def ensemble_captioners(
         )
         members.append(sibling)
     return build_ensemble(members, parameters.name, parameters.decoding or by_reward.decoding)
+
+
+def join_captioners(parameters: EnsembleParameters, **captioners: Captioner) -> Captioner:
+    """The captioners `<member>.captioner` of `parameters.members` as one, in this order."""
+    from captionloop.captioner.ensembling import build_ensemble
+
+    members = [captioners[f"{name}.captioner"] for name in parameters.members]
+    return build_ensemble(members, parameters.name, parameters.decoding or members[0].decoding)
 
 
 def _results(

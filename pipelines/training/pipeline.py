@@ -1,18 +1,10 @@
-"""Teaches captioners: from fresh weights by words, on from there by reward; and joins some to one."""
+"""Trains the models of `models`: by cross-entropy, self-critically on from there, or as ensembles."""
 
 from collections.abc import Sequence
 
 from captionloop.pipelines.training import nodes
+from captionloop.pipelines.training.models import CROSS_ENTROPY, SELF_CRITICAL, Model, has_siblings
 from kedro.pipeline import Node, Pipeline
-
-TAUGHT_BY_WORDS = ("show_and_tell_by_words", "show_attend_tell")
-TAUGHT_BY_REWARD = {"show_and_tell": "show_and_tell_by_words", "self_critical": "show_attend_tell"}
-"""Each with the captioner that it goes on from."""
-
-TOGETHER = {"ensemble": "self_critical"}
-"""Each with the captioner that joins the one it went on from, and whose siblings join them."""
-
-ALL = (*TAUGHT_BY_WORDS, *TAUGHT_BY_REWARD, *TOGETHER)
 
 _MATERIAL = {"images": "training_images", "captions": "training_captions", "features": "features"}
 """The arguments that all have, by the datasets they come from."""
@@ -20,44 +12,64 @@ _RESULTS = ("captioner", "curves", "training_metrics")
 _LANGUAGE = "params:language"
 
 
-def create_pipeline(models: Sequence[str] = ALL, **_: object) -> Pipeline:
+def create_pipeline(models: Sequence[Model], **_: object) -> Pipeline:
     """`<model>.captioner` for every one of the models."""
-    by_words = [_teaching_by_words(model) for model in TAUGHT_BY_WORDS if model in models]
-    by_reward = [
-        _teaching_by_reward(model, start=start)
-        for model, start in TAUGHT_BY_REWARD.items()
-        if model in models
-    ]
-    together = [
-        _caption_together(model, by_reward=first) for model, first in TOGETHER.items() if model in models
-    ]
-    return sum([*by_words, *by_reward, *together], start=Pipeline([]))
+    return sum((_train(model, models) for model in models), start=Pipeline([]))
 
 
-def _teaching_by_words(model: str) -> Pipeline:
+def _train(model: Model, models: Sequence[Model]) -> Pipeline:
+    if model.objective == CROSS_ENTROPY:
+        return _train_cross_entropy(model)
+    if model.objective == SELF_CRITICAL:
+        return _train_self_critical(model)
+    return _build_ensemble(model, models)
+
+
+def _train_cross_entropy(model: Model) -> Pipeline:
     node = Node(
         nodes.train_cross_entropy,
         inputs=_inputs("encoder") | {"language": _LANGUAGE},
         outputs=list(_RESULTS),
         name="train_cross_entropy",
     )
-    return Pipeline([node], namespace=model, inputs={*_MATERIAL.values(), "encoder"}, parameters={_LANGUAGE})
+    return Pipeline(
+        [node],
+        namespace=model.name,
+        inputs={*_MATERIAL.values(), "encoder"},
+        parameters={_LANGUAGE: _LANGUAGE, "params:training": _parameters(model.name)},
+    )
 
 
-def _teaching_by_reward(model: str, *, start: str) -> Pipeline:
+def _train_self_critical(model: Model) -> Pipeline:
     node = Node(
         nodes.train_self_critical,
         inputs=_inputs("start"),
         outputs=list(_RESULTS),
         name="train_self_critical",
     )
-    inputs = {name: name for name in _MATERIAL.values()} | {"start": f"{start}.captioner"}
-    return Pipeline([node], namespace=model, inputs=inputs)
+    inputs = {name: name for name in _MATERIAL.values()} | {"start": f"{model.needs[0]}.captioner"}
+    return Pipeline(
+        [node],
+        namespace=model.name,
+        inputs=inputs,
+        parameters={"params:training": _parameters(model.name)},
+    )
 
 
-def _caption_together(model: str, *, by_reward: str) -> Pipeline:
-    by_words = TAUGHT_BY_REWARD[by_reward]
+def _build_ensemble(model: Model, models: Sequence[Model]) -> Pipeline:
     # Not in a namespace: what it is made of lies in those of others.
+    name = "build_ensemble" if model.name == "ensemble" else f"build_ensemble_{model.name}"
+    parameters = {"parameters": _parameters(model.name)}
+    if not has_siblings(model, {each.name: each for each in models}):
+        members = {f"{one}.captioner": f"{one}.captioner" for one in model.needs}
+        node = Node(
+            nodes.join_captioners,
+            inputs={**members, **parameters},
+            outputs=f"{model.name}.captioner",
+            name=name,
+        )
+        return Pipeline([node])
+    by_reward, by_words = model.needs
     node = Node(
         nodes.ensemble_captioners,
         inputs={
@@ -65,15 +77,19 @@ def _caption_together(model: str, *, by_reward: str) -> Pipeline:
             "encoder": "encoder",
             "by_words": f"{by_words}.captioner",
             "by_reward": f"{by_reward}.captioner",
-            "words": f"params:{by_words}.training",
-            "reward": f"params:{by_reward}.training",
-            "parameters": f"params:{model}.training",
-            "workbench": f"{model}.workbench",
+            "words": _parameters(by_words),
+            "reward": _parameters(by_reward),
+            **parameters,
+            "workbench": f"{model.name}.workbench",
         },
-        outputs=f"{model}.captioner",
-        name="build_ensemble",
+        outputs=f"{model.name}.captioner",
+        name=name,
     )
     return Pipeline([node])
+
+
+def _parameters(model: str) -> str:
+    return f"params:models.{model}"
 
 
 def _inputs(*further: str) -> dict[str, str]:

@@ -327,7 +327,7 @@ def _former_names(parent: str, fields: set[str]) -> dict[str, str]:
     for old, new in RENAMED.items():
         block, _, last = old.partition("=")[0].rpartition(".")
         present = new.partition("=")[0]
-        wild = parent.split(".", maxsplit=1)[0] if "*" in present else "*"
+        wild = parent.rpartition(".")[2] if "*" in present else "*"
         present = present.replace("*", wild)
         if parent in {block.replace("*", wild), present.rpartition(".")[0]} and present in fields:
             found[last] = present

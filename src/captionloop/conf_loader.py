@@ -46,13 +46,15 @@ LOADER_ARGS: dict[str, Any] = {
 """Of Kedro's settings, and of whoever else reads the configuration."""
 FILES = ("*.yml", "*.yaml", "*.json")
 """How Kedro's configuration files are called."""
+_WARNED: set[tuple[Path, str]] = set()
 
 
 class ProjectConfigLoader(OmegaConfigLoader):
     """Kedro's loader, with what this project settles in one place.
 
     - An environment states differences only: its parameters are merged into those of `base`, value by value.
-      Where it changes a block's `kind`, it replaces the block.
+      Where it changes a block's `kind` or `objective`, it replaces the block.
+    - A model of `models` is called as its block is; one that is `null` is none.
     - `~`, `~user` and `$VARIABLE/` at the beginning of a path are spelled out, in `--params` and files alike.
     - What it says of a dataset `raw_photos` or `images` holds for what retraining reads as `base_photos` or
       `base_images`.
@@ -75,7 +77,6 @@ class ProjectConfigLoader(OmegaConfigLoader):
         patterns = {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"], **arguments.pop("config_patterns", {})}
         self._folder = Path(conf_source)
         self._written: dict[tuple[str, str], dict[Path, Any]] = {}
-        self._warned: set[str] = set()
         _check_environment(self._folder, env)
         given = renamed(runtime_params or {}, "--params", self._warn_once)
         super().__init__(conf_source, env, given, config_patterns=patterns, **arguments)
@@ -100,6 +101,8 @@ class ProjectConfigLoader(OmegaConfigLoader):
             found = super().__getitem__(key)
         if key != "credentials":  # there, what looks like a path may be a password
             found = expanded_everywhere(found)
+        if key == "parameters":
+            found = _with_named_models(found)
         if key == "catalog":
             found = in_working_copy(_with_present_types(found))
         if key == "globals":
@@ -207,8 +210,9 @@ class ProjectConfigLoader(OmegaConfigLoader):
         return present
 
     def _warn_once(self, line: str) -> None:
-        if line not in self._warned:
-            self._warned.add(line)
+        """A command reads its configuration several times."""
+        if (self._folder, line) not in _WARNED:
+            _WARNED.add((self._folder, line))
             logger.warning("%s", line)
 
     def _merge_configs(
@@ -238,6 +242,18 @@ class ProjectConfigLoader(OmegaConfigLoader):
     ) -> dict[str, Any]:
         del env_path
         return _merged(config, env_config)
+
+
+def _with_named_models(parameters: dict[str, Any]) -> dict[str, Any]:
+    models = parameters.get("models")
+    if not isinstance(models, Mapping):
+        return parameters
+    named = {
+        name: {"name": name, **block} if isinstance(block, Mapping) else block
+        for name, block in models.items()
+        if block is not None
+    }
+    return {**parameters, "models": named}
 
 
 _FORMER_TYPE = re.compile(
@@ -320,8 +336,10 @@ def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in own.items():
         before = merged.get(name)
         merged[name] = value
-        if isinstance(before, Mapping) and isinstance(value, Mapping):
-            kind = before.get("kind")
-            if value.get("kind", kind) == kind:
-                merged[name] = _merged(before, value)
+        if isinstance(before, Mapping) and isinstance(value, Mapping) and _is_of_same_kind(before, value):
+            merged[name] = _merged(before, value)
     return merged
+
+
+def _is_of_same_kind(before: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    return all(value.get(kind, before.get(kind)) == before.get(kind) for kind in ("kind", "objective"))

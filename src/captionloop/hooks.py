@@ -110,16 +110,18 @@ class OneLineConfigLoader(ProjectConfigLoader):
 
 
 class CheckedConfiguration:
-    """Refuses what no pipeline can use, before anything is made or opened."""
+    """Has the environment's models built, and refuses what no pipeline can use, before anything is made."""
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: Any) -> None:
         """Called before the MLflow store is made."""
-        from captionloop.pipeline_registry import register_pipelines
+        from captionloop.pipeline_registry import register_pipelines, use_parameters
         from captionloop.serving.service_settings import Settings
 
         for line in Settings.misspelt():
             logger.warning("%s", line)
+        if isinstance(context.config_loader, ProjectConfigLoader):
+            use_parameters(context.config_loader["parameters"])
         check_configuration(context.config_loader, register_pipelines())
 
 

@@ -1,9 +1,13 @@
-"""The pipelines that `kedro run` knows by name."""
+"""The pipelines that `kedro run` knows by name: built of the models that the running environment names."""
 
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
+from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 
+from captionloop.config import project_folder, read_configuration
 from captionloop.pipelines import (
     data_validation,
     drift,
@@ -17,9 +21,10 @@ from captionloop.pipelines import (
     sample_scenes,
     training,
 )
+from captionloop.pipelines.training.models import ENSEMBLE, Model, attends, models_of, with_needed
 
-DEMONSTRATED = ("show_attend_tell",)
-"""The captioners that `demo` teaches: the one that is registered, and none to compare it with."""
+_running: list[Mapping[str, Any]] = []
+"""The parameters of the environment that is run; empty while none is."""
 
 
 def _stage(name: str, pipeline: Pipeline) -> Pipeline:
@@ -27,13 +32,56 @@ def _stage(name: str, pipeline: Pipeline) -> Pipeline:
     return Pipeline(pipeline, namespace=name, prefix_datasets_with_namespace=False)
 
 
-@cache  # asked for by Kedro, by the check of names and by that of what is configured
+def use_parameters(parameters: Mapping[str, Any]) -> None:
+    """Builds the pipelines of these parameters from now on: those of the environment that is run.
+
+    Raises:
+        ConfigurationError: their `models` cannot be built.
+    """
+    pipelines_of(parameters)
+    _running[:] = [parameters]
+    pipelines.configure(__name__)  # Kedro keeps what it was given before
+
+
 def register_pipelines() -> dict[str, Pipeline]:
+    """The pipelines of the environment that is run; while none is, those of `conf/base`."""
+    if _running:
+        return pipelines_of(_running[0])
+    return pipelines_of(read_configuration(project_folder(), "base")["parameters"])
+
+
+def pipelines_of(parameters: Mapping[str, Any]) -> dict[str, Pipeline]:
+    """The pipelines of an environment's parameters.
+
+    Raises:
+        ConfigurationError: their `models` cannot be built.
+    """
+    registered = (parameters.get("registration") or {}).get("model")
+    models = models_of(parameters)
+    known = {model.name for model in models}
+    return _built(models, with_needed(models, registered) if registered in known else models)
+
+
+def _compared(models: tuple[Model, ...]) -> dict[str, Pipeline]:
+    """Training, evaluation and registration of these models."""
+    made = training.create_pipeline(models=models)
+    names = [name.removesuffix(".captioner") for node in made.nodes for name in node.outputs]
+    trained = [name for name in names if name in {model.name for model in models}]
+    joined = {model.name for model in models if model.objective == ENSEMBLE}
+    curves = [name for name in trained if name not in joined]
+    evaluated = evaluation.create_pipeline(models=trained, exhibited=attends(models), with_curves=curves)
+    registered = registration.create_pipeline(models=trained)
+    parts = {"training": made, "evaluation": evaluated, "registration": registered}
+    return {name: _stage(name, pipeline) for name, pipeline in parts.items()}
+
+
+@cache  # asked for by Kedro, by the check of names and by that of what is configured
+def _built(models: tuple[Model, ...], demonstrated: tuple[Model, ...]) -> dict[str, Pipeline]:
     """Each stage by its name, `from_corpus` (all that follows a corpus), `__default__` (the scenes, and all).
 
-    `kedro run` draws the sample scenes and goes through to a registered model; `demo` does so with one
-    captioner, where `__default__` compares five; `pretrained` begins with a captioner that others trained;
-    `kedro run --env flickr8k --pipelines from_corpus` does the same with photos that are there.
+    `kedro run` draws the sample scenes and goes through to a registered model; `demo` does so with the model
+    that is registered, where `__default__` compares all; `pretrained` begins with a captioner that others
+    trained; `kedro run --env flickr8k --pipelines from_corpus` does the same with photos that are there.
     """
     stages = {
         name: _stage(name, module.create_pipeline())
@@ -41,21 +89,11 @@ def register_pipelines() -> dict[str, Pipeline]:
             "data_validation": data_validation,
             "encoder_adaptation": encoder_adaptation,
             "feature_caching": feature_caching,
-            "training": training,
-            "evaluation": evaluation,
-            "registration": registration,
         }.items()
-    }
+    } | _compared(models)
     drawing = _stage("sample_scenes", sample_scenes.create_pipeline())
     from_corpus = sum(stages.values(), start=Pipeline([]))
-    of_one = {
-        name: _stage(name, module.create_pipeline(models=DEMONSTRATED))
-        for name, module in (
-            ("training", training),
-            ("evaluation", evaluation),
-            ("registration", registration),
-        )
-    }
+    of_one = _compared(demonstrated)
     retrainings = {
         f"retraining_{name}": _stage(f"retraining.{name}", create())
         for name, create in {

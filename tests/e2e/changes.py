@@ -106,12 +106,12 @@ CHANGES: dict[str, Callable[[Project], object]] = {
     "a training photo replaced": lambda project: project.replace_photo("train"),
     "the weights that the encoder starts from": lambda project: project.give_weights(1),
     "another file of weights at the same path": lambda project: project.give_weights(2),
-    "`show_attend_tell.training.learning_rate`": lambda project: project.set(
-        "show_attend_tell.training.learning_rate", 0.001
+    "`models.show_attend_tell.learning_rate`": lambda project: project.set(
+        "models.show_attend_tell.learning_rate", 0.001
     ),
     # So large a step that its captions change, whatever the processor.
-    "`show_and_tell.training.learning_rate`": lambda project: project.set(
-        "show_and_tell.training.learning_rate", 0.01
+    "`models.show_and_tell.learning_rate`": lambda project: project.set(
+        "models.show_and_tell.learning_rate", 0.01
     ),
     "`evaluation.resamples`": lambda project: project.set("evaluation.resamples", 500),
     "`evaluation.batch_size`, `feature_caching.device`": lambda project: (

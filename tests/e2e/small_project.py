@@ -47,7 +47,7 @@ SMALL = {
             },
         }
     },
-    "parameters_training.yml": {"show_attend_tell": {"training": {"epochs": 6}}},
+    "parameters_training.yml": {"models": {"show_attend_tell": {"epochs": 6}}},
 }
 TINY = {
     "sample_scenes.train": 40,
@@ -58,8 +58,8 @@ TINY = {
     "encoder_adaptation.epochs": 1,
     "encoder_adaptation.batch_size": 8,
     "encoder_adaptation.concepts.minimum_images": 5,
-    "show_and_tell_by_words.training.epochs": 1,
-    "show_attend_tell.training.epochs": 2,
+    "models.show_and_tell_by_words.epochs": 1,
+    "models.show_attend_tell.epochs": 2,
     "evaluation.latency.photos": 2,
     "evaluation.latency.batches": 1,
     "registration.timed_photos": 2,

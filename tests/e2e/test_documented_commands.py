@@ -30,10 +30,12 @@ SMALL: dict[str, object] = {
     "shifted_scenes": {"train": 40, "val": 8, "test": 8},
     "encoder_adaptation": {"epochs": 1, "concepts": {"minimum_images": 4, "maximum": 20}},
     "feature_caching": {"views": ["whole"]},
-    "show_and_tell_by_words": {"training": {"epochs": 1, "decoder": {"embedding": 32, "hidden": 32}}},
-    "show_attend_tell": {"training": {"epochs": 1, "decoder": {"embedding": 32, "hidden": 32}}},
-    "show_and_tell": {"training": {"epochs": 1, "samples": 2, "batch_size": 60}},
-    "self_critical": {"training": {"epochs": 1, "samples": 2, "batch_size": 60}},
+    "models": {
+        "show_and_tell_by_words": {"epochs": 1, "decoder": {"embedding": 32, "hidden": 32}},
+        "show_attend_tell": {"epochs": 1, "decoder": {"embedding": 32, "hidden": 32}},
+        "show_and_tell": {"epochs": 1, "samples": 2, "batch_size": 60},
+        "self_critical": {"epochs": 1, "samples": 2, "batch_size": 60},
+    },
     "evaluation": {"resamples": 20, "latency": {"photos": 2, "batch": 4, "batches": 1}},
     # So small a model says nothing sensible, and is to be served all the same.
     "registration": {

@@ -22,7 +22,7 @@ SMALL = {
     "encoder.input_size": 64,
     "encoder_adaptation.epochs": 6,
     "encoder_adaptation.concepts.minimum_images": 10,
-    "show_attend_tell.training.epochs": 8,
+    "models.show_attend_tell.epochs": 8,
 }
 
 

@@ -22,8 +22,7 @@ RUN = "data/runs/one"
 TINY_BLOCKS = {
     "encoder": {"input_size": 64},
     "encoder_adaptation": {"epochs": 1, "concepts": {"minimum_images": 5}},
-    "show_and_tell_by_words": {"training": {"epochs": 1}},
-    "show_attend_tell": {"training": {"epochs": 1}},
+    "models": {"show_and_tell_by_words": {"epochs": 1}, "show_attend_tell": {"epochs": 1}},
     "evaluation": {"resamples": 200},
     "registration": {
         "gate": {

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 PROGRAM = Path(__file__).with_name("training_process.py")
 ENVIRONMENT = {**os.environ, "COLUMNS": "400", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 TWO = {
-    f"{model}.training.processes.{name}": value
+    f"models.{model}.processes.{name}": value
     for model in ("show_attend_tell", "self_critical")
     for name, value in {"devices": 2, "accelerator": "cpu"}.items()
 }
@@ -69,7 +69,7 @@ def test_kedro_run_with_two_processes_is_one_run(whole):
 
 
 def test_a_run_that_loses_a_process_says_so_in_a_line_and_goes_on_when_run_again(project_root, untaught):
-    command = [*tiny_run(untaught, **TWO, **{"show_attend_tell.training.epochs": 8}), *TAUGHT]
+    command = [*tiny_run(untaught, **TWO, **{"models.show_attend_tell.epochs": 8}), *TAUGHT]
     process = start(project_root, command)
     said, helpers = [], []
     for line in process.stdout:
@@ -104,7 +104,7 @@ def test_processes_that_torchrun_has_started_run_the_pipeline_once(project_root,
 
 
 def test_a_loss_that_is_no_number_stops_all_processes_in_one_line(project_root, untaught):
-    blown_up = {"show_attend_tell.training.learning_rate": 1e30, "show_attend_tell.training.warmup": 0}
+    blown_up = {"models.show_attend_tell.learning_rate": 1e30, "models.show_attend_tell.warmup": 0}
     process = start(project_root, [*tiny_run(untaught, **TWO, **blown_up), *TAUGHT])
     said, _ = process.communicate(timeout=900)
     assert process.returncode == 1

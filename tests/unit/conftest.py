@@ -1,5 +1,6 @@
 """Fixtures that the unit tests of several parts share."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,14 @@ import pytest
 
 from captionloop.ratings.database import open_engine, upgrade
 from captionloop.ratings.rating_store import RatingsStore
+
+
+@pytest.fixture(autouse=True)
+def no_environment_is_run_any_more() -> Iterator[None]:
+    """What one test runs, with whichever models, is not what the next one asks for."""
+    yield
+    if registry := sys.modules.get("captionloop.pipeline_registry"):
+        registry.__dict__["_running"].clear()
 
 
 @pytest.fixture(scope="session")

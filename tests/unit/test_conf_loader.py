@@ -74,9 +74,9 @@ def test_what_is_shipped_is_known_and_can_be_used(project, pipelines, env) -> No
         ("epoch=3", "Unknown parameter epoch in --params: did you mean epochs?"),
         ("workspac=x", "did you mean workspace?"),
         ("input_size=64", "did you mean encoder.input_size or encoder_adaptation.input_size"),
-        ("show_attend_tell.trainign.epochs=3", "did you mean show_attend_tell.training?"),
-        ("show_attend_tell.training.epoch=3", "did you mean show_attend_tell.training.epochs?"),
-        ("show_attend_tell.training.epochs=many", "epochs='many' in --params cannot be used"),
+        ("show_attend_tell.epochs=3", "did you mean models.show_attend_tell?"),
+        ("models.show_attend_tell.epoch=3", "did you mean models.show_attend_tell.epochs?"),
+        ("models.show_attend_tell.epochs=many", "epochs='many' in --params cannot be used"),
         ("evaluation.resamples=-1", "evaluation.resamples=-1 in --params cannot be used"),
         ("encoder=64", "Parameter encoder in --params is 64, and must be a block of values"),
         ("workspace.a=1", "workspace is one value and has no parts"),
@@ -91,12 +91,12 @@ def test_what_is_shipped_is_known_and_can_be_used(project, pipelines, env) -> No
         ("evaluation.split=tset", "evaluation.split='tset' in --params cannot be used"),
         ("feature_caching.device=gpu", "feature_caching.device='gpu' in --params cannot be used"),
         ("shard=5/4", "shard '5/4' is not i/N"),
-        ("show_attend_tell.training.seed=-1", "seed=-1 in --params cannot be used"),
+        ("models.show_attend_tell.seed=-1", "seed=-1 in --params cannot be used"),
         ("encoder.seed=99999999999999999999", "NumPy and PyTorch take seeds from 0 to"),
         ("language=klingon", "language: 'klingon' is not the code"),
         ("workspace=", "--params workspace= is empty: give it a value, or leave it out"),
         ("data=", "--params data= is empty"),
-        ("show_attend_tell.training.decoder.attention_sise=3", "decoder.attention_size?"),
+        ("models.show_attend_tell.decoder.attention_sise=3", "decoder.attention_size?"),
     ],
 )
 def test_a_parameter_that_cannot_be_meant_is_told(project, pipelines, given, message) -> None:
@@ -106,9 +106,9 @@ def test_a_parameter_that_cannot_be_meant_is_told(project, pipelines, given, mes
 def test_a_parameter_that_something_uses_is_taken(project, pipelines) -> None:
     given = (
         "epochs=3", "mlflow_run=x", "tracking_uri=sqlite:///x.db", "ratings=sqlite:///r.db",
-        "encoder_epochs=1", "shard=2/4", "data=/photos", "show_attend_tell.training.epochs=2",
+        "encoder_epochs=1", "shard=2/4", "data=/photos", "models.show_attend_tell.epochs=2",
         "feedback.since=2026-01-01",
-        "show_attend_tell.training.decoder.kind=transformer",
+        "models.show_attend_tell.decoder.kind=transformer",
     )  # fmt: skip
     check_configuration(read_configuration(project, "mine", params(*given)), pipelines)
     with pytest.raises(ConfigurationError, match="Unknown parameter epoch in --params"):  # each is looked at
@@ -245,8 +245,8 @@ def test_a_value_on_the_command_line_leaves_the_others_of_its_block(project) -> 
 
 
 def test_a_block_of_another_kind_replaces_the_block(project) -> None:
-    write(project, "parameters.yml", {"show_attend_tell": {"training": {"decoder": {"kind": "transformer"}}}})
-    training = read_configuration(project, "mine")["parameters"]["show_attend_tell"]["training"]
+    write(project, "parameters.yml", {"models": {"show_attend_tell": {"decoder": {"kind": "transformer"}}}})
+    training = read_configuration(project, "mine")["parameters"]["models"]["show_attend_tell"]
     assert training["decoder"] == {"kind": "transformer"}
     assert training["epochs"] == 4
 

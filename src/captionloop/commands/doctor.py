@@ -199,14 +199,15 @@ def configuration(project: Path) -> Iterator[Finding]:
     if not is_project(project):
         return
     from captionloop.conf_checks import check_configuration
-    from captionloop.pipeline_registry import register_pipelines
+    from captionloop.pipeline_registry import pipelines_of
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Kedro about names with a dot, which are ours
-        pipelines = register_pipelines()
     for env in (None, *environments(project)):
         try:
-            check_configuration(read_configuration(project, env), pipelines)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Kedro about names with a dot, which are ours
+                loader = read_configuration(project, env)
+                pipelines = pipelines_of(loader["parameters"])
+            check_configuration(loader, pipelines)
         except ConfigurationError as error:
             yield Finding(f"conf/{env or 'local'}", "missing", str(error), "correct it")
         else:

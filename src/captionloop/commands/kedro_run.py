@@ -47,9 +47,12 @@ def default_pipelines(env: str | None) -> list[str]:
 
 
 def _run(*, report: bool = False, **chosen: Any) -> Any:
-    from captionloop.pipeline_registry import register_pipelines
+    from captionloop.pipeline_registry import register_pipelines, use_parameters
 
     with one_line():
+        if is_project(project_folder()):
+            own = read_configuration(project_folder(), chosen.get("env"), chosen.get("params"))
+            use_parameters(own["parameters"])
         if not chosen.get("pipeline") and not chosen.get("pipelines"):
             chosen["pipelines"] = default_pipelines(chosen.get("env"))
         check_names(chosen, register_pipelines())

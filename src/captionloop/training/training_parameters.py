@@ -208,6 +208,7 @@ class CrossEntropyParameters(TrainingParameters):
     """Teaching by words: cross-entropy under teacher forcing.
 
     Attributes:
+        objective: of a block of `models`.
         captions_per_photo: how many captions of a photo share a step, and so its features and keys. All
             captions are seen in every epoch, whatever this is.
         max_length: longer captions are cut, in tokens.
@@ -216,6 +217,7 @@ class CrossEntropyParameters(TrainingParameters):
         decoding: what the captioner's bundle says about searching.
     """
 
+    objective: Literal["cross_entropy"] = Field(default="cross_entropy", exclude=True)
     decoder: DecoderConfig
     vocabulary: VocabularyParameters = VocabularyParameters()
     captions_per_photo: int = Field(default=5, ge=1)
@@ -279,6 +281,8 @@ class SelfCriticalParameters(TrainingParameters):
     """Teaching by reward: self-critical sequence training on CIDEr-D (Rennie et al. 2017).
 
     Attributes:
+        objective: of a block of `models`.
+        start_from: the model of `models` that it goes on from.
         batch_size: here, photos in a step.
         samples: captions drawn for each photo.
         baseline: what a sample must beat: the `greedy` caption (Rennie et al.), or the `mean` of the photo's
@@ -288,6 +292,8 @@ class SelfCriticalParameters(TrainingParameters):
         decoding: what the captioner's bundle says about searching; None leaves it as it is.
     """
 
+    objective: Literal["self_critical"] = Field(default="self_critical", exclude=True)
+    start_from: str | None = Field(default=None, exclude=True)
     batch_size: int = Field(default=16, ge=1)
     learning_rate: float = Field(default=5e-5, gt=0)
     samples: int = Field(default=5, ge=1)
@@ -326,17 +332,22 @@ def _times(words: int, language: Language) -> int:
 
 
 class EnsembleParameters(BaseModel):
-    """Captioners that caption together: one taught by words, one taught on from it by reward, and siblings.
+    """Captioners that caption together.
 
     Attributes:
+        objective: of a block of `models`.
         name: of the captioner that they are together.
-        seeds: for each, a sibling is taught by the same two recipes and joins them.
-        decoding: how they search; None is how the one taught by reward does.
+        members: models of `models`, the first of which says how to search and what neighbours are.
+        seeds: where the members are a self-critical model and the one that it started from: for each seed, a
+            sibling is trained by the same two recipes and joins them.
+        decoding: how they search; None is how the first member does.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    objective: Literal["ensemble"] = "ensemble"
     name: str = "ensemble"
+    members: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     decoding: DecodingOptions | None = None
 

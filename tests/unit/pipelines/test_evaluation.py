@@ -56,7 +56,7 @@ def run(paraphrases, images, captions, features, photo_folder, make_captioner):
             | {name: AtomicJSONDataset(filepath=str(folder / f"{name}.json")) for name in kept}
             | {"evaluation_table": AtomicTextDataset(filepath=str(folder / "evaluation.md"))}
         )
-        pipeline = create_pipeline(models=MODELS)
+        pipeline = create_pipeline(models=MODELS, exhibited="show_attend_tell", with_curves=MODELS)
         pipeline = pipeline.to_outputs(*wanted) if wanted else pipeline
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(java_metrics, "Meteor", partial(java_metrics.Meteor, paraphrases=paraphrases))
