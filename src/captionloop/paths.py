@@ -4,7 +4,7 @@ A shell spells out `~` where it stands at the beginning of a word, and not in `w
 `--output=~/x`, in a file, or in a variable that a service manager sets.
 
 Environment variables come first; what else `conf/` says, `config` knows. Also what to say of a name that
-does not exist.
+does not exist, and what parameters were called before.
 """
 
 import os
@@ -281,11 +281,12 @@ def _present(path: _Path, value: Any) -> tuple[_Path, Any, list[str]]:
             told.append(f"The runtime parameter {old} is called {now} now")
     for former, former_value, new in _FORMER:
         rest = path[len(former) :]
-        fits = all(part in ("*", name) for part, name in zip(former, path, strict=False))
+        pairs = list(zip(former, path, strict=False))
+        fits = all(part == name or (part == "*" and name != "models") for part, name in pairs)
         if len(path) < len(former) or not fits or (former_value and (rest or value != former_value)):
             continue
         name, _, new_value = new.partition("=")
-        wild = next((given for part, given in zip(former, path, strict=False) if part == "*"), "*")
+        wild = next((given for part, given in pairs if part == "*"), "*")
         present = tuple(name.replace("*", wild).split("."))
         was, now = ".".join(path[: len(former)]), ".".join(present)
         if new_value:

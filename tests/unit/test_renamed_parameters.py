@@ -81,6 +81,11 @@ def test_a_former_and_a_present_name_in_one_place_are_refused(old: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_a_model_that_is_called_training_is_none_of_former_times() -> None:
+    blocks = {"models": {"training": {"epochs": 2}}}
+    assert renamed(blocks, "x.yml", pytest.fail) == blocks
+
+
 @pytest.mark.parametrize("old", RENAMED)
 def test_what_is_shipped_says_nothing_by_a_former_name(project_root: Path, old: str) -> None:
     for file in project_root.glob("conf/*/parameters*.yml"):
