@@ -94,13 +94,13 @@ class CaptionClient:
         Raises:
             ServiceError: it was refused, or the service is away, or keeps nothing.
         """
-        answer = self._sent(photo, {"Idempotency-Key": idempotency_key} if idempotency_key else {})
-        if answer.status_code == HTTPStatus.OK:
+        response = self._post_photo(photo, {"Idempotency-Key": idempotency_key} if idempotency_key else {})
+        if response.status_code == HTTPStatus.OK:
             raise ServiceError(
                 f"{self._address} keeps nothing (CAPTIONLOOP_KEEP=false), so this caption cannot be rated: "
                 "ask by look()"
             )
-        return self._parsed(CaptionBody, answer)
+        return self._parsed(CaptionBody, response)
 
     def look(self, photo: bytes | Path, *, version: str | None = None) -> UnkeptCaption:
         """Caption a photo of which nothing is to be kept: the caption cannot be rated.
@@ -110,8 +110,8 @@ class CaptionClient:
         Raises:
             ServiceError: it was refused, or the service is away, or no model server serves the version.
         """
-        asked = {"keep": "false"} if version is None else {"keep": "false", "version": version}
-        return self._parsed(UnkeptCaption, self._sent(photo, {}, **asked))
+        parameters = {"keep": "false"} if version is None else {"keep": "false", "version": version}
+        return self._parsed(UnkeptCaption, self._post_photo(photo, {}, **parameters))
 
     def rate(
         self, caption_id: str, stars: int, *, correction: str | None = None, comment: str | None = None
@@ -134,15 +134,15 @@ class CaptionClient:
 
     def erase_me(self) -> None:
         """Erase all of one's own captions, photos and ratings. Raises `ServiceError`."""
-        self._answer("DELETE", "/v1/me")
+        self._request("DELETE", "/v1/me")
 
     def erase(self, caption_id: str) -> None:
         """Erase one's own caption, its ratings and its photo. Raises `ServiceError`."""
-        self._answer("DELETE", f"/v1/captions/{caption_id}")
+        self._request("DELETE", f"/v1/captions/{caption_id}")
 
     def withdraw_rating(self, caption_id: str) -> None:
         """Take one's own rating of a caption back. Raises `ServiceError`."""
-        self._answer("DELETE", f"/v1/captions/{caption_id}/rating")
+        self._request("DELETE", f"/v1/captions/{caption_id}/rating")
 
     def model(self) -> ModelBody:
         """What is being served. Raises `ServiceError`."""
@@ -154,61 +154,61 @@ class CaptionClient:
 
     def metrics(self) -> str:
         """The service's Prometheus metrics, as text. Raises `ServiceError`."""
-        return self._answer("GET", "/metrics").text
+        return self._request("GET", "/metrics").text
 
     def _read(self, kind: type[Body], method: str, path: str, **request: Any) -> Body:
-        return self._parsed(kind, self._answer(method, path, **request))
+        return self._parsed(kind, self._request(method, path, **request))
 
-    def _sent(self, photo: bytes | Path, named: dict[str, str], **parameters: str) -> httpx.Response:
+    def _post_photo(self, photo: bytes | Path, extra: dict[str, str], **parameters: str) -> httpx.Response:
         data = photo.read_bytes() if isinstance(photo, Path) else photo
-        headers = {"Content-Type": "application/octet-stream", **named}
-        return self._answer("POST", "/v1/captions", content=data, headers=headers, params=parameters)
+        headers = {"Content-Type": "application/octet-stream", **extra}
+        return self._request("POST", "/v1/captions", content=data, headers=headers, params=parameters)
 
-    def _parsed(self, kind: type[Body], answer: httpx.Response) -> Body:
+    def _parsed(self, kind: type[Body], response: httpx.Response) -> Body:
         try:
-            return kind.model_validate_json(answer.content)
+            return kind.model_validate_json(response.content)
         except ValidationError as error:
             raise ServiceError(
                 f"{self._address} does not answer like a captioning service: check its address"
             ) from error
 
-    def _answer(self, method: str, path: str, **request: Any) -> httpx.Response:
+    def _request(self, method: str, path: str, **request: Any) -> httpx.Response:
         self._budget.earn()
         for attempt in range(1, self._attempts + 1):
             try:
-                answer = self._http.request(method, path, **request)
+                response = self._http.request(method, path, **request)
             except httpx.HTTPError as error:
                 raise ServiceError(
                     f"no captioning service answers at {self._address} ({error}); check its address"
                 ) from error
-            if answer.status_code not in {409, 429, 503} or attempt == self._attempts:
+            if response.status_code not in {409, 429, 503} or attempt == self._attempts:
                 break
-            seconds = _seconds_to_wait(answer)
+            seconds = _seconds_to_wait(response)
             if seconds > LONGEST_WAIT_SECONDS or not self._budget.spend():
                 break
             time.sleep(seconds)
-        if answer.is_error:
-            raise _error(answer)
-        return answer
+        if response.is_error:
+            raise _service_error(response)
+        return response
 
 
-def _seconds_to_wait(answer: httpx.Response) -> float:
+def _seconds_to_wait(response: httpx.Response) -> float:
     """As long as the service says, in seconds or as a date; one is not sooner back than asked."""
-    told = answer.headers.get("Retry-After", "1").strip()
-    if told.isdecimal():
-        return float(told)
+    retry_after = response.headers.get("Retry-After", "1").strip()
+    if retry_after.isdecimal():
+        return float(retry_after)
     try:
-        moment = parsedate_to_datetime(told)
+        moment = parsedate_to_datetime(retry_after)
     except ValueError:
         return 1.0
     return max(0.0, (moment - datetime.now(UTC)).total_seconds()) if moment.tzinfo else 1.0
 
 
-def _error(answer: httpx.Response) -> ServiceError:
+def _service_error(response: httpx.Response) -> ServiceError:
     try:
-        problem = ProblemBody.model_validate_json(answer.content)
+        problem = ProblemBody.model_validate_json(response.content)
     except ValidationError:
         return ServiceError(
-            f"{without_passwords(str(answer.url))} answered {answer.status_code}; check its address"
+            f"{without_passwords(str(response.url))} answered {response.status_code}; check its address"
         )
     return ServiceError(f"{problem.title}: {problem.detail} (request {problem.request_id})", problem)

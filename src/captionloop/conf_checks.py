@@ -1,7 +1,7 @@
-"""Checks `conf/` and `--params` before a run: what no pipeline can use is told in one line.
+"""Checks `conf/` and `--params` before a run: what no pipeline can use raises a `ConfigurationError`.
 
-Kedro accepts what it does not know, such as a parameter that nothing reads. Here a name that exists nowhere
-is told with the nearest one that does.
+Kedro accepts what it does not know, such as a parameter that nothing reads. Here the message names the
+nearest name that exists.
 """
 
 import logging
@@ -53,9 +53,9 @@ def _check_files(loader: ProjectConfigLoader) -> None:
     for file, ending in loader.unread_files():
         if ending:
             raise ConfigurationError(f"Nothing reads {file}: rename it, its name has to end in {ending}")
-        told = nearest(file.stem, loader.config_patterns)
-        if told.startswith("did you mean"):
-            raise ConfigurationError(f"Nothing reads {file}: {told.removesuffix('?')}{file.suffix}?")
+        suggestion = nearest(file.stem, loader.config_patterns)
+        if suggestion.startswith("did you mean"):
+            raise ConfigurationError(f"Nothing reads {file}: {suggestion.removesuffix('?')}{file.suffix}?")
         logger.warning("Nothing reads %s", file)
 
 
@@ -111,14 +111,14 @@ def _check_parameters(
         if name in fields and name in parameters:
             first, _, rest = name.partition(".")
             raise ConfigurationError(
-                f"Parameter {name} in {_origin(loader, name)} is no name by itself: write it as a block,"
+                f"Parameter {name} in {_source(loader, name)} is no name by itself: write it as a block,"
                 f" {first}: {{{rest}: ...}}"
             )
         known = _siblings(name, fields)
         if "." not in name:
             known |= runtime if name.split(".")[0] in given else set()
         raise ConfigurationError(
-            f"Unknown parameter {name} in {_origin(loader, name)}: {_suggestion(name, known, fields)}"
+            f"Unknown parameter {name} in {_source(loader, name)}: {_suggestion(name, known, fields)}"
         )
     for path, kind in types.items():
         _check_values(loader, parameters, path, kind, fields)
@@ -126,7 +126,7 @@ def _check_parameters(
     for name, value in _values(parameters):
         if name.endswith("seed") and isinstance(value, int) and value not in _SEEDS:
             raise ConfigurationError(
-                f"Parameter {name}={value} in {_origin(loader, name)} cannot be used: NumPy and PyTorch take"
+                f"Parameter {name}={value} in {_source(loader, name)} cannot be used: NumPy and PyTorch take"
                 " seeds from 0 to 4,294,967,295"
             )
     if "language" in parameters:
@@ -139,12 +139,12 @@ def _check_candidate(
     """The model that is registered at the end is one that is trained."""
     chosen = (parameters.get("registration") or {}).get("model")
     made = {name for pipeline in pipelines.values() for name in pipeline.datasets()}
-    trained = {name.removesuffix(".captioner") for name in made if name.endswith(".captioner")}
-    if chosen is not None and trained and chosen not in trained:
-        where = _origin(loader, "registration.model")
+    trained_models = {name.removesuffix(".captioner") for name in made if name.endswith(".captioner")}
+    if chosen is not None and trained_models and chosen not in trained_models:
+        where = _source(loader, "registration.model")
         raise ConfigurationError(
             f"Parameter registration.model={chosen!r} in {where} is not trained here: "
-            f"{nearest(str(chosen), trained)}"
+            f"{nearest(str(chosen), trained_models)}"
         )
 
 
@@ -157,9 +157,9 @@ def _check_values(
     if value is _MISSING:
         return
     if not isinstance(value, Mapping):
-        said = "is empty" if value is None else f"is {value!r}"
+        problem = "is empty" if value is None else f"is {value!r}"
         raise ConfigurationError(
-            f"Parameter {path} in {_origin(loader, path)} {said}, and must be a block of values: "
+            f"Parameter {path} in {_source(loader, path)} {problem}, and must be a block of values: "
             f"write {path}.<name>: <value>, or leave it out"
         )
     try:
@@ -167,11 +167,11 @@ def _check_values(
     except ConfigurationError:
         raise
     except CaptionloopError as error:
-        raise ConfigurationError(f"Parameter {path} in {_origin(loader, path)}: {error}") from error
+        raise ConfigurationError(f"Parameter {path} in {_source(loader, path)}: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join([path, *_location(value, first["loc"])])
-        where = _origin(loader, name)
+        where = _source(loader, name)
         if first["type"] == "extra_forbidden" and name in fields:
             raise ConfigurationError(
                 f"Parameter {name} in {where} is none of this kind of block: leave it out, or check kind"
@@ -180,16 +180,16 @@ def _check_values(
             raise ConfigurationError(
                 f"Unknown parameter {name} in {where}: {_suggestion(name, _siblings(name, fields), fields)}"
             ) from None
-        said = first["msg"].removeprefix("Value error, ")
-        shown = "" if isinstance(first["input"], Mapping) else f"={first['input']!r}"
+        problem = first["msg"].removeprefix("Value error, ")
+        given_value = "" if isinstance(first["input"], Mapping) else f"={first['input']!r}"
         raise ConfigurationError(
-            f"Parameter {name}{shown} in {where} cannot be used: {' '.join(said.split())}"
+            f"Parameter {name}{given_value} in {where} cannot be used: {' '.join(problem.split())}"
         ) from None
 
 
 def _location(value: Any, location: tuple[int | str, ...]) -> list[str]:
     """Where in the value an error is, without the names of alternatives that pydantic tried."""
-    parts: list[str] = []
+    path: list[str] = []
     for place, part in enumerate(location):
         if isinstance(value, Mapping):
             if part not in value and place < len(location) - 1:
@@ -199,8 +199,8 @@ def _location(value: Any, location: tuple[int | str, ...]) -> list[str]:
             value = value[part] if part < len(value) else None
         else:
             continue
-        parts.append(str(part))
-    return parts
+        path.append(str(part))
+    return path
 
 
 def _check_catalog(loader: ProjectConfigLoader, pipelines: Mapping[str, Pipeline]) -> None:
@@ -218,9 +218,9 @@ def _check_catalog(loader: ProjectConfigLoader, pipelines: Mapping[str, Pipeline
                         "write the entries that shall differ, or set workspace or corpus in globals.yml"
                     )
             elif name not in base | used and not _matches(name, used):
-                told = nearest(name, {each for each in base | used if not each.startswith("_")})
-                if told.startswith("did you mean"):
-                    raise ConfigurationError(f"No pipeline uses the dataset {name} of {file}: {told}")
+                suggestion = nearest(name, {each for each in base | used if not each.startswith("_")})
+                if suggestion.startswith("did you mean"):
+                    raise ConfigurationError(f"No pipeline uses the dataset {name} of {file}: {suggestion}")
                 logger.warning("No pipeline uses the dataset %s of %s", name, file)
 
 
@@ -241,10 +241,10 @@ def _check_datasets(loader: ProjectConfigLoader) -> None:
         try:
             AbstractDataset.from_config(name, dict(entry))
         except Exception as error:  # of whatever class the type is
-            said = _KEDROS_WORDS.sub("", in_a_line(error))
-            told = nearest(str(entry["type"]), types - {str(entry["type"])})
-            near = f"; {told}" if "not found in" in said and told.startswith("did you mean") else ""
-            raise ConfigurationError(f"{where} cannot be used: {said}{near}") from error
+            problem = _KEDROS_WORDS.sub("", in_a_line(error))
+            hint = nearest(str(entry["type"]), types - {str(entry["type"])})
+            near = f"; {hint}" if "not found in" in problem and hint.startswith("did you mean") else ""
+            raise ConfigurationError(f"{where} cannot be used: {problem}{near}") from error
 
 
 def _file_of(loader: ProjectConfigLoader, dataset: str) -> str:
@@ -289,8 +289,8 @@ def _unknown(block: Mapping[str, Any], read: set[str], prefix: str = "") -> Iter
 
 def _fields(kind: Any, prefix: str) -> Iterator[str]:
     """The dotted names of a pydantic model's fields; of several alternatives, those of all."""
-    origin = get_origin(kind)
-    if origin in {Union, UnionType, Annotated}:
+    generic_type = get_origin(kind)
+    if generic_type in {Union, UnionType, Annotated}:
         for each in get_args(kind):
             yield from _fields(each, prefix)
     elif isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -310,15 +310,15 @@ def _suggestion(name: str, known: set[str], fields: set[str]) -> str:
     last = name.rpartition(".")[2]
     parent = name.rpartition(".")[0]
     former = _former_names(parent, fields)
-    told = nearest(last, {each.rpartition(".")[2] for each in known} | former.keys())
-    if (meant := told.removeprefix("did you mean ").removesuffix("?")) in former:
+    suggestion = nearest(last, {each.rpartition(".")[2] for each in known} | former.keys())
+    if (meant := suggestion.removeprefix("did you mean ").removesuffix("?")) in former:
         return f"did you mean {former[meant]}?"
-    if told.startswith("did you mean"):
-        return told.replace("did you mean ", f"did you mean {parent}." if parent else "did you mean ")
+    if suggestion.startswith("did you mean"):
+        return suggestion.replace("did you mean ", f"did you mean {parent}." if parent else "did you mean ")
     elsewhere = sorted(field for field in fields if field.rpartition(".")[2] == last)
     if elsewhere:
         return f"did you mean {' or '.join(elsewhere[:3])}?"
-    return told
+    return suggestion
 
 
 def _former_names(parent: str, fields: set[str]) -> dict[str, str]:
@@ -334,8 +334,8 @@ def _former_names(parent: str, fields: set[str]) -> dict[str, str]:
     return found
 
 
-def _origin(loader: ProjectConfigLoader, name: str) -> str:
-    """Where a parameter is said: `--params`, also by another name that its file refers to, or its file."""
+def _source(loader: ProjectConfigLoader, name: str) -> str:
+    """Where a parameter is set: `--params`, also by another name that its file refers to, or its file."""
     given = loader.runtime_params or {}
     if any(each == name or each.startswith(f"{name}.") for each in _names(given)):
         return "--params"
@@ -347,6 +347,10 @@ def _origin(loader: ProjectConfigLoader, name: str) -> str:
             value = named.get(part, _MISSING)
         if value is _MISSING:
             continue
-        by = _RUNTIME.match(value) if isinstance(value, str) else None
-        return f"--params {by[1]}" if by and by[1] in given else str(file.relative_to(loader.folder.parent))
+        runtime_name = _RUNTIME.match(value) if isinstance(value, str) else None
+        return (
+            f"--params {runtime_name[1]}"
+            if runtime_name and runtime_name[1] in given
+            else str(file.relative_to(loader.folder.parent))
+        )
     return str(loader.folder)

@@ -1,4 +1,4 @@
-"""Reads `conf/` as every part of the project does, and says in one line which file of it cannot be read.
+"""Loads `conf/` for Kedro and all other parts; a file that cannot be read is a one-line `ConfigurationError`.
 
 Kedro accepts an environment that is not there. Here it is told with the nearest one that is; names and
 values within the files are checked by `conf_checks`.
@@ -97,7 +97,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """One kind of configuration: parameters, catalog, globals, mlflow, credentials."""
-        with _told_of(f"the {key} in {self._folder}"):
+        with _resolving(f"the {key} in {self._folder}"):
             found = super().__getitem__(key)
         if key != "credentials":  # there, what looks like a path may be a password
             found = expanded_everywhere(found)
@@ -109,8 +109,8 @@ class ProjectConfigLoader(OmegaConfigLoader):
             corpus = str(found.get("corpus", SAMPLE_CORPUS))
             named = environment_registered_model() or found.get("registered_model") or model_of_corpus(corpus)
             # YAML reads the code of Norwegian as "no, false".
-            spoken = {"language": "no"} if found.get("language") is False else {}
-            return {**found, **spoken, **environment_workspace(), "registered_model": named}
+            norwegian = {"language": "no"} if found.get("language") is False else {}
+            return {**found, **norwegian, **environment_workspace(), "registered_model": named}
         if key == "mlflow":
             return self._with_store(found)
         return found
@@ -288,7 +288,7 @@ def _check_environment(conf: Path, env: str | None) -> None:
 
 
 @contextmanager
-def _told_of(what: str) -> Iterator[None]:
+def _resolving(what: str) -> Iterator[None]:
     try:
         yield
     except OmegaConfBaseException as error:
@@ -317,8 +317,8 @@ def _unreadable(folder: Path, error: Exception) -> str:
             except Exception as cause:
                 place = getattr(cause, "problem_mark", None)
                 where = f"{file}, line {place.line + 1}" if place else f"{file}"
-                said = getattr(cause, "problem", None) or first_line(cause)
-                return f"{where} cannot be read ({said}): correct it"
+                problem = getattr(cause, "problem", None) or first_line(cause)
+                return f"{where} cannot be read ({problem}): correct it"
             if not OmegaConf.is_dict(content):
                 return f"{file} cannot be read: it must hold `name: value` pairs"
     return f"{folder} cannot be read: {' '.join(str(error).split())}"

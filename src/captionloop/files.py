@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all: written beside, synced, renamed."""
+"""Writes files and folders atomically: to a temporary path in the same folder, fsync, rename."""
 
 import ctypes
 import errno

@@ -1,4 +1,4 @@
-"""The precision that this machine computes in: where bfloat16 works, where it pays, and autocast to it.
+"""Which precision PyTorch computes in on this machine (float32 or bfloat16), autocast to it, free memory.
 
 What works is tried, once for each process, with the very operations that captioners use. No list of
 processors would do: a library may be held to older instructions than the processor has
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def precision_here(asked: Precision | Literal["auto"], device_type: str) -> Precision:
+def precision_here(wanted: Precision | Literal["auto"], device_type: str) -> Precision:
     """The precision that PyTorch computes in on `cpu` or `cuda`, where this one is asked for.
 
     `auto` is the faster one. bfloat16 becomes float32, with a line in the log, where it does not work.
     """
-    if asked == "auto":
+    if wanted == "auto":
         return "bfloat16" if bfloat16_is_fast(device_type) else "float32"
-    if asked == "bfloat16" and not bfloat16_works(device_type):
-        say_float32("PyTorch", device_type)
+    if wanted == "bfloat16" and not bfloat16_works(device_type):
+        warn_float32_fallback("PyTorch", device_type)
         return "float32"
-    return asked
+    return wanted
 
 
 @cache
@@ -43,8 +43,8 @@ def bfloat16_works(device_type: str) -> bool:
     if device_type == "cuda":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     try:
-        _multiply(packed=True)
-        _multiply(packed=False)
+        _multiply(prepacked=True)
+        _multiply(prepacked=False)
     except RuntimeError as error:
         reason = first_line(error)[:200]
         logger.debug("bfloat16 does not work on this processor: %s", reason)
@@ -77,7 +77,7 @@ def has_avx512() -> bool:
 
 
 @cache
-def say_float32(engine: str, device: str) -> None:
+def warn_float32_fallback(engine: str, device: str) -> None:
     """One line in the log, once for each engine."""
     logger.warning(
         "bfloat16 is asked for, which %s cannot compute on this machine's %s: it is computed in float32.",
@@ -86,7 +86,7 @@ def say_float32(engine: str, device: str) -> None:
     )
 
 
-def _multiply(*, packed: bool) -> None:
+def _multiply(*, prepacked: bool) -> None:
     """A product of matrices in bfloat16: laid out for oneDNN, or by the layers that a decoder is made of.
 
     Raises:
@@ -98,7 +98,7 @@ def _multiply(*, packed: bool) -> None:
     # Layers draw their weights: the random numbers of whoever asks stay as they are.
     with torch.random.fork_rng(devices=[]), torch.inference_mode(mode=False), torch.enable_grad():
         inputs = torch.zeros(2, 3, 32)
-        if not packed:
+        if not prepacked:
             linear, recurrent = nn.Linear(32, 32), nn.LSTM(32, 32, batch_first=True)
             with torch.autocast("cpu", torch.bfloat16):
                 states, _ = recurrent(linear(inputs))
@@ -121,9 +121,9 @@ def available_memory() -> int | None:
     return min(free, default=None)
 
 
-def _of_machine(told: Path) -> int | None:
+def _of_machine(meminfo: Path) -> int | None:
     try:
-        lines = told.read_text(encoding="ascii").splitlines()
+        lines = meminfo.read_text(encoding="ascii").splitlines()
         return 1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
     except (OSError, ValueError, StopIteration):
         return None

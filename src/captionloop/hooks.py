@@ -1,4 +1,4 @@
-"""What this project adds to every Kedro run."""
+"""Kedro hooks: checks before a run, workspaces in object storage, MLflow runs, one-line errors."""
 
 import atexit
 import errno
@@ -31,7 +31,7 @@ FOLLOW_SECONDS: Final = 2.0
 DECODED: Final = "pixels-*.bin"
 """Decoded photos in a folder of half-done work: large, and soon made again."""
 
-_SAID_OF_A_FULL_DISK = (  # by the system, SQLite, and PyTorch
+_FULL_DISK_MESSAGES = (  # by the system, SQLite, and PyTorch
     "No space left on device",
     "database or disk is full",
     "PytorchStreamWriter failed writing",
@@ -47,7 +47,7 @@ _STORES = {"mlflow.MlflowException", "requests.RequestException", "sqlalchemy.Op
 """What is raised where MLflow or a database goes away while a run is under way; none is imported here."""
 
 
-def _for_people(error: BaseException) -> str | None:
+def _user_message(error: BaseException) -> str | None:
     """The one line that tells a user what to do; None where the error is ours and keeps its traceback."""
     chain = list(_causes(error))
     # Kedro wraps what a dataset raises, once or twice.
@@ -64,9 +64,9 @@ def _for_people(error: BaseException) -> str | None:
         return str(cause)
     kinds = {f"{kind.__module__.split('.')[0]}.{kind.__name__}" for kind in type(cause).__mro__}
     if cause is not None and kinds & _STORES:
-        said = without_passwords(in_a_line(cause))
+        problem = without_passwords(in_a_line(cause))
         return (
-            f"A store that the run uses does not do what is asked of it ({said}): mend that, and"
+            f"A store that the run uses does not do what is asked of it ({problem}): mend that, and"
             " run the same command again with --only-missing-outputs; what had been finished is kept"
         )
     return None
@@ -81,7 +81,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _is_full_disk(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    return any(words in str(error) for words in _SAID_OF_A_FULL_DISK)
+    return any(words in str(error) for words in _FULL_DISK_MESSAGES)
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def one_line() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        message = _for_people(error)
+        message = _user_message(error)
         if message is None:
             raise
         raise click.ClickException(message) from error
@@ -142,13 +142,15 @@ class TrainedCandidate:
     def before_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
         """Called before kedro-mlflow begins its run."""
         for node in pipeline.nodes:
-            trained = [name.removesuffix(".captioner") for name in node.inputs if name.endswith(".captioner")]
-            if trained and "candidate" in node.outputs:
+            trained_models = [
+                name.removesuffix(".captioner") for name in node.inputs if name.endswith(".captioner")
+            ]
+            if trained_models and "candidate" in node.outputs:
                 model = catalog.load("params:registration").model
-                if model not in trained:
+                if model not in trained_models:
                     raise ConfigurationError(
                         f"registration.model is {model!r}, and of the captioners this pipeline trains only"
-                        f" {', '.join(sorted(trained))}: kedro run --only-missing-outputs trains all"
+                        f" {', '.join(sorted(trained_models))}: kedro run --only-missing-outputs trains all"
                     )
 
 
@@ -284,7 +286,7 @@ class RemoteWorkspace:
     def _end(self) -> None:
         self._end_work()
         if self._lease is not None:
-            self._lease.give_back()
+            self._lease.release()
         self._lease = None
 
 
@@ -292,8 +294,8 @@ def _lock_name(run_params: dict[str, Any]) -> str:
     """One name for each of what may run at the same time in one workspace: pipelines, and shards of them."""
     names = sorted(run_params.get("pipeline_names") or ["__default__"])
     shard = (run_params.get("runtime_params") or {}).get("shard")
-    told = [*names, *([str(shard).replace("/", "-of-")] if shard else [])]
-    return f"{'+'.join(told)}.json"
+    parts = [*names, *([str(shard).replace("/", "-of-")] if shard else [])]
+    return f"{'+'.join(parts)}.json"
 
 
 class OnePipelineRun:
@@ -328,10 +330,10 @@ class CreateMlflowStore:
         if uri is None:
             return
         tracking.check(uri)
-        told = context.config_loader["mlflow"].get("tracking", {}).get("experiment", {})
-        if told.get("name") and not told.get("create_experiment_kwargs"):
+        experiment = context.config_loader["mlflow"].get("tracking", {}).get("experiment", {})
+        if experiment.get("name") and not experiment.get("create_experiment_kwargs"):
             # kedro-mlflow fails where two processes make it at the same time.
-            tracking.ensure_experiment(uri, str(told["name"]))
+            tracking.ensure_experiment(uri, str(experiment["name"]))
 
 
 class UserErrorHook:
@@ -361,7 +363,7 @@ class UserErrorHook:
     @hook_impl(wrapper=True)
     def on_pipeline_error(self, error: Exception) -> Any:
         """Raise what stopped the pipeline as one line, once MLflow's hook has closed its run or failed to."""
-        message = _for_people(error)
+        message = _user_message(error)
         if message == _FULL_DISK:
             # MLflow will not be able to write that its run failed, and says so at length.
             logging.getLogger("mlflow").setLevel(logging.CRITICAL)

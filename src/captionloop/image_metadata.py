@@ -1,4 +1,4 @@
-"""From the file of a photo to the file that is kept: what it shows, and nothing of who, where and with what.
+"""The bytes of a photo in, the bytes of the same picture without metadata out.
 
 EXIF (place, time, camera, owner), XMP, IPTC, comments, colour profiles, previews, and whatever stands behind
 the end of the picture (the film of a moving photo, a second picture) are left out. The picture's own data

@@ -1,4 +1,4 @@
-"""From the bytes of a photo to pixels: what inspection measures, training learns from, the service captions.
+"""The bytes of a photo in, uint8 RGB pixels out: for inspection, training and the service alike.
 
 All of them come through here, so they agree on which photos can be decoded, which way up they are, and what
 is seen where they are transparent (white), animated (the first frame) or have a colour profile (it is
@@ -149,7 +149,7 @@ class Photo:
         """The pixels, of a JPEG scaled down to no less than `needed` px a side."""
         header, file = self._header, self._file
         weight = header.decoded_bytes(file, needed) + header.copied_bytes(file, needed)
-        with _turns.taken(weight), _decoding_errors():
+        with _decoding_memory.taken(weight), _decoding_errors():
             image = _READERS[self._file.format](io.BytesIO(self._file.data), "")
             if needed is not None:
                 image.draft("RGB", (needed, needed))
@@ -234,8 +234,8 @@ class _Header:
         weight = self._pixels(file, needed) * _PIXEL_BYTES.get(self.mode, 4)
         weight *= 2 if file.format == "GIF" else 1
         if file.buffered and self.samplings:  # 16 bits for each coefficient
-            most = max(h for h, _ in self.samplings) * max(v for _, v in self.samplings)
-            weight += sum(2 * pixels * h * v for h, v in self.samplings) // max(most, 1)
+            largest_sampling = max(h for h, _ in self.samplings) * max(v for _, v in self.samplings)
+            weight += sum(2 * pixels * h * v for h, v in self.samplings) // max(largest_sampling, 1)
         return weight
 
     def copied_bytes(self, file: PhotoFile, needed: int | None) -> int:
@@ -375,7 +375,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-_turns: Final = SharedMemory(MAX_DECODED_BYTES, least=_LARGE)
+_decoding_memory: Final = SharedMemory(MAX_DECODED_BYTES, least=_LARGE)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The languages that captions can be in, and what is different about each.
 
-How text becomes words is one rule for all of them (`words.py`); here stands what a rule of Unicode alone
+How text becomes words is one rule for all of them (`tokenizer.py`); here stands what a rule of Unicode alone
 cannot know: where people put no spaces, which words lose a vowel before an apostrophe, how the letter i is
 lowered, and which stemmer knows the forms of a word.
 """

@@ -1,4 +1,4 @@
-"""One at a time, among machines that share nothing but object storage: a lease kept by conditional writes.
+"""A mutual-exclusion lease between machines: an object in object storage, kept by conditional writes.
 
 The lease is an object that says who holds it. It is made only where there is none, and replaced only while it
 is what the writer saw (`If-None-Match`, `If-Match`), so that of two who want it one gets it. The holder
@@ -74,7 +74,7 @@ class Lease:
         try:
             yield self
         finally:
-            self.give_back()
+            self.release()
 
     def take(self) -> None:
         """Waits until it is ours, and renews it from then on."""
@@ -90,7 +90,7 @@ class Lease:
                     f"end its processes, or wait longer ({PATIENCE})"
                 )
             time.sleep(LOOK_SECONDS)
-        Thread(target=self._keep, name="lease", daemon=True).start()
+        Thread(target=self._renew_until_ended, name="lease", daemon=True).start()
 
     def _taken(self, holder: Holder | None, *, abandoned: bool) -> bool:
         if holder is None:
@@ -111,8 +111,8 @@ class Lease:
                 "there: run the same command again"
             )
 
-    def give_back(self) -> None:
-        """Lets the next one have it; nothing happens where it is not ours any more."""
+    def release(self) -> None:
+        """Ends the lease, so that another process can take it; does nothing where it is lost already."""
         self._ended.set()
         try:
             self._write(free=True, IfMatch=self._tag)
@@ -126,12 +126,12 @@ class Lease:
             return None
         body, tag = found
         try:
-            told = json.loads(body)
-            return Holder(tag=tag, **told)
+            content = json.loads(body)
+            return Holder(tag=tag, **content)
         except (ValueError, TypeError):  # not written here: it is taken over like one that was left behind
             return Holder(tag, "", "somebody", "", 0, 0.0, free=False)
 
-    def _keep(self) -> None:
+    def _renew_until_ended(self) -> None:
         while not self._ended.wait(RENEW_SECONDS * self._seconds / LEASE_SECONDS):
             try:
                 self._lost = not (self._write(IfMatch=self._tag) or self._is_ours() or self._ended.is_set())
@@ -151,8 +151,8 @@ class Lease:
     def _write(self, *, free: bool = False, **condition: str) -> bool:
         """Whether the lease was as the condition says, and is now ours (or free)."""
         # The moment makes each writing another object: by its entity tag others see that we are there.
-        told = Holder("", self._token, self._by, machine_place(), os.getpid(), time.time(), free)
-        body = json.dumps({name: value for name, value in asdict(told).items() if name != "tag"})
+        holder = Holder("", self._token, self._by, machine_place(), os.getpid(), time.time(), free)
+        body = json.dumps({name: value for name, value in asdict(holder).items() if name != "tag"})
         before = time.monotonic()
         found = self._call("put_object", Body=body.encode(), **condition)
         if found is None:
@@ -170,8 +170,8 @@ class Lease:
             )
         bucket, key, _ = files.split_path(path)
         try:
-            answer = files.call_s3(method, Bucket=bucket, Key=key, **arguments)
-            body = fsspec.asyn.sync(files.loop, answer["Body"].read) if "Body" in answer else b""
+            response = files.call_s3(method, Bucket=bucket, Key=key, **arguments)
+            body = fsspec.asyn.sync(files.loop, response["Body"].read) if "Body" in response else b""
         except Exception as error:
             if _code(error) in _OTHERWISE:
                 return None
@@ -179,7 +179,7 @@ class Lease:
                 f"{without_passwords(self._uri)} cannot be written ({reason_of(error)}): check the address, "
                 "the credentials and the network"
             ) from error
-        return body, answer["ETag"]
+        return body, response["ETag"]
 
 
 def patience_seconds() -> float:
@@ -193,9 +193,9 @@ def patience_seconds() -> float:
 def _code(error: BaseException | None) -> str:
     """S3's own code of an error, which its driver puts into others."""
     while error is not None:
-        told = getattr(error, "response", None)
-        if isinstance(told, dict):
-            return str(told.get("Error", {}).get("Code", ""))
+        response = getattr(error, "response", None)
+        if isinstance(response, dict):
+            return str(response.get("Error", {}).get("Code", ""))
         error = error.__cause__ or error.__context__
     return ""
 

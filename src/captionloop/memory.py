@@ -1,4 +1,4 @@
-"""Memory: given back to the system when nothing uses it, and shared out among large photos."""
+"""Returns freed memory to the operating system, and limits how much is taken by large photos at a time."""
 
 import ctypes
 import threading
@@ -9,7 +9,7 @@ from typing import Final
 
 
 def trim_memory() -> None:
-    """Have the C library return what it keeps of freed tensors and pictures; without glibc, nothing.
+    """Calls malloc_trim: glibc returns freed memory to the system. Does nothing without glibc.
 
     Captions of ever different lengths make tensors of ever different sizes, and glibc keeps the gaps between
     them: within 40 steps of Show, Attend and Tell at batch 160, 3.1 GB where 1.8 GB were in use.
@@ -19,8 +19,8 @@ def trim_memory() -> None:
         trim(0)
 
 
-def keep_no_large_blocks() -> None:
-    """Have the C library return blocks of megabytes as soon as they are freed; without glibc, nothing.
+def release_large_blocks() -> None:
+    """Has glibc return blocks of 8 MiB and more as soon as they are freed. Does nothing without glibc.
 
     Left alone it raises that bound to 64 MB with the first large picture that is freed, for each thread, and
     `trim_memory` does not reach what lies at the top of a thread's memory.
@@ -45,7 +45,7 @@ def _of_glibc(name: str) -> Callable[..., int] | None:
 
 
 class SharedMemory:
-    """Memory that large photos share: one waits, in the order they come, until there is enough.
+    """A limit on the bytes that several threads take together; waiters are served in order.
 
     Args:
         room: bytes in all.

@@ -1,10 +1,10 @@
-"""Paths and names as people write them: spelled out the same way wherever they come from.
+"""Expands `~` and `$VARIABLE` at the beginning of paths; settings from environment variables; nearest names.
 
 A shell spells out `~` where it stands at the beginning of a word, and not in `workspace=~/x`, in
 `--output=~/x`, in a file, or in a variable that a service manager sets.
 
-Environment variables come first; what else `conf/` says, `config` knows. Also what to say of a name that
-does not exist, and what parameters were called before.
+Environment variables come first; `config` reads the rest from `conf/`. `nearest` suggests a name for one that
+does not exist, `renamed` translates what parameters were called before.
 """
 
 import os
@@ -34,15 +34,15 @@ def expanded(path: str) -> str:
     """
     found = _HOME.fullmatch(path)
     if found is not None:
-        begin, complaint = _home_of(found["begin"]), "there is no such user"
+        begin, problem = _home_of(found["begin"]), "there is no such user"
     else:
         found = _VARIABLE.fullmatch(path)
         if found is None:
             return path
-        begin, complaint = os.path.expandvars(found["begin"]), "the variable is not set"
+        begin, problem = os.path.expandvars(found["begin"]), "the variable is not set"
     if begin == found["begin"] or not begin:
         raise ConfigurationError(
-            f"The path {path!r} cannot be spelled out: {complaint} ({found['begin']}); write the whole path,"
+            f"The path {path!r} cannot be spelled out: {problem} ({found['begin']}); write the whole path,"
             " or ./ before it where a folder is really called so"
         )
     return f"{found['scheme'] or ''}{begin}{found['rest']}"

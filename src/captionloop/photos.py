@@ -1,4 +1,4 @@
-"""Photos by name: a corpus's folder, near or far, and the archive of what people sent, by SHA-256.
+"""Photo storage, local or on any fsspec URI: a corpus's folder by relative path, the archive by SHA-256.
 
 The same file sent twice is kept once. A local file is written beside and renamed, so a photo is there whole
 or not at all; what comes out is checked against its name.
@@ -111,7 +111,7 @@ class PhotoFolder:
         """What a far file system says of every file without reading it: path, size, time or entity tag."""
         filesystem, root = self._remote()
         found = filesystem.find(root, detail=True)
-        told = (
+        attributes = (
             "size",
             "ETag",
             "etag",
@@ -123,7 +123,7 @@ class PhotoFolder:
             "updated",
         )
         return [
-            (path[len(root) :], *(f"{key}={about[key]}" for key in told if key in about))
+            (path[len(root) :], *(f"{key}={about[key]}" for key in attributes if key in about))
             for path, about in sorted(found.items())
         ]
 
@@ -224,7 +224,7 @@ class PhotoArchive:
     def __init__(self, root: str) -> None:
         self._files, path = fsspec.core.url_to_fs(root)
         self._root = str(path).rstrip("/")
-        self._shown = without_passwords(self._root)
+        self._address = without_passwords(self._root)
 
     def write(self, sha256: str, data: bytes) -> None:
         """Keep a photo; nothing happens if it is there already.
@@ -240,7 +240,7 @@ class PhotoArchive:
                 self._files.pipe_file(path, data)
         except Exception as error:  # each storage's driver has errors of its own kind
             raise ArchiveError(
-                f"photo storage {self._shown} cannot be written ({reason_of(error)}); "
+                f"photo storage {self._address} cannot be written ({reason_of(error)}); "
                 "check CAPTIONLOOP_PHOTOS"
             ) from error
 
@@ -254,10 +254,12 @@ class PhotoArchive:
             data = bytes(self._files.cat_file(self._path(sha256)))
         except Exception as error:
             raise ArchiveError(
-                f"photo {sha256} is not in {self._shown}: it was erased or its storage is gone"
+                f"photo {sha256} is not in {self._address}: it was erased or its storage is gone"
             ) from error
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise ArchiveError(f"photo {sha256} in {self._shown} is damaged: its bytes do not match its name")
+            raise ArchiveError(
+                f"photo {sha256} in {self._address} is damaged: its bytes do not match its name"
+            )
         return data
 
     def erase(self, sha256: str) -> None:
@@ -275,7 +277,7 @@ class PhotoArchive:
             self._check_root()
         except Exception as error:
             raise ArchiveError(
-                f"photo {sha256} in {self._shown} cannot be erased ({reason_of(error)})"
+                f"photo {sha256} in {self._address} cannot be erased ({reason_of(error)})"
             ) from error
 
     def holds(self, sha256: str) -> bool:
@@ -328,7 +330,7 @@ class PhotoArchive:
             yield
         except Exception as error:  # each storage's driver has errors of its own kind
             raise ArchiveError(
-                f"photo storage {self._shown} cannot be read ({reason_of(error)}); check CAPTIONLOOP_PHOTOS"
+                f"photo storage {self._address} cannot be read ({reason_of(error)}); check CAPTIONLOOP_PHOTOS"
             ) from error
 
     def _path(self, sha256: str) -> str:

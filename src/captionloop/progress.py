@@ -35,7 +35,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress(label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-    """Yields a function that is told how many units were done since it was last called."""
+    """Yields `advance(n)`, to be called when `n` more of the `total` units are done."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _lines(label, total, unit)

@@ -1,5 +1,4 @@
-"""Captions as words, and words as numbers: the tokenizer that a captioner is trained with, in every
-language.
+"""Caption text in, words and token ids out, and back: the tokenizer of a captioner, for every language.
 
 English is cut as it always was here. In every other language one rule of Unicode holds: what is neither
 letter, mark, number nor joiner separates words, whatever script it is of; marks and joiners (Arabic vowel
@@ -11,7 +10,7 @@ Cutting what was joined gives the same words again.
 
 Words by default: lower case, punctuation removed, and what occurs too seldom becomes one unknown word. In
 English hyphens inside a word (`t-shirt`) and the possessive `'s` stay, as the Penn Treebank tokenizer of the
-metrics keeps them too; other languages are cut as `words.py` says. With `subwords` the vocabulary is learnt
+metrics keeps them too; other languages are cut as above. With `subwords` the vocabulary is learnt
 by byte-pair encoding (Sennrich et al. 2016), and nothing is unknown.
 """
 

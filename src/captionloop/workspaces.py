@@ -88,12 +88,12 @@ class WorkingCopy:
 
     def objects(self, path: Path) -> dict[Path, dict[str, Any]]:
         """What the storage says of every object at a path or below it, by the path of its copy."""
-        with self._told_of(path, "read") as (files, key):
+        with self._original(path, "read") as (files, key):
             found = files.find(key, detail=True)
         return {path.joinpath(PurePosixPath(name[len(key) :].strip("/"))): found[name] for name in found}
 
     def _fetch(self, path: Path, about: Mapping[str, Any]) -> None:
-        with self._told_of(path, "read") as (files, key):
+        with self._original(path, "read") as (files, key):
             path.parent.mkdir(parents=True, exist_ok=True)
             beside = path.with_name(f".{path.name}{_UNFINISHED}")
             files.get_file(key, str(beside))
@@ -118,7 +118,7 @@ class WorkingCopy:
             self.remove(each)
         changed = [each for each, signature in there.items() if self._stored.get(each) != signature]
         for each in sorted(changed, key=lambda each: there[each][1]):
-            with self._told_of(each, "written") as (files, key):
+            with self._original(each, "written") as (files, key):
                 try:
                     files.put_file(str(each), key)
                 except FileNotFoundError:
@@ -137,14 +137,14 @@ class WorkingCopy:
 
     def remove(self, path: Path) -> None:
         """Removes one file, here and in the storage."""
-        with self._told_of(path, "written") as (files, key), suppress(FileNotFoundError):
+        with self._original(path, "written") as (files, key), suppress(FileNotFoundError):
             files.rm_file(key)
         path.unlink(missing_ok=True)
         self._stored.pop(path, None)
 
     def remove_folder(self, path: Path) -> None:
         """Removes all that lies at a path, here and in the storage."""
-        with self._told_of(path, "written") as (files, key), suppress(FileNotFoundError):
+        with self._original(path, "written") as (files, key), suppress(FileNotFoundError):
             files.rm(key, recursive=True)
         shutil.rmtree(path, ignore_errors=True)
         for each in [each for each in self._stored if path in each.parents]:
@@ -159,7 +159,7 @@ class WorkingCopy:
         return self._names(path, "directory")
 
     def _names(self, path: Path, kind: str) -> list[str]:
-        with self._told_of(path, "read") as (files, key):
+        with self._original(path, "read") as (files, key):
             try:
                 found = files.ls(key, detail=True)
             except FileNotFoundError:
@@ -167,7 +167,7 @@ class WorkingCopy:
         return sorted(PurePosixPath(each["name"]).name for each in found if each["type"] == kind)
 
     @contextmanager
-    def _told_of(self, path: Path, done: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
+    def _original(self, path: Path, done: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
         """The file system and key of a copy's original; whatever it raises becomes one line."""
         uri = self.uri_of(path)
         if uri is None:
@@ -206,10 +206,10 @@ def _remove_abandoned(parent: Path) -> None:
 
 def in_working_copy(catalog: Mapping[str, Any]) -> dict[str, Any]:
     """The catalog; our datasets of files in object storage get paths in the working copy."""
-    return {name: _copied(entry) for name, entry in catalog.items()}
+    return {name: _with_local_path(entry) for name, entry in catalog.items()}
 
 
-def _copied(entry: Any) -> Any:
+def _with_local_path(entry: Any) -> Any:
     if not isinstance(entry, Mapping) or not is_remote(entry.get("filepath", "")):
         return entry
     kind = str(entry.get("type", ""))
@@ -225,8 +225,8 @@ def fetched(path: Path) -> Path:
     return path
 
 
-def shown(path: Path) -> str:
-    """A path as people know it: that of a copy as the URI of the original."""
+def display_path(path: Path) -> str:
+    """A path for messages: that of a working copy as the URI of the original."""
     return (working_copy().uri_of(path) if is_copy(path) else None) or str(path)
 
 

@@ -18,7 +18,7 @@ from test_service_package import served_alone
 pytest.importorskip("transformers", reason="needs captionloop[transformers]")
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from tiny_pretrained import make_pretrained, teach_adapter
+from tiny_pretrained import make_pretrained, randomize_adapter
 
 from captionloop.captioner.model_config import DecodingOptions, LoraOptions
 from captionloop.captioner.pretrained.pretrained_family import open_captioner
@@ -82,7 +82,7 @@ def test_families_and_adapters_are_swapped_under_thirty_two_clients(tmp_path: Pa
     bundles = {"ours": make_bundle(tmp_path / "ours")}
     for seed, name in enumerate(("first", "second")):
         captioner = open_captioner(str(model), "theirs", DECODING, lora=LoraOptions(rank=2))
-        teach_adapter(captioner, seed=seed)
+        randomize_adapter(captioner, seed=seed)
         captioner.save(tmp_path / name)
         bundles[name] = tmp_path / name
     link = tmp_path / "champion"

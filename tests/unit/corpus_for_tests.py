@@ -26,8 +26,8 @@ class MadeUpFeatures:
         self._grids = grids
 
     def grids(self, sha256s, view="whole"):
-        looked = np.stack([self._grids[key] for key in sha256s]).astype(np.float16)
-        return looked if view == "whole" else looked[:, ::-1].copy()
+        grids = np.stack([self._grids[key] for key in sha256s]).astype(np.float16)
+        return grids if view == "whole" else grids[:, ::-1].copy()
 
     def means(self, sha256s, view="whole"):
         return self.grids(sha256s, view).astype(np.float32).mean(1)

@@ -48,7 +48,7 @@ def model_for(processor: CLIPProcessor, *, hidden: int = 32, layers: int = 1, pa
     )
 
 
-def teach(
+def train_contrastively(
     model: CLIPModel,
     processor: CLIPProcessor,
     images: Sequence[Image.Image],

@@ -284,8 +284,8 @@ def test_without_concepts_no_epochs_or_a_lower_minimum() -> None:
         find_concepts(images, captions, parameters, "en")
     assert find_concepts(images, captions, parameters.model_copy(update={"epochs": 0}), "en").empty
     lower = parameters.concepts.model_copy(update={"minimum_images": 2})
-    taught = parameters.model_copy(update={"concepts": lower})
-    assert len(find_concepts(images, captions, taught, "en"))
+    lowered = parameters.model_copy(update={"concepts": lower})
+    assert len(find_concepts(images, captions, lowered, "en"))
 
 
 def test_lower_the_least_frequency() -> None:

@@ -252,13 +252,13 @@ def test_without_any_model_one_line_says_how_to_make_one(project, photo) -> None
 def test_a_bad_photo_does_not_stop_the_others(project, make_captioner, photo, tmp_path) -> None:
     make_captioner().save(project / "bundle")
     (tmp_path / "text.jpg").write_text("this is no photo")
-    asked = [tmp_path / "text.jpg", photo, tmp_path / "nowhere.jpg", "--model", project / "bundle"]
-    result = call("caption", *asked)
+    arguments = [tmp_path / "text.jpg", photo, tmp_path / "nowhere.jpg", "--model", project / "bundle"]
+    result = call("caption", *arguments)
     assert result.exit_code == 1
     assert result.stdout.startswith(f"{photo}: ")
     assert result.stderr.count("\n") == 2
     assert f"captionloop: {tmp_path / 'text.jpg'}: " in result.stderr
-    answers = json.loads(call("caption", *asked, "--json").stdout)
+    answers = json.loads(call("caption", *arguments, "--json").stdout)
     assert ["error" in answer for answer in answers] == [True, False, True]
 
 
@@ -298,12 +298,14 @@ def service():
     """Answers as docs/api.md says: one caption, then a refusal."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
-        asked: ClassVar[list[dict[str, Any]]] = []
+        requests: ClassVar[list[dict[str, Any]]] = []
 
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            self.asked.append({"path": self.path, "key": self.headers["Authorization"] or "", "body": body})
-            status, document = CAPTION if len(self.asked) == 1 else PROBLEM
+            self.requests.append(
+                {"path": self.path, "key": self.headers["Authorization"] or "", "body": body}
+            )
+            status, document = CAPTION if len(self.requests) == 1 else PROBLEM
             self.send_response(status)
             self.end_headers()
             self.wfile.write(json.dumps(document).encode())
@@ -313,7 +315,7 @@ def service():
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", Handler.asked
+    yield f"http://127.0.0.1:{server.server_port}", Handler.requests
     server.shutdown()
     server.server_close()
 
@@ -336,15 +338,15 @@ PROBLEM = 429, {"title": "Too many requests", "detail": "Your limit is used up; 
 
 
 def test_the_service_is_asked_as_its_api_says(project, photo, service) -> None:
-    url, asked = service
+    url, requests = service
     result = call("caption", photo, photo, "--url", url, "--key", "clk_1", "--json")
     first, second = json.loads(result.stdout)
     assert (first["caption"], first["model"], first["caption_id"]) == ("a dog", "3", "kq3V")
     assert first["alternatives"] == [{"caption": "a cat", "confidence": 0.5}]
     assert second == {"image": str(photo), "error": "Your limit is used up; come back in 7 s."}
     assert result.exit_code == 1
-    assert (asked[0]["path"], asked[0]["key"]) == ("/v1/captions", "Bearer clk_1")
-    assert photo.read_bytes() in asked[0]["body"]
+    assert (requests[0]["path"], requests[0]["key"]) == ("/v1/captions", "Bearer clk_1")
+    assert photo.read_bytes() in requests[0]["body"]
 
 
 def test_attention_from_the_service_is_drawn_too(project, photo, service, tmp_path) -> None:
@@ -500,8 +502,8 @@ def test_the_doctor_looks_at_the_champions_files(project, registry, make_caption
     make_captioner().save(project / "bundle")
     registry.register(project / "bundle")
     registry.promote(1)
-    told = call("doctor").stdout
-    assert "its files are whole" in told and "the champion needs about" in told
+    output = call("doctor").stdout
+    assert "its files are whole" in output and "the champion needs about" in output
     for name, value in {"max": "1000", "current": "0", "stat": "inactive_file 0"}.items():
         (project / f"memory.{name}").write_text(value)
     with monkeypatch.context() as patch:
@@ -519,8 +521,8 @@ def test_models_are_signed_with_a_key_of_one_s_own_and_others_are_refused(
     for seed in (0, 1):
         make_captioner(seed=seed).save(project / "bundle")
         registry.register(project / "bundle")
-    told = call("models", "keygen", "keys", "--expires", "365d")
-    assert "signing-key.pem" in told.stdout and (project / "keys/signing-key.pem").is_file()
+    result = call("models", "keygen", "keys", "--expires", "365d")
+    assert "signing-key.pem" in result.stdout and (project / "keys/signing-key.pem").is_file()
     assert call("models", "keygen", "keys").exit_code == 1
     assert "CAPTIONLOOP_SIGNING_KEY" in call("models", "sign", 1).stderr
     monkeypatch.setenv("CAPTIONLOOP_SIGNING_KEY", "keys/signing-key.pem")
@@ -595,7 +597,7 @@ def test_a_start_that_fails_on_its_port_changes_nothing(project, registry, make_
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "message"),
     [
         ({"CAPTIONLOOP_MODEL": "nowhere"}, "There is no model to serve yet"),
         ({"CAPTIONLOOP_PAGE": "nowhere"}, "CAPTIONLOOP_PAGE='nowhere' holds no index.html"),
@@ -603,13 +605,13 @@ def test_a_start_that_fails_on_its_port_changes_nothing(project, registry, make_
         ({"CAPTIONLOOP_MAX_BATCH": "many"}, "CAPTIONLOOP_MAX_BATCH='many' cannot be used"),
     ],
 )
-def test_what_cannot_be_served_makes_no_database(project, monkeypatch, variables, said) -> None:
+def test_what_cannot_be_served_makes_no_database(project, monkeypatch, variables, message) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
     result = call("serve", "--port", port)
-    assert result.exit_code == 1 and said in result.stderr.splitlines()[-1]
+    assert result.exit_code == 1 and message in result.stderr.splitlines()[-1]
     assert not (project / "state/ratings.db").exists()
 
 
@@ -623,8 +625,8 @@ def test_an_error_of_the_system_is_one_line_too(project, monkeypatch) -> None:
 def test_the_doctor_names_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:hunter2@127.0.0.1:1")
     monkeypatch.setenv("CAPTIONLOOP_DATABASE", "postgresql://ratings:hunter2@127.0.0.1:1/ratings")
-    told = [str(finding) for finding in doctor.registry(tmp_path)]
-    assert told and "hunter2" not in "".join(told)
+    findings = [str(finding) for finding in doctor.registry(tmp_path)]
+    assert findings and "hunter2" not in "".join(findings)
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ PROBLEM = {
 def client(*answers: httpx.Response, **options) -> tuple[CaptionClient, list[httpx.Request]]:
     waiting, seen = list(answers), []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def respond(request: httpx.Request) -> httpx.Response:
         seen.append(request)
         return waiting.pop(0)
 
-    return CaptionClient("http://service", transport=httpx.MockTransport(answer), **options), seen
+    return CaptionClient("http://service", transport=httpx.MockTransport(respond), **options), seen
 
 
 def test_a_photo_becomes_a_caption() -> None:
@@ -85,20 +85,26 @@ def test_a_full_service_is_not_asked_thrice_as_much(monkeypatch: pytest.MonkeyPa
     assert 200 < len(seen) <= 225
 
 
-@pytest.mark.parametrize("told", ["3600", "Wed, 21 Oct 2099 07:28:00 GMT"])
-def test_told_to_come_much_later_it_does_not_come_sooner(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("retry_after", ["3600", "Wed, 21 Oct 2099 07:28:00 GMT"])
+def test_told_to_come_much_later_it_does_not_come_sooner(
+    retry_after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waits: list[float] = []
     monkeypatch.setattr("time.sleep", waits.append)
-    service, seen = client(httpx.Response(503, headers={"Retry-After": told}))
+    service, seen = client(httpx.Response(503, headers={"Retry-After": retry_after}))
     with pytest.raises(ServiceError):
         service.caption(b"bytes")
     assert waits == [] and len(seen) == 1
 
 
-@pytest.mark.parametrize("told", ["soon", "", "Wed, 21 Oct 2015 07:28:00 GMT", "-5"])
-def test_a_time_that_cannot_be_read_or_is_past_is_short(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("retry_after", ["soon", "", "Wed, 21 Oct 2015 07:28:00 GMT", "-5"])
+def test_a_time_that_cannot_be_read_or_is_past_is_short(
+    retry_after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waits: list[float] = []
     monkeypatch.setattr("time.sleep", waits.append)
-    service, _ = client(httpx.Response(503, headers={"Retry-After": told}), httpx.Response(201, json=MADE))
+    service, _ = client(
+        httpx.Response(503, headers={"Retry-After": retry_after}), httpx.Response(201, json=MADE)
+    )
     assert service.caption(b"bytes").caption == "a dog"
     assert all(0 <= seconds <= 1 for seconds in waits)

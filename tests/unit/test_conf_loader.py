@@ -56,7 +56,9 @@ def write(project: Path, name: str, content: object) -> None:
     (project / "conf/mine" / name).write_text(text)
 
 
-def told(project: Path, pipelines: dict[str, Pipeline], *given: str, env: str | None = "mine") -> str:
+def error_message(
+    project: Path, pipelines: dict[str, Pipeline], *given: str, env: str | None = "mine"
+) -> str:
     with pytest.raises(ConfigurationError) as error:
         check_configuration(read_configuration(project, env, params(*given)), pipelines)
     assert "\n" not in str(error.value)
@@ -100,7 +102,7 @@ def test_what_is_shipped_is_known_and_can_be_used(project, pipelines, env) -> No
     ],
 )
 def test_a_parameter_that_cannot_be_meant_is_told(project, pipelines, given, message) -> None:
-    assert message in told(project, pipelines, given)
+    assert message in error_message(project, pipelines, given)
 
 
 def test_a_parameter_that_something_uses_is_taken(project, pipelines) -> None:
@@ -166,14 +168,14 @@ def test_a_file_that_cannot_be_meant_is_told_with_its_name(
     project, pipelines, file, content, message
 ) -> None:
     write(project, file, content)
-    assert message in told(project, pipelines)
+    assert message in error_message(project, pipelines)
 
 
 @pytest.mark.parametrize("file", ["parameters.yml", "catalog.yml", "globals.yml", "mlflow.yml"])
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
 def test_a_file_that_is_not_utf8_is_told_with_its_name(project, pipelines, file, encoding) -> None:
     (project / "conf/mine" / file).write_bytes("# größer\n".encode(encoding))
-    assert f"{file} is not UTF-8 text" in told(project, pipelines)
+    assert f"{file} is not UTF-8 text" in error_message(project, pipelines)
 
 
 def test_a_store_that_is_no_block_is_told(project) -> None:
@@ -211,7 +213,7 @@ def test_an_empty_file_says_nothing(project, pipelines) -> None:
 def test_two_files_that_say_the_same_are_told(project, pipelines) -> None:
     write(project, "parameters.yml", {"encoder": {"seed": 1}})
     write(project, "parameters_more.yml", {"encoder": {"seed": 2}})
-    assert "Duplicate keys" in told(project, pipelines)
+    assert "Duplicate keys" in error_message(project, pipelines)
 
 
 def test_an_unknown_environment_is_told_whoever_names_it(project, monkeypatch) -> None:

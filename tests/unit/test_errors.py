@@ -4,7 +4,7 @@ from captionloop.errors import reason_of, without_passwords
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "redacted"),
     [
         ("postgresql://u:hunter2@db/x", "postgresql://u:***@db/x"),
         ("redis://:hunter2@cache:6379 is away", "redis://:***@cache:6379 is away"),
@@ -16,8 +16,8 @@ from captionloop.errors import reason_of, without_passwords
         ("a = b", "a = b"),
     ],
 )  # fmt: skip
-def test_passwords_in_addresses_are_not_shown(text: str, shown: str) -> None:
-    assert without_passwords(text) == shown
+def test_passwords_in_addresses_are_not_shown(text: str, redacted: str) -> None:
+    assert without_passwords(text) == redacted
 
 
 def test_a_reason_quotes_nothing() -> None:

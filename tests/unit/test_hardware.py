@@ -18,8 +18,8 @@ CAPTIONING = """
 import json, logging, sys
 from io import StringIO
 import numpy, torch
-said = StringIO()
-logging.basicConfig(stream=said, format="%(message)s")
+log = StringIO()
+logging.basicConfig(stream=log, format="%(message)s")
 from captionloop.captioner.model_config import ShowAndTellConfig, ShowAttendTellConfig
 from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.decoders import build_decoder
@@ -47,7 +47,7 @@ for engine in ("openvino", "torch"):
     found[engine] = runtime.precision
 for asked in ("auto", "bfloat16"):
     found["training " + asked] = _precision(TrainingParameters(precision=asked), "cpu")
-print(json.dumps(found | {"said": said.getvalue().splitlines()}))
+print(json.dumps(found | {"log": log.getvalue().splitlines()}))
 """
 
 
@@ -61,7 +61,7 @@ def test_an_avx2_processor_captions_with_a_model_that_asks_for_bfloat16() -> Non
     )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
-    said = found.pop("said")
+    log_lines = found.pop("log")
     assert found == {
         "show_attend_tell beam": 2,
         "show_attend_tell sample": 2,
@@ -72,7 +72,7 @@ def test_an_avx2_processor_captions_with_a_model_that_asks_for_bfloat16() -> Non
         "training auto": "32-true",
         "training bfloat16": "32-true",
     }
-    about = [line for line in said if "bfloat16" in line]
+    about = [line for line in log_lines if "bfloat16" in line]
     assert len(about) == 2
     assert "OpenVINO cannot compute on this machine's processor: it is computed in float32" in about[0]
     assert "PyTorch cannot compute" in about[1]
@@ -82,7 +82,7 @@ def test_what_does_not_work_is_asked_for_in_vain(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(hardware, "bfloat16_works", lambda _: False)
-    hardware.say_float32.cache_clear()
+    hardware.warn_float32_fallback.cache_clear()
     assert precision_here("bfloat16", "cpu") == "float32"
     with fast_products("bfloat16", torch.device("cpu")):
         assert not torch.is_autocast_enabled("cpu")

@@ -43,9 +43,9 @@ def wrapped(error: Exception) -> Exception:
 
 
 def test_a_users_mistake_becomes_one_line() -> None:
-    with pytest.raises(click.ClickException, match="photos/ is empty; add some") as shown:
+    with pytest.raises(click.ClickException, match="photos/ is empty; add some") as raised:
         fail(CorpusError("photos/ is empty; add some"))
-    assert shown.value.exit_code == 1
+    assert raised.value.exit_code == 1
 
 
 def test_a_mistake_met_while_loading_keeps_its_own_words() -> None:
@@ -65,9 +65,9 @@ def test_a_mistake_met_while_loading_keeps_its_own_words() -> None:
 def test_a_file_that_the_system_refuses_is_one_line(error: OSError) -> None:
     """Kedro wraps some of them and hands others on as they are."""
     for each in (error, wrapped(error)):
-        with pytest.raises(click.ClickException, match=re.escape(error.filename)) as shown:
+        with pytest.raises(click.ClickException, match=re.escape(error.filename)) as raised:
             fail(each)
-        assert "\n" not in shown.value.message
+        assert "\n" not in raised.value.message
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def test_a_file_that_the_system_refuses_is_one_line(error: OSError) -> None:
     ],
 )
 def test_a_store_that_goes_away_while_a_run_is_under_way_is_one_line(error: Exception) -> None:
-    with pytest.raises(click.ClickException, match="does not do what is asked of it") as shown:
+    with pytest.raises(click.ClickException, match="does not do what is asked of it") as raised:
         fail(error)
-    assert "\n" not in shown.value.message and "secret" not in shown.value.message
+    assert "\n" not in raised.value.message and "secret" not in raised.value.message
 
 
 def test_a_defect_of_ours_keeps_its_traceback() -> None:
@@ -101,9 +101,9 @@ def test_a_defect_of_ours_keeps_its_traceback() -> None:
     ],
 )
 def test_a_full_disk_is_one_line_that_says_how_to_go_on(error: Exception) -> None:
-    with pytest.raises(click.ClickException, match=r"^The disk is full: .*--only-missing-outputs") as shown:
+    with pytest.raises(click.ClickException, match=r"^The disk is full: .*--only-missing-outputs") as raised:
         fail(error)
-    assert "\n" not in shown.value.message
+    assert "\n" not in raised.value.message
 
 
 def test_where_a_full_disk_has_words_of_its_own_these_are_shown() -> None:
@@ -197,8 +197,8 @@ def test_a_process_by_itself_runs_the_pipeline(monkeypatch):
 
 def test_a_run_that_registers_what_it_does_not_train_is_refused_before_it_trains() -> None:
     def registers(model: str, pipeline: str) -> None:
-        told = MemoryDataset(SimpleNamespace(model=model), copy_mode="assign")
-        catalog = DataCatalog({"params:registration": told})
+        parameters = MemoryDataset(SimpleNamespace(model=model), copy_mode="assign")
+        catalog = DataCatalog({"params:registration": parameters})
         TrainedCandidate().before_pipeline_run(register_pipelines()[pipeline], catalog)
 
     with pytest.raises(ConfigurationError, match="only show_attend_tell: kedro run --only-missing-outputs"):

@@ -105,8 +105,8 @@ _SPOILT = (
 def test_of_a_spoilt_photo_all_say_the_same(ways: Ways, form: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        said = [ways.agreed(data) for data in spoilt(FORMS[form], lengths=10, places=24)]
-    assert any(said)
+        messages = [ways.agreed(data) for data in spoilt(FORMS[form], lengths=10, places=24)]
+    assert any(messages)
 
 
 @pytest.mark.e2e  # sixty thousand photos, in minutes
@@ -134,7 +134,7 @@ def jpeg_of_scans(count: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "message"),
     [
         (gif_with_a_frame_of(65_535, 65_535), "too large"),
         (encoded(Image.new("1", (1, 70_000)), "PNG"), "70000 px is too long: at most 65,535 px a side"),
@@ -144,16 +144,16 @@ def jpeg_of_scans(count: int) -> bytes:
     ],
     ids=["gif frame", "side", "pixels", "webp", "scans"],
 )  # fmt: skip
-def test_a_limit_is_told_as_a_limit(ways: Ways, data: bytes, says: str) -> None:
-    said = ways.agreed(data)
-    assert says in said
-    assert "damaged" not in said
+def test_a_limit_is_told_as_a_limit(ways: Ways, data: bytes, message: str) -> None:
+    outcome = ways.agreed(data)
+    assert message in outcome
+    assert "damaged" not in outcome
     with pytest.raises(ImageLimitError):
         load_square(data, 24)
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "message"),
     [
         (b"", "the file is empty"),
         (b"%PDF-1.7 ...", "a PDF document"),
@@ -169,10 +169,10 @@ def test_a_limit_is_told_as_a_limit(ways: Ways, data: bytes, says: str) -> None:
         (b"just text", "not an image that can be read"),
     ],
 )
-def test_what_is_not_accepted_is_named(ways: Ways, data: bytes, says: str) -> None:
-    said = ways.agreed(data)
-    assert says in said
-    assert "damaged" not in said
+def test_what_is_not_accepted_is_named(ways: Ways, data: bytes, message: str) -> None:
+    outcome = ways.agreed(data)
+    assert message in outcome
+    assert "damaged" not in outcome
 
 
 def test_text_profiles_previews_and_their_bombs_do_not_matter(ways: Ways) -> None:

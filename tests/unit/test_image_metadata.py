@@ -31,7 +31,7 @@ def webp_with(data: bytes, kind: bytes, body: bytes) -> bytes:
     return b"RIFF" + struct.pack("<I", 4 + len(more)) + b"WEBP" + more
 
 
-def telling(form: str) -> bytes:
+def with_metadata(form: str) -> bytes:
     """A photo that tells its secret in every place that its format has for it."""
     picture = noise(60, 40)
     if form == "JPEG":
@@ -60,12 +60,12 @@ def telling(form: str) -> bytes:
     return encoded(picture, "BMP") + SECRET
 
 
-TELLING = ("JPEG", "progressive JPEG", "PNG", "WEBP", "animated WEBP", "GIF", "BMP")
+WITH_METADATA = ("JPEG", "progressive JPEG", "PNG", "WEBP", "animated WEBP", "GIF", "BMP")
 
 
-@pytest.mark.parametrize("form", TELLING)
+@pytest.mark.parametrize("form", WITH_METADATA)
 def test_nothing_but_the_picture_is_left_and_its_pixels_are_the_same(form: str) -> None:
-    sent = telling(form)
+    sent = with_metadata(form)
     kept = without_metadata(sent)
     assert SECRET in sent and SECRET not in kept
     assert b"Exif" not in kept and not Image.open(io.BytesIO(kept)).getexif()
@@ -101,9 +101,9 @@ def test_a_large_photo_on_its_side_is_kept_half_as_wide(monkeypatch: pytest.Monk
     assert Image.open(io.BytesIO(kept)).size == (20, 30)
 
 
-@pytest.mark.parametrize("form", TELLING)
+@pytest.mark.parametrize("form", WITH_METADATA)
 def test_spoilt_files_are_refused_or_kept_without_their_secret(form: str) -> None:
-    for data in spoilt(telling(form), 40, 120):
+    for data in spoilt(with_metadata(form), 40, 120):
         try:
             kept = without_metadata(data)
             decode_photo(kept)

@@ -61,7 +61,7 @@ def test_a_lease_that_was_left_behind_is_taken_over_and_its_holder_is_told(
     with Lease(uri, "ben", seconds=1, patience=30).held():
         with pytest.raises(WorkspaceError, match="run the same command again"):
             silent.check()
-        silent.give_back()
+        silent.release()
         found = Lease(uri, "somebody").holder()
         assert found is not None and (found.by, found.free) == ("ben", False), "it gave back what it had not"
 

@@ -87,17 +87,17 @@ def test_where_there_is_none_one_line_says_what_to_install(project_root: Path, t
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("version", "message"),
     [("3.12", "rm -rf .venv"), ("3.10", "captionloop supports"), (None, "does not run")],
 )
 def test_another_python_than_the_environments_is_answered_in_one_line(
-    project_root: Path, tmp_path: Path, asked: str | None, told: str
+    project_root: Path, tmp_path: Path, version: str | None, message: str
 ) -> None:
     fake_python(tmp_path / ".venv/bin", "python", "3.11")
-    if asked:
-        fake_python(tmp_path, "other", asked)
+    if version:
+        fake_python(tmp_path, "other", version)
     done = choose(project_root, tmp_path, "venv", ".venv", PYTHON=str(tmp_path / "other"))
-    assert done.returncode != 0 and len(done.stderr.splitlines()) == 1 and told in done.stderr
+    assert done.returncode != 0 and len(done.stderr.splitlines()) == 1 and message in done.stderr
     fake_python(tmp_path, "same", "3.11")
     assert choose(project_root, tmp_path, "venv", ".venv", PYTHON=str(tmp_path / "same")).returncode == 0
     assert choose(project_root, tmp_path, "venv", ".venv").returncode == 0

@@ -318,7 +318,7 @@ def test_a_recipe_adds_what_it_says(name: str, tmp_path: Path) -> None:
 def test_a_recipe_names_its_places_and_no_more_than_three(name: str) -> None:
     places = {edit.file for edit in RECIPES[name].edits}
     assert len(places) <= 3
-    (told,) = re.findall(rf"^- \*\*{name}\*\*(.*?)(?=^- \*\*|^$)", CONTRIBUTING, re.DOTALL | re.MULTILINE)
+    (recipe,) = re.findall(rf"^- \*\*{name}\*\*(.*?)(?=^- \*\*|^$)", CONTRIBUTING, re.DOTALL | re.MULTILINE)
     for place in places:
         folder = str(Path(place).parent)
-        assert place in told or f"{folder}/<" in told, f"CONTRIBUTING.md does not name {place}"
+        assert place in recipe or f"{folder}/<" in recipe, f"CONTRIBUTING.md does not name {place}"

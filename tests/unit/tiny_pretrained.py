@@ -76,7 +76,7 @@ def make_pretrained(kind: str, folder: Path, *, seed: int = 0, texts: Sequence[s
     return folder
 
 
-def teach_adapter(captioner: "Captioner", *, seed: int) -> None:
+def randomize_adapter(captioner: "Captioner", *, seed: int) -> None:
     """Gives a captioner's adapter random weights, as if it had learnt something."""
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -15,7 +15,7 @@ from captionloop.ratings.ledger import WRITE_SECONDS, Buried, Ledger
 from captionloop.ratings.rating_store import RatingsStore
 from captionloop.ratings.records import Caption, PendingPhoto, Photo, Rating
 from captionloop.vision.feature_store import FeatureStore, drop_features, held
-from captionloop.workspaces import shown as shown_path
+from captionloop.workspaces import display_path as shown_path
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from captionloop.vision.feature_store import FeatureStore
-from captionloop.workspaces import is_remote, modified, shown, working_copy
+from captionloop.workspaces import display_path, is_remote, modified, working_copy
 
 MODELS: Final = "06_models"
 STORE: Final = "04_feature/store"
@@ -142,7 +142,7 @@ class RemoteRun(Run):
     @property
     def store(self) -> FeatureStore:
         """The store in the storage itself."""
-        return FeatureStore(shown(self.folder / STORE))
+        return FeatureStore(display_path(self.folder / STORE))
 
     def begun(self) -> datetime:
         """When the oldest of its objects was written."""

@@ -20,7 +20,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 import numpy as np
 
 from captionloop.errors import ConfigurationError, in_a_line
-from captionloop.hardware import Precision, bfloat16_is_fast, has_avx512, precision_here, say_float32
+from captionloop.hardware import (
+    Precision,
+    bfloat16_is_fast,
+    has_avx512,
+    precision_here,
+    warn_float32_fallback,
+)
 from captionloop.images import Pixels
 from captionloop.vision.architectures import is_of_timm
 from captionloop.vision.encoder import Encoder
@@ -120,15 +126,15 @@ def native_precision(device: str | None = None) -> Precision:
     return "bfloat16" if _openvino_is_there() and _openvino_does_bfloat16() else "float32"
 
 
-def usable_precision(asked: Precision, device: str | None = None) -> Precision:
+def usable_precision(wanted: Precision, device: str | None = None) -> Precision:
     """The precision in which this machine's runtime computes an encoder that asks for this one."""
     device = device or _best_device()
     if device.startswith("cuda") or not _openvino_is_there():
-        return precision_here(asked, device.partition(":")[0])
-    if asked == "bfloat16" and not _openvino_does_bfloat16():
-        say_float32("OpenVINO", device)
+        return precision_here(wanted, device.partition(":")[0])
+    if wanted == "bfloat16" and not _openvino_does_bfloat16():
+        warn_float32_fallback("OpenVINO", device)
         return "float32"
-    return asked
+    return wanted
 
 
 def cores() -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from image_text_for_tests import model_for, processor_of, save, teach
+from image_text_for_tests import model_for, processor_of, save, train_contrastively
 from photos_for_tests import encoded
 from PIL import Image
 
@@ -25,7 +25,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     processor = processor_of([*SAID, "A photo depicts"])
     model = model_for(processor)
     images = [Image.new("RGB", (32, 32), colour) for colour in COLOURS]
-    teach(model, processor, images, [f"A photo depicts {said}" for said in SAID], steps=60)
+    train_contrastively(model, processor, images, [f"A photo depicts {said}" for said in SAID], steps=60)
     return save(model, processor, tmp_path_factory.mktemp("clip"))
 
 

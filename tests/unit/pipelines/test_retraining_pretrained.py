@@ -6,7 +6,7 @@ from neighbours import module_of
 
 pytest.importorskip("transformers", reason="needs captionloop[transformers]")
 
-from tiny_pretrained import make_pretrained, teach_adapter
+from tiny_pretrained import make_pretrained, randomize_adapter
 
 from captionloop.captioner.bundle import read_config
 from captionloop.captioner.captioner import Captioner
@@ -29,7 +29,7 @@ def registry(mlflow_store, captions, tmp_path) -> ModelRegistry:
     model = make_pretrained("vision-encoder-decoder", tmp_path / "somebodys", texts=captions["text"].tolist())
     decoding = DecodingOptions(beam_width=2, alternatives=2, max_length=8)
     origin = open_captioner(str(model), "pretrained", decoding, lora=LoraOptions(rank=2))
-    teach_adapter(origin, seed=0)
+    randomize_adapter(origin, seed=0)
     origin.save(tmp_path / "first")
     made = ModelRegistry(mlflow_store, "retraining a pre-trained one", "tests")
     made.promote(made.register(tmp_path / "first").version)

@@ -33,7 +33,7 @@ from starlette.requests import Request
 from captionloop.errors import ImageError, ImageLimitError
 from captionloop.image_metadata import without_metadata
 from captionloop.images import open_photo
-from captionloop.memory import keep_no_large_blocks
+from captionloop.memory import release_large_blocks
 from captionloop.preprocessing import SQUASHED, Preprocessing
 from captionloop.ratings.records import PhotoFacts
 from captionloop.serving.gateway.problems import (
@@ -75,7 +75,7 @@ class PhotoReader:
     """
 
     def __init__(self, threads: int, max_pixels: int) -> None:
-        keep_no_large_blocks()
+        release_large_blocks()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._max_pixels = max_pixels
 
