@@ -104,7 +104,7 @@ class Photo:
                 squares |= {view: picture.square(size, view, preprocessing) for view in alike}
         return [squares[view] for view in views]
 
-    def look(self, side: int) -> tuple[Pixels, str]:
+    def shrunk_and_hash(self, side: int) -> tuple[Pixels, str]:
         """The photo shrunk to uint8 `[side, side, 3]`, and a hash of its pixels.
 
         The hash is empty for a large JPEG, of which only as much is decoded as the small picture needs.

@@ -260,7 +260,7 @@ def test_what_inspection_measures_is_what_the_encoder_sees(
     assert photo.prepared.pixels == load_square(photo.kept, 24).tobytes()
     if orientation == 1 or not options:
         assert photo.prepared.pixels == load_square(data, 24).tobytes()
-    small, _ = open_photo(data).look(32)
+    small, _ = open_photo(data).shrunk_and_hash(32)
     assert (small == np.asarray(seen.resize((32, 32), Image.Resampling.BOX))).all()
     turning = _TURNING[orientation] if options else None
     stored = decode_photo(encoded(image, form))
@@ -270,7 +270,7 @@ def test_what_inspection_measures_is_what_the_encoder_sees(
 
 def test_sixteen_bits_are_scaled_to_eight_everywhere() -> None:
     photos = [Image.fromarray(np.asarray(noise(40, 40, s).convert("L"), np.uint16) * 257) for s in range(30)]
-    looks = {open_photo(encoded(photo, "PNG")).look(32)[0].tobytes() for photo in photos}
+    looks = {open_photo(encoded(photo, "PNG")).shrunk_and_hash(32)[0].tobytes() for photo in photos}
     assert len(looks) == 30
 
 

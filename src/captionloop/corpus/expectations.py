@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from captionloop.corpus.photo_checks import LikenessLimits, PhotoLimits
+from captionloop.corpus.photo_checks import PhotoLimits, SimilarityLimits
 from captionloop.corpus.tables import CAPTIONS, IMAGES, SPLITS
 
 SuiteName = Literal["photos", "captions", "corpus", "released_images", "released_captions"]
@@ -29,7 +29,7 @@ class CorpusRules(BaseModel):
     max_words: int = Field(80, ge=1)
     max_characters: int = Field(600, ge=1)
     min_captions: int = Field(1, ge=1, description="per image")
-    similarity: LikenessLimits = LikenessLimits()
+    similarity: SimilarityLimits = SimilarityLimits()
     duplicates_in_split: Literal["keep", "quarantine"] = "keep"
 
 
@@ -54,12 +54,12 @@ class CorpusIssue:
     NO_PHOTO: Final = "the caption names a photo that does not exist"
     NO_IMAGE: Final = "the caption's image is in no split"
     IMAGE_REJECTED: Final = "its image is in quarantine"
-    TWIN_ELSEWHERE: Final = "the same photo is in another split"
-    TWIN_HERE: Final = "the same photo is earlier in the same split"
+    DUPLICATE_ELSEWHERE: Final = "the same photo is in another split"
+    DUPLICATE_HERE: Final = "the same photo is earlier in the same split"
     TOO_FEW_CAPTIONS: Final = "the image has too few captions"
 
 
-TWIN_REASONS: Final = (CorpusIssue.TWIN_ELSEWHERE, CorpusIssue.TWIN_HERE)
+DUPLICATE_REASONS: Final = (CorpusIssue.DUPLICATE_ELSEWHERE, CorpusIssue.DUPLICATE_HERE)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Suite:
     expectations: tuple[Any, ...]
 
 
-def suites(expected: CorpusRules) -> Mapping[SuiteName, Suite]:
+def suites(rules: CorpusRules) -> Mapping[SuiteName, Suite]:
     """Every suite by name."""
     makers: Mapping[SuiteName, Callable[[CorpusRules], tuple[Any, ...]]] = {
         "photos": _photos,
@@ -79,10 +79,10 @@ def suites(expected: CorpusRules) -> Mapping[SuiteName, Suite]:
         "released_images": _released_images,
         "released_captions": _released_captions,
     }
-    return {name: Suite(name, make(expected)) for name, make in makers.items()}
+    return {name: Suite(name, make(rules)) for name, make in makers.items()}
 
 
-def _vocabulary() -> Any:
+def _gx_classes() -> Any:
     """Great Expectations' classes, imported where they are needed: it takes a second."""
     from great_expectations import expectations
 
@@ -94,32 +94,32 @@ def _because(reason: str) -> dict[str, Any]:
 
 
 def _is(column: str, value: object, reason: str) -> Any:
-    return _vocabulary().ExpectColumnValuesToBeInSet(column=column, value_set=[value], **_because(reason))
+    return _gx_classes().ExpectColumnValuesToBeInSet(column=column, value_set=[value], **_because(reason))
 
 
 def _within(column: str, low: float | None, high: float | None, reason: str) -> Any:
-    return _vocabulary().ExpectColumnValuesToBeBetween(
+    return _gx_classes().ExpectColumnValuesToBeBetween(
         column=column, min_value=low, max_value=high, **_because(reason)
     )
 
 
-def _photos(expected: CorpusRules) -> tuple[Any, ...]:
+def _photos(rules: CorpusRules) -> tuple[Any, ...]:
     return (
         _is("ambiguous", False, CorpusIssue.AMBIGUOUS_IMAGE_ID),
         _is("occurrence", 0, CorpusIssue.DUPLICATE_IMAGE_ID),
-        _vocabulary().ExpectColumnValuesToBeInSet(
+        _gx_classes().ExpectColumnValuesToBeInSet(
             column="split", value_set=list(SPLITS), **_because(CorpusIssue.UNKNOWN_SPLIT)
         ),
         _is("missing", False, CorpusIssue.PHOTO_MISSING),
         _is("too_heavy", False, CorpusIssue.PHOTO_TOO_HEAVY),
         _is("too_many_pixels", False, CorpusIssue.PHOTO_TOO_MANY_PIXELS),
         _is("undecodable", False, CorpusIssue.PHOTO_UNDECODABLE),
-        _within("shorter_side", expected.min_side, None, CorpusIssue.PHOTO_TOO_SMALL),
-        _within("longer_side", None, expected.max_side, CorpusIssue.PHOTO_TOO_LONG),
+        _within("shorter_side", rules.min_side, None, CorpusIssue.PHOTO_TOO_SMALL),
+        _within("longer_side", None, rules.max_side, CorpusIssue.PHOTO_TOO_LONG),
     )
 
 
-def _captions(expected: CorpusRules) -> tuple[Any, ...]:
+def _captions(rules: CorpusRules) -> tuple[Any, ...]:
     return (
         _is("photo_exists", True, CorpusIssue.NO_PHOTO),
         _is("image_listed", True, CorpusIssue.NO_IMAGE),
@@ -128,21 +128,21 @@ def _captions(expected: CorpusRules) -> tuple[Any, ...]:
         _is("repeated", False, CorpusIssue.REPEATED_ROW),
         _is("empty", False, CorpusIssue.EMPTY),
         _is("is_text", True, CorpusIssue.NOT_TEXT),
-        _within("words", expected.min_words, None, CorpusIssue.TOO_SHORT),
-        _within("words", None, expected.max_words, CorpusIssue.TOO_LONG),
-        _within("characters", None, expected.max_characters, CorpusIssue.TOO_LONG),
+        _within("words", rules.min_words, None, CorpusIssue.TOO_SHORT),
+        _within("words", None, rules.max_words, CorpusIssue.TOO_LONG),
+        _within("characters", None, rules.max_characters, CorpusIssue.TOO_LONG),
     )
 
 
-def _corpus(expected: CorpusRules) -> tuple[Any, ...]:
-    twins = [_is("twin_elsewhere", "", CorpusIssue.TWIN_ELSEWHERE)]
-    if expected.duplicates_in_split == "quarantine":
-        twins.append(_is("twin_here", "", CorpusIssue.TWIN_HERE))
-    return *twins, _within("captions", expected.min_captions, None, CorpusIssue.TOO_FEW_CAPTIONS)
+def _corpus(rules: CorpusRules) -> tuple[Any, ...]:
+    duplicates = [_is("duplicate_elsewhere", "", CorpusIssue.DUPLICATE_ELSEWHERE)]
+    if rules.duplicates_in_split == "quarantine":
+        duplicates.append(_is("duplicate_here", "", CorpusIssue.DUPLICATE_HERE))
+    return *duplicates, _within("captions", rules.min_captions, None, CorpusIssue.TOO_FEW_CAPTIONS)
 
 
-def _released_images(expected: CorpusRules) -> tuple[Any, ...]:
-    gxe = _vocabulary()
+def _released_images(rules: CorpusRules) -> tuple[Any, ...]:
+    gxe = _gx_classes()
     return (
         gxe.ExpectTableColumnsToMatchOrderedList(column_list=list(IMAGES)),
         gxe.ExpectTableRowCountToBeBetween(min_value=1),
@@ -151,25 +151,21 @@ def _released_images(expected: CorpusRules) -> tuple[Any, ...]:
         gxe.ExpectColumnValuesToMatchRegex(column="sha256", regex="^[0-9a-f]{64}$"),
         gxe.ExpectColumnValuesToBeInSet(column="split", value_set=list(SPLITS)),
         gxe.ExpectColumnValuesToBeInSet(column="source", value_set=["corpus", "feedback"]),
+        gxe.ExpectColumnValuesToBeBetween(column="width", min_value=rules.min_side, max_value=rules.max_side),
         gxe.ExpectColumnValuesToBeBetween(
-            column="width", min_value=expected.min_side, max_value=expected.max_side
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="height", min_value=expected.min_side, max_value=expected.max_side
+            column="height", min_value=rules.min_side, max_value=rules.max_side
         ),
     )
 
 
-def _released_captions(expected: CorpusRules) -> tuple[Any, ...]:
-    gxe = _vocabulary()
+def _released_captions(rules: CorpusRules) -> tuple[Any, ...]:
+    gxe = _gx_classes()
     return (
         gxe.ExpectTableColumnsToMatchOrderedList(column_list=list(CAPTIONS)),
         gxe.ExpectTableRowCountToBeBetween(min_value=1),
         gxe.ExpectColumnValuesToBeUnique(column="caption_id"),
         *(gxe.ExpectColumnValuesToNotBeNull(column=column) for column in CAPTIONS),
-        gxe.ExpectColumnValueLengthsToBeBetween(
-            column="text", min_value=1, max_value=expected.max_characters
-        ),
+        gxe.ExpectColumnValueLengthsToBeBetween(column="text", min_value=1, max_value=rules.max_characters),
         gxe.ExpectColumnValuesToBeInSet(column="source", value_set=["human", "correction", "approved"]),
         gxe.ExpectColumnValuesToBeBetween(column="weight", min_value=0, strict_min=True),
     )

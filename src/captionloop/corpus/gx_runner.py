@@ -1,4 +1,4 @@
-"""Great Expectations suites in, results and the Data Docs as a site out.
+"""Great Expectations suites and tables in, findings and the Data Docs as a static site out.
 
 Great Expectations' pages fetch their style, scripts and logo from elsewhere, and without them its index stays
 empty. Here every such fetch is taken out, a small style sheet stands in, and our own index leads there.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from great_expectations.core.expectation_validation_result import ExpectationSuiteValidationResult
     from great_expectations.data_context.data_context.ephemeral_data_context import EphemeralDataContext
 
-_REMOTE: Final = re.compile(
+_NETWORK_ELEMENTS: Final = re.compile(
     r"<link\b[^>]*href=\"https?:[^>]*>|<script\b.*?</script>"
     r"|<img\b[^>]*src=\"https?:[^>]*>|<footer\b.*?</footer>",
     re.DOTALL,
@@ -90,7 +90,7 @@ def with_index(
 
 
 def _without_network(page: str) -> str:
-    return _REMOTE.sub("", page).replace("</head>", f"<style>{_STYLE}</style></head>", 1)
+    return _NETWORK_ELEMENTS.sub("", page).replace("</head>", f"<style>{_STYLE}</style></head>", 1)
 
 
 def _of_corpus(report: Mapping[str, Any]) -> list[Section]:
@@ -102,9 +102,9 @@ def _of_corpus(report: Mapping[str, Any]) -> list[Section]:
         for kind, reasons in report["quarantine"].items()
         for reason, count in reasons.items()
     ]
-    twins = report["same_photo"]
+    pairs = report["same_photo"]
     notes = (
-        f"Pairs of the same photo: {twins['in_two_splits']} in two splits, {twins['in_one_split']} in one.",
+        f"Pairs of the same photo: {pairs['in_two_splits']} in two splits, {pairs['in_one_split']} in one.",
         f"Photos that no image names: {report['photos_that_no_image_names']}.",
     )
     return [
@@ -182,30 +182,30 @@ class Finding:
     rows: tuple[int, ...]
 
 
-class Examination:
-    """One run of Great Expectations: nothing outlives it on disk, nothing is reported to anyone.
+class ExpectationRunner:
+    """Runs suites of Great Expectations in a temporary folder, without its analytics; a context manager.
 
-    Each table that is examined becomes a page of the Data Docs. Use it as a context manager.
+    Each table that is checked becomes a page of the Data Docs.
     """
 
     def __init__(self) -> None:
         os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when it is imported
         from great_expectations import RunIdentifier
 
-        for chatty in ("great_expectations", "great_expectations.data_context.types.base"):
-            logging.getLogger(chatty).setLevel(logging.WARNING)
+        for name in ("great_expectations", "great_expectations.data_context.types.base"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         self._folder = tempfile.TemporaryDirectory(prefix="captionloop-docs-")
         self.findings: list[Finding] = []
         self._context = _context(Path(self._folder.name))
         self._run = RunIdentifier(run_name="data_validation")
 
-    def __enter__(self) -> "Examination":
+    def __enter__(self) -> "ExpectationRunner":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._folder.cleanup()
 
-    def examine(self, suite: Suite, table: pd.DataFrame) -> list[Finding]:
+    def run(self, suite: Suite, table: pd.DataFrame) -> list[Finding]:
         """Checks `table`; where it has a column `row`, the findings name the rows that break a rule."""
         import great_expectations as gx
 
@@ -265,11 +265,11 @@ def _findings(suite: str, result: "ExpectationSuiteValidationResult") -> list[Fi
 
 
 def _finding(suite: str, result: Mapping[str, Any]) -> Finding:
-    config, outcome = result["expectation_config"], result["result"]
+    config, details = result["expectation_config"], result["result"]
     meta = config.get("meta") or {}
     arguments = {key: value for key, value in config["kwargs"].items() if key != "batch_id"}
-    rows = tuple(int(index[ROW]) for index in outcome.get("unexpected_index_list") or () if ROW in index)
-    observed = outcome.get("observed_value", f"{outcome.get('unexpected_count', 0)} unexpected")
+    rows = tuple(int(index[ROW]) for index in details.get("unexpected_index_list") or () if ROW in index)
+    observed = details.get("observed_value", f"{details.get('unexpected_count', 0)} unexpected")
     exception = (result.get("exception_info") or {}).get("exception_message")
     return Finding(
         suite=suite,

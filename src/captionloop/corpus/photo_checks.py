@@ -1,4 +1,4 @@
-"""Photos in; what each is (size, digests, what it looks like) and which are near-duplicates out."""
+"""Photos in; size, digests, dHash and thumbnail of each, and the pairs of near-duplicates out."""
 
 import hashlib
 import logging
@@ -24,7 +24,7 @@ from captionloop.photos import PhotoFolder
 
 logger = logging.getLogger(__name__)
 
-_LOOK: Final = 32  # px a side
+_THUMBNAIL_SIDE: Final = 32  # px a side
 _BATCH: Final = 256
 _SECONDS_BETWEEN_LINES: Final = 2.0
 
@@ -53,11 +53,11 @@ class PhotoLimits(BaseModel):
 
 @dataclass(frozen=True)
 class PhotoFacts:
-    """What one look at a photo tells.
+    """What decoding a photo once gives.
 
-    Width and height are in px, upright (EXIF), 0 where unknown. `outline` is a perceptual hash of 64 bits,
-    `tones` the photo shrunk to 16 x 16 RGB, `pixels` a hash of all of its pixels; all are empty unless the
-    state is good, and `pixels` of large JPEGs also then. `detail` says more about any other state.
+    Width and height are in px, upright (EXIF), 0 where unknown. `dhash` is a perceptual hash of 64 bits,
+    `thumbnail` the photo shrunk to 16 x 16 RGB, `pixels` a hash of all of its pixels; all are empty unless
+    the state is good, and `pixels` of large JPEGs also then. `detail` says more about any other state.
     """
 
     state: PhotoState
@@ -65,8 +65,8 @@ class PhotoFacts:
     sha256: str = ""
     width: int = 0
     height: int = 0
-    outline: int = 0
-    tones: bytes = b""
+    dhash: int = 0
+    thumbnail: bytes = b""
     pixels: str = ""
 
 
@@ -89,34 +89,34 @@ def inspect_photos(photos: PhotoFolder, uris: Sequence[str], limits: PhotoLimits
 def inspect_photo(photos: PhotoFolder, uri: str, limits: PhotoLimits) -> PhotoFacts:
     """The facts of one photo; never raises for what the photo is."""
     try:
-        weight = photos.size(uri)
-        if weight > limits.max_bytes:
-            return PhotoFacts(PhotoState.TOO_HEAVY, f"{weight:,} bytes, at most {limits.max_bytes:,}")
+        size = photos.size(uri)
+        if size > limits.max_bytes:
+            return PhotoFacts(PhotoState.TOO_HEAVY, f"{size:,} bytes, at most {limits.max_bytes:,}")
         data = photos.read(uri)
     except CorpusError as error:
         return PhotoFacts(PhotoState.MISSING, str(error))
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         photo = open_photo(data, max_pixels=limits.max_pixels)
-        small, pixels = photo.look(_LOOK)
+        small, pixels = photo.shrunk_and_hash(_THUMBNAIL_SIDE)
     except ImageLimitError as error:
         return PhotoFacts(PhotoState.TOO_MANY_PIXELS, str(error), sha256)
     except ImageError as error:
         return PhotoFacts(PhotoState.UNDECODABLE, str(error), sha256)
     return PhotoFacts(
-        PhotoState.GOOD, "", sha256, photo.width, photo.height, outline(small), _tones(small), pixels
+        PhotoState.GOOD, "", sha256, photo.width, photo.height, dhash(small), _thumbnail(small), pixels
     )
 
 
-def outline(small: Pixels) -> int:
-    """The difference hash (dHash): where a photo gets brighter from left to right, on a grid of 8 x 8."""
+def dhash(small: Pixels) -> int:
+    """The difference hash (dHash): where a photo gets brighter from left to right, one bit of 8 x 8 fields."""
     grid = np.asarray(Image.fromarray(small).convert("L").resize((9, 8), Image.Resampling.BOX))
     return int.from_bytes(np.packbits(grid[:, 1:] > grid[:, :-1]).tobytes(), "big")
 
 
-def _tones(small: Pixels) -> bytes:
-    tones: Pixels = small.reshape(16, 2, 16, 2, 3).mean(axis=(1, 3)).round().astype(np.uint8)
-    return tones.tobytes()
+def _thumbnail(small: Pixels) -> bytes:
+    thumbnail: Pixels = small.reshape(16, 2, 16, 2, 3).mean(axis=(1, 3)).round().astype(np.uint8)
+    return thumbnail.tobytes()
 
 
 def _batches(uris: Sequence[str], size: int) -> Iterator[Sequence[str]]:
@@ -129,12 +129,12 @@ class _Progress:
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._begun = self._told = time.monotonic()
+        self._begun = self._last_line = time.monotonic()
 
     def reached(self, done: int) -> None:
         now = time.monotonic()
-        if done == self._total or now - self._told >= _SECONDS_BETWEEN_LINES:
-            self._told = now
+        if done == self._total or now - self._last_line >= _SECONDS_BETWEEN_LINES:
+            self._last_line = now
             rate = done / max(now - self._begun, 1e-6)
             left = (self._total - done) / max(rate, 1e-6)
             logger.info("Inspected %d of %d photos (%.0f/s, %.0f s left)", done, self._total, rate, left)
@@ -145,17 +145,17 @@ _KEPT_BEFORE: Final = {"train": 0, "val": 1, "test": 2}
 _ROWS: Final = 256
 _PAIRS: Final = 16384
 _FIELDS: Final = 16
-_SAME_TONE: Final = 4  # levels
-_MAIN_SHARE: Final = 0.5  # of the fields: more of one colour, and the rest is too little to go by
+_SAME_COLOUR: Final = 4  # levels
+_FLAT_SHARE: Final = 0.5  # of the fields: more of one colour, and the rest is too little to go by
 _LEAST_CONTRAST: Final = 8.0  # levels: below it, the noise of compression is half of what there is to see
 _CORPUS: Final = 20  # photos, from which on what they share can be told
 _SAMPLE: Final = 2000  # photos that are asked what all share
 
 
-class LikenessLimits(BaseModel):
-    """How alike two photos are that count as one.
+class SimilarityLimits(BaseModel):
+    """How similar two photos are that count as one.
 
-    The outline is a quick first look (differing bits of 64), the tones decide: the largest difference in any
+    The dHash selects candidates (differing bits of 64), the thumbnails decide: the largest difference in any
     colour of any of 16 x 16 fields, in levels (0 to 255) and as a share of the photo's own contrast. A small
     thing that differs shows in its field, new compression hardly in any.
     """
@@ -182,31 +182,31 @@ class Duplicates:
     mirrored: bool = False
 
 
-def find_duplicates(photos: Sequence[PhotoFacts], limits: LikenessLimits) -> list[Duplicates]:
+def find_duplicates(photos: Sequence[PhotoFacts], limits: SimilarityLimits) -> list[Duplicates]:
     """All pairs of the same photo, ordered by row.
 
-    Compares every pair of outlines, 64 bits at a time, and once more with one of the two mirrored: 7,000
-    photos take well under a second, COCO's 123,000 about two minutes. Only pairs of like outline are compared
-    by their tones, and only photos whose tones say something: of a flat picture, a chart or a page, which
-    look alike however different they are, only copies with the same bytes or pixels are found.
+    Compares every pair of dHashes, 64 bits at a time, and once more with one of the two mirrored: 7,000
+    photos take well under a second, COCO's 123,000 about two minutes. Only pairs of similar dHash are
+    compared by their thumbnails, and only photos with enough contrast: of a flat picture, a chart or a page,
+    which look alike however different they are, only copies with the same bytes or pixels are found.
     """
     if not photos:
         return []
-    twins = {(pair.first, pair.second): pair for pair in _copies(photos)}
-    tones = np.frombuffer(b"".join(photo.tones for photo in photos), dtype=np.uint8)
-    tones = tones.reshape(len(photos), _FIELDS, _FIELDS, 3)
-    contrast = _contrast(tones)
-    telling = np.flatnonzero(contrast >= _LEAST_CONTRAST)
-    tones, allowed = (
-        tones[telling],
-        np.minimum(limits.tone_difference, limits.contrast_share * contrast)[telling],
+    duplicates = {(pair.first, pair.second): pair for pair in _exact_duplicates(photos)}
+    thumbnails = np.frombuffer(b"".join(photo.thumbnail for photo in photos), dtype=np.uint8)
+    thumbnails = thumbnails.reshape(len(photos), _FIELDS, _FIELDS, 3)
+    contrast = _contrast(thumbnails)
+    comparable = np.flatnonzero(contrast >= _LEAST_CONTRAST)
+    thumbnails, allowed = (
+        thumbnails[comparable],
+        np.minimum(limits.tone_difference, limits.contrast_share * contrast)[comparable],
     )
-    outlines = np.array([photo.outline for photo in photos], dtype=np.uint64)[telling]
+    hashes = np.array([photo.dhash for photo in photos], dtype=np.uint64)[comparable]
     for mirrored in (False, True):
-        others = tones[:, :, ::-1] if mirrored else tones
-        other_outlines = _outlines_mirrored(others) if mirrored else outlines
-        for first, second in _candidates(outlines, other_outlines, limits.outline_bits):
-            difference = np.abs(tones[first].astype(np.int16) - others[second]).max(axis=(1, 2, 3))
+        others = thumbnails[:, :, ::-1] if mirrored else thumbnails
+        other_hashes = _dhashes(others) if mirrored else hashes
+        for first, second in _candidates(hashes, other_hashes, limits.outline_bits):
+            difference = np.abs(thumbnails[first].astype(np.int16) - others[second]).max(axis=(1, 2, 3))
             for a, b in zip(
                 *(
                     rows[difference <= np.minimum(allowed[first], allowed[second])]
@@ -214,12 +214,12 @@ def find_duplicates(photos: Sequence[PhotoFacts], limits: LikenessLimits) -> lis
                 ),
                 strict=True,
             ):
-                pair = int(telling[a]), int(telling[b])
-                twins.setdefault(pair, Duplicates(*pair, exact=False, mirrored=mirrored))
-    return [twins[pair] for pair in sorted(twins)]
+                pair = int(comparable[a]), int(comparable[b])
+                duplicates.setdefault(pair, Duplicates(*pair, exact=False, mirrored=mirrored))
+    return [duplicates[pair] for pair in sorted(duplicates)]
 
 
-def _copies(photos: Sequence[PhotoFacts]) -> Iterator[Duplicates]:
+def _exact_duplicates(photos: Sequence[PhotoFacts]) -> Iterator[Duplicates]:
     """Pairs with the same bytes, or the same pixels."""
     for name in ("sha256", "pixels"):
         groups: dict[str, list[int]] = {}
@@ -230,16 +230,16 @@ def _copies(photos: Sequence[PhotoFacts]) -> Iterator[Duplicates]:
             yield from (Duplicates(a, b, exact=True) for a, b in combinations(rows, 2))
 
 
-def _contrast(tones: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """How much each photo's fields differ from one another, in levels; 0 where that tells nothing.
+def _contrast(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """How much each photo's fields differ from one another, in levels `[photos]`; 0 for a flat picture.
 
     What all pictures of a corpus share (the axes of charts, a window's frame, the shape of a chest) tells
     them apart no better than white paper does, so it is taken off first. Nor do the few fields of a picture
     that are not of its main colour.
     """
-    values = tones.reshape(len(tones), -1, 3).astype(np.float32)
+    values = thumbnails.reshape(len(thumbnails), -1, 3).astype(np.float32)
     main = np.median(values, axis=1, keepdims=True)
-    one_colour = (np.abs(values - main).max(axis=2) <= _SAME_TONE).mean(axis=1) > _MAIN_SHARE
+    one_colour = (np.abs(values - main).max(axis=2) <= _SAME_COLOUR).mean(axis=1) > _FLAT_SHARE
     contrast = values.std(axis=1).max(axis=1)
     if len(values) >= _CORPUS:
         sample = values[:: max(1, len(values) // _SAMPLE)]
@@ -249,16 +249,16 @@ def _contrast(tones: NDArray[np.uint8]) -> NDArray[np.float32]:
     return found
 
 
-def _outlines_mirrored(tones: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    return np.array([outline(photo) for photo in tones], dtype=np.uint64)
+def _dhashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    return np.array([dhash(photo) for photo in thumbnails], dtype=np.uint64)
 
 
 def _candidates(
-    outlines: NDArray[np.uint64], others: NDArray[np.uint64], bits: int
+    hashes: NDArray[np.uint64], others: NDArray[np.uint64], bits: int
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Row numbers of pairs (first < second) whose outlines differ in at most `bits` bits, in portions."""
-    for start in range(0, len(outlines), _ROWS):
-        here = outlines[start : start + _ROWS, None]
+    """Row numbers of pairs (first < second) whose hashes differ in at most `bits` bits, in portions."""
+    for start in range(0, len(hashes), _ROWS):
+        here = hashes[start : start + _ROWS, None]
         near = np.bitwise_count(here ^ others[None, start:]) <= bits  # [rows, rest]
         first, second = np.nonzero(np.triu(near, k=1))
         for portion in range(0, len(first), _PAIRS):
@@ -266,9 +266,9 @@ def _candidates(
             yield first[part] + start, second[part] + start
 
 
-def mark_twins(images: pd.DataFrame, twins: Sequence[Duplicates]) -> pd.DataFrame:
-    """`images` with the columns `twin_elsewhere` and `twin_here`: the image_id of the copy that stays; and
-    `twin_near`: whether all of a row's copies are like it, and none has the same bytes or pixels.
+def mark_duplicates(images: pd.DataFrame, duplicates: Sequence[Duplicates]) -> pd.DataFrame:
+    """`images` with the columns `duplicate_elsewhere` and `duplicate_here`: the image_id of the copy that stays;
+    and `near_duplicate`: whether all of a row's copies are similar, and none has the same bytes or pixels.
 
     Of copies in two splits the train one goes, so that nothing is measured on what was trained on (of val
     and test, the val one). Of copies in one split the later goes, where the parameters ask for that. Empty
@@ -277,23 +277,25 @@ def mark_twins(images: pd.DataFrame, twins: Sequence[Duplicates]) -> pd.DataFram
     ids, splits = images["image_id"].tolist(), images["split"].tolist()
     elsewhere, here = [""] * len(images), [""] * len(images)
     near = [False] * len(images)
-    for twin in sorted(twins, key=lambda twin: not twin.exact):
-        first, second = twin.first, twin.second
+    for pair in sorted(duplicates, key=lambda pair: not pair.exact):
+        first, second = pair.first, pair.second
         if splits[first] == splits[second]:
-            near[second] |= not twin.exact and not (elsewhere[second] or here[second])
+            near[second] |= not pair.exact and not (elsewhere[second] or here[second])
             here[second] = here[second] or ids[first]
             continue
         if _KEPT_BEFORE[splits[first]] > _KEPT_BEFORE[splits[second]]:
             first, second = second, first
-        near[first] |= not twin.exact and not (elsewhere[first] or here[first])
+        near[first] |= not pair.exact and not (elsewhere[first] or here[first])
         elsewhere[first] = elsewhere[first] or ids[second]
-    return images.assign(twin_elsewhere=elsewhere, twin_here=here, twin_near=near)
+    return images.assign(duplicate_elsewhere=elsewhere, duplicate_here=here, near_duplicate=near)
 
 
-def lost_to_twins(images: pd.DataFrame, kept: pd.DataFrame, rejected: pd.DataFrame) -> dict[str, Any]:
-    """What the likeness of photos costs: `images` were compared, `rejected` went because of it, `kept` is
-    left of them all. `near` counts those that are only like another, `splits` those of which nothing is left.
+def lost_to_duplicates(images: pd.DataFrame, kept: pd.DataFrame, rejected: pd.DataFrame) -> dict[str, Any]:
+    """How many of `images` were lost to duplicates: `rejected` went as duplicates, `kept` is left.
+
+    `near` counts those that are only similar to another, `share` is its part of all, `splits` names those of
+    which nothing is left.
     """
-    near = int(rejected["twin_near"].sum())
+    near = int(rejected["near_duplicate"].sum())
     emptied = [split for split in SPLITS if split in set(rejected["split"]) - set(kept["split"])]
     return {"near": near, "share": round(near / max(len(images), 1), 4), "splits": emptied}

@@ -283,10 +283,10 @@ def read_csv(path: str) -> RawCorpus:
             uri,
             split,
             split,
-            [text for text, _ in said],
-            frozenset(place for place, (_, again) in enumerate(said) if again),
+            [text for text, _ in rows],
+            frozenset(place for place, (_, again) in enumerate(rows) if again),
         )
-        for (uri, split), said in texts.items()
+        for (uri, split), rows in texts.items()
     )
 
 

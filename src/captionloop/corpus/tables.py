@@ -1,4 +1,4 @@
-"""The canonical tables, what a reader hands over before any check, and one id for each image."""
+"""Columns of the canonical tables, `RawCorpus` (unchecked tables of a reader), and ids of images."""
 
 import unicodedata
 from collections import Counter, defaultdict
@@ -52,7 +52,7 @@ def split_name(name: object) -> str:
 
 @dataclass(frozen=True)
 class RawCorpus:
-    """Images and captions as a file tells them, unchecked: only the structure of the file has been
+    """Images and captions as a file holds them, unchecked: only the structure of the file has been
     understood.
 
     `images` has the columns image_id, uri, split, source; `captions` has caption_id, image_id, text, source,
@@ -128,7 +128,7 @@ def assemble(images: Iterable[ReadImage], orphans: Iterable[tuple[str, str, Any]
     count: Counter[str] = Counter()
     seen: set[tuple[str, str]] = set()
     for image in read:
-        name = _told_apart(image, places) if image.image_id in shared else image.image_id
+        name = _unique_id(image, places) if image.image_id in shared else image.image_id
         rows.append((name, image.uri, image.split))
         again = (name, image.group) in seen  # its captions get the ids that are taken: validation says so
         seen.add((name, image.group))
@@ -143,7 +143,7 @@ def assemble(images: Iterable[ReadImage], orphans: Iterable[tuple[str, str, Any]
     return RawCorpus.from_rows(rows, captions, repeated)
 
 
-def _told_apart(image: ReadImage, taken: Iterable[str]) -> str:
+def _unique_id(image: ReadImage, taken: Iterable[str]) -> str:
     name = f"{image.group}:{image.image_id}"
     while name in taken:
         name = f"{image.group}:{name}"

@@ -1,4 +1,4 @@
-"""From a raw corpus to the canonical tables: what is sound goes on, the rest to quarantine."""
+"""A raw corpus in; the canonical tables of valid rows, the quarantine and a report out."""
 
 import re
 import unicodedata
@@ -8,15 +8,15 @@ from typing import Any, Final
 
 import pandas as pd
 
-from captionloop.corpus.expectations import TWIN_REASONS, CorpusIssue, CorpusRules, suites
-from captionloop.corpus.gx_runner import ROW, Examination, Finding, self_contained
+from captionloop.corpus.expectations import DUPLICATE_REASONS, CorpusIssue, CorpusRules, suites
+from captionloop.corpus.gx_runner import ROW, ExpectationRunner, Finding, self_contained
 from captionloop.corpus.photo_checks import (
     Duplicates,
     PhotoFacts,
     PhotoState,
     find_duplicates,
-    lost_to_twins,
-    mark_twins,
+    lost_to_duplicates,
+    mark_duplicates,
 )
 from captionloop.corpus.tables import CAPTIONS, IMAGES, QUARANTINE, SPLITS, RawCorpus, table
 from captionloop.languages import ENGLISH, Language
@@ -25,7 +25,7 @@ from captionloop.photos import found_names, similar_names
 from captionloop.tokenizer import length_in_words
 
 _LETTER: Final = re.compile(r"[^\W\d_]")
-_PAIRS_SHOWN: Final = 100
+_MAX_PAIRS: Final = 100
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def validate(
     corpus: RawCorpus,
     facts: Sequence[PhotoFacts],
     photo_names: Sequence[str],
-    expected: CorpusRules,
+    rules: CorpusRules,
     language: Language = ENGLISH,
 ) -> Validated:
     """Checks a corpus by the suites of `expectations` and sorts its rows.
@@ -55,18 +55,18 @@ def validate(
     in the photo folder: they tell a photo that does not exist from one that is in no split. `language` is
     that of the captions.
     """
-    with Examination() as examination:
-        tables, report = sort_rows(examination, corpus, facts, photo_names, expected, language=language)
-        pages = examination.pages()
+    with ExpectationRunner() as runner:
+        tables, report = sort_rows(runner, corpus, facts, photo_names, rules, language=language)
+        pages = runner.pages()
     return Validated(*tables, report, self_contained(pages, report))
 
 
 def sort_rows(
-    examination: Examination,
+    runner: ExpectationRunner,
     corpus: RawCorpus,
     facts: Sequence[PhotoFacts],
     photo_names: Sequence[str],
-    expected: CorpusRules,
+    rules: CorpusRules,
     *,
     language: Language = ENGLISH,
 ) -> tuple[tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame], dict[str, Any]]:
@@ -75,19 +75,19 @@ def sort_rows(
     corpus = RawCorpus(
         corpus.images.assign(uri=pd.Series(spelt, corpus.images.index, "str")), corpus.captions
     )
-    rules = suites(expected)
+    suite_of = suites(rules)
     photos = _photo_columns(corpus.images, facts, photo_names)
-    images, bad_photos = _sort_out(photos, examination.examine(rules["photos"], photos))
+    images, bad_photos = _sort_out(photos, runner.run(suite_of["photos"], photos))
     texts = _caption_columns(corpus, images, photo_names, language)
-    captions, bad_captions = _sort_out(texts, examination.examine(rules["captions"], texts))
-    twins = find_duplicates([facts[row] for row in images[ROW]], expected.similarity)
-    together = _corpus_columns(images, captions, twins)
-    kept, bad_images = _sort_out(together, examination.examine(rules["corpus"], together))
+    captions, bad_captions = _sort_out(texts, runner.run(suite_of["captions"], texts))
+    duplicates = find_duplicates([facts[row] for row in images[ROW]], rules.similarity)
+    together = _corpus_columns(images, captions, duplicates)
+    kept, bad_images = _sort_out(together, runner.run(suite_of["corpus"], together))
     captions, orphans = _without_images(captions, kept)
     released_images, released_captions = table(kept, IMAGES), table(captions, CAPTIONS)
     if len(released_images):
-        examination.examine(rules["released_images"], released_images)
-        examination.examine(rules["released_captions"], released_captions)
+        runner.run(suite_of["released_images"], released_images)
+        runner.run(suite_of["released_captions"], released_captions)
     quarantine = pd.concat(
         [
             _rejected(bad_photos, "image"),
@@ -102,9 +102,11 @@ def sort_rows(
         "released": _sizes(released_images, released_captions),
         "quarantine": _reasons(quarantine),
         "photos_that_no_image_names": len(set(photo_names) - set(corpus.images["uri"])),
-        "same_photo": _same_photo(images, twins)
-        | {"lost": lost_to_twins(images, kept, bad_images[bad_images["reason"].isin(TWIN_REASONS)])},
-        "expectations": [_told(finding) for finding in examination.findings],
+        "same_photo": _same_photo(images, duplicates)
+        | {
+            "lost": lost_to_duplicates(images, kept, bad_images[bad_images["reason"].isin(DUPLICATE_REASONS)])
+        },
+        "expectations": [_finding_json(finding) for finding in runner.findings],
     }
     return (released_images, released_captions, table(quarantine, QUARANTINE)), report
 
@@ -147,7 +149,7 @@ def _caption_columns(
     captions = corpus.captions
     listed = captions["image_id"].isin(corpus.images["image_id"])
     uris = corpus.images.drop_duplicates("image_id").set_index("image_id")["uri"]
-    texts = [_tidy(text) for text in captions["text"]]
+    texts = [_normalised(text) for text in captions["text"]]
     return captions.assign(
         **{ROW: range(len(captions))},
         text=texts,
@@ -170,7 +172,7 @@ def _length(text: str, language: Language) -> int:
     return len(text.split()) if language.is_spaced else length_in_words(text, language)
 
 
-def _tidy(text: object) -> str:
+def _normalised(text: object) -> str:
     """The text in one line, single spaces, composed Unicode; what is not text, as it would be printed."""
     if text is None or text != text:  # noqa: PLR0124 - NaN
         return ""
@@ -187,16 +189,17 @@ def _is_text(text: object) -> bool:
 
 
 def _corpus_columns(
-    images: pd.DataFrame, captions: pd.DataFrame, twins: Sequence[Duplicates]
+    images: pd.DataFrame, captions: pd.DataFrame, duplicates: Sequence[Duplicates]
 ) -> pd.DataFrame:
     counts = images["image_id"].map(captions["image_id"].value_counts()).fillna(0).astype("int64")
-    marked = mark_twins(images, twins)
-    twin_of = [
+    marked = mark_duplicates(images, duplicates)
+    duplicate_of = [
         elsewhere or here
-        for elsewhere, here in zip(marked["twin_elsewhere"], marked["twin_here"], strict=True)
+        for elsewhere, here in zip(marked["duplicate_elsewhere"], marked["duplicate_here"], strict=True)
     ]
     detail = [
-        f"as {twin}" if twin else f"{count} captions" for twin, count in zip(twin_of, counts, strict=True)
+        f"as {duplicate}" if duplicate else f"{count} captions"
+        for duplicate, count in zip(duplicate_of, counts, strict=True)
     ]
     return marked.assign(captions=counts, detail=detail)
 
@@ -243,21 +246,21 @@ def _reasons(quarantine: pd.DataFrame) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _same_photo(images: pd.DataFrame, twins: Sequence[Duplicates]) -> dict[str, Any]:
+def _same_photo(images: pd.DataFrame, duplicates: Sequence[Duplicates]) -> dict[str, Any]:
     ids, splits, hashes = (images[column].tolist() for column in ("image_id", "split", "sha256"))
     pairs = [
         {
-            "images": [ids[twin.first], ids[twin.second]],
-            "splits": [splits[twin.first], splits[twin.second]],
-            "same_bytes": hashes[twin.first] == hashes[twin.second],
+            "images": [ids[pair.first], ids[pair.second]],
+            "splits": [splits[pair.first], splits[pair.second]],
+            "same_bytes": hashes[pair.first] == hashes[pair.second],
         }
-        | ({"mirrored": True} if twin.mirrored else {})
-        for twin in twins
+        | ({"mirrored": True} if pair.mirrored else {})
+        for pair in duplicates
     ]
-    across = sum(splits[twin.first] != splits[twin.second] for twin in twins)
-    return {"in_two_splits": across, "in_one_split": len(pairs) - across, "pairs": pairs[:_PAIRS_SHOWN]}
+    across = sum(splits[pair.first] != splits[pair.second] for pair in duplicates)
+    return {"in_two_splits": across, "in_one_split": len(pairs) - across, "pairs": pairs[:_MAX_PAIRS]}
 
 
-def _told(finding: Finding) -> dict[str, Any]:
-    told = asdict(finding)
-    return told | {"rows": len(finding.rows)}
+def _finding_json(finding: Finding) -> dict[str, Any]:
+    fields = asdict(finding)
+    return fields | {"rows": len(finding.rows)}

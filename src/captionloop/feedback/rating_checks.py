@@ -9,7 +9,7 @@ from typing import Any, Final
 import pandas as pd
 
 from captionloop.corpus.expectations import Suite
-from captionloop.corpus.gx_runner import ROW, Examination, Section, site, with_index
+from captionloop.corpus.gx_runner import ROW, ExpectationRunner, Section, site, with_index
 from captionloop.corpus.photo_checks import PhotoState, inspect_photo
 from captionloop.feedback.feedback_parameters import FeedbackParameters
 from captionloop.photos import PhotoFolder, archive_uri
@@ -81,9 +81,9 @@ class CheckedRatings:
 def check_ratings(ratings: pd.DataFrame, erased: frozenset[str]) -> CheckedRatings:
     """Sorts ratings (columns of `RATINGS`) by the suite; a row has the first reason that it gives."""
     table = _with_facts(ratings, erased)
-    with Examination() as examination:
-        findings = examination.examine(Suite("ratings", _rules()), table) if len(table) else []
-        pages = examination.pages()
+    with ExpectationRunner() as runner:
+        findings = runner.run(Suite("ratings", _rules()), table) if len(table) else []
+        pages = runner.pages()
     reasons: dict[int, str] = {}
     for finding in findings:
         for row in finding.rows:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from captionloop.corpus.expectations import CorpusRules
-from captionloop.corpus.gx_runner import Examination
+from captionloop.corpus.gx_runner import ExpectationRunner
 from captionloop.corpus.photo_checks import inspect_photos
 from captionloop.corpus.tables import RawCorpus
 from captionloop.corpus.validation import Validated, sort_rows, validate
@@ -62,12 +62,12 @@ def write_json(path: Path, document: object) -> str:
     return str(path)
 
 
-def validated(corpus: RawCorpus, photos: PhotoFolder, expected: CorpusRules | None = None) -> Validated:
-    expected = expected or CorpusRules()
+def validated(corpus: RawCorpus, photos: PhotoFolder, rules: CorpusRules | None = None) -> Validated:
+    rules = rules or CorpusRules()
     names = photos.names()
-    facts = inspect_photos(photos, found_names(corpus.images["uri"], names), expected.photo)
-    with Examination() as examination:  # without Data Docs, which take as long as all the rest
-        tables, report = sort_rows(examination, corpus, facts, names, expected)
+    facts = inspect_photos(photos, found_names(corpus.images["uri"], names), rules.photo)
+    with ExpectationRunner() as runner:  # without Data Docs, which take as long as all the rest
+        tables, report = sort_rows(runner, corpus, facts, names, rules)
     return Validated(*tables, report, pages={})
 
 

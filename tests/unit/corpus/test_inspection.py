@@ -73,7 +73,7 @@ def test_every_mode_of_colour_can_be_looked_at(folder: PhotoFolder, mode: str) -
     folder.write("odd", encoded(image, form))
     facts = inspect_photo(folder, "odd", PhotoLimits())
     assert facts.state == PhotoState.GOOD
-    assert len(facts.tones) == 16 * 16 * 3
+    assert len(facts.thumbnail) == 16 * 16 * 3
 
 
 def test_the_facts_come_in_the_order_that_was_asked_for(folder: PhotoFolder) -> None:

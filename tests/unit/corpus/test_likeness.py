@@ -9,13 +9,13 @@ from PIL import Image, ImageDraw
 
 from captionloop.corpus.photo_checks import (
     Duplicates,
-    LikenessLimits,
     PhotoFacts,
     PhotoLimits,
     PhotoState,
+    SimilarityLimits,
     find_duplicates,
     inspect_photo,
-    mark_twins,
+    mark_duplicates,
 )
 from captionloop.photos import PhotoFolder
 
@@ -32,35 +32,35 @@ def look(tmp_path):
     return look
 
 
-def twins(*photos: PhotoFacts) -> list[tuple[int, int]]:
-    return [(pair.first, pair.second) for pair in find_duplicates(photos, LikenessLimits())]
+def duplicate_pairs(*photos: PhotoFacts) -> list[tuple[int, int]]:
+    return [(pair.first, pair.second) for pair in find_duplicates(photos, SimilarityLimits())]
 
 
 @pytest.mark.parametrize("quality", [90, 60, 35])
 def test_a_photo_compressed_again_is_the_same(look, quality: int) -> None:
     original = picture(3, (224, 224))
-    assert twins(look(encoded(original)), look(encoded(original, quality=quality))) == [(0, 1)]
+    assert duplicate_pairs(look(encoded(original)), look(encoded(original, quality=quality))) == [(0, 1)]
 
 
 @pytest.mark.parametrize("size", [(448, 448), (150, 150), (300, 200)])
 def test_a_photo_scaled_or_squashed_is_the_same(look, size: tuple[int, int]) -> None:
     original = picture(3, (224, 224))
-    assert twins(look(encoded(original)), look(encoded(original.resize(size)))) == [(0, 1)]
+    assert duplicate_pairs(look(encoded(original)), look(encoded(original.resize(size)))) == [(0, 1)]
 
 
 def test_a_thing_of_another_colour_makes_another_photo(look) -> None:
     red, blue = picture(3, (224, 224)), picture(3, (224, 224))
     ImageDraw.Draw(red).ellipse((90, 90, 130, 130), fill="red")
     ImageDraw.Draw(blue).ellipse((90, 90, 130, 130), fill="blue")
-    assert twins(look(encoded(red)), look(encoded(blue))) == []
+    assert duplicate_pairs(look(encoded(red)), look(encoded(blue))) == []
 
 
 def test_other_photos_are_not_the_same(look) -> None:
-    assert twins(*(look(encoded(picture(seed))) for seed in range(30))) == []
+    assert duplicate_pairs(*(look(encoded(picture(seed))) for seed in range(30))) == []
 
 
 def test_no_photos_have_no_twins() -> None:
-    assert find_duplicates([], LikenessLimits()) == []
+    assert find_duplicates([], SimilarityLimits()) == []
 
 
 @given(st.lists(st.integers(0, 7), max_size=40))
@@ -69,27 +69,27 @@ def test_every_pair_of_like_photos_is_found_once(kinds: list[int]) -> None:
         PhotoFacts(
             PhotoState.GOOD,
             sha256=str(kind),
-            outline=kind * 0x0101010101010101,
-            tones=bytes([30 * kind]) * 768,
+            dhash=kind * 0x0101010101010101,
+            thumbnail=bytes([30 * kind]) * 768,
         )
         for kind in kinds
     ]
     expected = [(a, b) for a in range(len(kinds)) for b in range(a + 1, len(kinds)) if kinds[a] == kinds[b]]
-    assert sorted(twins_exactly(photos)) == expected
+    assert sorted(exact_pairs(photos)) == expected
 
 
-def twins_exactly(photos: list[PhotoFacts]) -> list[tuple[int, int]]:
-    limits = LikenessLimits(outline_bits=0, tone_difference=0)
+def exact_pairs(photos: list[PhotoFacts]) -> list[tuple[int, int]]:
+    limits = SimilarityLimits(outline_bits=0, tone_difference=0)
     return [(pair.first, pair.second) for pair in find_duplicates(photos, limits)]
 
 
 def test_more_photos_than_one_portion_are_compared_across_portions() -> None:
     photos = [
-        PhotoFacts(PhotoState.GOOD, outline=number, tones=np.random.default_rng(number).bytes(768))
+        PhotoFacts(PhotoState.GOOD, dhash=number, thumbnail=np.random.default_rng(number).bytes(768))
         for number in range(600)
     ]
     photos[599] = photos[3]
-    assert twins_exactly(photos) == [(3, 599)]
+    assert exact_pairs(photos) == [(3, 599)]
 
 
 @pytest.mark.parametrize(
@@ -97,11 +97,11 @@ def test_more_photos_than_one_portion_are_compared_across_portions() -> None:
 )
 def test_the_copy_that_serves_to_measure_stays(splits: tuple[str, str], goes: int) -> None:
     images = pd.DataFrame({"image_id": ["a", "b"], "split": splits})
-    marked = mark_twins(images, [Duplicates(0, 1, exact=True)])
+    marked = mark_duplicates(images, [Duplicates(0, 1, exact=True)])
     expected = ["", ""]
     expected[goes] = "ab"[1 - goes]
-    assert marked["twin_elsewhere"].tolist() == expected
-    assert marked["twin_here"].tolist() == ["", ""]
+    assert marked["duplicate_elsewhere"].tolist() == expected
+    assert marked["duplicate_here"].tolist() == ["", ""]
 
 
 def chart(seed: int) -> Image.Image:
@@ -168,26 +168,26 @@ def deep(seed: int) -> Image.Image:
 def test_pictures_that_say_little_are_the_same_only_where_they_are_equal(look, kind) -> None:
     pictures = [kind(seed) for seed in range(26)]
     photos = [look(encoded(each, "PNG")) for each in pictures]
-    assert twins(*photos) == []
+    assert duplicate_pairs(*photos) == []
     again = look(encoded(pictures[7], "PNG", compress_level=1))
     assert again.sha256 != photos[7].sha256
-    assert twins(*photos, again) == [(7, 26)]
+    assert duplicate_pairs(*photos, again) == [(7, 26)]
 
 
 def test_a_small_thing_that_differs_makes_another_chart(look) -> None:
     more = chart(1)
     more.putpixel((200, 100), (255, 0, 0))
-    assert twins(look(encoded(chart(1), "PNG")), look(encoded(more, "PNG"))) == []
+    assert duplicate_pairs(look(encoded(chart(1), "PNG")), look(encoded(more, "PNG"))) == []
 
 
 def test_among_many_photos_a_copy_is_found_scaled_compressed_or_mirrored(look) -> None:
     photos = [look(encoded(picture(seed, (200, 150)))) for seed in range(30)]
-    copies = [
+    duplicates = [
         look(encoded(picture(3, (200, 150)).resize((90, 70)), quality=60)),
         look(encoded(picture(4, (200, 150)).transpose(Image.Transpose.FLIP_LEFT_RIGHT), quality=50)),
         look(encoded(picture(5, (200, 150)), "WEBP", quality=40)),
     ]
-    found = find_duplicates([*photos, *copies], LikenessLimits())
+    found = find_duplicates([*photos, *duplicates], SimilarityLimits())
     assert [(pair.first, pair.second, pair.mirrored) for pair in found] == [
         (3, 30, False), (4, 31, True), (5, 32, False),
     ]  # fmt: skip
@@ -195,8 +195,8 @@ def test_among_many_photos_a_copy_is_found_scaled_compressed_or_mirrored(look) -
 
 def test_a_row_with_an_equal_copy_does_not_count_as_lost_to_likeness() -> None:
     images = pd.DataFrame({"image_id": list("abc"), "split": ["train", "val", "test"]})
-    marked = mark_twins(
+    marked = mark_duplicates(
         images, [Duplicates(0, 1, exact=False), Duplicates(0, 2, exact=True), Duplicates(1, 2, exact=False)]
     )
-    assert marked["twin_elsewhere"].tolist() == ["c", "c", ""]
-    assert marked["twin_near"].tolist() == [False, True, False]
+    assert marked["duplicate_elsewhere"].tolist() == ["c", "c", ""]
+    assert marked["near_duplicate"].tolist() == [False, True, False]

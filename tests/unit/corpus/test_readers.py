@@ -119,7 +119,7 @@ word = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1
 def test_what_is_written_in_karpathys_form_is_read_back(tmp_path_factory, scenes) -> None:
     images = [(f"{n}.jpg", f"{n}.jpg", split) for n, (split, _) in enumerate(scenes)]
     captions = [
-        (f"{n}.jpg#{k}", f"{n}.jpg", t) for n, (_, said) in enumerate(scenes) for k, t in enumerate(said)
+        (f"{n}.jpg#{k}", f"{n}.jpg", t) for n, (_, texts) in enumerate(scenes) for k, t in enumerate(texts)
     ]
     corpus = RawCorpus.from_rows(images, captions)
     path = tmp_path_factory.mktemp("karpathy") / "dataset.json"
@@ -139,7 +139,7 @@ def without(document: dict, *path: str | int) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("document", "says"),
+    ("document", "message"),
     [
         ([], "holds a JSON list where an object is expected"),
         (without(KARPATHY, "images"), "'images', a list of objects, is missing"),
@@ -151,11 +151,11 @@ def without(document: dict, *path: str | int) -> dict:
         (without(KARPATHY, "images", 0, "sentences", 1, "raw"), "images[0].sentences[1] has no key 'raw'"),
     ],
 )
-def test_another_structure_is_named_by_key_and_entry(tmp_path: Path, document: object, says: str) -> None:
+def test_another_structure_is_named_by_key_and_entry(tmp_path: Path, document: object, message: str) -> None:
     path = write_json(tmp_path / "dataset.json", document)
     with pytest.raises(CorpusError) as error:
         read_karpathy(path)
-    assert says in str(error.value)
+    assert message in str(error.value)
     assert path in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -196,7 +196,7 @@ def test_a_missing_file_is_one_clear_line(tmp_path: Path, read) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("image,caption\na.jpg,A dog\n", "has no column 'split'"),
         ("", "has no column 'image'"),
@@ -205,11 +205,11 @@ def test_a_missing_file_is_one_clear_line(tmp_path: Path, read) -> None:
         ("image,caption,caption,split\na.jpg,A dog,A cat,train\n", "has 2 columns 'caption'"),
     ],
 )
-def test_a_csv_of_another_shape_is_named_by_line_or_column(tmp_path: Path, text: str, says: str) -> None:
+def test_a_csv_of_another_shape_is_named_by_line_or_column(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "c.csv").write_text(text)
     with pytest.raises(CorpusError) as error:
         read_csv(str(tmp_path / "c.csv"))
-    assert says in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_csv_as_spreadsheets_write_it_is_read(tmp_path: Path, text: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "message"),
     [
         (gzip.compress(b"image,caption,split", mtime=0), "gzip archive"),
         (b"PK\3\4\x14\0\x08\xff", "spreadsheet"),
@@ -238,9 +238,11 @@ def test_a_csv_as_spreadsheets_write_it_is_read(tmp_path: Path, text: str) -> No
         ("image,caption,split\na.jpg,ein Hündchen,train".encode("latin-1"), "Latin-1"),
     ],
 )
-def test_a_file_that_is_no_text_is_told_with_what_it_may_be(tmp_path: Path, data: bytes, says: str) -> None:
+def test_a_file_that_is_no_text_is_told_with_what_it_may_be(
+    tmp_path: Path, data: bytes, message: str
+) -> None:
     (tmp_path / "c.csv").write_bytes(data)
-    with pytest.raises(CorpusError, match=says):
+    with pytest.raises(CorpusError, match=message):
         read_csv(str(tmp_path / "c.csv"))
 
 
@@ -275,7 +277,7 @@ def rows(corpus: RawCorpus) -> list[tuple[str, str, str]]:
     return list(corpus.images[["image_id", "uri", "split"]].itertuples(index=False, name=None))
 
 
-def told(corpus: RawCorpus) -> dict[str, list[str]]:
+def texts_by_photo(corpus: RawCorpus) -> dict[str, list[str]]:
     """The captions of each photo, as they would be taught."""
     uris = corpus.images.set_index("image_id")["uri"].to_dict()
     found: dict[str, list[str]] = {}
@@ -292,8 +294,8 @@ def test_coco_files_that_both_number_their_images_from_1_keep_them_apart(tmp_pat
         ("train:1", "train/1.jpg", "train"), ("2", "train/2.jpg", "train"),
         ("val:1", "val/1.jpg", "val"), ("3", "val/3.jpg", "val"),
     ]  # fmt: skip
-    assert told(corpus)["train/1.jpg"] == ["A dog ."]
-    assert told(corpus)["val/1.jpg"] == ["A cat ."]
+    assert texts_by_photo(corpus)["train/1.jpg"] == ["A dog ."]
+    assert texts_by_photo(corpus)["val/1.jpg"] == ["A cat ."]
     assert corpus.captions["caption_id"].is_unique
 
 
@@ -302,14 +304,14 @@ def test_two_files_of_one_split_and_one_name_keep_their_images_apart(tmp_path: P
         (tmp_path / folder).mkdir()
         coco_file(tmp_path / folder / "c.json", [(1, f"{folder}.jpg")], [(1, text)])
     paths = [str(tmp_path / folder / "c.json") for folder in "ab"]
-    assert told(read_coco({"train": paths})) == {"a.jpg": ["A dog ."], "b.jpg": ["A cat ."]}
+    assert texts_by_photo(read_coco({"train": paths})) == {"a.jpg": ["A dog ."], "b.jpg": ["A cat ."]}
 
 
 def test_an_annotation_is_never_one_of_another_files_image(tmp_path: Path) -> None:
     train = coco_file(tmp_path / "train.json", [(1, "1.jpg")], [(1, "A dog .")])
     val = coco_file(tmp_path / "val.json", [(2, "2.jpg")], [(2, "A cat ."), (1, "Of no image here .")])
     corpus = read_coco({"train": [train], "val": [val]})
-    assert told(corpus) == {
+    assert texts_by_photo(corpus) == {
         "1.jpg": ["A dog ."],
         "2.jpg": ["A cat ."],
         "none (val:1)": ["Of no image here ."],
@@ -325,10 +327,13 @@ def test_captions_of_one_image_in_two_files_come_together(tmp_path: Path) -> Non
 
 def test_numbers_are_one_id_however_they_are_written_and_text_is_another(tmp_path: Path) -> None:
     images = [{"id": 7, "file_name": "a.jpg"}, {"id": "007", "file_name": "b.jpg"}]
-    said = [{"image_id": 7.0, "caption": "A dog ."}, {"image_id": "7", "caption": "One ."},
+    annotations = [{"image_id": 7.0, "caption": "A dog ."}, {"image_id": "7", "caption": "One ."},
             {"image_id": "007", "caption": "A spy ."}]  # fmt: skip
-    path = write_json(tmp_path / "c.json", {"images": images, "annotations": said})
-    assert told(read_coco({"train": [path]})) == {"a.jpg": ["A dog .", "One ."], "b.jpg": ["A spy ."]}
+    path = write_json(tmp_path / "c.json", {"images": images, "annotations": annotations})
+    assert texts_by_photo(read_coco({"train": [path]})) == {
+        "a.jpg": ["A dog .", "One ."],
+        "b.jpg": ["A spy ."],
+    }
 
 
 @pytest.mark.parametrize("wrong", [None, True, [1], {}, float("nan")])
@@ -404,7 +409,7 @@ def test_a_photo_that_two_lists_of_flickrs_form_name_is_measured_and_not_trained
     }  # fmt: skip
     assert len(result.captions) == 6
     assert result.quarantine[["id", "reason"]].values.tolist() == [
-        ["train:both.jpg", CorpusIssue.TWIN_ELSEWHERE],
+        ["train:both.jpg", CorpusIssue.DUPLICATE_ELSEWHERE],
         ["train:both.jpg#0", CorpusIssue.IMAGE_REJECTED],
         ["train:both.jpg#1", CorpusIssue.IMAGE_REJECTED],
     ]
@@ -498,16 +503,16 @@ def test_names_in_another_encoding_are_counted_and_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "message"),
     [
         ("image,caption,split\na.jpg,Straße,train\n".encode("latin-1"), "not UTF-8 text .*Latin-1"),
         ("image,caption,split\n".encode("utf-16"), "may be UTF-16"),
         ("image,caption,split\n".encode("utf-16-le"), "may be UTF-16"),
     ],
 )
-def test_a_file_in_another_encoding_is_one_line(tmp_path: Path, data: bytes, says: str) -> None:
+def test_a_file_in_another_encoding_is_one_line(tmp_path: Path, data: bytes, message: str) -> None:
     (tmp_path / "c.csv").write_bytes(data)
-    with pytest.raises(CorpusError, match=says):
+    with pytest.raises(CorpusError, match=message):
         read_csv(str(tmp_path / "c.csv"))
 
 

@@ -44,11 +44,11 @@ def test_the_pictures_are_those_of_the_english_scenes(code, domain):
 
 
 def test_french_agrees_and_elides():
-    said = " ".join(text for scene in draw_scenes(LITTLE, language_of("fr")) for text in scene.captions)
-    assert "dans l'herbe" in said
-    assert "de un" not in said
-    assert "d'un" in said
-    assert "un voiture" not in said
+    all_text = " ".join(text for scene in draw_scenes(LITTLE, language_of("fr")) for text in scene.captions)
+    assert "dans l'herbe" in all_text
+    assert "de un" not in all_text
+    assert "d'un" in all_text
+    assert "un voiture" not in all_text
 
 
 def test_a_language_without_phrases_is_one_line():

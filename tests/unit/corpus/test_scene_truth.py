@@ -23,8 +23,8 @@ def test_what_people_say_of_a_scene_is_true_of_it():
 
 
 def test_what_is_not_there_is_named():
-    said = "a big white car in front of a white boat on the grass at sunset"
-    assert untrue(SAMPLE, SCENE, said) == ("on the grass", "at sunset", "a big white car", "a white boat")
+    caption = "a big white car in front of a white boat on the grass at sunset"
+    assert untrue(SAMPLE, SCENE, caption) == ("on the grass", "at sunset", "a big white car", "a white boat")
 
 
 def test_a_colour_belongs_to_its_thing():

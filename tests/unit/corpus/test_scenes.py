@@ -70,26 +70,30 @@ def test_every_scene_has_five_different_captions_that_name_its_things(domain) ->
 
 @pytest.mark.parametrize("domain", [SAMPLE, SHIFTED])
 def test_every_noun_colour_place_and_arrangement_is_shown(domain) -> None:
-    shown = [facts for facts, _ in facts_and_captions(domain, 600)]
-    groups = [group for facts in shown for group in facts.groups]
+    scenes = [facts for facts, _ in facts_and_captions(domain, 600)]
+    groups = [group for facts in scenes for group in facts.groups]
     assert {group.noun for group in groups} == {noun.name for noun in domain.nouns} <= set(SKETCHES)
     assert {group.colour for group in groups} == set(domain.colours)
-    assert {facts.place for facts in shown} == set(domain.places)
-    assert {facts.arrangement for facts in shown} == set(domain.arrangements)
+    assert {facts.place for facts in scenes} == set(domain.places)
+    assert {facts.arrangement for facts in scenes} == set(domain.arrangements)
 
 
 def test_the_shifted_domain_shares_no_word_of_substance_with_the_first() -> None:
-    spoken = {word for _, said in facts_and_captions(SAMPLE, 600) for text in said for word in text.split()}
-    assert not domain_words(SHIFTED) & spoken
+    words = {
+        word for _, captions in facts_and_captions(SAMPLE, 600) for text in captions for word in text.split()
+    }
+    assert not domain_words(SHIFTED) & words
     assert not domain_words(SHIFTED) & domain_words(SAMPLE)
 
 
 def test_people_agree_enough_for_a_seeing_model_to_score_well() -> None:
     """A caption scores far more against the others of its scene than against another scene's."""
-    said = [captions for _, captions in facts_and_captions(SAMPLE, 120)]
-    cider = CiderD({str(n): captions[1:] for n, captions in enumerate(said)})
-    agreeing = cider.rewards(cider.image_ids, [captions[0] for captions in said]).mean()
-    strangers = cider.rewards(cider.image_ids, [captions[0] for captions in said[1:] + said[:1]]).mean()
+    everyone = [captions for _, captions in facts_and_captions(SAMPLE, 120)]
+    cider = CiderD({str(n): captions[1:] for n, captions in enumerate(everyone)})
+    agreeing = cider.rewards(cider.image_ids, [captions[0] for captions in everyone]).mean()
+    strangers = cider.rewards(
+        cider.image_ids, [captions[0] for captions in everyone[1:] + everyone[:1]]
+    ).mean()
     assert agreeing > 2.5
     assert strangers < 0.5
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
         ("../outside.jpg", CorpusIssue.PHOTO_MISSING),
         ("silent.jpg", CorpusIssue.TOO_FEW_CAPTIONS),
         ("odd_split.jpg", CorpusIssue.UNKNOWN_SPLIT),
-        ("seen_in_train.jpg", CorpusIssue.TWIN_ELSEWHERE),
+        ("seen_in_train.jpg", CorpusIssue.DUPLICATE_ELSEWHERE),
         ("good.jpg", CorpusIssue.DUPLICATE_IMAGE_ID),
     ],
 )
@@ -140,7 +140,7 @@ def test_copies_within_a_split_go_where_asked(tmp_path) -> None:
     corpus = corpus_of([(name, "val") for name in names], [(name, "A thing") for name in names])
     result = validated(corpus, folder, CorpusRules(duplicates_in_split="quarantine", min_captions=1))
     assert result.quarantine[["id", "reason"]].values.tolist() == [
-        ["b.jpg", CorpusIssue.TWIN_HERE],
+        ["b.jpg", CorpusIssue.DUPLICATE_HERE],
         ["b.jpg#1", CorpusIssue.IMAGE_REJECTED],
     ]
 

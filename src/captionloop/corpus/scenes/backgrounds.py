@@ -125,15 +125,13 @@ def _sun_or_moon(stage: Stage) -> None:
 
 def _mountains(stage: Stage) -> None:
     draw, rng = stage.pen(), stage.rng
-    for tone, height in ((0.42, 0.26), (0.6, 0.17)):
-        colour = blend(LIGHTS[stage.light].horizon, stage.lit((84, 98, 128)), tone)
+    for contrast, height in ((0.42, 0.26), (0.6, 0.17)):
+        colour = blend(LIGHTS[stage.light].horizon, stage.lit((84, 98, 128)), contrast)
         peaks = [(-0.1, 0.0)]
         while peaks[-1][0] < 1.1:
             peaks.append((peaks[-1][0] + rng.uniform(0.12, 0.22), rng.uniform(0.35, 1.0) * height))
-        outline = [value for x, y in peaks for value in stage.px(x, stage.horizon - y)]
-        draw.polygon(
-            [*outline, *stage.px(1.2, stage.horizon + 0.03, -0.1, stage.horizon + 0.03)], fill=colour
-        )
+        ridge = [value for x, y in peaks for value in stage.px(x, stage.horizon - y)]
+        draw.polygon([*ridge, *stage.px(1.2, stage.horizon + 0.03, -0.1, stage.horizon + 0.03)], fill=colour)
 
 
 def _clouds(stage: Stage) -> None:
@@ -149,26 +147,26 @@ def _clouds(stage: Stage) -> None:
     stage.canvas.paste(bright, (0, 0), veil.filter(ImageFilter.GaussianBlur(stage.side * 0.008)))
 
 
-def _tones(stage: Stage, colours: tuple[Colour, Colour]) -> list[Colour]:
+def _shades(stage: Stage, colours: tuple[Colour, Colour]) -> list[Colour]:
     return [stage.lit(blend(*colours, step / 6)) for step in range(7)]
 
 
 def _strokes(stage: Stage, colours: tuple[Colour, Colour], count: int, length: float, lean: float) -> None:
-    draw, rng, tones = stage.pen(), stage.rng, _tones(stage, colours)
+    draw, rng, shades = stage.pen(), stage.rng, _shades(stage, colours)
     for _ in range(count):
         depth = rng.random() ** 0.8
         x, y = rng.random(), stage.horizon + 0.02 + depth * (0.98 - stage.horizon)
         size = length * (0.35 + depth)
         tip = x + rng.uniform(-lean, lean) * size
-        draw.line(stage.px(x, y, tip, y - size), fill=rng.choice(tones), width=2)
+        draw.line(stage.px(x, y, tip, y - size), fill=rng.choice(shades), width=2)
 
 
 def _specks(stage: Stage, colours: tuple[Colour, Colour], count: int, top: float) -> None:
-    draw, rng, tones = stage.pen(), stage.rng, _tones(stage, colours)
+    draw, rng, shades = stage.pen(), stage.rng, _shades(stage, colours)
     for _ in range(count):
         x, y = rng.random(), rng.uniform(top, 1.0)
         r = rng.uniform(0.002, 0.007) * (0.4 + y)
-        colour = rng.choice(tones)
+        colour = rng.choice(shades)
         draw.ellipse(stage.px(x - r, y - 0.6 * r, x + r, y + 0.6 * r), fill=colour)
 
 
@@ -255,9 +253,9 @@ def paint_desert(stage: Stage) -> None:
     paint_sky(stage)
     stage.gradient(stage.horizon, 1, stage.lit((232, 158, 92)), stage.lit((196, 116, 62)), grain=10)
     draw, rng = stage.pen(), stage.rng
-    for tone in (0.1, 0.2, 0.3):
-        x, y, w = rng.uniform(0, 1), stage.horizon + tone, rng.uniform(0.4, 0.7)
-        colour = stage.lit(blend((226, 148, 84), (180, 100, 54), tone * 2))
+    for offset in (0.1, 0.2, 0.3):
+        x, y, w = rng.uniform(0, 1), stage.horizon + offset, rng.uniform(0.4, 0.7)
+        colour = stage.lit(blend((226, 148, 84), (180, 100, 54), offset * 2))
         draw.chord(stage.px(x - w, y - 0.07, x + w, y + 0.25), 180, 360, fill=colour)
 
 

@@ -1,4 +1,4 @@
-"""What one scene shows, and where each thing of it stands."""
+"""Random facts of a scene (things, place, light) in a domain, and the position of each thing."""
 
 import random
 from collections.abc import Callable, Mapping

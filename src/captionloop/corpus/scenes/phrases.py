@@ -24,8 +24,8 @@ class Name:
     feminine: bool = False
     measure: str = ""
 
-    def said(self, count: int) -> str:
-        """The noun for so many."""
+    def inflected(self, count: int) -> str:
+        """The noun in singular or plural for `count` things."""
         return self.plural if count > 1 and self.plural else self.singular
 
 
@@ -286,7 +286,7 @@ _CHINESE: Final = Phrases(
 )
 
 PHRASES: Final = {"fr": _FRENCH, "zh": _CHINESE}
-"""By the code of the language; English has sentences of its own (`captions.py`)."""
+"""By the code of the language; English has sentences of its own (`scene_captions.py`)."""
 
 
 def phrases_of(language: Language) -> Phrases | None:
@@ -298,9 +298,9 @@ def phrases_of(language: Language) -> Phrases | None:
     if language == ENGLISH:
         return None
     if language.code not in PHRASES:
-        spoken = ", ".join([ENGLISH.code, *PHRASES])
+        codes = ", ".join([ENGLISH.code, *PHRASES])
         raise ConfigurationError(
-            f"the sample scenes are not described in {language}, only in {spoken}: set `language` to one"
+            f"the sample scenes are not described in {language}, only in {codes}: set `language` to one"
             " of these, or bring a corpus of your own (docs/data.md)"
         )
     return PHRASES[language.code]

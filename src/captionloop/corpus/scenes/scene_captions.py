@@ -38,28 +38,28 @@ def describe(domain: SceneDomain, facts: Facts, rng: random.Random, count: int =
     the five. The rest is what people do: they leave out an adjective or the light, turn the sentence round,
     mention the sky.
     """
-    return _different(_Speaker(domain, facts, rng), rng, count)
+    return _different(_CaptionWriter(domain, facts, rng), rng, count)
 
 
 def describe_in(
     phrases: Phrases, domain: SceneDomain, facts: Facts, rng: random.Random, count: int = 5
 ) -> tuple[str, ...]:
     """As `describe`, in the language of the phrases."""
-    return _different(_ForeignSpeaker(phrases, domain, facts, rng), rng, count)
+    return _different(_ForeignCaptionWriter(phrases, domain, facts, rng), rng, count)
 
 
-def _different(speaker: "_Speaker", rng: random.Random, count: int) -> tuple[str, ...]:
+def _different(writer: "_CaptionWriter", rng: random.Random, count: int) -> tuple[str, ...]:
     captions: dict[str, None] = {}
     person = 0
     while len(captions) < count:
-        captions[speaker.caption(plainly=person % 5 < 3)] = None
+        captions[writer.caption(plainly=person % 5 < 3)] = None
         person += 1
-    said = list(captions)
-    rng.shuffle(said)
-    return tuple(said)
+    chosen = list(captions)
+    rng.shuffle(chosen)
+    return tuple(chosen)
 
 
-class _Speaker:
+class _CaptionWriter:
     def __init__(self, domain: SceneDomain, facts: Facts, rng: random.Random) -> None:
         self._domain = domain
         self._facts = facts
@@ -69,8 +69,8 @@ class _Speaker:
 
     def caption(self, *, plainly: bool) -> str:
         """One caption: in the usual sentence, or in one of the others."""
-        saying = self._pair(plainly) if len(self._facts.groups) == 2 else self._alone(plainly)
-        return " ".join(part for part in (*saying, self._light(plainly)) if part)
+        phrases = self._pair(plainly) if len(self._facts.groups) == 2 else self._alone(plainly)
+        return " ".join(part for part in (*phrases, self._light(plainly)) if part)
 
     def _alone(self, plainly: bool) -> tuple[str, ...]:
         group = self._facts.groups[0]
@@ -134,8 +134,8 @@ class _Speaker:
         return words[0]
 
 
-class _ForeignSpeaker(_Speaker):
-    """Says the same as the English speaker, as often, in the words and sentences of another language."""
+class _ForeignCaptionWriter(_CaptionWriter):
+    """Writes the same as the English writer, as often, in the words and sentences of another language."""
 
     def __init__(self, phrases: Phrases, domain: SceneDomain, facts: Facts, rng: random.Random) -> None:
         super().__init__(domain, facts, rng)
@@ -143,11 +143,11 @@ class _ForeignSpeaker(_Speaker):
 
     def caption(self, *, plainly: bool) -> str:
         pair = len(self._facts.groups) == 2
-        said = self._two(plainly) if pair else self._one(plainly)
-        line = self._phrases.space.join(part for part in (said, self._light(plainly)) if part)
+        sentence = self._two(plainly) if pair else self._one(plainly)
+        line = self._phrases.space.join(part for part in (sentence, self._light(plainly)) if part)
         line = " ".join(line.split())
-        for apart, grown in self._phrases.merged:
-            line = line.replace(f" {apart}", f" {grown}")
+        for apart, merged in self._phrases.merged:
+            line = line.replace(f" {apart}", f" {merged}")
         return line
 
     def _one(self, plainly: bool) -> str:
@@ -169,8 +169,8 @@ class _ForeignSpeaker(_Speaker):
         sentence = sentences[0] if plainly else self._rng.choice(sentences[1:])
         first, second = (self._counted(group)[0] for group in self._facts.groups)
         where = self._one_of(self._phrases.where[self._facts.place])
-        said = sentence.format(first, second)
-        return self._phrases.space.join((said, where)) if plainly or self._chance(0.5) else said
+        clause = sentence.format(first, second)
+        return self._phrases.space.join((clause, where)) if plainly or self._chance(0.5) else clause
 
     def _counted(self, group: Group) -> tuple[str, int]:
         """A group in words, and the form that agrees with it."""
@@ -189,15 +189,15 @@ class _ForeignSpeaker(_Speaker):
             pattern = _in_form(phrases.patterns[group.pattern], form)
         if self._chance(0.93):
             colour = _in_form(phrases.colours[group.colour], form)
-        said = phrases.thing.format(
+        phrase = phrases.thing.format(
             number=_in_form(phrases.numbers[group.count], form),
             measure=name.measure,
             size=size,
-            noun=name.said(group.count),
+            noun=name.inflected(group.count),
             pattern=pattern,
             colour=colour,
         )
-        return said, form
+        return phrase, form
 
     def _rarely(self, group: Group) -> bool:
         return len(self._phrases.nouns[group.noun]) > 1 and self._chance(_RARELY)
@@ -271,8 +271,8 @@ def _things(domain: SceneDomain, words: list[str]) -> "Iterator[tuple[str, _Name
             while begin and _describes(domain, words[begin - 1]):
                 begin -= 1
             begin -= int(begin > 0 and words[begin - 1] in _NUMBERS)
-            said = words[begin:place]
-            yield " ".join(words[begin : place + 1]), _Named(domain, nouns[word], said)
+            description = words[begin:place]
+            yield " ".join(words[begin : place + 1]), _Named(domain, nouns[word], description)
 
 
 def _describes(domain: SceneDomain, word: str) -> bool:
@@ -282,11 +282,11 @@ def _describes(domain: SceneDomain, word: str) -> bool:
 class _Named:
     """A thing as a caption names it; told a group, whether it is that."""
 
-    def __init__(self, domain: SceneDomain, noun: str, said: list[str]) -> None:
-        self._domain, self._noun, self._said = domain, noun, said
+    def __init__(self, domain: SceneDomain, noun: str, description: list[str]) -> None:
+        self._domain, self._noun, self._description = domain, noun, description
 
     def __call__(self, group: Group) -> bool:
-        return group.noun == self._noun and all(self._fits(word, group) for word in self._said)
+        return group.noun == self._noun and all(self._fits(word, group) for word in self._description)
 
     def _fits(self, word: str, group: Group) -> bool:
         if word in _NUMBERS:
