@@ -35,8 +35,8 @@ def likenesses(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Of the served captions with a correction of the same photo, and with one of any photo."""
     everything = list(photos)
-    own = [rarity.likeness(photos[one][0], rng.choice(photos[one][1:])) for one in served]
-    other = [rarity.likeness(photos[one][0], rng.choice(photos[rng.choice(everything)])) for one in served]
+    own = [rarity.similarity(photos[one][0], rng.choice(photos[one][1:])) for one in served]
+    other = [rarity.similarity(photos[one][0], rng.choice(photos[rng.choice(everything)])) for one in served]
     return np.array(own), np.array(other)
 
 

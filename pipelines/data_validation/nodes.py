@@ -66,7 +66,7 @@ def check_corpus(
     trip = try_round_trip(result.captions["text"].tolist(), spoken)
     if trip.warning:
         logger.warning("Validation: %s", trip.warning)
-    report = result.report | {"round_trip": trip.told()}
+    report = result.report | {"round_trip": trip.to_dict()}
     return CheckedTables(result.images, result.captions), result.quarantine, report, result.pages
 
 

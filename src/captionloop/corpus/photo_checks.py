@@ -109,7 +109,7 @@ def inspect_photo(photos: PhotoFolder, uri: str, limits: PhotoLimits) -> PhotoFa
 
 
 def dhash(small: Pixels) -> int:
-    """The difference hash (dHash): where a photo gets brighter from left to right, one bit of 8 x 8 fields."""
+    """The difference hash (dHash): whether each of 8 x 8 fields is brighter than its left neighbour."""
     grid = np.asarray(Image.fromarray(small).convert("L").resize((9, 8), Image.Resampling.BOX))
     return int.from_bytes(np.packbits(grid[:, 1:] > grid[:, :-1]).tobytes(), "big")
 
@@ -267,8 +267,8 @@ def _candidates(
 
 
 def mark_duplicates(images: pd.DataFrame, duplicates: Sequence[Duplicates]) -> pd.DataFrame:
-    """`images` with the columns `duplicate_elsewhere` and `duplicate_here`: the image_id of the copy that stays;
-    and `near_duplicate`: whether all of a row's copies are similar, and none has the same bytes or pixels.
+    """`images` with columns `duplicate_elsewhere` and `duplicate_here`, the image_id of the copy that stays,
+    and `near_duplicate`, whether all of a row's copies are similar, and none has the same bytes or pixels.
 
     Of copies in two splits the train one goes, so that nothing is measured on what was trained on (of val
     and test, the val one). Of copies in one split the later goes, where the parameters ask for that. Empty

@@ -121,7 +121,7 @@ def contradicting(
         return pd.Series(False, index=ratings.index)
     rarity = Rarity(corpus.groupby("image_id")["text"].agg(list), language)
     found = [
-        rarity.likeness(text, correction) <= rules.similarity
+        rarity.similarity(text, correction) <= rules.similarity
         for text, correction in zip(praised["text"], praised["correction"], strict=True)
     ]
     return pd.Series(found, praised.index).reindex(ratings.index, fill_value=False)

@@ -1,5 +1,6 @@
-"""How far a metric could be off because the images are only a sample (Efron 1979; Koehn 2004 for paired
-systems).
+"""Scores in, bootstrap confidence intervals out: of each metric, and of the difference of two systems.
+
+Efron 1979; Koehn 2004 for paired systems.
 
 A resample draws as many images as there are, with replacement. Every metric is computed again on each from
 the per-image statistics, exactly: a thousand resamples are one matrix product.

@@ -98,16 +98,16 @@ class CiderD:
         """The images whose captions can be scored."""
         return tuple(self._rows)
 
-    def score(self, hypotheses: Mapping[str, Tokens]) -> tuple[float, Floats]:
+    def score(self, predictions: Mapping[str, Tokens]) -> tuple[float, Floats]:
         """CIDEr of one caption for each image: the mean (1.0 is "100" in papers), and one value for each,
         in order.
 
         Raises:
             ScoringError: there are no hypotheses, or one is for an image without references.
         """
-        if not hypotheses:
+        if not predictions:
             raise ScoringError("There are no captions to score: give one for each image.")
-        per_image = self.rewards(list(hypotheses), list(hypotheses.values()))
+        per_image = self.rewards(list(predictions), list(predictions.values()))
         return float(per_image.mean()), per_image
 
     def rewards(self, image_ids: Sequence[str], sequences: Sequence[Tokens]) -> Floats:
@@ -123,9 +123,9 @@ class CiderD:
                 f"{len(sequences)} captions were given for {len(image_ids)} images: give one for each."
             )
         image = self._images(image_ids)
-        hypotheses = numbered(sequences, self._numbers)
+        predictions = numbered(sequences, self._numbers)
         total = np.zeros((len(sequences), self._lengths.shape[1]))  # [captions, references]
-        for order, counts in zip(self._orders, self._codes.count(hypotheses), strict=True):
+        for order, counts in zip(self._orders, self._codes.count(predictions), strict=True):
             idf = np.full(len(counts.code), self._log_documents)  # of an n-gram that the corpus does not have
             known = counts.code < order.size
             idf[known] = order.idf[counts.code[known]]
@@ -133,7 +133,7 @@ class CiderD:
             sums = self._shared(order, counts, known, image)
             scale = norm[:, None] * order.norms[image]
             total += np.divide(sums, scale, out=np.zeros_like(sums), where=scale > 0)
-        delta = _bigrams(hypotheses)[:, None] - self._lengths[image]
+        delta = _bigrams(predictions)[:, None] - self._lengths[image]
         total *= np.exp(-(delta**2) / (2 * SIGMA**2))
         return np.asarray(SCALE / HIGHEST_ORDER * total.sum(axis=1) / self._counts[image])
 

@@ -73,7 +73,7 @@ class JavaProgram:
 
     def __init__(self, name: str, arguments: list[str], folder: Path, java: Path | None = None) -> None:
         self._name = name
-        self._complaints: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed on leaving the context
+        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed on leaving the context
         try:
             self._process = subprocess.Popen(  # noqa: S603
                 [str(java or java_binary()), *_UTF8, *arguments],
@@ -81,7 +81,7 @@ class JavaProgram:
                 env=os.environ | _LOCALE,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._complaints,
+                stderr=self._stderr,
             )
         except OSError as error:
             raise ScoringError(
@@ -96,9 +96,9 @@ class JavaProgram:
     ) -> None:
         self._process.kill()
         self._process.communicate()
-        self._complaints.close()
+        self._stderr.close()
 
-    def answer(self, lines: list[str], *, seconds: float) -> list[str]:
+    def communicate(self, lines: list[str], *, seconds: float) -> list[str]:
         """Gives the program all its lines, waits for its end, and returns the lines that it wrote.
 
         Raises:
@@ -113,13 +113,13 @@ class JavaProgram:
             ) from None
         if self._process.returncode != 0:
             raise ScoringError(
-                f"{self._name} failed with exit code {self._process.returncode}: {self._last_complaint()}"
+                f"{self._name} failed with exit code {self._process.returncode}: {self._last_error_line()}"
             )
         return output.decode(errors="replace").splitlines()
 
-    def _last_complaint(self) -> str:
-        self._complaints.seek(0)
-        lines = self._complaints.read().decode(errors="replace").strip().splitlines()
+    def _last_error_line(self) -> str:
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it did not say why (out of memory? it needs 2 GB)."
 
 
@@ -140,7 +140,7 @@ def tokenize(captions: Sequence[str]) -> list[str]:
     # Any line break inside a caption, also those that only Unicode knows, would shift all that follow.
     lines = [" ".join(caption.split()) for caption in captions]
     with JavaProgram("The PTB tokenizer", arguments, package_folder("tokenizer")) as tokenizer:
-        tokenized = tokenizer.answer(lines, seconds=SECONDS + len(lines) / 1000)
+        tokenized = tokenizer.communicate(lines, seconds=SECONDS + len(lines) / 1000)
     if len(tokenized) != len(lines):
         raise ScoringError(
             f"The PTB tokenizer made {len(tokenized)} lines of {len(lines)} captions:"
@@ -192,9 +192,9 @@ class Meteor(JavaProgram):
             " ||| ".join(["SCORE", *(_plain(text) for text in (*references, hypothesis))])
             for hypothesis, references in captions
         ]
-        answers = self.answer(lines, seconds=_START_SECONDS + _SECONDS_PER_CAPTION * len(lines))
+        outputs = self.communicate(lines, seconds=_START_SECONDS + _SECONDS_PER_CAPTION * len(lines))
         try:
-            counts = np.array([line.split() for line in answers], np.float64).reshape(-1, _COUNTS)
+            counts = np.array([line.split() for line in outputs], np.float64).reshape(-1, _COUNTS)
         except ValueError as error:
             raise ScoringError(
                 f"METEOR gave something that is not {_COUNTS} counts a line: {error}."
@@ -308,7 +308,7 @@ def _run(
             "-silent",
         ]
         with JavaProgram("SPICE", arguments, folder, java) as program:
-            program.answer([], seconds=_SECONDS)
+            program.communicate([], seconds=_SECONDS)
         try:
             results = {
                 row["image_id"]: row["scores"]["All"]["f"]

@@ -1,4 +1,4 @@
-"""Captions in; their n-grams counted, in numpy, and how rare words are.
+"""Tokenised captions in; counts of their n-grams out (numpy), and inverse document frequencies of words.
 
 Every n-gram gets a *code*. An n-gram is its prefix of n-1 tokens and its last token, so the key of an
 n-gram is `code(prefix) * 2**31 + token`, and its code is the rank of that key among all keys of its order.
@@ -145,22 +145,22 @@ class NgramCodes:
 
 
 class Rarity:
-    """How rare words are in a corpus: `photos` is, of each photo, what people said of it."""
+    """Inverse document frequencies of a corpus's words: `photos` holds, of each photo, its captions."""
 
     def __init__(self, photos: Iterable[Sequence[str]], language: Language = ENGLISH) -> None:
         self._language = language
         documents = [self._words(texts) for texts in photos]
         self._photos = len(documents)
-        self._said = Counter(word for document in documents for word in document)
+        self._document_counts = Counter(word for document in documents for word in document)
 
-    def likeness(self, one: str, other: str) -> float:
+    def similarity(self, one: str, other: str) -> float:
         """Jaccard similarity of the words of two texts, 0 to 1, in which a word counts as it is rare.
 
         1 where no word counts.
         """
         left, right = self._words([one]), self._words([other])
-        whole = self._weight(left | right)
-        return self._weight(left & right) / whole if whole else 1.0
+        total = self._weight(left | right)
+        return self._weight(left & right) / total if total else 1.0
 
     def support(self, text: str, others: Sequence[str]) -> float:
         """The share of a text's words that others said too, 0 to 1, in which a word counts as it is rare.
@@ -168,11 +168,11 @@ class Rarity:
         1 where no word counts.
         """
         words = self._words([text])
-        whole = self._weight(words)
-        return self._weight(words & self._words(others)) / whole if whole else 1.0
+        total = self._weight(words)
+        return self._weight(words & self._words(others)) / total if total else 1.0
 
     def _weight(self, words: Iterable[str]) -> float:
-        return sum(math.log((self._photos + 1) / (self._said[word] + 1)) for word in sorted(words))
+        return sum(math.log((self._photos + 1) / (self._document_counts[word] + 1)) for word in sorted(words))
 
     def _words(self, texts: Iterable[str]) -> set[str]:
         return {word for text in texts for word in word_tokens(text, self._language)}

@@ -1,9 +1,8 @@
-"""Captions and references in, metrics out, with all that is needed to compute them again on any sample of
-the images.
+"""Captions and references in; BLEU, METEOR, ROUGE-L, CIDEr, SPICE and their per-image statistics out.
 
-A captioner can say no more than its vocabulary can. Where people's own captions do not come through it as
-they were, no training makes that good, and every score is wrong from the beginning: mostly because the corpus
-is in another language than the configuration says.
+`try_round_trip` checks the vocabulary before that: where people's own captions, encoded and decoded, do not
+come back as they were, every score is wrong from the beginning, mostly because the corpus is in another
+language than the configuration says.
 """
 
 import logging
@@ -25,10 +24,10 @@ from captionloop.scoring.cider import CiderD
 from captionloop.scoring.java_metrics import tokenize
 from captionloop.tokenizer import CaptionTokenizer, is_unspaced, sentence, word_tokens
 
-FAITHFUL: Final = 0.99
-"""BLEU-1 of captions against themselves with which a vocabulary is good enough."""
-_MOST_CAPTIONS: Final = 1000
-_MOST_UNSPACED: Final = 0.1
+MIN_ROUND_TRIP_BLEU: Final = 0.99
+"""BLEU-1 of encoded and decoded captions from which on a vocabulary is good enough."""
+_MAX_CAPTIONS: Final = 1000
+_MAX_UNSPACED: Final = 0.1
 _WHAT_TO_DO: Final = (
     "is the corpus in another language? Set `language` in conf/base/globals.yml (docs/languages.md)"
 )
@@ -36,7 +35,7 @@ _WHAT_TO_DO: Final = (
 
 @dataclass(frozen=True)
 class RoundTrip:
-    """How captions came through a vocabulary of all their words.
+    """BLEU-1 of captions that were encoded and decoded with a vocabulary of all their words.
 
     Attributes:
         language: its code.
@@ -50,42 +49,42 @@ class RoundTrip:
     bleu_1: float | None
     warning: str | None
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As the validation report holds it."""
         return asdict(self)
 
 
 def try_round_trip(texts: Sequence[str], language: Language) -> RoundTrip:
-    """Writes captions through a vocabulary of all their words, and scores them against themselves.
+    """Encodes and decodes captions with a vocabulary of all their words, and scores the result against them.
 
     Raises:
         ScoringError: the Penn Treebank tokenizer failed (English only).
     """
-    some = list(texts[:: max(1, len(texts) // _MOST_CAPTIONS)])[:_MOST_CAPTIONS]
+    sample = list(texts[:: max(1, len(texts) // _MAX_CAPTIONS)])[:_MAX_CAPTIONS]
     try:
-        vocabulary = CaptionTokenizer.train(some, language=language)
+        vocabulary = CaptionTokenizer.train(sample, language=language)
     except CorpusError:
-        return RoundTrip(language.code, len(some), None, None)
-    written = [sentence(vocabulary.decode(vocabulary.encode(text)), language) for text in some]
-    tokens = tokenized([*some, *written], language)
-    before, after = tokens[: len(some)], tokens[len(some) :]
+        return RoundTrip(language.code, len(sample), None, None)
+    written = [sentence(vocabulary.decode(vocabulary.encode(text)), language) for text in sample]
+    tokens = tokenized([*sample, *written], language)
+    before, after = tokens[: len(sample)], tokens[len(sample) :]
     pairs = [(one, [other]) for one, other in zip(after, before, strict=True)]
     score = float(bleu.corpus_bleu(bleu.statistics(pairs).sum(axis=0))[0])
-    warning = _unspaced(some, language)
-    if warning is None and score < FAITHFUL:
+    warning = _unspaced(sample, language)
+    if warning is None and score < MIN_ROUND_TRIP_BLEU:
         place = next(number for number, (one, other) in enumerate(pairs) if [one] != other)
         warning = (
             f"captions that are only written through our own vocabulary score BLEU-1 {100 * score:.1f}"
-            f" against themselves, {100 * FAITHFUL:.0f} is wanted"
-            f" ({some[place]!r} becomes {written[place]!r}): {_WHAT_TO_DO}"
+            f" against themselves, {100 * MIN_ROUND_TRIP_BLEU:.0f} is wanted"
+            f" ({sample[place]!r} becomes {written[place]!r}): {_WHAT_TO_DO}"
         )
-    return RoundTrip(language.code, len(some), round(score, 4), warning)
+    return RoundTrip(language.code, len(sample), round(score, 4), warning)
 
 
 def _unspaced(texts: Sequence[str], language: Language) -> str | None:
     """Whole sentences come through as one word each, which is as bad and scores well."""
     found = [text for text in texts if is_unspaced(text)] if language.is_spaced else []
-    if len(found) <= _MOST_UNSPACED * len(texts):
+    if len(found) <= _MAX_UNSPACED * len(texts):
         return None
     return (
         f"{len(found)} of {len(texts)} captions are in a script without spaces ({found[0][:40]!r}), and"
@@ -226,12 +225,12 @@ def tokenized(captions: Sequence[str], language: Language) -> list[str]:
 
 
 def score(
-    hypotheses: Mapping[str, str], references: Mapping[str, Sequence[str]], language: Language = ENGLISH
+    predictions: Mapping[str, str], references: Mapping[str, Sequence[str]], language: Language = ENGLISH
 ) -> Scores:
     """BLEU-1..4, METEOR, ROUGE-L and CIDEr of one caption for each image, as pycocoevalcap computes them.
 
     Args:
-        hypotheses: a caption for each image, as text.
+        predictions: a caption for each image, as text.
         references: the captions of the same images by people.
         language: of all of them; METEOR is left out of all but English (`left_out`).
 
@@ -239,7 +238,7 @@ def score(
         ScoringError: an image has a caption but no reference or the other way round, a caption is empty,
             or one of the Java programs failed.
     """
-    return score_systems({"": hypotheses}, references, language)[""]
+    return score_systems({"": predictions}, references, language)[""]
 
 
 def score_systems(
@@ -252,8 +251,8 @@ def score_systems(
 
     METEOR runs beside everything else.
     """
-    for name, hypotheses in systems.items():
-        _check(name, hypotheses, references)
+    for name, predictions in systems.items():
+        _check(name, predictions, references)
     if not systems:
         return {}
     image_ids = tuple(references)
@@ -289,21 +288,21 @@ def _by_name(families: Mapping[str, Mapping[str, Floats]], image_ids: tuple[str,
 _Captions = list[tuple[str, list[str]]]
 
 
-def _check(system: str, hypotheses: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> None:
+def _check(system: str, predictions: Mapping[str, str], references: Mapping[str, Sequence[str]]) -> None:
     of = f" of {system!r}" if system else ""
-    if not hypotheses:
+    if not predictions:
         raise ScoringError(f"There are no captions{of} to score: give one for each image.")
-    for image_id in hypotheses:
+    for image_id in predictions:
         if not references.get(image_id):
             raise ScoringError(
                 f"Image {image_id!r} has a caption{of} but no reference: drop it, or add references."
             )
-        if not hypotheses[image_id].strip():
+        if not predictions[image_id].strip():
             raise ScoringError(
                 f"The caption{of} for image {image_id!r} is empty: a captioner has to say something."
             )
     for image_id in references:
-        if image_id not in hypotheses:
+        if image_id not in predictions:
             raise ScoringError(
                 f"Image {image_id!r} has references but no caption{of}: caption it, or drop it."
             )
@@ -315,8 +314,8 @@ def _tokenize(
     language: Language,
 ) -> dict[str, _Captions]:
     flat = list(chain.from_iterable(references.values()))
-    for hypotheses in systems.values():
-        flat += [hypotheses[image_id] for image_id in references]
+    for predictions in systems.values():
+        flat += [predictions[image_id] for image_id in references]
     tokens = iter(tokenized(flat, language))
     compared = [[next(tokens) for _ in captions] for captions in references.values()]
     return {name: [(next(tokens), captions) for captions in compared] for name in systems}
@@ -327,9 +326,9 @@ def _all_but_meteor(
 ) -> dict[str, dict[str, Floats]]:
     from pycocoevalcap.rouge.rouge import Rouge
 
-    some = next(iter(captions.values()))
+    first = next(iter(captions.values()))
     cider, rouge = (
-        CiderD({i: references for i, (_, references) in zip(image_ids, some, strict=True)}),
+        CiderD({i: references for i, (_, references) in zip(image_ids, first, strict=True)}),
         Rouge(),
     )
     families = {}

@@ -48,11 +48,11 @@ def test_nothing_is_told_where_no_word_is_rare():
 
 def test_what_everybody_says_counts_nothing_and_the_rare_most():
     rarity = Rarity(CORPUS.groupby("image_id")["text"].agg(list))
-    assert rarity.likeness("a dog", "a cat") == 0
-    assert rarity.likeness("a red dog", "a red cat") > rarity.likeness(
+    assert rarity.similarity("a dog", "a cat") == 0
+    assert rarity.similarity("a red dog", "a red cat") > rarity.similarity(
         "the red dog", "a dog on a sofa in red snow"
     )
-    assert rarity.likeness("a zebra", "one zebra") > rarity.likeness("a dog", "one dog")
+    assert rarity.similarity("a zebra", "one zebra") > rarity.similarity("a dog", "one dog")
 
 
 words = st.lists(st.sampled_from(["a", "the", "dog", "cat", "red", "zebra", "beach", "on"]), min_size=1).map(
@@ -63,9 +63,9 @@ words = st.lists(st.sampled_from(["a", "the", "dog", "cat", "red", "zebra", "bea
 @given(words, words)
 def test_likeness_is_a_similarity(one, other):
     rarity = Rarity(CORPUS.groupby("image_id")["text"].agg(list))
-    assert 0 <= rarity.likeness(one, other) <= 1
-    assert rarity.likeness(one, other) == pytest.approx(rarity.likeness(other, one))
-    assert rarity.likeness(one, one) == 1
+    assert 0 <= rarity.similarity(one, other) <= 1
+    assert rarity.similarity(one, other) == pytest.approx(rarity.similarity(other, one))
+    assert rarity.similarity(one, one) == 1
 
 
 def test_rows_keep_their_places():

@@ -52,8 +52,10 @@ def test_bleu_is_resampled_from_counts_not_from_means_of_images():
     ]
     scores = Scores(("1", "2", "3"), {"BLEU": statistics(pairs)})
     twice = scores.weighted(np.array([[2.0, 0.0, 1.0]]))
-    copied = Scores(("1", "1b", "3"), {"BLEU": statistics([pairs[0], pairs[0], pairs[2]])})
-    assert {metric: values[0] for metric, values in twice.items()} == pytest.approx(copied.values, abs=1e-15)
+    with_copy = Scores(("1", "1b", "3"), {"BLEU": statistics([pairs[0], pairs[0], pairs[2]])})
+    assert {metric: values[0] for metric, values in twice.items()} == pytest.approx(
+        with_copy.values, abs=1e-15
+    )
 
 
 def test_a_system_compared_with_itself_is_no_better():

@@ -28,10 +28,10 @@ REFERENCES = {
 }
 
 
-def pycoco(references, hypotheses):
+def pycoco(references, predictions):
     return Cider().compute_score(
         {key: [" ".join(map(str, caption)) for caption in captions] for key, captions in references.items()},
-        {key: [" ".join(map(str, caption))] for key, caption in hypotheses.items()},
+        {key: [" ".join(map(str, caption))] for key, caption in predictions.items()},
     )
 
 
@@ -39,9 +39,9 @@ def pycoco(references, hypotheses):
 @given(corpora)
 def test_cider_is_that_of_pycocoevalcap(corpus):
     references = {str(row): references for row, (references, _) in enumerate(corpus)}
-    hypotheses = {str(row): hypothesis for row, (_, hypothesis) in enumerate(corpus)}
-    mean, per_image = CiderD(references).score(hypotheses)
-    expected_mean, expected = pycoco(references, hypotheses)
+    predictions = {str(row): hypothesis for row, (_, hypothesis) in enumerate(corpus)}
+    mean, per_image = CiderD(references).score(predictions)
+    expected_mean, expected = pycoco(references, predictions)
     np.testing.assert_allclose(per_image, expected, atol=1e-9)
     assert mean == pytest.approx(expected_mean, abs=1e-9)
 
@@ -51,11 +51,11 @@ def test_token_ids_score_like_the_words_they_stand_for():
     references = {
         str(i): [[rng.choice(WORDS) for _ in range(rng.randint(1, 9))] for _ in range(3)] for i in range(9)
     }
-    hypotheses = {key: rng.choice(captions)[::-1] for key, captions in references.items()}
+    predictions = {key: rng.choice(captions)[::-1] for key, captions in references.items()}
     number = {word: 70_000 + i for i, word in enumerate(WORDS)}
     as_ids = CiderD({k: [[number[w] for w in c] for c in captions] for k, captions in references.items()})
-    ids = {key: [number[word] for word in caption] for key, caption in hypotheses.items()}
-    np.testing.assert_array_equal(as_ids.score(ids)[1], CiderD(references).score(hypotheses)[1])
+    ids = {key: [number[word] for word in caption] for key, caption in predictions.items()}
+    np.testing.assert_array_equal(as_ids.score(ids)[1], CiderD(references).score(predictions)[1])
 
 
 def test_rewards_of_repeated_images_are_those_of_each_alone():
@@ -85,7 +85,7 @@ def test_document_frequencies_can_come_from_another_corpus():
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "message"),
     [
         (lambda: CiderD({}), "no references"),
         (lambda: CiderD({"1": []}), "'1' has no reference"),
@@ -96,7 +96,7 @@ def test_document_frequencies_can_come_from_another_corpus():
         (lambda: CiderD(REFERENCES).score({}), "no captions to score"),
     ],
 )
-def test_what_cannot_be_scored_is_said_in_one_line(make, says):
-    with pytest.raises(ScoringError, match=says) as error:
+def test_what_cannot_be_scored_is_said_in_one_line(make, message):
+    with pytest.raises(ScoringError, match=message) as error:
         make()
     assert "\n" not in str(error.value)

