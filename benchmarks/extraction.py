@@ -51,8 +51,8 @@ def plain_loop(architecture: str, files: Sequence[Path], device: str) -> Callabl
 
 
 def together(files: Sequence[Path], runtime: EncoderRuntime) -> None:
-    sights = (PhotoView(str(file), str(number), WHOLE) for number, file in enumerate(files))
-    for _ in extract(sights, lambda sight: Path(sight.uri).read_bytes(), runtime, SIZE):
+    photo_views = (PhotoView(str(file), str(number), WHOLE) for number, file in enumerate(files))
+    for _ in extract(photo_views, lambda photo_view: Path(photo_view.uri).read_bytes(), runtime, SIZE):
         pass
 
 

@@ -132,7 +132,7 @@ def draw(path: Path, title: str, confidence: Floats, judged: dict[str, Floats], 
 
 def unlike(found: Sequence[Captioned]) -> str:
     """How many are of unfamiliar photos."""
-    flagged = [not one.likeness.familiar for one in found if one.likeness is not None]
+    flagged = [not one.familiarity.familiar for one in found if one.familiarity is not None]
     if not flagged:
         return "this bundle does not know what it learnt from"
     return (

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from captionloop.vision.feature_store import FeatureStore
-from captionloop.vision.photo_keys import Keys, unpacked
+from captionloop.vision.photo_keys import Keys, hex_of
 
 PRINT = "encoder"
 BATCH = 32
@@ -63,8 +63,8 @@ def missing(way: str, folder: Path) -> dict[str, float]:
     else:
         rows = FeatureStore(folder / "store").table(PRINT).open()
         assert rows is not None
-        stored = {key for block in rows.key_blocks() for key in unpacked(block)}
-        found = sum(key not in stored for block in keys for key in unpacked(block))
+        stored = {key for block in rows.key_blocks() for key in hex_of(block)}
+        found = sum(key not in stored for block in keys for key in hex_of(block))
     return {
         "found": found,
         "seconds": time.perf_counter() - began,
@@ -90,7 +90,7 @@ def show_erasure(count: int, erased: int, folder: Path) -> None:
     fill(store, draw_keys(count, folder / "corpus.keys"), 64)
     draw = np.random.default_rng(1)
     everything = np.concatenate(list(KeysOfFile(folder / "corpus.keys")))
-    photos = unpacked(everything[draw.choice(count, erased, replace=False)])
+    photos = hex_of(everything[draw.choice(count, erased, replace=False)])
     table = store.table(PRINT)
 
     def size() -> float:
@@ -123,7 +123,7 @@ def show_reads(grids: int, rates: list[float], rounds: int, folder: Path) -> Non
     regions, channels = 49, 1280
     keys = draw_keys(grids, folder / "corpus.keys")
     (block,) = keys
-    names, draw = unpacked(block), np.random.default_rng(2)
+    names, draw = hex_of(block), np.random.default_rng(2)
     mapped = np.lib.format.open_memmap(folder / "grids.npy", "w+", np.float16, (grids, regions, channels))
     with FeatureStore(folder / "store").writer(PRINT) as writer:
         for number, name in enumerate(names):

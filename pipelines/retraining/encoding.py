@@ -51,7 +51,7 @@ def finetune_encoder(  # noqa: PLR0917 - a node's inputs
     """
     from captionloop.training.train_encoder import no_curves, train_encoder
 
-    if parameters.epochs == 0 or not origin.encoder.teachable:
+    if parameters.epochs == 0 or not origin.encoder.trainable:
         return origin.encoder, pd.DataFrame({"concept": [], "weights": []}), no_curves(), no_curves()
     feedback = teachable((feedback_images, references), ratings_database.erased())
     images, captions = encoder_tables(

@@ -285,8 +285,8 @@ def _load_familiarity(folder: Path, config: BundleConfig) -> "Familiarity | None
     from captionloop.vision.embedding import SIZE, Familiarity
 
     familiarity = Familiarity.from_arrays(load_file(folder / FAMILIARITY))
-    if familiarity.taught.shape[1] != SIZE:
-        raise ValueError(f"photos in {familiarity.taught.shape[1]} numbers, embeddings have {SIZE}")
+    if familiarity.training.shape[1] != SIZE:
+        raise ValueError(f"photos in {familiarity.training.shape[1]} numbers, embeddings have {SIZE}")
     return familiarity
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from captionloop.captioner.model_config import Calibration, DecodingOptions, mean_confidence
 from captionloop.errors import ConfigurationError
 from captionloop.tokenizer import CaptionTokenizer, Span, sentence
-from captionloop.vision.embedding import Familiarity, Likeness, embed
+from captionloop.vision.embedding import Familiarity, PhotoFamiliarity, embed
 
 if TYPE_CHECKING:  # whoever only names a captioner need not wait for torch
     from torch import Tensor
@@ -57,7 +57,7 @@ class Captioned:
 
     alternatives: tuple[Caption, ...]
     embedding: NDArray[np.float32] | None = field(default=None, compare=False)
-    likeness: Likeness | None = field(default=None, compare=False)
+    familiarity: PhotoFamiliarity | None = field(default=None, compare=False)
 
     @property
     def best(self) -> Caption:
@@ -185,10 +185,10 @@ class Captioner:
 
         found = self.decode_grids(grids, decoding)
         embeddings = embed(torch.as_tensor(grids).float().mean(1).cpu().numpy())
-        likenesses = self.familiarity(embeddings) if self.familiarity else [None] * len(embeddings)
+        familiarities = self.familiarity(embeddings) if self.familiarity else [None] * len(embeddings)
         return [
-            Captioned(tuple(self._caption(one) for one in hypotheses), embedding, likeness)
-            for hypotheses, embedding, likeness in zip(found, embeddings, likenesses, strict=True)
+            Captioned(tuple(self._caption(one) for one in hypotheses), embedding, familiarity)
+            for hypotheses, embedding, familiarity in zip(found, embeddings, familiarities, strict=True)
         ]
 
     def decode_grids(

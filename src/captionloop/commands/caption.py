@@ -124,7 +124,7 @@ def read_photo(path: Path) -> bytes:
 
 
 def _answer(path: Path, captioned: "Captioned", model: str) -> Answer:
-    best, likeness = captioned.best, captioned.likeness
+    best, likeness = captioned.best, captioned.familiarity
     words = tuple(
         AnsweredWord(
             text=word.text,

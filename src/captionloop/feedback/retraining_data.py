@@ -14,7 +14,7 @@ from captionloop.corpus.tables import CAPTIONS, IMAGES, table
 from captionloop.errors import CorpusError
 from captionloop.languages import ENGLISH, Language
 from captionloop.training.training_parameters import AdaptationParameters
-from captionloop.vision.concepts import grow_concepts
+from captionloop.vision.concepts import extend_concepts
 
 
 class RetrainingParameters(BaseModel):
@@ -211,12 +211,12 @@ def extended_concepts(
     language: Language = ENGLISH,
 ) -> list[str]:
     """The concepts of the corpus (column `concept`), and the new words that the references bring."""
-    return grow_concepts(
+    return extend_concepts(
         concepts["concept"].tolist(),
         corpus_captions,
         references,
         minimum_images=parameters.min_photos,
-        judged=parameters.concepts.minimum_images,
+        corpus_images=parameters.concepts.minimum_images,
         language=language,
     )
 

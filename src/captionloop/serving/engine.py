@@ -308,7 +308,7 @@ def _outcome(model: ServedModel, captioned: "Captioned | None", server: str) -> 
         return CaptionResult(
             model_name=reference.name, model_version=reference.version, error="not captioned", server=server
         )
-    best, likeness = captioned.best, captioned.likeness
+    best, likeness = captioned.best, captioned.familiarity
     others: dict[str, float] = {}
     for caption in captioned.alternatives[1:]:
         if caption.text != best.text:

@@ -133,7 +133,7 @@ class ConceptModel(nn.Module):
         self, encoder: Encoder, base_rates: NDArray[np.float32], parameters: AdaptationParameters
     ) -> None:
         super().__init__()
-        self.body = encoder.learner(parameters.frozen)
+        self.body = encoder.trainable_layers(parameters.frozen)
         self._fixed = parameters.batch_norm == "frozen"
         if self._fixed and is_of_timm(encoder.spec.architecture):
             fix_scales(self.body)
@@ -170,7 +170,7 @@ class ConceptModel(nn.Module):
         """The encoder with the layers that learnt. The model itself is no use afterwards."""
         if self._fixed:
             unfold_norms(self.body)
-        return encoder.with_learnt(self.body)
+        return encoder.with_trained_layers(self.body)
 
 
 class FrozenLayers:

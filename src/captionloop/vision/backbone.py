@@ -1,4 +1,4 @@
-"""Trunks: the networks of torchvision and timm without their classifier, seen as modules that give a grid."""
+"""Networks of torchvision and timm without their classifier, as modules from images to a grid of features."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Visual concepts: the words of a corpus that say something about the picture.
+"""Captions in; visual concepts (words that name what a picture shows) and targets by photo out.
 
 They are found by a property and not by a list: people who describe the same photo agree on its visual words.
 A word's *lift* is how much likelier it becomes in a caption once another caption of the same photo has it.
@@ -63,8 +63,8 @@ def choose_concepts(
 def rank_concepts(
     captions: pd.DataFrame, parameters: ConceptParameters, language: Language = ENGLISH
 ) -> pd.DataFrame:
-    """As `choose_concepts`, for an encoder that is not taught: there may be none."""
-    words, per_image = _saying(captions, language)
+    """As `choose_concepts`, for an encoder that is not trained: there may be none."""
+    words, per_image = _captions_with_words(captions, language)
     captions_of = np.asarray(captions.groupby("image_id", sort=True).size(), dtype=np.float64)
     table = pd.DataFrame(
         {
@@ -79,21 +79,21 @@ def rank_concepts(
     return ordered.head(parameters.maximum).reset_index(drop=True)
 
 
-def grow_concepts(
+def extend_concepts(
     concepts: Sequence[str],
     captions: pd.DataFrame,
     more: pd.DataFrame,
     *,
     minimum_images: int,
-    judged: int,
+    corpus_images: int,
     language: Language = ENGLISH,
 ) -> list[str]:
-    """The concepts, then the words of `more` that `captions` could not judge, then their stems.
+    """`concepts`, then the frequent words of `more` that are rare in `captions`, then their stems.
 
     Where a photo has one caption only, as after most corrections, there is no agreement to ask for. So a word
-    that the corpus knows stays what the corpus made of it, and one that it hardly knows is a concept. What
-    shows a `guitar` and what shows `guitars` teach little of a guitar while each says that the other is none;
-    so the forms of a word together are one more concept (Snowball's stems, where it knows the language). The
+    that the corpus knows stays what the corpus made of it, and one that it hardly knows is a concept. Photos
+    of a `guitar` and photos of `guitars` are negatives of each other while both are concepts of their own; so
+    the forms of a word together are one more concept (Snowball's stems, where it knows the language). The
     most frequent words come first.
 
     Args:
@@ -101,19 +101,19 @@ def grow_concepts(
         captions: of the corpus, columns `image_id` and `text`.
         more: other captions.
         minimum_images: photos of `more` in which somebody says the word, at least.
-        judged: a word said of so many photos of the corpus is left to `choose_concepts`.
+        corpus_images: a word said of so many photos of the corpus is left to `choose_concepts`.
         language: of the captions.
     """
     if more.empty:
         return list(concepts)
-    known, new = _photos_that_say(captions, language), _photos_that_say(more, language)
-    unjudged = new[known.reindex(new.index, fill_value=0) < judged]
-    unjudged = unjudged.drop(unjudged.index.intersection([*concepts, *language.sides]))
-    ordered = unjudged.sort_index().sort_values(ascending=False, kind="stable")
+    in_corpus, new = _photos_with_words(captions, language), _photos_with_words(more, language)
+    candidates = new[in_corpus.reindex(new.index, fill_value=0) < corpus_images]
+    candidates = candidates.drop(candidates.index.intersection([*concepts, *language.sides]))
+    ordered = candidates.sort_index().sort_values(ascending=False, kind="stable")
     stems = _stems(ordered.index.tolist(), language)
     ids = sorted(more["image_id"].unique())
-    said = (concept_targets(more.assign(weight=1.0), stems, ids, language) > 0).sum(axis=0)
-    frequent = [stem for stem, images in zip(stems, said, strict=True) if images >= minimum_images]
+    images_of_stem = (concept_targets(more.assign(weight=1.0), stems, ids, language) > 0).sum(axis=0)
+    frequent = [stem for stem, count in zip(stems, images_of_stem, strict=True) if count >= minimum_images]
     return [*concepts, *ordered.index[ordered >= minimum_images], *frequent]
 
 
@@ -146,11 +146,13 @@ def concept_targets(
         for word in forms_of(concept)
         if word in place
     ]
-    spoken, columns = np.array(forms, dtype=np.int64).reshape(-1, 2).T
-    meaning = sparse.csr_matrix((np.ones(len(forms)), (spoken, columns)), (len(words), len(concepts)))
-    says = occurs @ meaning
-    says.data[:] = 1.0
-    targets = (members @ says).toarray()
+    word_rows, columns = np.array(forms, dtype=np.int64).reshape(-1, 2).T
+    concept_of_word = sparse.csr_matrix(
+        (np.ones(len(forms)), (word_rows, columns)), (len(words), len(concepts))
+    )
+    has_concept = occurs @ concept_of_word
+    has_concept.data[:] = 1.0
+    targets = (members @ has_concept).toarray()
     total = np.asarray(members.sum(axis=1)).ravel()
     shares: NDArray[np.float32] = (targets / np.maximum(total, 1e-9)[:, None]).astype(np.float32)
     return shares
@@ -182,15 +184,15 @@ def _occurrences(texts: list[str], language: Language) -> tuple[list[str], spars
     return tokenizer.words[special:], occurs[:, special:]
 
 
-def _saying(captions: pd.DataFrame, language: Language) -> tuple[list[str], sparse.csr_matrix]:
+def _captions_with_words(captions: pd.DataFrame, language: Language) -> tuple[list[str], sparse.csr_matrix]:
     """The words, and how many captions of each photo have each, `[images, words]`."""
     words, occurs = _occurrences(captions["text"].tolist(), language)
     return words, _by_image(captions["image_id"]) @ occurs
 
 
-def _photos_that_say(captions: pd.DataFrame, language: Language) -> "pd.Series[int]":
+def _photos_with_words(captions: pd.DataFrame, language: Language) -> "pd.Series[int]":
     """Of how many photos each word is said."""
-    words, per_image = _saying(captions, language)
+    words, per_image = _captions_with_words(captions, language)
     return pd.Series(np.asarray((per_image > 0).sum(axis=0)).ravel(), index=words)
 
 

@@ -1,4 +1,4 @@
-"""The encoder: a network from pixels to a grid of features, its weights and its fingerprint.
+"""The encoder: a network from pixels `[S, S, 3]` to a grid `[regions, channels]`, weights, fingerprint.
 
 An `EncoderSpec` says which network and how it is fed; an `Encoder` is that network with its weights. Two
 encoders with the same fingerprint give the same numbers, which is what the feature store keys its entries on.
@@ -224,12 +224,12 @@ class Encoder:
         return self.rows * self.columns
 
     @property
-    def teachable(self) -> bool:
-        """Whether it may be taught: one that is not is left as it is."""
+    def trainable(self) -> bool:
+        """Whether encoder adaptation may train it."""
         return True
 
-    def learner(self, frozen: str | None) -> nn.Module:
-        """A copy of its layers behind `frozen`, all of them for None: what they are fed to `[B, C, h, w]`.
+    def trainable_layers(self, frozen: str | None) -> nn.Module:
+        """A copy of its layers behind the layer `frozen` (None: all): their input to `[B, C, h, w]`.
 
         Raises:
             EncoderError: there is no such layer, or nothing behind it.
@@ -239,11 +239,11 @@ class Encoder:
         trunk = copy.deepcopy(self.module.get_submodule("trunk"))
         return divide(self.spec.architecture, trunk, frozen)
 
-    def with_learnt(self, learner: nn.Module) -> Encoder:
-        """The encoder with what such a copy has learnt; the copy is no use afterwards."""
+    def with_trained_layers(self, trainable_layers: nn.Module) -> Encoder:
+        """The encoder with the weights of such a copy after training; do not use the copy afterwards."""
         from captionloop.vision.backbone import weights_of
 
-        return Encoder.build(self.spec, {**self.weights(), **weights_of(learner.cpu())})
+        return Encoder.build(self.spec, {**self.weights(), **weights_of(trainable_layers.cpu())})
 
     def picture(self, attention: NDArray[np.float32]) -> NDArray[np.float32]:
         """Attention over its regions `[R]` as a grid `[rows, columns]`."""

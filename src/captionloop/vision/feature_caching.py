@@ -49,15 +49,15 @@ class PhotoView:
 
 
 def extract(
-    sights: Iterable[PhotoView],
+    photo_views: Iterable[PhotoView],
     read: Callable[[PhotoView], bytes],
     runtime: EncoderRuntime,
     input_size: int,
     preprocessing: Preprocessing = SQUASHED,
 ) -> Iterator[tuple[PhotoView, Grids]]:
-    """Encodes every sight, in order; memory is bounded by a few batches per worker.
+    """Encodes every view of a photo, in order; memory is bounded by a few batches per worker.
 
-    Sights of one photo should follow each other: it is then read and decoded once.
+    Views of one photo should follow each other: it is then read and decoded once.
 
     Raises:
         ImageError: a photo cannot be decoded; the message begins with its uri.
@@ -68,7 +68,7 @@ def extract(
         pixels = _pixels(batch, read, input_size, preprocessing)
         return batch, _finite(batch, runtime.encode(pixels))
 
-    for batch, grids in _map_ahead(work, _batches(sights, runtime.batch_size), runtime.workers):
+    for batch, grids in _map_ahead(work, _batches(photo_views, runtime.batch_size), runtime.workers):
         yield from zip(batch, grids, strict=True)
 
 
@@ -87,16 +87,18 @@ def _pixels(
 ) -> Pixels:
     pixels: list[Pixels] = []
     for uri, group in groupby(batch, attrgetter("uri")):
-        sights = list(group)
+        photo_views = list(group)
         try:
-            pixels += load_views(read(sights[0]), size, [sight.view for sight in sights], preprocessing)
+            pixels += load_views(
+                read(photo_views[0]), size, [photo_view.view for photo_view in photo_views], preprocessing
+            )
         except ImageError as error:
             raise ImageError(f"{uri}: {error}") from error
     return np.stack(pixels)
 
 
-def _batches(sights: Iterable[PhotoView], size: int) -> Iterator[Sequence[PhotoView]]:
-    remaining = iter(sights)
+def _batches(photo_views: Iterable[PhotoView], size: int) -> Iterator[Sequence[PhotoView]]:
+    remaining = iter(photo_views)
     while batch := list(islice(remaining, size)):
         yield batch
 
@@ -184,7 +186,8 @@ class WorkerShard:
 
 
 class CachingReport(BaseModel):
-    """What a caching run did. `encoded` counts views of photos, `missing` photos that others still owe.
+    """What a caching run did. `encoded` counts views of photos, `missing` photos that other workers have
+    not encoded yet.
 
     `precision` is the one that the features were computed in, `fingerprint` the encoder's own.
     """
@@ -237,30 +240,30 @@ def _cache(
 ) -> tuple[FeatureManifest, CachingReport]:
     begin = time.perf_counter()
     manifest = _manifest(images, encoder, stored, store, parameters.views)
-    share = _Share(photos, store, manifest, WorkerShard.parse(parameters.shard))
-    owed = list(share.owed(images))
+    task = _WorkerTask(photos, store, manifest, WorkerShard.parse(parameters.shard))
+    pending = list(task.pending(images))
     runtime = "none needed"
-    if owed and parameters.engine == "ray":
+    if pending and parameters.engine == "ray":
         runtime = "Ray"
-        _encode_on_ray(share, owed, stored, parameters)
-    elif owed:
+        _encode_on_ray(task, pending, stored, parameters)
+    elif pending:
         engine = make_runtime(stored, device=parameters.device, purpose="throughput")
         _check_precision(stored, engine)
         runtime = engine.name
-        logger.info("Encoding %d images with %s", len(owed), engine.name)
-        with progress("Encoding", len(owed), "images") as advance:
-            share.encode(owed, engine, encoder.spec, advance)
+        logger.info("Encoding %d images with %s", len(pending), engine.name)
+        with progress("Encoding", len(pending), "images") as advance:
+            task.encode(pending, engine, encoder.spec, advance)
     seconds = time.perf_counter() - begin
-    mine = sum(share.shard.takes(key) for key in manifest.photos) * len(manifest.views)
+    mine = sum(task.shard.takes(key) for key in manifest.photos) * len(manifest.views)
     return manifest, CachingReport(
         photos=len(manifest.photos),
         views=parameters.views,
         shard=parameters.shard,
-        encoded=len(owed),
-        found=mine - len(owed),
+        encoded=len(pending),
+        found=mine - len(pending),
         missing=manifest.missing(),
         seconds=round(seconds, 3),
-        images_per_second=round(len(owed) / seconds, 1),
+        images_per_second=round(len(pending) / seconds, 1),
         runtime=runtime,
         precision=stored.spec.precision,
         fingerprint=encoder.fingerprint,
@@ -315,16 +318,16 @@ def _manifest(
 
 
 @dataclass(frozen=True)
-class _Share:
-    """What one worker has to do."""
+class _WorkerTask:
+    """The photos, store and shard of one worker, which encodes what its shard of the store lacks."""
 
     photos: PhotoFolder
     store: FeatureStore
     manifest: FeatureManifest
     shard: WorkerShard
 
-    def owed(self, images: pd.DataFrame) -> Iterator[PhotoView]:
-        """The sights that the store lacks, photo by photo."""
+    def pending(self, images: pd.DataFrame) -> Iterator[PhotoView]:
+        """The views of this worker's photos that the store lacks, photo by photo."""
         mine = [key for key in self.manifest.photos if self.shard.takes(key)]
         missing = {name: set(self.store.missing(key, mine)) for name, key in self.manifest.views.items()}
         uris = images.drop_duplicates("sha256").set_index("sha256")["uri"]
@@ -334,7 +337,7 @@ class _Share:
 
     def encode(
         self,
-        owed: Sequence[PhotoView],
+        pending: Sequence[PhotoView],
         runtime: EncoderRuntime,
         spec: EncoderSpec,
         advance: Callable[[int], object],
@@ -344,16 +347,16 @@ class _Share:
             writers = {
                 name: stack.enter_context(self.store.writer(key)) for name, key in self.manifest.views.items()
             }
-            encoded = extract(owed, self._read, runtime, spec.input_size, spec.preprocessing)
-            for sight, grid in encoded:
-                writers[sight.view.name].add(sight.key, grid)
+            encoded = extract(pending, self._read, runtime, spec.input_size, spec.preprocessing)
+            for photo_view, grid in encoded:
+                writers[photo_view.view.name].add(photo_view.key, grid)
                 advance(1)
 
-    def _read(self, sight: PhotoView) -> bytes:
-        data = self.photos.read(sight.uri)
-        if hashlib.sha256(data).hexdigest() != sight.key:
+    def _read(self, photo_view: PhotoView) -> bytes:
+        data = self.photos.read(photo_view.uri)
+        if hashlib.sha256(data).hexdigest() != photo_view.key:
             raise CorpusError(
-                f"photo {sight.uri} has changed since it was validated; run data_validation again"
+                f"photo {photo_view.uri} has changed since it was validated; run data_validation again"
             )
         return data
 
@@ -361,31 +364,33 @@ class _Share:
 class _EncodingActor:
     """A process of the Ray job: it holds the encoder, and encodes and stores the photos of a task."""
 
-    def __init__(self, share: _Share, stored: Encoder, device: str | None) -> None:
-        self._share, self._spec = share, stored.spec
+    def __init__(self, task: _WorkerTask, stored: Encoder, device: str | None) -> None:
+        self._task, self._spec = task, stored.spec
         self._runtime = make_runtime(stored, device=device, purpose="throughput")
         _check_precision(stored, self._runtime)
 
     def __call__(self, photos: Sequence[tuple[str, str, Sequence[str]]]) -> int:
         """Photos as (uri, SHA-256, names of views); how many images were encoded."""
-        owed = [PhotoView(uri, key, view) for uri, key, names in photos for view in views_named(tuple(names))]
-        self._share.encode(owed, self._runtime, self._spec, lambda _: None)
-        return len(owed)
+        pending = [
+            PhotoView(uri, key, view) for uri, key, names in photos for view in views_named(tuple(names))
+        ]
+        self._task.encode(pending, self._runtime, self._spec, lambda _: None)
+        return len(pending)
 
 
 def _encode_on_ray(
-    share: _Share, owed: Sequence[PhotoView], stored: Encoder, parameters: CachingParameters
+    task: _WorkerTask, pending: Sequence[PhotoView], stored: Encoder, parameters: CachingParameters
 ) -> None:
     photos = [
-        (uri, key, [sight.view.name for sight in sights])
-        for (uri, key), sights in groupby(owed, attrgetter("uri", "key"))
+        (uri, key, [photo_view.view.name for photo_view in photo_views])
+        for (uri, key), photo_views in groupby(pending, attrgetter("uri", "key"))
     ]
-    logger.info("Encoding %d images of %d photos on Ray", len(owed), len(photos))
-    with progress("Encoding", len(owed), "images") as advance:
-        run_on_ray(_EncodingActor, (share, stored, parameters.device), photos, parameters.ray, advance)
-    for fingerprint in share.manifest.views.values():
+    logger.info("Encoding %d images of %d photos on Ray", len(pending), len(photos))
+    with progress("Encoding", len(pending), "images") as advance:
+        run_on_ray(_EncodingActor, (task, stored, parameters.device), photos, parameters.ray, advance)
+    for fingerprint in task.manifest.views.values():
         # What a worker had stored and not told when it was killed, another one has encoded again.
-        share.store.table(fingerprint).drop_duplicates()
+        task.store.table(fingerprint).drop_duplicates()
 
 
 def _check_precision(encoder: Encoder, runtime: EncoderRuntime) -> None:

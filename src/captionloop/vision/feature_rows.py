@@ -71,11 +71,11 @@ def _checksums(keys: Keys, values: NDArray[Any]) -> NDArray[np.uint32]:
 class Rows:
     """A version of a table, or what there is of one: it does not change. Safe in threads."""
 
-    def __init__(self, uri: str, dataset: Any, copies: Path | None = None) -> None:
+    def __init__(self, uri: str, dataset: Any, cache: Path | None = None) -> None:
         self.uri = uri
         self.dataset = dataset
-        self._copies = copies
-        with telling(uri):
+        self._cache = cache
+        with store_errors(uri):
             about = {name.decode(): value.decode() for name, value in dataset.schema.metadata.items()}
             self.regions, self.channels = int(about["regions"]), int(about["channels"])
             widths = [dataset.schema.field(name).type.byte_width for name in _WIDE]
@@ -91,7 +91,7 @@ class Rows:
 
     def key_blocks(self) -> Iterator[Keys]:
         """The keys of all rows, in blocks, in the order of the places."""
-        with telling(self.uri):
+        with store_errors(self.uri):
             scanner = self.dataset.scanner(
                 columns=["key"],
                 batch_size=_KEYS_AT_ONCE,
@@ -114,7 +114,7 @@ class Rows:
 
     def superfluous(self) -> NDArray[np.uint64]:
         """The row ids of photos that have a row before that one: two writers have added both."""
-        with telling(self.uri):
+        with store_errors(self.uri):
             count = len(self)
             if len(self.index()) == count:
                 return np.empty(0, np.uint64)
@@ -134,7 +134,7 @@ class Rows:
         """
         taken = self._take(places, [name] if keys is None else ["key", name, _SUMS[name]])
         if keys is not None:
-            damaged = np.flatnonzero(self._unfit(taken, name, keys))
+            damaged = np.flatnonzero(self._mismatched(taken, name, keys))
             if len(damaged):
                 photo = keys[damaged[0]].tobytes().hex()
                 raise StoreError(
@@ -153,23 +153,23 @@ class Rows:
         values: NDArray[Any] = found.view(_TYPES[name]).reshape(len(column), *shapes[name])
         return values
 
-    def _unfit(self, taken: Any, name: str, keys: Keys) -> NDArray[np.bool_]:
+    def _mismatched(self, taken: Any, name: str, keys: Keys) -> NDArray[np.bool_]:
         """Which rows are not those of these keys, or do not fit their checksum."""
         there, sums = self._values(taken, "key"), taken.column(_SUMS[name]).to_numpy()
-        unfit: NDArray[np.bool_] = _checksums(there, self._values(taken, name)) != sums
-        unfit |= (there != keys).any(axis=1)
-        return unfit
+        mismatched: NDArray[np.bool_] = _checksums(there, self._values(taken, name)) != sums
+        mismatched |= (there != keys).any(axis=1)
+        return mismatched
 
     def _take(self, places: Places, columns: list[str]) -> "pa.Table":
-        with telling(self.uri):
-            if self._copies is None:
+        with store_errors(self.uri):
+            if self._cache is None:
                 return self.dataset.take(places, columns=columns)
-            return self._near.take(places, columns)
+            return self._local_copy.take(places, columns)
 
     @cached_property
-    def _near(self) -> "_LocalCopy":
-        assert self._copies is not None
-        return _LocalCopy(self.uri, self.dataset, self._copies)
+    def _local_copy(self) -> "_LocalCopy":
+        assert self._cache is not None
+        return _LocalCopy(self.uri, self.dataset, self._cache)
 
     def scrub(self) -> tuple[list[Keys], list[int]]:
         """Reads everything: the keys of damaged rows, and the numbers of fragments that cannot be read."""
@@ -182,8 +182,8 @@ class Rows:
                 )
                 for batch in batches:
                     found = self._values(batch, "key")
-                    unfit = [self._unfit(batch, name, found) for name in _SUMS]
-                    keys.append(found[np.logical_or(*unfit)])
+                    mismatched = [self._mismatched(batch, name, found) for name in _SUMS]
+                    keys.append(found[np.logical_or(*mismatched)])
             except (KeyboardInterrupt, SystemExit):
                 raise
             except BaseException:  # a panic in Rust is no Exception
@@ -194,11 +194,11 @@ class Rows:
 class _LocalCopy:
     """A remote version's files in a folder of this machine: fetched when one of their rows is first read."""
 
-    def __init__(self, uri: str, remote: Any, folder: Path) -> None:
+    def __init__(self, uri: str, dataset: Any, folder: Path) -> None:
         self._files, self._root = fsspec.url_to_fs(uri)
         self._folder = folder
-        version = remote.version
-        named = remote.tracked_files(min_version=version).read_all().to_pylist()
+        version = dataset.version
+        named = dataset.tracked_files(min_version=version).read_all().to_pylist()
         names = {each["path"]: each["type"] for each in named if each["version"] == version}
         for path in (folder / "data").glob("*.lance"):
             if f"data/{path.name}" not in names:
@@ -206,7 +206,7 @@ class _LocalCopy:
         for name, kind in names.items():
             if kind in {"manifest", "deletion file"}:
                 self._fetch(name)
-        fragments = remote.get_fragments()
+        fragments = dataset.get_fragments()
         self._data = [[f"data/{file.path}" for file in each.data_files()] for each in fragments]
         self._ends = np.cumsum([each.count_rows() for each in fragments])
         self._dataset = lance().dataset(str(folder), version=version)
@@ -231,8 +231,8 @@ class _LocalCopy:
 
 
 @contextmanager
-def telling(uri: str, *, writing: bool = False) -> Iterator[None]:
-    """One line for what goes wrong in Lance: its errors are of many kinds, and its panics no `Exception`.
+def store_errors(uri: str, *, writing: bool = False) -> Iterator[None]:
+    """Turns what Lance raises within into one line: its errors are of many kinds, its panics no `Exception`.
 
     Raises:
         OSError: the local disk is full or fails, where something was written.
@@ -249,8 +249,8 @@ def telling(uri: str, *, writing: bool = False) -> Iterator[None]:
                 f"the feature store {uri} cannot be used ({type(error).__name__}: {why}); check its address,"
                 " the credentials and the network, and run it again: it goes on from there"
             ) from error
-        told = _ERRNO.search(why)
-        number = int(told[1]) if told else getattr(error, "errno", None) or 0
+        number_found = _ERRNO.search(why)
+        number = int(number_found[1]) if number_found else getattr(error, "errno", None) or 0
         if number and number != errno.ENOENT:
             if writing:
                 raise OSError(number, os.strerror(number)) from error

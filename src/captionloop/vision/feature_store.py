@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from captionloop.errors import StoreError
 from captionloop.vision.feature_rows import Grids, Means, Rows
 from captionloop.vision.feature_table import CACHE, SHARD_SUFFIX, SUFFIX, FeatureTable
-from captionloop.vision.photo_keys import KeyIndex, Keys, absent, in_blocks, packed, unpacked
+from captionloop.vision.photo_keys import KeyIndex, Keys, absent, hex_of, in_blocks, keys_of
 
 FRAGMENT_BYTES: Final = 64 << 20
 """How much a writer collects before it writes: what a kill can cost, and what a writer needs of memory."""
@@ -41,7 +41,7 @@ class FeatureStore:
         Raises:
             StoreError: the store is damaged or cannot be reached.
         """
-        wanted = None if photos is None else packed(list(photos))
+        wanted = None if photos is None else keys_of(list(photos))
         return FeatureReader(self._open(fingerprint), fingerprint, wanted)
 
     def writer(self, fingerprint: str) -> "FeatureWriter":
@@ -56,7 +56,7 @@ class FeatureStore:
         Raises:
             StoreError: as `reader`.
         """
-        return unpacked(self.missing_keys(fingerprint, list(in_blocks(packed(photos)))))
+        return hex_of(self.missing_keys(fingerprint, list(in_blocks(keys_of(photos)))))
 
     def missing_keys(self, fingerprint: str, photos: Iterable[Keys]) -> Keys:
         """As `missing`, of keys in blocks, gone through three times: they need not all be in memory."""
@@ -127,10 +127,10 @@ class FeatureReader(Mapping[str, Grids]):
 
     def __iter__(self) -> Iterator[str]:
         for keys in () if self._rows is None else self._rows.key_blocks():
-            yield from unpacked(keys[self._index.find(keys) >= 0])
+            yield from hex_of(keys[self._index.find(keys) >= 0])
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and bool(self._index.find(packed([key]))[0] >= 0)
+        return isinstance(key, str) and bool(self._index.find(keys_of([key]))[0] >= 0)
 
     def __getitem__(self, key: str) -> Grids:
         grid: Grids = self.grids([key])[0]
@@ -155,7 +155,7 @@ class FeatureReader(Mapping[str, Grids]):
         return self._read("mean", keys)
 
     def _read(self, column: str, keys: Sequence[str]) -> NDArray[Any]:
-        wanted = packed(keys)
+        wanted = keys_of(keys)
         found = self._index.find(wanted)
         if self._rows is None or (found < 0).any():
             first = keys[int(np.argmin(found))]
@@ -214,7 +214,7 @@ class FeatureWriter:
             return
         count, size = len(self._keys), self._grids[: len(self._keys)].nbytes
         try:
-            self._table.append(packed(self._keys), self._grids[:count])
+            self._table.append(keys_of(self._keys), self._grids[:count])
         except OSError as error:
             raise StoreError(
                 f"cannot write {count} features ({size >> 20} MiB) to {self._root}:"

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from captionloop.files import to_disk
-from captionloop.vision.feature_rows import Grids, Rows, as_table, lance, telling
-from captionloop.vision.photo_keys import Keys, unpacked
+from captionloop.vision.feature_rows import Grids, Rows, as_table, lance, store_errors
+from captionloop.vision.photo_keys import Keys, hex_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,7 +50,7 @@ class FeatureTable:
         Raises:
             StoreError: it is damaged, or cannot be reached.
         """
-        with telling(self.uri):
+        with store_errors(self.uri):
             dataset = self._dataset()
         return None if dataset is None else Rows(self.uri, dataset, self.copy)
 
@@ -62,7 +62,7 @@ class FeatureTable:
             StoreError: the grids are of another shape than those that are there, or the storage fails.
         """
         rows = as_table(keys, grids, self.fingerprint)
-        with telling(self.uri, writing=True):
+        with store_errors(self.uri, writing=True):
             dataset = self._dataset() or self._create(rows.schema)
             fragments = lance("lance.fragment").write_fragments(
                 rows,
@@ -91,7 +91,7 @@ class FeatureTable:
         if rows is not None and any(each.num_deletions for each in rows.dataset.get_fragments()):
             self.compact()
         elif rows is not None:  # killed after it had been compacted, somebody has left the old files
-            with telling(self.uri, writing=True):
+            with store_errors(self.uri, writing=True):
                 rows.dataset.cleanup_old_versions(retain_versions=1)
         return count
 
@@ -100,7 +100,7 @@ class FeatureTable:
         rows, found = self.open(), set[str]()
         if rows is not None:
             for named in _named(photos):
-                with telling(self.uri):
+                with store_errors(self.uri):
                     taken = rows.dataset.to_table(columns=["key"], filter=named)["key"].to_pylist()
                 found.update(key.hex() for key in taken)
         return found
@@ -118,7 +118,7 @@ class FeatureTable:
         if rows is None:
             return
         optimizer = lance("lance.optimize").Compaction
-        with telling(self.uri, writing=True):
+        with store_errors(self.uri, writing=True):
             self._delete_rows(rows)
             largest = max((each.physical_rows for each in rows.dataset.get_fragments()), default=1)
             options = {
@@ -155,9 +155,9 @@ class FeatureTable:
         before = len(rows)
         damaged, unreadable = rows.scrub()
         if unreadable:
-            with telling(self.uri, writing=True):
+            with store_errors(self.uri, writing=True):
                 self._commit(rows.dataset, lance().LanceOperation.Delete([], unreadable, "true"))
-        self._delete([photo for keys in damaged for photo in unpacked(keys)])
+        self._delete([photo for keys in damaged for photo in hex_of(keys)])
         self.compact()
         left = self.open()
         return before, before - (0 if left is None else len(left))
@@ -171,7 +171,7 @@ class FeatureTable:
         dataset, count = self._opened(), 0
         if dataset is None:
             return 0
-        with telling(self.uri, writing=True):
+        with store_errors(self.uri, writing=True):
             for named in _named(photos):
                 count += dataset.delete(named)["num_deleted_rows"]
             self._flush_version()

@@ -16,7 +16,7 @@ from safetensors.numpy import load
 from captionloop.errors import StoreError, in_a_line
 from captionloop.vision.feature_store import FeatureStore
 from captionloop.vision.feature_table import SHARD_SUFFIX
-from captionloop.vision.photo_keys import unpacked
+from captionloop.vision.photo_keys import hex_of
 
 logger = logging.getLogger(__name__)
 
@@ -54,15 +54,18 @@ def _move(store: FeatureStore, fingerprint: str, path: str, content: bytes) -> i
         tensors = load(content)
         keys, grids = tensors["keys"], tensors["grids"]
         rows = zip(grids, tensors["means"], tensors["checksums"], strict=True)
-        whole = [zlib.crc32(mean.tobytes(), zlib.crc32(grid.tobytes())) == told for grid, mean, told in rows]
+        valid = [
+            zlib.crc32(mean.tobytes(), zlib.crc32(grid.tobytes())) == checksum
+            for grid, mean, checksum in rows
+        ]
     except (SafetensorError, KeyError, ValueError) as error:
         logger.warning("%s is damaged, and left out: %s", path, in_a_line(error))
         return 0
-    if not all(whole):
-        logger.warning("%s: %d of %d entries are damaged, and left out", path, whole.count(False), len(whole))
-    names = unpacked(keys)
-    sound = {name for name, fits in zip(names, whole, strict=True) if fits}
-    wanted = sound - store.table(fingerprint).holds(sound)
+    if not all(valid):
+        logger.warning("%s: %d of %d entries are damaged, and left out", path, valid.count(False), len(valid))
+    names = hex_of(keys)
+    intact = {name for name, fits in zip(names, valid, strict=True) if fits}
+    wanted = intact - store.table(fingerprint).holds(intact)
     with store.writer(fingerprint) as writer:
         for name, grid in zip(names, grids, strict=True):
             if name in wanted:

@@ -24,12 +24,12 @@ _MULTIPLIERS: Final[Hashes] = np.frombuffer(os.urandom(KEY_BYTES), np.uint64) | 
 _AT_ONCE: Final = 1 << 19
 
 
-def packed(photos: Sequence[str]) -> Keys:
+def keys_of(photos: Sequence[str]) -> Keys:
     """Hexadecimal SHA-256 to keys. Raises `ValueError` where one is none."""
     return np.frombuffer(bytes.fromhex("".join(photos)), np.uint8).reshape(-1, KEY_BYTES)
 
 
-def unpacked(keys: Keys) -> list[str]:
+def hex_of(keys: Keys) -> list[str]:
     """Keys to hexadecimal SHA-256."""
     return [key.tobytes().hex() for key in keys]
 

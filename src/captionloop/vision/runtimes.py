@@ -1,4 +1,4 @@
-"""Runtimes: what computes an encoder on this machine. One interface, several engines.
+"""Runs an encoder on this machine: uint8 pixels `[B, S, S, 3]` in, float16 grids `[B, R, C]` out.
 
 OpenVINO on a CPU, PyTorch on a GPU, and eager PyTorch where neither is at hand. Each takes raw pixels and
 gives float16 grids: normalisation is part of the compiled graph.

@@ -291,10 +291,10 @@ def knowing(captioner: Captioner) -> Captioner:
 def test_a_captioner_tells_what_is_unlike_anything_it_learnt_from(captioner):
     grids = np.zeros((2, captioner.encoder.regions, captioner.encoder.channels), np.float32)
     grids[1] = 1000
-    assert [one.likeness for one in captioner.caption_grids(grids)] == [None, None]
+    assert [one.familiarity for one in captioner.caption_grids(grids)] == [None, None]
     near, far = knowing(captioner).caption_grids(grids)
-    assert near.likeness.familiar and near.likeness.share > 0
-    assert not far.likeness.familiar and far.likeness.share == 0
+    assert near.familiarity.familiar and near.familiarity.share > 0
+    assert not far.familiarity.familiar and far.familiarity.share == 0
 
 
 def test_familiarity_and_acceptance_are_kept_listed_and_verified(captioner, tmp_path):

@@ -305,7 +305,7 @@ def test_an_encoder_is_saved_and_loaded_by_its_family(captioners, tmp_path):
     captioners["blip"].encoder.save(tmp_path)
     loaded = load_encoder(tmp_path)
     assert loaded == captioners["blip"].encoder
-    assert not loaded.teachable
+    assert not loaded.trainable
 
 
 def test_a_bundle_may_carry_its_base(folders, tmp_path):

@@ -15,7 +15,7 @@ from tiny_pretrained import make_pretrained
 
 from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.pretrained.base_model import find_base, open_base
-from captionloop.captioner.pretrained.teachable_tower import TeachableTower
+from captionloop.captioner.pretrained.teachable_tower import TrainableTower
 from captionloop.errors import EncoderError
 from captionloop.photos import PhotoFolder
 from captionloop.training.training_parameters import PretrainedParameters
@@ -72,7 +72,7 @@ def test_it_learns_what_the_captions_name(corpus, tmp_path):
     from captionloop.pipelines.encoder_adaptation.nodes import finetune_encoder
 
     base = open_base(find_base(str(make_pretrained("vision-encoder-decoder", tmp_path / "model"))))
-    tower = TeachableTower.in_folder(base, tmp_path / "taught")
+    tower = TrainableTower.in_folder(base, tmp_path / "taught")
     how = PretrainedParameters(tower={**TOWER, "epochs": 12}).tower
     _, curves, _ = finetune_encoder(*corpus, tower, how, tmp_path / "work", "en")
     assert curves["val_map"].iloc[-1] > 0.9
@@ -82,4 +82,4 @@ def test_it_learns_what_the_captions_name(corpus, tmp_path):
 def test_a_layer_cannot_be_frozen(tmp_path):
     base = open_base(find_base(str(make_pretrained("blip", tmp_path / "model"))))
     with pytest.raises(EncoderError, match="as a whole"):
-        TeachableTower.in_folder(base, tmp_path / "taught").learner("layer")
+        TrainableTower.in_folder(base, tmp_path / "taught").trainable_layers("layer")

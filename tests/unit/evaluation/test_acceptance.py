@@ -141,7 +141,7 @@ def test_what_came_with_feedback_is_familiar_once_it_was_taught():
     sent = embed(Looks().means([named(n, "f") for n in range(2000, 2030)]))
     assert not any(one.familiar for one in learnt(0)(sent))
     taught = learnt(40)
-    assert len(taught.taught) == 340
+    assert len(taught.training) == 340
     assert sum(one.familiar for one in taught(sent)) > 25
 
 

@@ -149,7 +149,7 @@ def test_a_first_captioner_becomes_version_one_and_champion(run, captioners, reg
     fetched = registry.fetch("champion", tmp_path / "bundle")
     assert (fetched / "MODEL_CARD.md").read_text() == "# show_attend_tell"
     known = Captioner.load(fetched).familiarity
-    assert (len(known.taught), len(known.distances)) == (3, 5)
+    assert (len(known.training), len(known.distances)) == (3, 5)
 
 
 def test_the_next_is_compared_with_the_champion_from_the_captions_it_left(

@@ -229,7 +229,7 @@ def test_ratings_become_a_challenger_and_the_champion_stays(run, service, regist
 
     # The candidate knows what it was taught from, feedback included, and what people accepted.
     dressed, learnt_from = made.load("retraining_candidate"), taught[taught["split"] == "train"]
-    assert len(dressed.familiarity.taught) == learnt_from["sha256"].nunique()
+    assert len(dressed.familiarity.training) == learnt_from["sha256"].nunique()
     acceptance = made.load("retraining_calibration")["acceptance"]
     assert acceptance["ratings"] == len(made.load("feedback_verdicts")) - 2  # two were erased meanwhile
     assert acceptance["ratings_after"] < acceptance["ratings_before"]

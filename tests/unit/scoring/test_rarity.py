@@ -11,8 +11,8 @@ CAPTIONS_OF_PHOTOS = [
 
 def test_words_that_everybody_says_of_everything_hardly_count():
     rarity = Rarity(CAPTIONS_OF_PHOTOS)
-    assert rarity.likeness("a dog", "a boat") == pytest.approx(0)
-    assert rarity.likeness("a dog", "the dog") > rarity.likeness("a dog", "a red dog")
+    assert rarity.similarity("a dog", "a boat") == pytest.approx(0)
+    assert rarity.similarity("a dog", "the dog") > rarity.similarity("a dog", "a red dog")
 
 
 def test_support_is_what_others_said_of_a_text_and_not_what_more_they_said():

@@ -13,7 +13,7 @@ from captionloop.registry.signing import Signing
 from captionloop.serving.engine import Engine
 from captionloop.serving.model_sources import FolderSource, ModelReference
 from captionloop.serving.schemas import PreparedImage
-from captionloop.vision.embedding import Likeness
+from captionloop.vision.embedding import PhotoFamiliarity
 
 BAD = 255
 
@@ -116,7 +116,7 @@ def test_an_outcome_says_how_familiar_its_image_is_where_the_model_knows() -> No
     captioner = made.served.captioner  # type: ignore[union-attr]
     plain = captioner.caption_arrays
     captioner.caption_arrays = lambda squares: [  # type: ignore[method-assign]
-        replace(one, likeness=Likeness(0.25, familiar=False)) for one in plain(squares)
+        replace(one, familiarity=PhotoFamiliarity(0.25, familiar=False)) for one in plain(squares)
     ]
     (outcome,) = made.caption([image()])
     assert (outcome.familiarity, outcome.familiar) == (0.25, False)

@@ -4,7 +4,7 @@ import pytest
 
 from captionloop.errors import CorpusError
 from captionloop.languages import language_of
-from captionloop.vision.concepts import ConceptParameters, choose_concepts, concept_targets, grow_concepts
+from captionloop.vision.concepts import ConceptParameters, choose_concepts, concept_targets, extend_concepts
 
 RULES = ConceptParameters(minimum_images=3, minimum_lift=1.5)
 
@@ -63,23 +63,23 @@ def test_words_that_the_corpus_hardly_has_become_concepts_and_others_are_left_to
 ) -> None:
     corpus = pd.concat([zoo, captions({"x": ["an emu"]})])
     new = captions({str(n): ["a horse and the emu left"] for n in range(3)} | {"y": ["two emu", "zebra"]})
-    grown = grow_concepts(["duck", "dog"], corpus, new, minimum_images=3, judged=6)
-    assert grown == ["duck", "dog", "emu", "and"]
-    assert grow_concepts(["duck"], corpus, new.head(0), minimum_images=3, judged=6) == ["duck"]
+    found = extend_concepts(["duck", "dog"], corpus, new, minimum_images=3, corpus_images=6)
+    assert found == ["duck", "dog", "emu", "and"]
+    assert extend_concepts(["duck"], corpus, new.head(0), minimum_images=3, corpus_images=6) == ["duck"]
 
 
 def test_forms_of_a_new_word_are_one_more_concept(zoo: pd.DataFrame) -> None:
     new = captions({"x": ["a yak"], "y": ["two yaks"], "z": ["three yaks"], "w": ["four zebras and a duck"]})
-    grown = grow_concepts(["duck"], zoo, new, minimum_images=2, judged=6)
-    assert grown == ["duck", "yaks", "yak|yaks"]
-    assert grow_concepts(["duck"], zoo, new, minimum_images=4, judged=6) == ["duck"]
-    targets = concept_targets(new, grown, ["w", "x", "y", "z"])
+    found = extend_concepts(["duck"], zoo, new, minimum_images=2, corpus_images=6)
+    assert found == ["duck", "yaks", "yak|yaks"]
+    assert extend_concepts(["duck"], zoo, new, minimum_images=4, corpus_images=6) == ["duck"]
+    targets = concept_targets(new, found, ["w", "x", "y", "z"])
     assert targets.tolist() == [[1, 0, 0], [0, 0, 1], [0, 1, 1], [0, 1, 1]]
 
 
 def test_a_caption_with_two_forms_of_a_concept_says_it_once() -> None:
-    said = concept_targets(captions({"a": ["a yak among yaks", "a cat"]}), ["yak|yaks"], ["a"])
-    assert said.tolist() == [[0.5]]
+    targets = concept_targets(captions({"a": ["a yak among yaks", "a cat"]}), ["yak|yaks"], ["a"])
+    assert targets.tolist() == [[0.5]]
 
 
 def test_targets_are_the_share_of_captions_by_weight() -> None:
@@ -97,8 +97,10 @@ def test_a_word_said_twice_in_a_caption_counts_once() -> None:
 def test_forms_of_a_word_are_one_concept_in_its_language() -> None:
     corpus = captions({str(n): ["un chat noir", "le chat noir"] for n in range(6)})
     more = captions({f"f{n}": ["une guitare" if n % 2 else "deux guitares"] for n in range(8)})
-    grown = grow_concepts(["chat"], corpus, more, minimum_images=3, judged=3, language=language_of("fr"))
-    assert "guitare|guitares" in grown
+    found = extend_concepts(
+        ["chat"], corpus, more, minimum_images=3, corpus_images=3, language=language_of("fr")
+    )
+    assert "guitare|guitares" in found
 
 
 def test_characters_are_concepts_where_there_are_no_spaces() -> None:
@@ -116,5 +118,7 @@ def test_characters_are_concepts_where_there_are_no_spaces() -> None:
 def test_no_stems_are_made_up_where_no_stemmer_is() -> None:
     more = captions({f"f{n}": ["기타 하나"] for n in range(8)})
     corpus = captions({str(n): ["고양이 하나"] for n in range(6)})
-    grown = grow_concepts(["고양이"], corpus, more, minimum_images=3, judged=3, language=language_of("ko"))
-    assert grown == ["고양이", "기타"]
+    found = extend_concepts(
+        ["고양이"], corpus, more, minimum_images=3, corpus_images=3, language=language_of("ko")
+    )
+    assert found == ["고양이", "기타"]

@@ -15,42 +15,42 @@ def photos(count: int, seed: int, moved: float = 0.0) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def known() -> Familiarity:
+def fitted() -> Familiarity:
     return Familiarity.learn(photos(800, 0), photos(500, 1))
 
 
-def test_of_photos_like_those_learnt_from_one_in_a_hundred_is_held_for_unlike_them(known):
-    assert sum(not one.familiar for one in known(photos(500, 1))) == FLAGGED * 500
-    assert sum(not one.familiar for one in known(photos(2000, 2))) < 0.03 * 2000
+def test_of_photos_like_those_learnt_from_one_in_a_hundred_is_held_for_unlike_them(fitted):
+    assert sum(not one.familiar for one in fitted(photos(500, 1))) == FLAGGED * 500
+    assert sum(not one.familiar for one in fitted(photos(2000, 2))) < 0.03 * 2000
 
 
-def test_photos_of_another_world_are_unlike_them_and_none_is_as_unlike(known):
-    for likeness in known(photos(100, 3, moved=2.0)):
-        assert not likeness.familiar
-        assert likeness.share == 0
+def test_photos_of_another_world_are_unlike_them_and_none_is_as_unlike(fitted):
+    for photo in fitted(photos(100, 3, moved=2.0)):
+        assert not photo.familiar
+        assert photo.share == 0
 
 
-def test_the_share_is_of_validation_photos_that_are_at_least_as_unlike(known):
-    distances = known.distance(photos(500, 1))
+def test_the_share_is_of_validation_photos_that_are_at_least_as_unlike(fitted):
+    distances = fitted.distance(photos(500, 1))
     for place in (0, 250, 499):
-        (likeness,) = known(photos(500, 1)[place : place + 1])
-        assert likeness.share == pytest.approx((distances >= distances[place]).mean(), abs=0.005)
+        (photo,) = fitted(photos(500, 1)[place : place + 1])
+        assert photo.share == pytest.approx((distances >= distances[place]).mean(), abs=0.005)
 
 
-def test_what_varies_little_tells_as_much_as_what_varies_much(known):
+def test_what_varies_little_tells_as_much_as_what_varies_much(fitted):
     odd = photos(1, 2)
     odd[:, 0] += 1.0  # fifty times as far as it ever strays
-    assert not known(odd)[0].familiar
+    assert not fitted(odd)[0].familiar
 
 
-def test_it_is_the_same_out_of_a_file(known):
-    again = Familiarity.from_arrays(known.arrays())
-    assert again(photos(20, 5)) == known(photos(20, 5))
+def test_it_is_the_same_out_of_a_file(fitted):
+    again = Familiarity.from_arrays(fitted.arrays())
+    assert again(photos(20, 5)) == fitted(photos(20, 5))
 
 
 def test_of_very_many_photos_some_are_kept():
     kept = Familiarity.learn(photos(KEPT + 10, 0), photos(10, 1))
-    assert len(kept.taught) == KEPT
+    assert len(kept.training) == KEPT
 
 
 def test_two_photos_suffice_and_none_do_not():
@@ -70,6 +70,6 @@ def test_two_photos_suffice_and_none_do_not():
         ("threshold", np.empty(0, np.float32)),
     ],
 )
-def test_what_is_no_familiarity_is_refused(known, name, value):
+def test_what_is_no_familiarity_is_refused(fitted, name, value):
     with pytest.raises(ValueError):
-        Familiarity.from_arrays(known.arrays() | {name: value})
+        Familiarity.from_arrays(fitted.arrays() | {name: value})

@@ -12,7 +12,7 @@ from captionloop.cli import main
 from captionloop.errors import StoreError
 from captionloop.vision.feature_store import FeatureStore, held
 from captionloop.vision.legacy_shards import migrate_shards
-from captionloop.vision.photo_keys import packed
+from captionloop.vision.photo_keys import keys_of
 
 from .test_store import PRINT, grid, key
 
@@ -27,7 +27,7 @@ def write_shard(root: Path, name: str, numbers: range, broken: int | None = None
     if broken is not None:
         grids[broken] += 1
     tensors = {
-        "keys": packed([key(number) for number in numbers]),
+        "keys": keys_of([key(number) for number in numbers]),
         "grids": grids,
         "means": means,
         "checksums": np.array(sums, np.uint32),

@@ -58,7 +58,7 @@ def test_any_selection_in_any_order_reads_back(
 @settings(max_examples=40, deadline=None)
 @pytest.mark.integration
 def test_a_store_is_a_set_of_photos(
-    tmp_path_factory: pytest.TempPathFactory, added: list[set[int]], dropped: set[int], asked: list[int]
+    tmp_path_factory: pytest.TempPathFactory, added: list[set[int]], dropped: set[int], ids: list[int]
 ) -> None:
     """Whatever is added, also twice, dropped and asked for: what is missing is a difference of sets."""
     store = FeatureStore(tmp_path_factory.mktemp("store"), fragment_bytes=3 * grid(0).nbytes)
@@ -69,16 +69,16 @@ def test_a_store_is_a_set_of_photos(
     rows = sum(len(numbers & dropped) for numbers in added)
     assert table.delete([key(number) for number in dropped]) == rows
     there -= dropped
-    expected = [key(number) for number in dict.fromkeys(asked) if number not in there]
-    assert store.missing(PRINT, [key(number) for number in asked]) == expected
+    expected = [key(number) for number in dict.fromkeys(ids) if number not in there]
+    assert store.missing(PRINT, [key(number) for number in ids]) == expected
     assert set(store.reader(PRINT)) == {key(number) for number in there}
-    assert table.holds([key(number) for number in asked]) == {key(number) for number in asked} - set(expected)
+    assert table.holds([key(number) for number in ids]) == {key(number) for number in ids} - set(expected)
     table.compact()
-    reader = store.reader(PRINT, [key(number) for number in asked])
-    assert len(reader) == len(set(asked) & there)
+    reader = store.reader(PRINT, [key(number) for number in ids])
+    assert len(reader) == len(set(ids) & there)
     rows_left = table.open()
     assert rows_left is not None and len(rows_left) == len(there)
-    for number in set(asked) & there:
+    for number in set(ids) & there:
         assert (reader[key(number)] == grid(number)).all()
 
 

@@ -35,9 +35,9 @@ FAMILIES = {
 """Side of the grid at 32 px, and channels."""
 
 
-def encoder_of(name: str, **said: object) -> Encoder:
+def encoder_of(name: str, **options: object) -> Encoder:
     parameters = EncoderParameters(architecture=name, input_size=32, precision="float32")
-    return Encoder.build(parameters.spec().model_copy(update=said), seed=3)
+    return Encoder.build(parameters.spec().model_copy(update=options), seed=3)
 
 
 def photos(count: int = 3, side: int = 32) -> np.ndarray:
@@ -219,13 +219,13 @@ def test_without_the_extra_whatever_asks_for_timm_is_refused_in_a_line_that_name
     captioner = captioner_with(encoder_of("timm/tiny_swin.in1k"))
     captioner.save(tmp_path / "bundle")
     monkeypatch.setitem(sys.modules, "timm", None)
-    for asks in (
+    for call in (
         lambda: EncoderParameters(architecture="timm/tiny_swin.in1k"),
         lambda: Encoder.load(tmp_path / "bundle"),
         lambda: Captioner.load(tmp_path / "bundle"),
     ):
         with pytest.raises(ConfigurationError, match=r"install captionloop\[timm\]") as caught:
-            asks()
+            call()
         assert "\n" not in str(caught.value)
 
 
@@ -245,9 +245,9 @@ def test_a_bundle_with_such_an_encoder_captions_as_before_and_says_where_it_look
     captioner.save(tmp_path / "bundle")
     read = Captioner.load(tmp_path / "bundle", device="cpu")
     data = [picture(1, 200, 120), picture(2, 90, 120)]
-    said = captioner.caption(data)
-    assert [one.best.text for one in read.caption(data)] == [one.best.text for one in said]
-    attention = said[0].best.words[0].attention  # of 200 x 120 px the middle 120 are seen
+    captioned = captioner.caption(data)
+    assert [one.best.text for one in read.caption(data)] == [one.best.text for one in captioned]
+    attention = captioned[0].best.words[0].attention  # of 200 x 120 px the middle 120 are seen
     assert attention.shape == (4, 7)
     assert (attention[:, 0] == 0).all()
     assert attention.sum() == pytest.approx(1, abs=1e-4)
@@ -265,9 +265,9 @@ def test_what_openvino_does_not_convert_is_computed_by_torch_and_told(
     monkeypatch.setattr(runtimes, "_graph", refuses)
     encoder = encoder_of("timm/tiny_swin.in1k")
     assert make_runtime(encoder, device="cpu").name.startswith("PyTorch")
-    (told,) = [record.getMessage() for record in caplog.records]
-    assert "timm/tiny_swin.in1k" in told
-    assert "\n" not in told
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "timm/tiny_swin.in1k" in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(

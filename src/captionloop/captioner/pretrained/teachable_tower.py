@@ -1,6 +1,6 @@
-"""A pre-trained model in; an encoder that can be taught out, and taught, the tower of another model.
+"""A pre-trained model in; a trainable encoder out, and after training, the base model with its new tower.
 
-All weights of the tower learn, by whatever teaches encoders. What comes out is a base like any other: its
+All weights of the tower are trained, as those of any encoder. What comes out is a base like any other: its
 files in a folder, known by their hashes. So all that is built on a base (cached features, adapters, bundles)
 stays as it is.
 """
@@ -24,8 +24,8 @@ from captionloop.vision.runtimes import native_precision
 _WRITTEN_ANEW: Final = (".safetensors", "index.json")
 
 
-class TowerLearner(nn.Module):
-    """A copy of a vision tower that learns: normalised pixels `[B, 3, S, S]` to its grid `[B, C, h, w]`."""
+class TrainableTowerModule(nn.Module):
+    """A trainable copy of a vision tower: normalised pixels `[B, 3, S, S]` to its grid `[B, C, h, w]`."""
 
     def __init__(self, tower: VisionTower) -> None:
         super().__init__()
@@ -39,13 +39,13 @@ class TowerLearner(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class TeachableTower(VisionTower):
-    """A tower that, taught, writes the model that it is of anew, into `folder`."""
+class TrainableTower(VisionTower):
+    """A vision tower that writes its model, with the trained tower, into `folder`."""
 
     folder: Path = field(kw_only=True)
 
     @classmethod
-    def in_folder(cls, base: BaseModel, folder: Path) -> "TeachableTower":
+    def in_folder(cls, base: BaseModel, folder: Path) -> "TrainableTower":
         """That of an open model, in the precision in which this machine learns fastest."""
         tower = VisionTower.of(base, native_precision())
         return cls(
@@ -53,16 +53,16 @@ class TeachableTower(VisionTower):
             before=tower.before, base=base, folder=folder,
         )  # fmt: skip
 
-    def learner(self, frozen: str | None) -> nn.Module:
+    def trainable_layers(self, frozen: str | None) -> nn.Module:
         """See `Encoder`."""
         if frozen is not None:
             raise EncoderError("a vision tower learns as a whole: leave pretrained.tower.frozen out")
-        return TowerLearner(self)
+        return TrainableTowerModule(self)
 
-    def with_learnt(self, learner: nn.Module) -> Encoder:
+    def with_trained_layers(self, trainable_layers: nn.Module) -> Encoder:
         """The tower of the model in `folder`, which has learnt."""
-        assert isinstance(learner, TowerLearner)
-        write_model(self.base, learner.side.cpu(), self.folder)
+        assert isinstance(trainable_layers, TrainableTowerModule)
+        write_model(self.base, trainable_layers.side.cpu(), self.folder)
         return VisionTower.of(open_base(find_base(str(self.folder))), self.spec.precision)
 
 

@@ -67,7 +67,7 @@ class VisionTower(Encoder):
         return cls(spec, module, 1, count, channels, before=_before(count), base=base)
 
     @property
-    def teachable(self) -> bool:
+    def trainable(self) -> bool:
         """Never: what it sees is cached once for all that is built on it."""
         return False
 
