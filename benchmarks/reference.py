@@ -13,7 +13,7 @@ from captionloop.captioner.decoders import ShowAttendTell
 from captionloop.tokenizer import CaptionTokenizer
 
 BOS, EOS = CaptionTokenizer.BOS, CaptionTokenizer.EOS
-NEVER_SAID = [CaptionTokenizer.PAD, BOS, CaptionTokenizer.UNK]
+FORBIDDEN_TOKENS = [CaptionTokenizer.PAD, BOS, CaptionTokenizer.UNK]
 
 
 class ReferenceDecoder(nn.Module):
@@ -110,7 +110,7 @@ def reference_beam_search(model: ReferenceDecoder, grid: Tensor, width: int, ste
     for step in range(steps + 1):
         scores, _, hidden, cell = model.step(words, grid[: len(words)], hidden, cell)
         log_probs = scores.log_softmax(-1)
-        log_probs[:, NEVER_SAID] = -torch.inf
+        log_probs[:, FORBIDDEN_TOKENS] = -torch.inf
         if step == 0:
             log_probs[:, EOS] = -torch.inf
         if step == steps:

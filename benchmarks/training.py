@@ -40,8 +40,8 @@ def our_loss(
 ) -> torch.Tensor:
     with fast_products(precision, grids.device):
         taught = decoder(grids, captions)
-    assert taught.unattended is not None
-    return caption_loss(taught.logits, captions, 0.0) + taught.unattended / grids.shape[1]
+    assert taught.attention_penalty is not None
+    return caption_loss(taught.logits, captions, 0.0) + taught.attention_penalty / grids.shape[1]
 
 
 def check(decoder: Decoder, reference: ReferenceDecoder, *batch: object) -> None:
@@ -49,7 +49,7 @@ def check(decoder: Decoder, reference: ReferenceDecoder, *batch: object) -> None
     grids, captions, padded, lengths = batch
     decoder.eval(), reference.eval()
     taught = decoder(grids, captions)
-    ours = caption_loss(taught.logits, captions, 0.0) + taught.unattended / grids.shape[1]
+    ours = caption_loss(taught.logits, captions, 0.0) + taught.attention_penalty / grids.shape[1]
     torch.testing.assert_close(ours, reference.loss(grids, padded, lengths), atol=1e-3, rtol=1e-3)
     decoder.train(), reference.train()
 

@@ -102,7 +102,7 @@ def train_candidate(  # noqa: PLR0917 - a node's inputs
     grounding = NewWordInit(concept_weights, parameters.new_word_strength)
     feedback = feedback_once((images, captions))[1]
     # Of the feedback alone, and so the same for all: each has other captions of the corpus.
-    tokenizer = origin.tokenizer.grown(feedback["text"], min_frequency=parameters.min_frequency)
+    tokenizer = origin.tokenizer.extended(feedback["text"], min_frequency=parameters.min_frequency)
     lessons = [tables_of((images, captions), number, parameters) for number in range(parameters.decoders)]
     taught = [
         teach_on_by_words(

@@ -238,7 +238,7 @@ class CaptionTokenizer:
         """Write `tokenizer.json`, the format of Hugging Face's `tokenizers`."""
         Path(path).write_text(self._tokenizer.to_str(pretty=True), encoding="utf-8")
 
-    def grown(self, texts: Iterable[str], *, min_frequency: int = 1) -> Self:
+    def extended(self, texts: Iterable[str], *, min_frequency: int = 1) -> Self:
         """This vocabulary with the new words of `texts` behind the old ones, whose ids stay as they are.
 
         A sub-word vocabulary knows every word already and is returned unchanged.

@@ -63,10 +63,10 @@ def test_captions_without_words_are_refused_in_one_line():
 
 
 def test_growing_keeps_old_ids_and_appends_new_words(tokenizer):
-    grown = tokenizer.grown(["a zebra and a gnu", "zebra"])
-    assert grown.words[: tokenizer.vocabulary_size] == tokenizer.words
-    assert grown.words[tokenizer.vocabulary_size :] == ["zebra", "gnu"]
-    assert grown.grown(["a zebra"]).words == grown.words
+    extended = tokenizer.extended(["a zebra and a gnu", "zebra"])
+    assert extended.words[: tokenizer.vocabulary_size] == tokenizer.words
+    assert extended.words[tokenizer.vocabulary_size :] == ["zebra", "gnu"]
+    assert extended.extended(["a zebra"]).words == extended.words
 
 
 def test_it_is_the_same_after_saving_and_loading(tokenizer, tmp_path: Path):
@@ -156,9 +156,9 @@ def test_a_vocabulary_of_another_language_survives_its_file(tmp_path, code, text
     assert len(ids) == words
     assert CaptionTokenizer.UNK not in ids
     assert tokenizer.decode(ids) == word_tokens(text, language) == tokenizer.split(text)
-    grown = tokenizer.grown(["新 nouveau"])
-    assert grown.language is language
-    assert grown.encode(text) == ids
+    extended = tokenizer.extended(["新 nouveau"])
+    assert extended.language is language
+    assert extended.encode(text) == ids
 
 
 def test_sub_words_stay_in_their_words_in_every_language():

@@ -1,4 +1,4 @@
-"""Hypotheses with their constraints, and beam search over many images at once.
+"""Decoder and features of a batch of images in, the best hypotheses of each out: beam search.
 
 At every step all continuations of an image's hypotheses are ranked together. Of the best `beam_width`, those
 that end are finished; the best `beam_width` that go on make the next beam. An image is done when `beam_width`
@@ -20,9 +20,9 @@ from captionloop.captioner.model_config import DecodingOptions
 from captionloop.tokenizer import CaptionTokenizer
 
 EOS: Final = CaptionTokenizer.EOS
-NEVER_SAID: Final = [CaptionTokenizer.PAD, CaptionTokenizer.BOS, CaptionTokenizer.UNK]
-FLOOR: Final = -1e4  # stands for log-probabilities that are no number, or minus infinity
-DISCOURAGED: Final = -1e6  # added to what may be said only when nothing else is left
+FORBIDDEN_TOKENS: Final = [CaptionTokenizer.PAD, CaptionTokenizer.BOS, CaptionTokenizer.UNK]
+LOG_PROB_FLOOR: Final = -1e4  # stands for log-probabilities that are no number, or minus infinity
+REPEAT_PENALTY: Final = -1e6  # added to tokens that are chosen only when no other is left
 
 
 @dataclass(frozen=True)
@@ -46,38 +46,41 @@ class Hypothesis:
 
 
 def finite(log_probs: Tensor) -> Tensor:
-    """Log-probabilities without NaN and infinities, so that a broken model still says something."""
-    return torch.nan_to_num(log_probs, nan=FLOOR, posinf=FLOOR, neginf=FLOOR).clamp_(min=FLOOR)
+    """Log-probabilities with `LOG_PROB_FLOOR` for NaN and infinities; in a new tensor."""
+    return torch.nan_to_num(
+        log_probs, nan=LOG_PROB_FLOOR, posinf=LOG_PROB_FLOOR, neginf=LOG_PROB_FLOOR
+    ).clamp_(min=LOG_PROB_FLOOR)
 
 
-def permitted(log_probs: Tensor, said: Tensor, options: DecodingOptions) -> Tensor:
-    """How the next words `[N, V]` may be ranked after `said` (int64 `[N, t]`).
+def permitted(log_probs: Tensor, prefixes: Tensor, options: DecodingOptions) -> Tensor:
+    """Log-probabilities of the next tokens `[N, V]` after `prefixes` (int64 `[N, t]`), constrained.
 
-    Special tokens are never said; the end not before `min_length` words, and nothing else after `max_length`;
-    what would repeat an n-gram only when nothing else is left. Changes `log_probs` in place and returns it.
+    Minus infinity for special tokens, for the end before `min_length` tokens, and for all but the end
+    after `max_length`; a token that would repeat an n-gram is chosen only when no other is left. Changes
+    `log_probs` in place and returns it.
     """
-    length = said.shape[1]
-    log_probs[:, NEVER_SAID] = -torch.inf
+    length = prefixes.shape[1]
+    log_probs[:, FORBIDDEN_TOKENS] = -torch.inf
     if length < options.min_length:
         log_probs[:, EOS] = -torch.inf
     if length >= options.max_length:
         end = log_probs[:, EOS].clone()
         log_probs.fill_(-torch.inf)[:, EOS] = end
     elif options.no_repeat_ngram and length >= options.no_repeat_ngram:
-        _discourage_repeats(log_probs, said, options.no_repeat_ngram)
+        _discourage_repeats(log_probs, prefixes, options.no_repeat_ngram)
     return log_probs
 
 
-def _discourage_repeats(log_probs: Tensor, said: Tensor, n: int) -> None:
-    grams = said.unfold(1, n, 1)  # [N, t - n + 1, n]
-    recent = said[:, said.shape[1] - n + 1 :]  # the n - 1 words that the next one will follow
+def _discourage_repeats(log_probs: Tensor, prefixes: Tensor, n: int) -> None:
+    grams = prefixes.unfold(1, n, 1)  # [N, t - n + 1, n]
+    recent = prefixes[:, prefixes.shape[1] - n + 1 :]  # the n - 1 words that the next one will follow
     repeats = (grams[:, :, :-1] == recent[:, None]).all(-1)
-    penalty = repeats.to(log_probs.dtype) * DISCOURAGED
+    penalty = repeats.to(log_probs.dtype) * REPEAT_PENALTY
     log_probs.scatter_add_(1, grams[:, :, -1], penalty)
 
 
 def normalised(log_probability: float, tokens: int, options: DecodingOptions) -> float:
-    """The worth of a hypothesis of `tokens` tokens, the end token counted."""
+    """The score of a hypothesis of `tokens` tokens, the end counted: log P / tokens ** length_penalty."""
     return float(log_probability / tokens**options.length_penalty)
 
 
@@ -93,19 +96,19 @@ def beam_search(decoder: Decoder, features: Tensor, options: DecodingOptions) ->
     search = _Search(options, images)
     state = decoder.begin(features)
     tokens = torch.full((images,), CaptionTokenizer.BOS, device=features.device)
-    said = torch.empty(images, 0, dtype=torch.int64, device=features.device)
+    prefixes = torch.empty(images, 0, dtype=torch.int64, device=features.device)
     total = torch.zeros(
         images, 1, device=features.device
     )  # [b, k]: b images still searched, k hypotheses of each
     while True:
         step = decoder.step(tokens, state)
         likely = finite(step.log_probs)
-        best = _continuations(likely, said, total, options)
+        best = _continuations(likely, prefixes, total, options)
         search.finish(best, step.attention)
         alive = best.running(width)
         total, tokens = alive.total, alive.tokens.flatten()
-        search.go_on(alive)
-        kept = search.kept(total)
+        search.advance(alive)
+        kept = search.open_positions(total)
         if not len(kept):
             return [search.alternatives(image) for image in range(images)]
         rows = alive.rows.flatten()
@@ -113,11 +116,11 @@ def beam_search(decoder: Decoder, features: Tensor, options: DecodingOptions) ->
             positions = torch.tensor(kept, device=features.device)
             chosen = (positions[:, None] * width + torch.arange(width, device=features.device)).flatten()
             state = step.state.select(rows[chosen], positions)
-            said, tokens, total = said[rows[chosen]], tokens[chosen], total[positions]
-            search.drop_to(kept)
+            prefixes, tokens, total = prefixes[rows[chosen]], tokens[chosen], total[positions]
+            search.keep_only(kept)
         else:
-            state, said = step.state.select(rows), said[rows]
-        said = torch.cat([said, tokens[:, None]], 1)
+            state, prefixes = step.state.select(rows), prefixes[rows]
+        prefixes = torch.cat([prefixes, tokens[:, None]], 1)
 
 
 @dataclass(frozen=True)
@@ -144,13 +147,15 @@ class _Continuations:
         return running
 
 
-def _continuations(likely: Tensor, said: Tensor, total: Tensor, options: DecodingOptions) -> _Continuations:
+def _continuations(
+    likely: Tensor, prefixes: Tensor, total: Tensor, options: DecodingOptions
+) -> _Continuations:
     """The best 2 x `beam_width` of all continuations of each image: enough to hold `beam_width` that do not
     end.
     """
     images, beams = total.shape
     wanted = 2 * options.beam_width
-    ranking, words = largest(permitted(likely.clone(), said, options), wanted)  # [b * k, n]
+    ranking, words = largest(permitted(likely.clone(), prefixes, options), wanted)  # [b * k, n]
     n = words.shape[1]
     sums = (total[:, :, None] + ranking.view(images, beams, n)).flatten(1)  # [b, k * n]
     best, place = sums.topk(min(wanted, sums.shape[1]))
@@ -192,13 +197,13 @@ class _Finished:
 
 @dataclass
 class _Search:
-    """The books of one search: what every row said and whence it came, and what has finished."""
+    """One search: tokens, parents and attention of the rows at each step, and the finished hypotheses."""
 
     options: DecodingOptions
     images: int
     finished: list[list[_Finished]] = field(init=False)
     open: list[int] = field(init=False)  # the images still searched, by position in the batch
-    row_ids: NDArray[np.int64] = field(init=False)  # rows of the batch as rows of the last entry of the books
+    row_ids: NDArray[np.int64] = field(init=False)  # rows of the batch as rows of the last step kept
     tokens: list[NDArray[np.int64]] = field(default_factory=list)
     parents: list[NDArray[np.int64]] = field(default_factory=list)
     log_probs: list[NDArray[np.float32]] = field(default_factory=list)
@@ -211,7 +216,7 @@ class _Search:
         self.row_ids = np.arange(self.images)
 
     def finish(self, best: _Continuations, attention: Tensor | None) -> None:
-        """Take over what ended among the best `beam_width`."""
+        """Keep the hypotheses that ended among the best `beam_width`."""
         self.attention.append(None if attention is None else attention.float().cpu().numpy())
         width, step = self.options.beam_width, len(self.tokens)
         ended = (best.tokens[:, :width] == EOS) & best.total[:, :width].isfinite()
@@ -228,8 +233,8 @@ class _Search:
                 )
             )
 
-    def go_on(self, alive: _Continuations) -> None:
-        """Write down what the running hypotheses said."""
+    def advance(self, alive: _Continuations) -> None:
+        """Keep the last token, parent and log-probability of the running hypotheses."""
         parents = alive.rows.flatten().cpu().numpy()
         self.parents.append(self.row_ids[parents])
         self.attended_as.append(parents)
@@ -237,7 +242,7 @@ class _Search:
         self.log_probs.append(alive.log_probs.flatten().float().cpu().numpy())
         self.row_ids = np.arange(len(parents))
 
-    def kept(self, total: Tensor) -> list[int]:
+    def open_positions(self, total: Tensor) -> list[int]:
         """The positions of images whose search is not over."""
         best_running = total[:, 0].tolist()
         longest = self.options.max_length + 1
@@ -254,7 +259,7 @@ class _Search:
             return True
         return len(scores) >= wanted and scores[wanted - 1] >= bound
 
-    def drop_to(self, kept: list[int]) -> None:
+    def keep_only(self, kept: list[int]) -> None:
         """Go on with the images at these positions only."""
         width = self.options.beam_width
         self.open = [self.open[position] for position in kept]
@@ -266,18 +271,18 @@ class _Search:
         return [self._read(hypothesis) for hypothesis in best[: self.options.alternatives]]
 
     def _read(self, finished: _Finished) -> Hypothesis:
-        tokens, log_probs, looked = [], [finished.end_log_prob], []
+        tokens, log_probs, attended = [], [finished.end_log_prob], []
         row = finished.row
         for step in reversed(range(finished.step)):
             tokens.append(int(self.tokens[step][row]))
             log_probs.append(float(self.log_probs[step][row]))
             attention = self.attention[step]
             if attention is not None:
-                looked.append(attention[self.attended_as[step][row]])
+                attended.append(attention[self.attended_as[step][row]])
             row = int(self.parents[step][row])
         return Hypothesis(
             tokens=tuple(reversed(tokens)),
             token_log_probs=np.array(log_probs[::-1], np.float32),
-            attention=np.stack(looked[::-1]) if looked else None,
+            attention=np.stack(attended[::-1]) if attended else None,
             score=finished.score,
         )

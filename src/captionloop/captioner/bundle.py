@@ -250,7 +250,7 @@ def _lowest_format(captioner: "Captioner") -> int:
     calibration = captioner.calibration
     if captioner.decoder.family != TRAINED:
         return FORMAT_VERSION
-    if captioner.familiarity is not None or (calibration is not None and calibration.knows_captions):
+    if captioner.familiarity is not None or (calibration is not None and calibration.calibrates_captions):
         return _FAMILIARITY_FORMAT
     return _ENGLISH_FORMAT if captioner.tokenizer.language == ENGLISH else _LANGUAGE_FORMAT
 

@@ -30,7 +30,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Word:
-    """A word, how sure the captioner is of it (0 to 1), and where it looked (`[rows, columns]`, sum 1)."""
+    """A word, its confidence (0 to 1), and its attention over the photo (`[rows, columns]`, sum 1)."""
 
     text: str
     confidence: float
@@ -51,8 +51,8 @@ class Caption:
 
 @dataclass(frozen=True)
 class Captioned:
-    """What was found for one image, best first; the image in a few numbers (`vision/embedding.py`), and
-    whether it looks like what was learnt from, where that is known.
+    """The captions of one image, best first, its embedding and its familiarity (`vision/embedding.py`); the
+    last two None where they are not known.
     """
 
     alternatives: tuple[Caption, ...]
@@ -71,9 +71,9 @@ class Captioner:
 
     Attributes:
         decoding: the default search; each captioning call may be given another.
-        neighbours: the training photos that a consensus asks; None where none is ever asked for.
+        neighbours: index of the training photos for consensus re-ranking; None without one.
         calibration: fitted on `val` by evaluation; None leaves the decoder's probabilities as confidences.
-        familiarity: what it learnt from, as evaluation measured it; None where nobody has.
+        familiarity: embeddings of its training photos, from evaluation; None before that.
         metrics: of its evaluation, as fractions. lineage: what it was made from. card: the model card
         (Markdown). device: where the decoder runs, and the encoder's runtime; None for a GPU where there is
         one. streams: how many threads caption at once; the encoder's runtime shares out the cores among them.
@@ -103,7 +103,7 @@ class Captioner:
         self._device = torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.decoder.eval().to(self._device)
         self._runtime: EncoderRuntime | None = None
-        self._searcher = PrepackedDecoder(self.decoder)
+        self._prepacked_decoder = PrepackedDecoder(self.decoder)
         self._lock = threading.Lock()
 
     @classmethod
@@ -204,14 +204,14 @@ class Captioner:
         options = decoding or self.decoding
         features = torch.as_tensor(grids).to(self._device).float()
         if options.consensus is None or options.method != "beam" or options.beam_width == 1:
-            return self._searcher.decode(features, options)
+            return self._prepacked_decoder.decode(features, options)
         if self.neighbours is None:
             raise ConfigurationError(
                 f"'{self.name}' remembers no training photos to find a consensus with: train it with"
                 " decoding.consensus, or caption without"
             )
         all_found = options.model_copy(update={"alternatives": options.beam_width})
-        found = self._searcher.decode(features, all_found)
+        found = self._prepacked_decoder.decode(features, all_found)
         means = features.mean(1).cpu().numpy()
         ranked = self.neighbours.rank(means, found, options.consensus)
         return [of_image[: options.alternatives] for of_image in ranked]
@@ -225,14 +225,15 @@ class Captioner:
 
         photo = open_photo(image)
 
-        def spread(word: Word) -> Word:
+        def over_photo(word: Word) -> Word:
             if word.attention is None:
                 return word
             seen = spec.preprocessing.over_photo(word.attention, photo.width, photo.height, spec.input_size)
             return replace(word, attention=seen)
 
         alternatives = tuple(
-            replace(caption, words=tuple(map(spread, caption.words))) for caption in captioned.alternatives
+            replace(caption, words=tuple(map(over_photo, caption.words)))
+            for caption in captioned.alternatives
         )
         return replace(captioned, alternatives=alternatives)
 

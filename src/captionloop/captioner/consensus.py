@@ -1,10 +1,10 @@
-"""What people said of photos like this one, and which of the captions found agrees with it best.
+"""Consensus re-ranking: hypotheses of a photo and its nearest training photos in, ranked hypotheses out.
 
-A search prefers the likeliest caption; people are judged, as CIDEr does, by how much they agree. So the
-captions that a search found are ranked once more, by their CIDEr-D against the captions of the training
-photos that look most like the photo: consensus re-ranking (Devlin et al. 2015, "Exploring Nearest Neighbor
-Approaches for Image Captioning", arXiv 1505.04467; Mao et al. 2015, arXiv 1412.6632, section 8). Nothing is
-said that the captioner did not say itself.
+A search prefers the likeliest caption; CIDEr rewards what most people would write. So the captions that a
+search found are ranked once more, by their CIDEr-D against the captions of the training photos that are
+nearest to the photo: consensus re-ranking (Devlin et al. 2015, "Exploring Nearest Neighbor
+Approaches for Image Captioning", arXiv 1505.04467; Mao et al. 2015, arXiv 1412.6632, section 8). No
+other caption is made.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +52,7 @@ class MeanFeatures(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class NeighbourIndex:
-    """Training photos, each as a direction in space, with what people said of it.
+    """Training photos, each as a unit vector `[D]`, with its captions in tokens.
 
     A grid's mean `[C]` becomes a direction `[D]` by `(mean - centre) @ projection`, cut to length one:
     principal components of standardised channels.
@@ -84,10 +84,10 @@ class NeighbourIndex:
         kept = components[:, ::-1][:, : min(DIMENSIONS, len(rows))]
         projection = (kept / deviation[:, None]).astype(np.float32)
         empty = cls(centre.astype(np.float32), projection, np.empty((0, kept.shape[1]), np.float16), ())
-        return empty.joined_by(photos, features)
+        return empty.extended_with(photos, features)
 
-    def joined_by(self, photos: TokenisedPhotos, features: MeanFeatures) -> Self:
-        """The same and these photos, seen by the same encoder."""
+    def extended_with(self, photos: TokenisedPhotos, features: MeanFeatures) -> Self:
+        """An index of these photos too, whose features are of the same encoder."""
         rows = _distinct(photos)
         seen = [self._directions(means) for means in _means([photos.sha256s[row] for row in rows], features)]
         return replace(
@@ -104,7 +104,7 @@ class NeighbourIndex:
 
         The weights of a row sum to one; they fall with the cosine.
         """
-        cosines = _product(self._directions(means), self._wide.T)
+        cosines = _product(self._directions(means), self._directions_float32.T)
         count = min(options.neighbours, len(self))
         # Sorted, and not only partitioned: where two photos are equally near, the first of them is nearer.
         rows = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
@@ -117,39 +117,39 @@ class NeighbourIndex:
     ) -> list[list[Hypothesis]]:
         """The hypotheses about photos whose grids have these means `[B, C]`, each photo's best first.
 
-        A hypothesis is worth its mean CIDEr-D with the captions of the neighbours, and a little of how likely
-        it is: `options.likelihood` times the score of the search.
+        The score of a hypothesis is its weighted mean CIDEr-D with the captions of the neighbours, plus
+        `options.likelihood` times the score of the search.
         """
         rows, weights = self.nearest(means, options)
-        asked = [
+        pairs = [
             (row, hypothesis)
             for near, of in zip(rows, found, strict=True)
             for hypothesis in of
             for row in near
         ]
-        agreed = self._cider.rewards([str(row) for row, _ in asked], [one.tokens for _, one in asked])
+        rewards = self._cider.rewards([str(row) for row, _ in pairs], [one.tokens for _, one in pairs])
         ranked, start = [], 0
         for weight, of_photo in zip(weights, found, strict=True):
             size = len(of_photo) * len(weight)
-            consensus = agreed[start : start + size].reshape(len(of_photo), len(weight)) @ weight
+            consensus = rewards[start : start + size].reshape(len(of_photo), len(weight)) @ weight
             start += size
             scored = [
-                replace(one, score=float(worth) + options.likelihood * one.score)
-                for one, worth in zip(of_photo, consensus, strict=True)
+                replace(one, score=float(agreement) + options.likelihood * one.score)
+                for one, agreement in zip(of_photo, consensus, strict=True)
             ]
             ranked.append(sorted(scored, key=lambda one: -one.score))
         return ranked
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """All of it as arrays, for a file."""
-        said = [caption for of_photo in self.captions for caption in of_photo]
+        flat = [caption for of_photo in self.captions for caption in of_photo]
         return {
             "centre": self.centre,
             "projection": self.projection,
             "directions": self.directions,
             "captions_of_photo": np.array([len(of_photo) for of_photo in self.captions], np.int32),
-            "tokens_of_caption": np.array([len(caption) for caption in said], np.int32),
-            "tokens": np.array([token for caption in said for token in caption], np.int32),
+            "tokens_of_caption": np.array([len(caption) for caption in flat], np.int32),
+            "tokens": np.array([token for caption in flat for token in caption], np.int32),
         }
 
     @classmethod
@@ -159,9 +159,9 @@ class NeighbourIndex:
         Raises:
             KeyError, ValueError: it is not that.
         """
-        said = iter(_cut(arrays["tokens"].tolist(), arrays["tokens_of_caption"].tolist()))
+        flat = iter(_cut(arrays["tokens"].tolist(), arrays["tokens_of_caption"].tolist()))
         captions = tuple(
-            tuple(next(said) for _ in range(count)) for count in arrays["captions_of_photo"].tolist()
+            tuple(next(flat) for _ in range(count)) for count in arrays["captions_of_photo"].tolist()
         )
         directions = arrays["directions"].astype(np.float16)
         if len(directions) != len(captions):
@@ -171,12 +171,12 @@ class NeighbourIndex:
         )
 
     def _directions(self, means: Floats) -> Floats:
-        placed = _product(np.asarray(means, np.float32) - self.centre, self.projection)
-        length = np.linalg.norm(placed, axis=1, keepdims=True)
-        return np.asarray(placed / np.maximum(length, 1e-9), np.float32)
+        projected = _product(np.asarray(means, np.float32) - self.centre, self.projection)
+        length = np.linalg.norm(projected, axis=1, keepdims=True)
+        return np.asarray(projected / np.maximum(length, 1e-9), np.float32)
 
     @cached_property
-    def _wide(self) -> Floats:
+    def _directions_float32(self) -> Floats:
         return self.directions.astype(np.float32)
 
     @cached_property

@@ -23,8 +23,8 @@ from captionloop.hardware import PrecisionSetting, fast_products, precision_here
 from captionloop.tokenizer import CaptionTokenizer
 
 
-def prepack(decoder: Decoder, number: torch.dtype) -> Decoder:
-    """A copy for searching only, with the decoder's weights as they are now, in bfloat16 or float32.
+def prepack(decoder: Decoder, dtype: torch.dtype) -> Decoder:
+    """A copy of a decoder for searching only, its linear layers prepacked for oneDNN in this dtype.
 
     In bfloat16 it is meant to run in `torch.autocast`, as the same decoder would. It computes the same but
     for the order of additions. What is no matrix product shares its weights with the decoder.
@@ -34,14 +34,14 @@ def prepack(decoder: Decoder, number: torch.dtype) -> Decoder:
     for module in list(clone.modules()):
         for name, child in list(module.named_children()):
             if type(child) is nn.Linear:
-                setattr(module, name, _PackedLinear(child.weight, child.bias, number))
+                setattr(module, name, _PrepackedLinear(child.weight, child.bias, dtype))
             elif isinstance(child, WordEmbedding):
-                setattr(module, name, _PackedWords(child, number))
+                setattr(module, name, _PrepackedWordEmbedding(child, dtype))
     return clone.eval()
 
 
-def packing(precision: PrecisionSetting, device: torch.device) -> torch.dtype | None:
-    """The numbers that a search in this precision is packed in; None where torch cannot pack."""
+def prepack_dtype(precision: PrecisionSetting, device: torch.device) -> torch.dtype | None:
+    """The dtype in which to prepack a decoder for this precision; None where torch cannot prepack."""
     operators = torch.ops.mkldnn
     able = (
         device.type == "cpu"
@@ -54,29 +54,29 @@ def packing(precision: PrecisionSetting, device: torch.device) -> torch.dtype | 
     return torch.bfloat16 if precision_here(precision, device.type) == "bfloat16" else torch.float32
 
 
-class _PackedLinear(nn.Module):
-    def __init__(self, weight: Tensor, bias: Tensor | None, number: torch.dtype) -> None:
+class _PrepackedLinear(nn.Module):
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
         super().__init__()
-        # Attributes and no parameters: packed weights cannot be saved, moved, or taught.
-        self._number = number
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(number))
-        self._bias = None if bias is None else bias.detach().to(number)
+        # Attributes and no parameters: packed weights cannot be saved, moved, or trained.
+        self._dtype = dtype
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype))
+        self._bias = None if bias is None else bias.detach().to(dtype)
 
     def forward(self, inputs: Tensor) -> Tensor:
         product: Tensor = torch.ops.mkldnn._linear_pointwise(
-            inputs.to(self._number), self._weight, self._bias, "none", [], ""
+            inputs.to(self._dtype), self._weight, self._bias, "none", [], ""
         )
         return product
 
 
-class _PackedWords(nn.Module):
+class _PrepackedWordEmbedding(nn.Module):
     """`WordEmbedding`, its scores packed."""
 
-    def __init__(self, words: WordEmbedding, number: torch.dtype) -> None:
+    def __init__(self, words: WordEmbedding, dtype: torch.dtype) -> None:
         super().__init__()
         self.vectors = words.vectors
         scores = words.vectors if words.scores is None else words.scores
-        self.logits = _PackedLinear(scores, words.bias, number)
+        self.logits = _PrepackedLinear(scores, words.bias, dtype)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return nn.functional.embedding(tokens, self.vectors)
@@ -88,7 +88,7 @@ Choose = Callable[[Tensor], Tensor]
 @torch.inference_mode()
 def greedy(decoder: Decoder, features: Tensor, options: DecodingOptions) -> list[list[Hypothesis]]:
     """The likeliest word, every time: one hypothesis for each image of `features` (float `[B, R, C]`)."""
-    return _roll_out(decoder, features, 1, lambda ranking: ranking.argmax(-1), options)
+    return _generate(decoder, features, 1, lambda ranking: ranking.argmax(-1), options)
 
 
 @torch.inference_mode()
@@ -110,7 +110,7 @@ def sample(
     def choose(ranking: Tensor) -> Tensor:
         return torch.multinomial(_truncated(ranking, options), 1, generator=generator)[:, 0]
 
-    return _roll_out(decoder, features, each, choose, options)
+    return _generate(decoder, features, each, choose, options)
 
 
 def _truncated(ranking: Tensor, options: DecodingOptions) -> Tensor:
@@ -128,7 +128,7 @@ def _truncated(ranking: Tensor, options: DecodingOptions) -> Tensor:
     return probabilities
 
 
-def _roll_out(
+def _generate(
     decoder: Decoder, features: Tensor, each: int, choose: Choose, options: DecodingOptions
 ) -> list[list[Hypothesis]]:
     images, device = features.shape[0], features.device
@@ -136,35 +136,37 @@ def _roll_out(
     state = decoder.begin(features)
     if each > 1:
         state = state.select(torch.arange(images, device=device).repeat_interleave(each))
-    said = torch.empty(rows, 0, dtype=torch.int64, device=device)
+    prefixes = torch.empty(rows, 0, dtype=torch.int64, device=device)
     tokens = torch.full((rows,), CaptionTokenizer.BOS, device=device)
     log_probs, attention, ended = [], [], torch.zeros(rows, dtype=torch.bool, device=device)
     while not ended.all():
         step = decoder.step(tokens, state)
         state, likely = step.state, finite(step.log_probs)
-        # Rows that have ended go on saying something until all have; it is cut off below.
-        tokens = choose(permitted(likely.clone(), said, options))
+        # Rows that have ended get further tokens until all have ended; `_read` cuts them off.
+        tokens = choose(permitted(likely.clone(), prefixes, options))
         ended |= tokens == EOS
-        said = torch.cat([said, tokens[:, None]], 1)
+        prefixes = torch.cat([prefixes, tokens[:, None]], 1)
         log_probs.append(likely.gather(1, tokens[:, None])[:, 0])
         if step.attention is not None:
             attention.append(step.attention)
-    found = _read(said, torch.stack(log_probs, 1), torch.stack(attention, 1) if attention else None, options)
+    found = _read(
+        prefixes, torch.stack(log_probs, 1), torch.stack(attention, 1) if attention else None, options
+    )
     return [found[image * each : (image + 1) * each] for image in range(images)]
 
 
 def _read(
-    said: Tensor, log_probs: Tensor, attention: Tensor | None, options: DecodingOptions
+    tokens: Tensor, log_probs: Tensor, attention: Tensor | None, options: DecodingOptions
 ) -> list[Hypothesis]:
-    words = said.cpu().numpy()
+    ids = tokens.cpu().numpy()
     likely = log_probs.float().cpu().numpy()
-    looked = None if attention is None else attention.float().cpu().numpy()
-    lengths = np.argmax(words == EOS, axis=1)
+    weights = None if attention is None else attention.float().cpu().numpy()
+    lengths = np.argmax(ids == EOS, axis=1)
     return [
         Hypothesis(
-            tokens=tuple(words[row, :length].tolist()),
+            tokens=tuple(ids[row, :length].tolist()),
             token_log_probs=likely[row, : length + 1],
-            attention=None if looked is None else looked[row, :length],
+            attention=None if weights is None else weights[row, :length],
             score=normalised(float(likely[row, : length + 1].sum()), int(length) + 1, options),
         )
         for row, length in enumerate(lengths)
@@ -176,25 +178,25 @@ class PrepackedDecoder:
 
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
-        self._packed: dict[torch.dtype, Decoder] = {}
+        self._by_dtype: dict[torch.dtype, Decoder] = {}
         self._lock = threading.Lock()
 
     def decode(self, features: Tensor, options: DecodingOptions) -> list[list[Hypothesis]]:
         """For each image of `features` (float32 `[B, R, C]`) its hypotheses, best first."""
-        number = packing(options.precision, features.device) if self._decoder.packable else None
-        if number is None:
+        dtype = prepack_dtype(options.precision, features.device) if self._decoder.prepackable else None
+        if dtype is None:
             rows = len(features) * options.beam_width
             with fast_products(options.precision, features.device, rows=rows):
                 return decode(self._decoder, features, options)
-        with torch.autocast("cpu", torch.bfloat16, enabled=number is torch.bfloat16):
-            return decode(self._packed_in(number), features, options)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+            return decode(self._prepacked(dtype), features, options)
 
-    def _packed_in(self, number: torch.dtype) -> Decoder:
-        """The decoder as it is searched with; made at the first search, from the weights of that moment."""
+    def _prepacked(self, dtype: torch.dtype) -> Decoder:
+        """The decoder prepacked in this dtype; made at the first search, from the weights of that moment."""
         with self._lock:
-            if number not in self._packed:
-                self._packed[number] = prepack(self._decoder, number)
-            return self._packed[number]
+            if dtype not in self._by_dtype:
+                self._by_dtype[dtype] = prepack(self._decoder, dtype)
+            return self._by_dtype[dtype]
 
 
 def decode(decoder: Decoder, features: Tensor, options: DecodingOptions) -> list[list[Hypothesis]]:

@@ -1,8 +1,8 @@
 """Captioners in, one out: an ensemble of their decoders, or the average of their weights.
 
-Decoders that were taught on from the same weights, with photos in another order and other things dropped, lie
-in one valley of the loss; their mean lies nearer its bottom than any of them (Wortsman et al. 2022, "Model
-Soups", arXiv 2203.05482). With few captions, where they differ most, it is worth most.
+Decoders fine-tuned from the same weights, with another order of photos and other dropout, lie in one basin of
+the loss; the mean of their weights has a lower loss than any of them (Wortsman et al. 2022, "Model Soups",
+arXiv 2203.05482). With few captions, where they differ most, it gains most.
 """
 
 import copy
@@ -21,8 +21,8 @@ def average_weights(decoders: Sequence[Decoder]) -> Decoder:
     """A decoder of the mean weights; the decoders stay as they are.
 
     Args:
-        decoders: one or more, of the same architecture and vocabulary, taught on from the same weights. Of
-            decoders with beginnings of their own the mean says nothing that anybody could read.
+        decoders: one or more, of the same architecture and vocabulary, fine-tuned from the same weights; the
+            mean of decoders with initial weights of their own is of no use.
     """
     found = copy.deepcopy(decoders[0])
     weights = [decoder.state_dict() for decoder in decoders]
@@ -32,7 +32,7 @@ def average_weights(decoders: Sequence[Decoder]) -> Decoder:
 
 
 def build_ensemble(members: Sequence[Captioner], name: str, decoding: DecodingOptions) -> Captioner:
-    """One captioner of several that see through the same encoder and know the same words.
+    """Several captioners of the same encoder and vocabulary in, one captioner with an `Ensemble` decoder out.
 
     Members that are ensembles themselves come in by their own members, so that each counts once. The lineage
     names all, and else is that of the first.

@@ -1,4 +1,4 @@
-"""The families of captioners, and the one interface behind which they stand.
+"""Families of captioners: how encoder, decoder and tokenizer of each kind are written to a bundle and read.
 
 Whoever holds a `Captioner` asks few things of it, whatever it is made of: `caption` photos, or what the
 encoder saw of them (n-best, log-probabilities, confidences of words, attention or none); be trained, through
@@ -36,8 +36,8 @@ CONFIG, MODEL, ENCODER, TOKENIZER = (
 )
 
 
-class Parts(NamedTuple):
-    """What a captioner is made of."""
+class CaptionerParts(NamedTuple):
+    """The encoder, decoder and tokenizer of a captioner."""
 
     encoder: "Encoder"
     decoder: "Decoder"
@@ -60,7 +60,7 @@ class Family(Protocol):
     def write(self, captioner: "Captioner", folder: Path) -> None:
         """Put the parts into a bundle's folder."""
 
-    def read(self, folder: Path, config: "BundleConfig") -> Parts:
+    def read(self, folder: Path, config: "BundleConfig") -> CaptionerParts:
         """The parts in a bundle's folder.
 
         Raises:
@@ -161,7 +161,7 @@ class TrainedFamily:
         captioner.encoder.save(folder)
         captioner.tokenizer.save(folder / TOKENIZER)
 
-    def read(self, folder: Path, config: "BundleConfig") -> Parts:
+    def read(self, folder: Path, config: "BundleConfig") -> CaptionerParts:
         """See `Family`."""
         from captionloop.captioner.decoders import build_decoder
         from captionloop.tokenizer import CaptionTokenizer
@@ -178,7 +178,7 @@ class TrainedFamily:
             )
         load_weights(decoder, folder)
         try:
-            return Parts(Encoder.load(folder), decoder, tokenizer)
+            return CaptionerParts(Encoder.load(folder), decoder, tokenizer)
         except EncoderError as error:
             raise BundleError(f"{folder}: the weights do not fit {CONFIG} ({first_line(error)}).") from error
 

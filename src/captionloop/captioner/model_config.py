@@ -145,16 +145,16 @@ DecoderConfig = Annotated[SingleConfig | EnsembleConfig, Field(discriminator="ki
 def with_dropout(
     config: DecoderConfig, dropout: float | None, feature_dropout: float | None
 ) -> DecoderConfig:
-    """The same architecture with other shares dropped while it is taught; None leaves one as it is."""
+    """The same architecture with other dropout rates in training; None leaves one as it is."""
     if isinstance(config, EnsembleConfig):
         members = tuple(with_dropout(member, dropout, feature_dropout) for member in config.members)
         return config.model_copy(update={"members": members})
-    shares = {"dropout": dropout, "feature_dropout": feature_dropout}
-    return config.model_copy(update={name: share for name, share in shares.items() if share is not None})
+    rates = {"dropout": dropout, "feature_dropout": feature_dropout}
+    return config.model_copy(update={name: rate for name, rate in rates.items() if rate is not None})
 
 
 class ConsensusOptions(BaseModel):
-    """How captions that were found are ranked by what people said of similar photos (`neighbours.py`).
+    """How captions are re-ranked by the captions of similar training photos (`consensus.py`).
 
     Attributes:
         neighbours: training photos that are asked.
@@ -218,7 +218,7 @@ Points = tuple[float, ...]
 def sureness(words: Sequence[float]) -> float:
     """How sure a caption is by the confidences of its words, 0 to 1: as sure as of all of them at once.
 
-    It orders captions; how often people accept those of one sureness is what a `Calibration` knows.
+    It orders captions; a `Calibration` maps it to how often people accept such captions.
     """
     return float(np.prod(words)) if words else 0.0
 
@@ -229,7 +229,7 @@ def mean_confidence(words: Sequence[float]) -> float:
 
 
 class Calibration(BaseModel):
-    """Rising curves, linear between points: from what a decoder says of itself to what is true of it.
+    """Rising curves, linear between points, from a decoder's probabilities to how often it is right.
 
     Attributes:
         probability, confidence: from the probability of a word to how often such words are right.
@@ -256,8 +256,8 @@ class Calibration(BaseModel):
         return self
 
     @property
-    def knows_captions(self) -> bool:
-        """Whether it knows how often captions are accepted."""
+    def calibrates_captions(self) -> bool:
+        """Whether it has a curve for whole captions."""
         return bool(self.sureness)
 
     def __call__(self, probability: float) -> float:
@@ -266,6 +266,6 @@ class Calibration(BaseModel):
 
     def of_caption(self, words: Sequence[float]) -> float:
         """The confidence in a caption by those in its words; their mean where nothing more is known."""
-        if not self.knows_captions:
+        if not self.calibrates_captions:
             return mean_confidence(words)
         return float(np.interp(sureness(words), self.sureness, self.accepted))

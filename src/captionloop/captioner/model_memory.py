@@ -47,10 +47,10 @@ class NeededMemory:
         return self.base + self.learnt + self.tower + self.batch
 
     def __str__(self) -> str:
-        shared = f"base {_said(self.base)}, " if self.base else ""
+        shared = f"base {_readable(self.base)}, " if self.base else ""
         return (
-            f"about {_said(self.total)} ({shared}own weights {_said(self.learnt)}, encoder at work"
-            f" {_said(self.tower)}, captioning {_said(self.batch)})"
+            f"about {_readable(self.total)} ({shared}own weights {_readable(self.learnt)}, encoder at work"
+            f" {_readable(self.tower)}, captioning {_readable(self.batch)})"
         )
 
 
@@ -101,12 +101,12 @@ def refuse_too_large(folder: Path, *, batch: int = 16) -> None:
     open_already = need.base if family_of(config.family).base_is_open(config) else 0
     if need.total - open_already > free:
         raise BundleError(
-            f"{folder}: the model needs {need}, and {_said(free)} are free: give the machine or container"
+            f"{folder}: the model needs {need}, and {_readable(free)} are free: give the machine or container"
             " more memory, lower CAPTIONLOOP_MAX_BATCH or CAPTIONLOOP_MODEL_STREAMS, or serve a smaller one"
         )
 
 
-def _said(size: int) -> str:
+def _readable(size: int) -> str:
     return f"{size / GIGABYTE:.1f} GB" if size >= GIGABYTE / 10 else f"{size / 2**20:.0f} MB"
 
 
@@ -134,8 +134,8 @@ def _is_of_tower(name: str) -> bool:
 def _of_batch(config: "BundleConfig", batch: int, layers: int) -> int:
     seen = config.encoder.rows * config.encoder.columns
     width, rows = config.encoder.channels, batch * config.decoding.beam_width
-    remembered = 2 * layers * (seen + config.decoding.max_length) * width  # keys and values
-    return _FLOAT * (rows * (remembered + _SCORES * config.vocabulary_size) + batch * seen * width)
+    cached = 2 * layers * (seen + config.decoding.max_length) * width  # keys and values
+    return _FLOAT * (rows * (cached + _SCORES * config.vocabulary_size) + batch * seen * width)
 
 
 def _layers(base: Path) -> int:

@@ -321,10 +321,10 @@ class CrossEntropyModule(CaptionModule):
         taught = self.decoder(batch.features, batch.captions)
         loss = caption_loss(taught.logits, batch.captions, self.label_smoothing)
         loss = loss * self.part(batch, batch.captions.mass)
-        if taught.unattended is not None and self.doubly_stochastic:
+        if taught.attention_penalty is not None and self.doubly_stochastic:
             regions = batch.features.shape[1]
             rows = self.part(batch, torch.tensor(float(batch.captions.rows), device=self.device))
-            loss = loss + self.doubly_stochastic * taught.unattended / regions * rows
+            loss = loss + self.doubly_stochastic * taught.attention_penalty / regions * rows
         return loss
 
 

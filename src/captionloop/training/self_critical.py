@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from captionloop.captioner.beam_search import EOS, NEVER_SAID
+from captionloop.captioner.beam_search import EOS, FORBIDDEN_TOKENS
 from captionloop.captioner.decoders.base import Decoder, PackedCaptions
 from captionloop.captioner.decoding import greedy, sample
 from captionloop.captioner.model_config import DecodingOptions
@@ -133,6 +133,6 @@ def _as_drawn(logits: Tensor, captions: PackedCaptions, temperature: float = 1.0
     tokens, and an end before the first word.
     """
     likely = logits.float() / temperature
-    likely[:, NEVER_SAID] = -torch.inf
+    likely[:, FORBIDDEN_TOKENS] = -torch.inf
     likely[: captions.batch_sizes[0], EOS] = -torch.inf
     return likely

@@ -296,7 +296,7 @@ def _tokenizer(
     texts = captions.loc[captions["image_id"].isin(taught), "text"].tolist()
     vocabulary = parameters.vocabulary
     if start is not None:
-        return start.tokenizer.grown(texts, min_frequency=vocabulary.min_frequency)
+        return start.tokenizer.extended(texts, min_frequency=vocabulary.min_frequency)
     return CaptionTokenizer.train(
         texts, min_frequency=vocabulary.min_frequency, subwords=vocabulary.subwords, language=language
     )
@@ -316,7 +316,7 @@ def _decoder(
                 " dropout may differ."
             )
         decoder = _copy(start, parameters.decoder)
-        decoder.grow(tokenizer.vocabulary_size)
+        decoder.extend_vocabulary(tokenizer.vocabulary_size)
         if grounding is not None:
             ground_new_words(decoder, tokenizer, start.tokenizer.vocabulary_size, grounding)
         return decoder
@@ -372,4 +372,4 @@ def build_index(
     if known is None:
         return NeighbourIndex.collect(photos(images), features)
     fresh = images[images["source"] == "feedback"]
-    return known if fresh.empty else known.joined_by(photos(fresh), features)
+    return known if fresh.empty else known.extended_with(photos(fresh), features)

@@ -274,9 +274,9 @@ def test_a_bundle_that_asks_for_a_consensus_and_has_no_neighbours_is_refused(cap
 
 
 def test_neighbours_that_are_no_numbers_or_of_another_encoder_are_refused(captioner, tmp_path):
-    sound = remembering(captioner)
-    for broken in (np.full_like(sound.neighbours.centre, np.nan), np.zeros(3, np.float32)):
-        replace(sound, neighbours=replace(sound.neighbours, centre=broken)).save(tmp_path / "bundle")
+    valid = remembering(captioner)
+    for broken in (np.full_like(valid.neighbours.centre, np.nan), np.zeros(3, np.float32)):
+        replace(valid, neighbours=replace(valid.neighbours, centre=broken)).save(tmp_path / "bundle")
         with pytest.raises(BundleError, match=r"neighbours\.safetensors is not what this captionloop reads"):
             Captioner.load(tmp_path / "bundle")
 
@@ -284,8 +284,8 @@ def test_neighbours_that_are_no_numbers_or_of_another_encoder_are_refused(captio
 def knowing(captioner: Captioner) -> Captioner:
     """With what it learnt from, and how often its captions are accepted."""
     looks = np.random.default_rng(0).normal(size=(40, 32)).astype(np.float32)
-    known = captioner.calibration.model_copy(update={"sureness": (0.0, 1.0), "accepted": (0.0, 0.25)})
-    return replace(captioner, familiarity=Familiarity.learn(looks[:30], looks[30:]), calibration=known)
+    calibration = captioner.calibration.model_copy(update={"sureness": (0.0, 1.0), "accepted": (0.0, 0.25)})
+    return replace(captioner, familiarity=Familiarity.learn(looks[:30], looks[30:]), calibration=calibration)
 
 
 def test_a_captioner_tells_what_is_unlike_anything_it_learnt_from(captioner):
@@ -323,9 +323,9 @@ def test_familiarity_that_is_not_listed_is_refused_and_not_read(captioner, bundl
 
 
 def test_familiarity_that_is_no_numbers_or_of_other_embeddings_is_refused(captioner, tmp_path):
-    sound = knowing(captioner)
+    valid = knowing(captioner)
     for broken in (np.full((3, 32), np.nan, np.float16), np.zeros((3, 31), np.float16)):
-        replace(sound, familiarity=replace(sound.familiarity, taught=broken)).save(tmp_path / "bundle")
+        replace(valid, familiarity=replace(valid.familiarity, training=broken)).save(tmp_path / "bundle")
         with pytest.raises(BundleError, match=r"familiarity\.safetensors is not what this captionloop reads"):
             Captioner.load(tmp_path / "bundle")
 
@@ -334,7 +334,7 @@ def test_a_bundle_of_the_first_format_is_read(bundle):
     rewrite(bundle, "config.json", '"format_version": 2', '"format_version": 1')
     loaded = Captioner.load(bundle, device="cpu")
     assert loaded.neighbours is None and loaded.familiarity is None
-    assert not loaded.calibration.knows_captions
+    assert not loaded.calibration.calibrates_captions
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -419,9 +419,9 @@ def test_a_bundle_keeps_its_language_and_writes_it_as_people_do(tmp_path):
     assert loaded.tokenizer.language.code == "fr"
     ids = loaded.tokenizer.encode("L'objet dans l’herbe")
     hypothesis = Hypothesis(tuple(ids), np.zeros(len(ids) + 1, np.float32), None, 0.0)
-    said = loaded._caption(hypothesis)
-    assert said.text == "l'objet dans l'herbe"
-    assert [word.text for word in said.words] == ["l'", "objet", "dans", "l'", "herbe"]
+    caption = loaded._caption(hypothesis)
+    assert caption.text == "l'objet dans l'herbe"
+    assert [word.text for word in caption.words] == ["l'", "objet", "dans", "l'", "herbe"]
     assert json.loads((tmp_path / "bundle/config.json").read_text())["format_version"] == 3
 
 

@@ -19,9 +19,9 @@ def test_the_mean_of_words_does_not_depend_on_their_number():
 
 
 def test_the_confidence_in_a_caption_is_how_often_such_captions_are_accepted():
-    known = Calibration(**WORDS, sureness=(0.0, 0.5, 1.0), accepted=(0.0, 0.1, 0.6))
-    assert known.of_caption([0.5, 1.0]) == pytest.approx(0.1)
-    assert known.of_caption([1.0]) == pytest.approx(0.6)
+    calibration = Calibration(**WORDS, sureness=(0.0, 0.5, 1.0), accepted=(0.0, 0.1, 0.6))
+    assert calibration.of_caption([0.5, 1.0]) == pytest.approx(0.1)
+    assert calibration.of_caption([1.0]) == pytest.approx(0.6)
 
 
 def test_where_nobody_asked_how_often_it_is_what_it_always_was():

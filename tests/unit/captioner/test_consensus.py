@@ -55,16 +55,16 @@ def test_a_photo_that_was_taught_is_its_own_nearest_neighbour(corpus, neighbours
 
 
 def test_photos_that_were_not_taught_find_those_that_show_the_same(corpus, neighbours):
-    shown = corpus.images[corpus.images["split"] == "val"]
-    said = corpus.captions.groupby("image_id")["text"].first()
+    validation = corpus.images[corpus.images["split"] == "val"]
+    caption_of = corpus.captions.groupby("image_id")["text"].first()
     there = corpus.images[corpus.images["split"] == "train"].sort_values("image_id")["image_id"]
     rows, _ = neighbours.nearest(
-        corpus.features.means(shown["sha256"].tolist()), ConsensusOptions(neighbours=1)
+        corpus.features.means(validation["sha256"].tolist()), ConsensusOptions(neighbours=1)
     )
-    kinds = {said[image_id] for image_id in there}
-    for image_id, row in zip(shown["image_id"], rows[:, 0], strict=True):
-        if said[image_id] in kinds:
-            assert said[there.iloc[row]] == said[image_id]
+    kinds = {caption_of[image_id] for image_id in there}
+    for image_id, row in zip(validation["image_id"], rows[:, 0], strict=True):
+        if caption_of[image_id] in kinds:
+            assert caption_of[there.iloc[row]] == caption_of[image_id]
 
 
 def test_what_agrees_with_the_neighbours_comes_before_what_is_likelier(corpus, neighbours, tokenizer):
@@ -84,13 +84,13 @@ def test_the_worth_is_the_weighted_mean_of_cider_with_each_neighbour(shown, coun
     corpus = draw_corpus()
     tokenizer = CaptionTokenizer.train(corpus.captions["text"].tolist())
     photos = train_photos(corpus, tokenizer)
-    known = NeighbourIndex.collect(photos, corpus.features)
+    index = NeighbourIndex.collect(photos, corpus.features)
     options = ConsensusOptions(neighbours=count, nearness=nearness, likelihood=0.5)
     means = corpus.features.means([photos.sha256s[n] for n in shown])
     found = [[hypothesis(photos.tokens[n][0], -1.0), hypothesis(photos.tokens[0][1], -2.0)] for n in shown]
     cider = CiderD({str(row): of_photo for row, of_photo in enumerate(photos.tokens)})
-    rows, weights = known.nearest(means, options)
-    ranked = known.rank(means, found, options)
+    rows, weights = index.nearest(means, options)
+    ranked = index.rank(means, found, options)
     for near, weight, before, after in zip(rows, weights, found, ranked, strict=True):
         names = [str(row) for row in near]
         worth = sorted(
@@ -105,10 +105,10 @@ def test_the_worth_is_the_weighted_mean_of_cider_with_each_neighbour(shown, coun
 
 def test_a_photo_counts_once_however_often_it_is_shown(corpus, tokenizer, neighbours):
     again = corpus.images.assign(image_id=corpus.images["image_id"] + "#2")
-    said = corpus.captions.assign(
+    again_captions = corpus.captions.assign(
         image_id=corpus.captions["image_id"] + "#2", caption_id=corpus.captions["caption_id"] + "#2"
     )
-    tables = (pd.concat([corpus.images, again]), pd.concat([corpus.captions, said]))
+    tables = (pd.concat([corpus.images, again]), pd.concat([corpus.captions, again_captions]))
     twice = build_index(*tables, corpus.features, tokenizer, max_length=8)
     assert twice.captions == neighbours.captions
 
@@ -117,9 +117,11 @@ def test_what_comes_with_feedback_joins_what_is_remembered(corpus, neighbours, t
     images = corpus.images.assign(
         source=["feedback" if n < 3 else "corpus" for n in range(len(corpus.images))]
     )
-    grown = build_index(images, corpus.captions, corpus.features, tokenizer, max_length=8, known=neighbours)
-    assert len(grown) == len(neighbours) + 3
-    assert grown.captions[: len(neighbours)] == neighbours.captions
+    extended = build_index(
+        images, corpus.captions, corpus.features, tokenizer, max_length=8, known=neighbours
+    )
+    assert len(extended) == len(neighbours) + 3
+    assert extended.captions[: len(neighbours)] == neighbours.captions
     same = build_index(
         corpus.images, corpus.captions, corpus.features, tokenizer, max_length=8, known=neighbours
     )
@@ -133,7 +135,7 @@ def test_one_photo_is_like_nothing(corpus, tokenizer):
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory):
+def trained(tmp_path_factory):
     """A captioner that finds a consensus, and what it was made of."""
     corpus = draw_corpus()
     encoder = Encoder.build(EncoderSpec(architecture="resnet10", input_size=64), seed=0)
@@ -147,8 +149,8 @@ def taught(tmp_path_factory):
     return captioner, shared, words, folder
 
 
-def test_a_taught_captioner_ranks_all_that_it_finds(taught, corpus):
-    captioner, *_ = taught
+def test_a_taught_captioner_ranks_all_that_it_finds(trained, corpus):
+    captioner, *_ = trained
     grids = corpus.features.grids(corpus.images["sha256"].tolist())
     found = captioner.decode_grids(grids)
     wide = CONSENSUS.model_copy(update={"consensus": None, "alternatives": 4})
@@ -169,18 +171,18 @@ def test_a_bundle_holds_the_neighbours(tmp_path, tokenizer):
         vocabulary_size=tokenizer.vocabulary_size,
         channels=encoder.channels,
     )
-    known = NeighbourIndex(
+    index = NeighbourIndex(
         centre=random.normal(size=encoder.channels).astype(np.float32),
         projection=random.normal(size=(encoder.channels, 4)).astype(np.float32),
         directions=random.normal(size=(6, 4)).astype(np.float16),
         captions=tuple(((4, 5, 6), (5, 6 + n)) for n in range(6)),
     )
-    captioner = Captioner("little", encoder, decoder, tokenizer, CONSENSUS, known, device="cpu")
+    captioner = Captioner("little", encoder, decoder, tokenizer, CONSENSUS, index, device="cpu")
     captioner.save(tmp_path / "bundle")
     read = Captioner.load(tmp_path / "bundle", device="cpu")
     assert read.decoding == CONSENSUS
-    assert read.neighbours.captions == known.captions
-    for name, values in known.arrays().items():
+    assert read.neighbours.captions == index.captions
+    for name, values in index.arrays().items():
         np.testing.assert_array_equal(read.neighbours.arrays()[name], values)
     grids = random.normal(size=(3, encoder.regions, encoder.channels)).astype(np.float32)
     assert read.caption_grids(grids) == captioner.caption_grids(grids)
@@ -193,17 +195,17 @@ def test_a_bundle_holds_the_neighbours(tmp_path, tokenizer):
         Captioner.load(tmp_path / "bundle", device="cpu")
 
 
-def test_greedy_decoding_has_nothing_to_rank(taught, corpus):
-    captioner, *_ = taught
+def test_greedy_decoding_has_nothing_to_rank(trained, corpus):
+    captioner, *_ = trained
     plain = {"beam_width": 1, "alternatives": 1}
     grids = corpus.features.grids(corpus.images["sha256"].tolist())
     same = captioner.decode_grids(grids, CONSENSUS.model_copy(update=plain | {"consensus": None}))
-    said = captioner.decode_grids(grids, CONSENSUS.model_copy(update=plain))
-    assert [of[0].tokens for of in said] == [of[0].tokens for of in same]
+    captions = captioner.decode_grids(grids, CONSENSUS.model_copy(update=plain))
+    assert [of[0].tokens for of in captions] == [of[0].tokens for of in same]
 
 
-def test_those_that_are_taught_on_or_joined_remember_the_same(taught):
-    captioner, shared, words, folder = taught
+def test_those_that_are_taught_on_or_joined_remember_the_same(trained):
+    captioner, shared, words, folder = trained
     reward = SelfCriticalParameters.model_validate(
         {"epochs": 1, "batch_size": 8, "samples": 2, "processes": {"accelerator": "cpu"}}
     )
@@ -223,8 +225,8 @@ def test_those_that_are_taught_on_or_joined_remember_the_same(taught):
         )  # fmt: skip
 
 
-def test_another_search_takes_over_what_was_taught(taught, caplog):
-    captioner, shared, words, folder = taught
+def test_another_search_takes_over_what_was_taught(trained, caplog):
+    captioner, shared, words, folder = trained
     other = words.model_copy(update={"decoding": DecodingOptions(beam_width=2)})
     with caplog.at_level("INFO"):
         again, _, _ = train_cross_entropy(
@@ -234,7 +236,7 @@ def test_another_search_takes_over_what_was_taught(taught, caplog):
     assert again.neighbours is None
 
 
-def test_a_consensus_without_neighbours_is_an_error_that_says_what_to_do(taught, corpus):
-    forgetful = replace(taught[0], neighbours=None)
+def test_a_consensus_without_neighbours_is_an_error_that_says_what_to_do(trained, corpus):
+    forgetful = replace(trained[0], neighbours=None)
     with pytest.raises(ConfigurationError, match=r"remembers no training photos.*decoding\.consensus"):
         forgetful.decode_grids(corpus.features.grids(corpus.images["sha256"].tolist()[:1]))

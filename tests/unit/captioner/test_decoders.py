@@ -24,13 +24,13 @@ every_single_decoder = pytest.mark.parametrize("name", [name for name in CONFIGS
 def test_teacher_forcing_says_what_step_by_step_says(name):
     decoder, features = loud_decoder(name), some_features(3)
     packed = PackedCaptions.pack(CAPTIONS, IMAGE)
-    taught = packed.padded(decoder(features, packed).logits.log_softmax(-1))
+    forced = packed.padded(decoder(features, packed).logits.log_softmax(-1))
     for row in range(packed.rows):
         state = decoder.begin(features[packed.image[row]][None])
         for time, word in enumerate([BOS, *CAPTIONS[packed.order[row]]]):
             step = decoder.step(torch.tensor([word]), state)
             state = step.state
-            torch.testing.assert_close(step.log_probs[0], taught[row, time], atol=1e-5, rtol=1e-4)
+            torch.testing.assert_close(step.log_probs[0], forced[row, time], atol=1e-5, rtol=1e-4)
 
 
 @every_decoder
@@ -81,7 +81,7 @@ def test_growing_keeps_what_was_known(name):
     decoder, features = loud_decoder(name), some_features(3)
     packed = PackedCaptions.pack(CAPTIONS, IMAGE)
     before = decoder(features, packed).logits
-    decoder.grow(12)
+    decoder.extend_vocabulary(12)
     after = decoder(features, packed).logits
     assert after.shape[-1] == 12
     torch.testing.assert_close(after[:, :9], before)
@@ -91,7 +91,7 @@ def test_growing_keeps_what_was_known(name):
 def test_an_ensemble_grows_by_growing_its_members():
     decoder = loud_decoder("ensemble")
     before = [loud.words.vectors.clone() for loud in decoder.members]
-    decoder.grow(12)
+    decoder.extend_vocabulary(12)
     assert decoder.vocabulary_size == 12
     for member, vectors in zip(decoder.members, before, strict=True):
         assert member.vocabulary_size == 12
@@ -105,9 +105,9 @@ def test_an_ensemble_says_the_mean_of_its_members_probabilities_and_looks_where_
     apart = [member.step(words, member.begin(features)) for member in decoder.members]
     mean = torch.stack([step.log_probs.exp() for step in apart]).mean(0)
     torch.testing.assert_close(together.log_probs.exp(), mean)
-    looked = torch.stack([step.attention for step in apart if step.attention is not None])
-    assert len(looked) == 2
-    torch.testing.assert_close(together.attention, looked.mean(0))
+    attended = torch.stack([step.attention for step in apart if step.attention is not None])
+    assert len(attended) == 2
+    torch.testing.assert_close(together.attention, attended.mean(0))
 
 
 def test_two_of_a_kind_are_one():
@@ -125,10 +125,10 @@ def test_two_of_a_kind_are_one():
 def test_every_weight_learns(name):
     decoder = loud_decoder(name).train()
     packed = PackedCaptions.pack(CAPTIONS, IMAGE)
-    taught = decoder(some_features(3), packed)
-    loss = cross_entropy(taught.logits, packed.targets)
-    if taught.unattended is not None:
-        loss = loss + taught.unattended
+    output = decoder(some_features(3), packed)
+    loss = cross_entropy(output.logits, packed.targets)
+    if output.attention_penalty is not None:
+        loss = loss + output.attention_penalty
     loss.backward()
     silent = [
         key for key, weight in decoder.named_parameters() if weight.grad is None or not weight.grad.any()
@@ -162,10 +162,10 @@ def test_the_gradients_written_by_hand_are_those_of_autograd():
             torch.tanh(keys[packed.image[: len(inputs)]] + layer(inputs)[:, None]) @ attention.weight
         )
 
-    def gradients(step):
+    def gradients(function):
         inputs, loss = first, 0
         for running in packed.batch_sizes:
-            scores = step(inputs[:running])
+            scores = function(inputs[:running])
             inputs = scores[:, :4].tanh()
             loss = loss + scores.square().sum()
         weights = (first, layer.weight, layer.bias, attention.weight, attention.keys.weight)
@@ -180,8 +180,8 @@ def test_attention_that_sees_every_region_once_leaves_nothing_unattended():
     with torch.no_grad():
         decoder.attention.weight.zero_()  # all regions alike
     packed = PackedCaptions.pack([[4] * (REGIONS - 1)], [0])  # R steps of 1 / R each
-    unattended = decoder(some_features(1), packed).unattended
-    torch.testing.assert_close(unattended, torch.zeros(()), atol=1e-5, rtol=0)
+    attention_penalty = decoder(some_features(1), packed).attention_penalty
+    torch.testing.assert_close(attention_penalty, torch.zeros(()), atol=1e-5, rtol=0)
 
 
 def test_new_words_begin_as_the_average_word_and_as_unlikely_as_the_rarest():
@@ -189,7 +189,7 @@ def test_new_words_begin_as_the_average_word_and_as_unlikely_as_the_rarest():
     with torch.no_grad():
         words.bias.copy_(torch.arange(8.0))
     average = words.vectors[4:].mean(0).detach()
-    words.grow(9)
+    words.extend_vocabulary(9)
     torch.testing.assert_close(words.vectors[8], average)
     assert words.bias[8] == 4
 

@@ -32,7 +32,7 @@ def log_probabilities(decoder: Any, features: torch.Tensor, captions: list[tuple
 
 @dataclass(frozen=True)
 class ParrotState(State):
-    said: torch.Tensor = per_row()  # noqa: RUF009
+    words: torch.Tensor = per_row()  # noqa: RUF009
 
 
 class Parrot:

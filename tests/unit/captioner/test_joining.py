@@ -35,22 +35,22 @@ def captioner(encoder, config, *, name="one", seed=0, text="a red ball and a blu
 
 def test_joined_captioners_caption_as_one_and_survive_a_bundle(encoder, tmp_path):
     members = [captioner(encoder, ATTENDING), captioner(encoder, TELLING, name="two", seed=1)]
-    joined = build_ensemble(members, "both", DECODING)
-    joined.save(tmp_path / "both")
+    ensemble = build_ensemble(members, "both", DECODING)
+    ensemble.save(tmp_path / "both")
     read = Captioner.load(tmp_path / "both", device="cpu")
     assert read.name == "both"
     assert read.decoder.config == EnsembleConfig(members=(ATTENDING, TELLING))
     assert read.lineage["members"] == [{"name": m.name, "lineage": m.lineage} for m in members]
     grids = torch.randn(3, encoder.regions, encoder.channels)
-    said, said_again = joined.caption_grids(grids), read.caption_grids(grids)
-    assert [one.best.text for one in said] == [one.best.text for one in said_again]
-    assert all(word.attention is not None for one in said for word in one.best.words)
+    captioned, read_captioned = ensemble.caption_grids(grids), read.caption_grids(grids)
+    assert [one.best.text for one in captioned] == [one.best.text for one in read_captioned]
+    assert all(word.attention is not None for one in captioned for word in one.best.words)
 
 
 def test_members_of_an_ensemble_that_joins_another_count_once_each(encoder):
     first, second, third = (captioner(encoder, TELLING, name=str(n), seed=n) for n in range(3))
-    joined = build_ensemble([build_ensemble([first, second], "two", DECODING), third], "three", DECODING)
-    assert joined.decoder.config == EnsembleConfig(members=(TELLING,) * 3)
+    ensemble = build_ensemble([build_ensemble([first, second], "two", DECODING), third], "three", DECODING)
+    assert ensemble.decoder.config == EnsembleConfig(members=(TELLING,) * 3)
 
 
 def test_what_does_not_go_together_is_refused_with_what_to_do(encoder):

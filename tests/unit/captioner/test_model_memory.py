@@ -84,10 +84,10 @@ def test_the_model_server_says_in_a_line_what_does_not_fit(bundle, tmp_path, mon
     load = partial(load_where_it_fits, streams=1, batch=4)
     engine = Engine(FolderSource(bundle, Signing()), load, max_batch=4)
     engine.refresh()
-    told = engine.describe()
-    assert not told.ready and "\n" not in told.reason
-    assert "needs about" in told.reason and "0 MB are free" in told.reason
-    assert "CAPTIONLOOP_MAX_BATCH" in told.reason
+    description = engine.describe()
+    assert not description.ready and "\n" not in description.reason
+    assert "needs about" in description.reason and "0 MB are free" in description.reason
+    assert "CAPTIONLOOP_MAX_BATCH" in description.reason
     limit(tmp_path / "group", monkeypatch, GENEROUS)
     engine = Engine(FolderSource(bundle, Signing()), load, max_batch=4)
     engine.refresh()

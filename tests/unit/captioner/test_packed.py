@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from captionloop.captioner.decoders import build_decoder
-from captionloop.captioner.decoding import packing, prepack
+from captionloop.captioner.decoding import prepack, prepack_dtype
 from captionloop.captioner.model_config import (
     EnsembleConfig,
     ShowAndTellConfig,
@@ -16,7 +16,7 @@ from captionloop.hardware import bfloat16_works
 WORDS, CHANNELS = 300, 48
 
 CPU = torch.device("cpu")
-needs_packing = pytest.mark.skipif(packing("auto", CPU) is None, reason="this torch cannot pack")
+needs_packing = pytest.mark.skipif(prepack_dtype("auto", CPU) is None, reason="this torch cannot pack")
 bfloat16 = pytest.param(
     torch.bfloat16,
     0.02,
@@ -54,6 +54,6 @@ def test_a_packed_decoder_is_the_decoder(config, number, apart):
 
 @needs_packing
 def test_a_search_is_packed_in_the_precision_that_was_asked_for():
-    assert packing("float32", CPU) is torch.float32
-    assert packing("bfloat16", CPU) is (torch.bfloat16 if bfloat16_works("cpu") else torch.float32)
-    assert packing("auto", torch.device("cuda")) is None
+    assert prepack_dtype("float32", CPU) is torch.float32
+    assert prepack_dtype("bfloat16", CPU) is (torch.bfloat16 if bfloat16_works("cpu") else torch.float32)
+    assert prepack_dtype("auto", torch.device("cuda")) is None

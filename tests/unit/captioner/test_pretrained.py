@@ -89,34 +89,34 @@ def test_a_caption_is_what_the_models_own_generation_gives_from_the_pixels(
     captioner = captioners[kind]
     if kind == "smolvlm":  # of two ends its own search takes the likelier, ours takes both together
         one_end = shutil.copytree(folders[kind], tmp_path / kind)
-        told = json.loads((one_end / "generation_config.json").read_text())
-        (one_end / "generation_config.json").write_text(json.dumps(told | {"eos_token_id": 5}))
+        config = json.loads((one_end / "generation_config.json").read_text())
+        (one_end / "generation_config.json").write_text(json.dumps(config | {"eos_token_id": 5}))
         captioner = replace(open_captioner(str(one_end), kind, BEAM), device="cpu")
     base, decoder = captioner.decoder.base, captioner.decoder
     squares = torch.from_numpy(np.stack([captioner.prepare(image) for image in PHOTOS])).float() / 255
     pixels = ((squares - torch.tensor(base.mean)) / torch.tensor(base.deviation)).permute(0, 3, 1, 2)
-    ends, never = list(decoder.text.ends), [token - OFFSET for token in decoder.tokenizer.never_said]
+    ends, never = list(decoder.text.ends), [token - OFFSET for token in decoder.tokenizer.forbidden_tokens]
     first = [token - OFFSET for token in decoder.tokenizer.blank] + ends
     options = {
         "max_new_tokens": 8, "do_sample": False, "eos_token_id": ends, "begin_suppress_tokens": first,
         "suppress_tokens": [token for token in never if token not in ends], "pad_token_id": 1,
     }  # fmt: skip
-    asked = torch.tensor([decoder.text.opening] * len(pixels))
+    opening = torch.tensor([decoder.text.opening] * len(pixels))
     if kind == "smolvlm":
-        options |= {"input_ids": asked, "pixel_values": pixels[:, None]}
+        options |= {"input_ids": opening, "pixel_values": pixels[:, None]}
     elif kind == "florence2":
-        prompt = torch.cat([torch.full((captioner.encoder.regions,), 4), decoder.text.asked])
+        prompt = torch.cat([torch.full((captioner.encoder.regions,), 4), decoder.text.prompt_tokens])
         options |= {"input_ids": prompt.expand(len(pixels), -1), "pixel_values": pixels, "num_beams": 1}
     else:
         options |= {"pixel_values": pixels}
     if kind == "blip":
         del options["eos_token_id"], options["pad_token_id"]  # it gives these itself
-    said = base.model.generate(**options)
+    generated = base.model.generate(**options)
     mean, deviation = (torch.tensor(value).view(1, 3, 1, 1) for value in (IMAGENET_MEAN, IMAGENET_DEVIATION))
     features = captioner.encoder.module((squares.permute(0, 3, 1, 2) - mean) / deviation)
     found = greedy(decoder, features, GREEDY)
     begun = len(decoder.text.opening) if kind == "smolvlm" else 1
-    for row, (hypothesis,) in zip(said.tolist(), found, strict=True):
+    for row, (hypothesis,) in zip(generated.tolist(), found, strict=True):
         expected = row[begun:]
         until = next((n for n, token in enumerate(expected) if token in ends), len(expected))
         assert [token - OFFSET for token in hypothesis.tokens] == expected[:until][:8]
@@ -128,15 +128,15 @@ def test_teacher_forcing_says_what_step_by_step_says(kind, captioners):
     captions = captions_in(captioners[kind])
     packed = PackedCaptions.pack(captions, [0, 1, 0, 2, 1])
     with torch.no_grad():
-        taught = packed.padded(decoder(features, packed).logits.log_softmax(-1))
+        forced = packed.padded(decoder(features, packed).logits.log_softmax(-1))
         for row in range(packed.rows):
             state = decoder.begin(features[packed.image[row]][None])
             for time, word in enumerate([BOS, *captions[packed.order[row]]]):
                 step = decoder.step(torch.tensor([word]), state)
                 state = step.state
-                said = step.log_probs[0].isfinite()
+                permitted = step.log_probs[0].isfinite()
                 torch.testing.assert_close(
-                    step.log_probs[0][said], taught[row, time][said], atol=1e-4, rtol=1e-4
+                    step.log_probs[0][permitted], forced[row, time][permitted], atol=1e-4, rtol=1e-4
                 )
 
 
@@ -194,7 +194,7 @@ def test_captions_are_never_empty_and_their_words_join(kind, captioners):
 def test_tokens_become_the_words_of_their_text_and_every_word_has_tokens(kind, data, captioners):
     tokenizer = captioners[kind].tokenizer
     ids = st.integers(OFFSET, tokenizer.vocabulary_size - 1).filter(
-        lambda token: token not in tokenizer.never_said
+        lambda token: token not in tokenizer.forbidden_tokens
     )
     tokens = data.draw(st.lists(ids, max_size=8))
     spans = tokenizer.spans(tokens)
@@ -292,8 +292,8 @@ def test_a_bundle_gives_back_the_captioner(kind, lora, folders, tmp_path):
     captioner.save(tmp_path / "bundle")
     loaded = Captioner.load(tmp_path / "bundle", device="cpu")
     features = features_of(captioner)
-    said = [one.best.text for one in captioner.caption_grids(features)]
-    assert [one.best.text for one in loaded.caption_grids(features)] == said
+    captions = [one.best.text for one in captioner.caption_grids(features)]
+    assert [one.best.text for one in loaded.caption_grids(features)] == captions
     assert loaded.encoder.fingerprint == captioner.encoder.fingerprint
     assert read_config(tmp_path / "bundle").decoder.base.files["model.safetensors"]
     assert not (tmp_path / "bundle" / "base").exists()
@@ -312,12 +312,12 @@ def test_a_bundle_may_carry_its_base(folders, tmp_path):
     source = shutil.copytree(folders["git"], tmp_path / "source")
     (source / "config.json").write_text((source / "config.json").read_text() + "\n")  # a base of its own
     captioner = open_captioner(str(source), "git", BEAM, lora=LoraOptions(rank=2), carries_base=True)
-    said = [one.best.text for one in captioner.caption(PHOTOS)]
+    captions = [one.best.text for one in captioner.caption(PHOTOS)]
     captioner.save(tmp_path / "bundle")
     base_model._OPEN.pop(captioner.decoder.base.reference.digest)
     shutil.rmtree(source)
     loaded = Captioner.load(tmp_path / "bundle")
-    assert [one.best.text for one in loaded.caption(PHOTOS)] == said
+    assert [one.best.text for one in loaded.caption(PHOTOS)] == captions
     assert loaded.carries_base
     (tmp_path / "bundle/base/model.safetensors").write_bytes(b"no weights")
     with pytest.raises(BundleError, match=r"model.safetensors is damaged"):
@@ -351,9 +351,9 @@ def test_a_damaged_file_is_refused(name, captioners, tmp_path):
 def test_pickles_are_not_read(folders, tmp_path):
     shutil.copytree(folders["blip"], tmp_path / "old", ignore=shutil.ignore_patterns("*.safetensors"))
     torch.save({}, tmp_path / "old/pytorch_model.bin")
-    with pytest.raises(BundleError, match=r"pytorch_model.bin.*only safetensors are read") as told:
+    with pytest.raises(BundleError, match=r"pytorch_model.bin.*only safetensors are read") as error:
         find_base(str(tmp_path / "old"))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_model_of_the_hub_needs_its_revision(tmp_path, monkeypatch):
@@ -390,11 +390,11 @@ def test_targets_that_no_layer_has_are_refused(folders):
 def test_the_picture_of_attention_is_the_grid_alone(captioners):
     tower = captioners["blip"].encoder
     assert (tower.regions, tower.before) == (17, 1)
-    looked = np.arange(17, dtype=np.float32)
-    picture = tower.picture(looked)
+    weights = np.arange(17, dtype=np.float32)
+    picture = tower.picture(weights)
     assert picture.shape == (4, 4)
     assert picture.sum() == pytest.approx(1)
-    assert picture[0, 0] == pytest.approx(1 / looked[1:].sum())
+    assert picture[0, 0] == pytest.approx(1 / weights[1:].sum())
     assert tower.spec.input_size == SIDE
 
 

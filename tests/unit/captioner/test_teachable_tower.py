@@ -48,24 +48,24 @@ def corpus(tmp_path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, PhotoFol
 def test_a_taught_tower_makes_another_model_with_the_same_text_side(kind, corpus, tmp_path):
     model = make_pretrained(kind, tmp_path / "model")
     parameters = PretrainedParameters(captioner=str(model), tower=TOWER)
-    taught = open_captioner(*corpus, parameters, tmp_path / "work", "en")
+    trained = open_captioner(*corpus, parameters, tmp_path / "work", "en")
     before = open_captioner(*corpus, PretrainedParameters(captioner=str(model)), tmp_path / "none", "en")
-    assert taught.encoder.fingerprint != before.encoder.fingerprint
-    one, other = before.decoder.text.state_dict(), taught.decoder.text.state_dict()
+    assert trained.encoder.fingerprint != before.encoder.fingerprint
+    one, other = before.decoder.text.state_dict(), trained.decoder.text.state_dict()
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one if "lora_" not in name)
-    assert before.tokenizer.words == taught.tokenizer.words
-    assert taught.lineage["tower"]["of"] == str(model)
+    assert before.tokenizer.words == trained.tokenizer.words
+    assert trained.lineage["tower"]["of"] == str(model)
 
     again = open_captioner(*corpus, parameters, tmp_path / "work", "en")
-    assert again.encoder.fingerprint == taught.encoder.fingerprint  # done before: gone on from
+    assert again.encoder.fingerprint == trained.encoder.fingerprint  # done before: gone on from
 
-    taught.save(tmp_path / "bundle")
+    trained.save(tmp_path / "bundle")
     shutil.rmtree(tmp_path / "work")
     del again
     alone = Captioner.load(tmp_path / "bundle")
     photo = (tmp_path / "photos" / "0.png").read_bytes()
-    assert alone.caption([photo])[0].best.text == taught.caption([photo])[0].best.text
+    assert alone.caption([photo])[0].best.text == trained.caption([photo])[0].best.text
 
 
 def test_it_learns_what_the_captions_name(corpus, tmp_path):

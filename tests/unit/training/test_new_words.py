@@ -7,13 +7,13 @@ from captionloop.tokenizer import CaptionTokenizer
 from captionloop.training.train_captioner import NewWordInit, ground_new_words
 
 KNOWN = ["boat", "car", "duck", "kite", "tree"]
-TOKENIZER = CaptionTokenizer.train([" ".join(KNOWN)]).grown(["guitar guitars lamp"])
+TOKENIZER = CaptionTokenizer.train([" ".join(KNOWN)]).extended(["guitar guitars lamp"])
 GUITAR, LAMP = (TOKENIZER.words.index(word) for word in ("guitar", "lamp"))
 
 
 def grown(name: str):
     decoder = loud_decoder(name)
-    decoder.grow(TOKENIZER.vocabulary_size)
+    decoder.extend_vocabulary(TOKENIZER.vocabulary_size)
     return decoder
 
 

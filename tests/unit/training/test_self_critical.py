@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from captionloop.captioner.beam_search import EOS, NEVER_SAID
+from captionloop.captioner.beam_search import EOS, FORBIDDEN_TOKENS
 from captionloop.captioner.decoders.base import (
     Decoder,
     PackedCaptions,
@@ -53,7 +53,7 @@ class TableDecoder(Decoder):
     def forward(self, features, captions):
         return TeacherForcingOutput(self.table[captions.inputs], None)
 
-    def grow(self, vocabulary_size):
+    def extend_vocabulary(self, vocabulary_size):
         raise NotImplementedError
 
 
@@ -98,7 +98,7 @@ def by_hand(table: np.ndarray, drawn, advantages, *, temperature: float, max_len
         said = [*tokens, EOS] if len(tokens) < max_length else list(tokens)
         for place, (before, word) in enumerate(zip([BOS, *said], said, strict=False)):
             allowed = np.ones(len(table), bool)
-            allowed[NEVER_SAID] = False
+            allowed[FORBIDDEN_TOKENS] = False
             allowed[EOS] &= place > 0
             odds = np.where(allowed, np.exp(table[before] / temperature), 0)
             probability = odds / odds.sum()
@@ -132,7 +132,7 @@ def test_an_end_that_max_length_forces_teaches_nothing(material, monkeypatch):
     alone = teaching.decoder.table.grad[red].clone()
     # What pushes the end is only that another word was chosen: three times out of three.
     probability = teaching.decoder.table[red].clone().detach()
-    probability[NEVER_SAID] = -torch.inf
+    probability[FORBIDDEN_TOKENS] = -torch.inf
     torch.testing.assert_close(alone[EOS], 2 * probability.softmax(-1)[EOS] / 3)
 
 

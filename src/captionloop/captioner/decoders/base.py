@@ -1,9 +1,9 @@
-"""What every decoder can do, and what they share: word embedding, packed captions, products over time.
+"""The interface of decoders and what they share: word embedding, packed captions, linear layers over time.
 
 Autograd would make a gradient as large as the weight at every step, from a product with as few rows as there
-are captions, and add it to the sum so far: most of the time that teaching a recurrent decoder takes on a CPU.
-Here every step notes its input and the gradient of its output, and when the last has been through, one
-product does it for all of them.
+are captions, and add it to the sum so far: most of the time that training a recurrent decoder takes on a CPU.
+Here every step keeps its input and the gradient of its output, and after the last step one product gives the
+gradient of all of them.
 
 Rows are sorted by length, longest first, so that the rows that are still running at step t are a prefix. The
 positions of all rows, step after step, make the *packed* order of `torch.nn.utils.rnn.PackedSequence`: first
@@ -45,7 +45,7 @@ class WordEmbedding(nn.Module):
         return functional.linear(outputs, self.vectors if self.scores is None else self.scores, self.bias)
 
     @torch.no_grad()
-    def grow(self, size: int) -> None:
+    def extend_vocabulary(self, size: int) -> None:
         """`size` words, the new ones starting as the average word, and as unlikely as the rarest."""
         new = size - len(self.bias)
         if new <= 0:
@@ -65,18 +65,18 @@ class RecurrentLinear:
 
     def __init__(self, layer: nn.Linear) -> None:
         kind = layer.weight.device.type
-        self._notes = _Notes(kind)
+        self._accumulator = _GradientAccumulator(kind)
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else layer.weight.dtype
         bias = layer.bias if layer.bias is not None else layer.weight.new_zeros(layer.out_features)
-        self._weight, self._bias = _Collect.apply(layer.weight, bias, dtype, self._notes)
+        self._weight, self._bias = _Collect.apply(layer.weight, bias, dtype, self._accumulator)
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """`[n, in]` -> `[n, out]`."""
-        output: Tensor = _Step.apply(inputs, self._weight, self._bias, self._notes)
+        output: Tensor = _Step.apply(inputs, self._weight, self._bias, self._accumulator)
         return output
 
 
-class _Notes:
+class _GradientAccumulator:
     """Inputs and gradients of the steps so far.
 
     The graph holds them, so they must not hold a tensor of the graph: that circle would never be freed.
@@ -87,13 +87,13 @@ class _Notes:
         self._inputs: list[Tensor] = []
         self._gradients: list[Tensor] = []
 
-    def note(self, inputs: Tensor, gradient: Tensor) -> None:
+    def add(self, inputs: Tensor, gradient: Tensor) -> None:
         """What one step contributes to the gradient."""
         self._inputs.append(inputs)
         self._gradients.append(gradient)
 
     def collect(self) -> tuple[Tensor, Tensor]:
-        """The gradients of weight and bias; what was noted is forgotten."""
+        """The gradients of weight and bias; what was kept is dropped."""
         inputs, gradients = torch.cat(self._inputs), torch.cat(self._gradients)
         self._inputs.clear()
         self._gradients.clear()
@@ -105,22 +105,24 @@ class _Collect(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, weight: Tensor, bias: Tensor, dtype: torch.dtype, notes: _Notes
+        ctx: Any, weight: Tensor, bias: Tensor, dtype: torch.dtype, accumulator: _GradientAccumulator
     ) -> tuple[Tensor, Tensor]:
-        ctx.notes = notes
+        ctx.accumulator = accumulator
         ctx.set_materialize_grads(False)
         return weight.to(dtype, copy=True), bias.to(dtype, copy=True)
 
     @staticmethod
     def backward(ctx: Any, *_: Any) -> tuple[Tensor, Tensor, None, None]:
-        with torch.autocast(ctx.notes.device_type, enabled=False):
-            return *ctx.notes.collect(), None, None
+        with torch.autocast(ctx.accumulator.device_type, enabled=False):
+            return *ctx.accumulator.collect(), None, None
 
 
 class _Step(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, notes: _Notes) -> Tensor:
-        ctx.notes, ctx.dtype = notes, inputs.dtype
+    def forward(
+        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor, accumulator: _GradientAccumulator
+    ) -> Tensor:
+        ctx.accumulator, ctx.dtype = accumulator, inputs.dtype
         inputs = inputs.to(weight.dtype)
         ctx.save_for_backward(inputs, weight)
         return functional.linear(inputs, weight, bias)
@@ -129,7 +131,7 @@ class _Step(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = gradients
         inputs, weight = ctx.saved_tensors
-        ctx.notes.note(inputs, gradient)
+        ctx.accumulator.add(inputs, gradient)
         return (gradient @ weight).to(ctx.dtype), None, None, None
 
 
@@ -271,7 +273,7 @@ def per_row() -> Any:
 
 @dataclass(frozen=True)
 class State:
-    """What a decoder knows between two words: tensors, `per_image` ([B, ...]) or `per_row` ([N, ...])."""
+    """What a decoder keeps between two words: tensors, `per_image` ([B, ...]) or `per_row` ([N, ...])."""
 
     def select(self, rows: Tensor, images: Tensor | None = None) -> Self:
         """The state of hypotheses `rows` (int64 [N']), in that order; `images` (int64 [B']) where images drop
@@ -288,9 +290,7 @@ class State:
 
 
 class Step(NamedTuple):
-    """One word further: log P(next word) `[N, V]`, the state after it, and where it looked `[N, R]` (or
-    None).
-    """
+    """One word further: log P(next word) `[N, V]`, the state after it, and attention `[N, R]` or None."""
 
     log_probs: Tensor
     state: Any
@@ -298,23 +298,22 @@ class Step(NamedTuple):
 
 
 class TeacherForcingOutput(NamedTuple):
-    """What teacher forcing gives: `logits` `[M, V]` in packed order, and attention that was left over or
-    overspent.
+    """The result of teacher forcing: `logits` `[M, V]` in packed order, and a penalty of the attention.
 
-    `unattended` is the mean over rows of sum_i (1 - sum_t alpha_ti)^2, the doubly stochastic regularisation
-    of Xu et al. 2015, equation 14; None for decoders that it does not apply to.
+    `attention_penalty` is the mean over rows of sum_i (1 - sum_t alpha_ti)^2, the doubly stochastic
+    regularisation of Xu et al. 2015, equation 14; None for decoders that it does not apply to.
     """
 
     logits: Tensor
-    unattended: Tensor | None
+    attention_penalty: Tensor | None
 
 
 class Decoder(nn.Module, ABC):
     """A model of captions given a grid of features `[B, regions, channels]`."""
 
-    attends: bool  # whether it looks at the grid, or at its mean only
+    attends: bool  # whether it attends to the grid, or takes its mean only
     family: str = "trained"  # of captioners, by which a bundle keeps its parts: captioner/families.py
-    packable: bool = True  # whether its linear layers may be packed for searching: captioner/decoding.py
+    prepackable: bool = True  # whether its linear layers may be packed for searching: captioner/decoding.py
     config: DecoderConfig
     vocabulary_size: int
     channels: int
@@ -325,7 +324,7 @@ class Decoder(nn.Module, ABC):
 
     @abstractmethod
     def step(self, tokens: Tensor, state: Any) -> Step:
-        """Feed the word that each row said last (BOS at first): int64 `[N]`, a multiple of the images B."""
+        """Feed the last token of each row (BOS at first): int64 `[N]`, a multiple of the images B."""
 
     @abstractmethod
     def forward(self, features: Tensor, captions: PackedCaptions) -> TeacherForcingOutput:
@@ -335,5 +334,5 @@ class Decoder(nn.Module, ABC):
         """
 
     @abstractmethod
-    def grow(self, vocabulary_size: int) -> None:
+    def extend_vocabulary(self, vocabulary_size: int) -> None:
         """Make room for new words behind the old ones, whose rows stay as they are."""

@@ -1,8 +1,8 @@
-"""Several decoders that say one caption together: the mean of what they think of each next word.
+"""Several decoders as one: log of the mean of their probabilities of each next word.
 
-Decoders that were taught apart, from different weights, are wrong about different things, and their mean is
-less often wrong than any of them (Hansen and Salamon 1990; in captioning, Vinyals et al. 2016, section 4.3.2,
-arXiv 1609.06647). They look at the same grid, so the encoder runs once; a step costs what all of them cost.
+Decoders trained apart, from different weights, make different errors, and their mean is less often wrong
+than any of them (Hansen and Salamon 1990; in captioning, Vinyals et al. 2016, section 4.3.2,
+arXiv 1609.06647). They attend to the same grid, so the encoder runs once; a step costs what all of them cost.
 """
 
 import math
@@ -28,7 +28,7 @@ class EnsembleState(State):
 
 
 class Ensemble(Decoder):
-    """Says what its members say on average: log of the mean of their probabilities.
+    """An ensemble of decoders with one vocabulary: log of the mean of their probabilities.
 
     Attention is the mean over the members that attend.
     """
@@ -49,28 +49,29 @@ class Ensemble(Decoder):
     def step(self, tokens: Tensor, state: EnsembleState) -> Step:
         """One word further."""
         steps = [
-            member.step(tokens, known) for member, known in zip(self.decoders, state.members, strict=True)
+            member.step(tokens, member_state)
+            for member, member_state in zip(self.decoders, state.members, strict=True)
         ]
-        looked = [step.attention for step in steps if step.attention is not None]
+        attended = [step.attention for step in steps if step.attention is not None]
         return Step(
             _mean_of([step.log_probs for step in steps]),
             EnsembleState(tuple(step.state for step in steps)),
-            torch.stack(looked).mean(0) if looked else None,
+            torch.stack(attended).mean(0) if attended else None,
         )
 
     def forward(self, features: Tensor, captions: PackedCaptions) -> TeacherForcingOutput:
         """Teacher forcing; the logits are log-probabilities."""
-        taught = [member(features, captions) for member in self.decoders]
-        unattended = [one.unattended for one in taught if one.unattended is not None]
+        outputs = [member(features, captions) for member in self.decoders]
+        penalties = [one.attention_penalty for one in outputs if one.attention_penalty is not None]
         return TeacherForcingOutput(
-            _mean_of([one.logits.float().log_softmax(-1) for one in taught]),
-            torch.stack(unattended).mean() if unattended else None,
+            _mean_of([one.logits.float().log_softmax(-1) for one in outputs]),
+            torch.stack(penalties).mean() if penalties else None,
         )
 
-    def grow(self, vocabulary_size: int) -> None:
+    def extend_vocabulary(self, vocabulary_size: int) -> None:
         """Make room for new words."""
         for member in self.decoders:
-            member.grow(vocabulary_size)
+            member.extend_vocabulary(vocabulary_size)
         self.vocabulary_size = vocabulary_size
 
     @property

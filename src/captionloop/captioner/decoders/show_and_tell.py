@@ -1,4 +1,4 @@
-"""Show and Tell: the image is the first word that a language model hears (Vinyals et al. 2015; im2txt)."""
+"""Show and Tell: an LSTM whose first input is the projected image (Vinyals et al. 2015; im2txt)."""
 
 from dataclasses import dataclass
 
@@ -71,9 +71,9 @@ class ShowAndTell(Decoder):
         outputs, _ = self.lstm(PackedSequence(inputs, running), rows)
         return TeacherForcingOutput(self._logits(outputs.data), None)
 
-    def grow(self, vocabulary_size: int) -> None:
+    def extend_vocabulary(self, vocabulary_size: int) -> None:
         """Make room for new words."""
-        self.words.grow(vocabulary_size)
+        self.words.extend_vocabulary(vocabulary_size)
         self.vocabulary_size = vocabulary_size
 
     def _image_as_word(self, features: Tensor) -> Tensor:

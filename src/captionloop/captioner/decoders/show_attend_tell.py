@@ -117,7 +117,7 @@ class _KeysGradient:
         self._shape = shape
         self._sum: Tensor | None = None
 
-    def note(self, image: Tensor, gradient: Tensor) -> None:
+    def add(self, image: Tensor, gradient: Tensor) -> None:
         """What one step, `[n, R, A]`, contributes."""
         if self._sum is None:
             self._sum = gradient.new_zeros(self._shape)
@@ -163,7 +163,7 @@ class _AdditiveScores(torch.autograd.Function):
         d_weight = towards.flatten() @ mixed.flatten(0, 1)
         slope = torch.addcmul(mixed.new_ones(()), mixed, mixed, value=-1)  # tanh' = 1 - tanh^2
         slope.mul_(towards[..., None])
-        ctx.gradient.note(image, slope)
+        ctx.gradient.add(image, slope)
         return slope.sum(1) * weight, None, d_weight, None, None
 
 
@@ -257,13 +257,15 @@ class ShowAttendTell(Decoder):
             hiddens.append(hidden)
             contexts.append(context)
             attended.append(attention)
-        spent = captions.padded(torch.cat(attended)).sum(1)  # [N, R]
-        unattended = (1 - spent).square().sum(-1).mean()
-        return TeacherForcingOutput(self._logits(words, torch.cat(hiddens), torch.cat(contexts)), unattended)
+        attention_sum = captions.padded(torch.cat(attended)).sum(1)  # [N, R]
+        attention_penalty = (1 - attention_sum).square().sum(-1).mean()
+        return TeacherForcingOutput(
+            self._logits(words, torch.cat(hiddens), torch.cat(contexts)), attention_penalty
+        )
 
-    def grow(self, vocabulary_size: int) -> None:
+    def extend_vocabulary(self, vocabulary_size: int) -> None:
         """Make room for new words."""
-        self.words.grow(vocabulary_size)
+        self.words.extend_vocabulary(vocabulary_size)
         self.vocabulary_size = vocabulary_size
 
     def _values(self, features: Tensor) -> Tensor:

@@ -58,29 +58,29 @@ class _Layer(nn.Module):
         """`[A, T, width]` -> `[A, heads, T, width / heads]`."""
         return mapped.view(*mapped.shape[:2], self.heads, -1).transpose(1, 2)
 
-    def grid(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def keys_values(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of the grid: `[B, R, width]` -> twice `[B, heads, R, d]`."""
         keys, contents = self.grid_in(values).chunk(2, -1)
         return self.split(keys), self.split(contents)
 
-    def said(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def word_projections(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values of the words: `[A, T, width]` -> three times `[A, heads, T, d]`."""
         query, keys, values = self.words_in(self.before_words(x)).chunk(3, -1)
         return self.split(query), self.split(keys), self.split(values)
 
-    def joined(self, x: Tensor, mixed: Tensor, out: nn.Linear) -> Tensor:
+    def add_residual(self, x: Tensor, mixed: Tensor, out: nn.Linear) -> Tensor:
         """The residual connection around an attention: `mixed` is `[A, heads, T, d]`, `x` `[A, T, width]`."""
-        joined: Tensor = x + self.dropout(out(mixed.transpose(1, 2).flatten(2)))
-        return joined
+        added: Tensor = x + self.dropout(out(mixed.transpose(1, 2).flatten(2)))
+        return added
 
-    def looked(self, x: Tensor) -> Tensor:
+    def query_of_grid(self, x: Tensor) -> Tensor:
         """The query for the grid: `[A, T, width]` -> `[A, heads, T, d]`."""
         return self.split(self.grid_query(self.before_grid(x)))
 
-    def thought(self, x: Tensor) -> Tensor:
+    def feed_forward(self, x: Tensor) -> Tensor:
         """The feed-forward sub-layer."""
-        thought: Tensor = x + self.dropout(self.mlp(self.before_mlp(x)))
-        return thought
+        output: Tensor = x + self.dropout(self.mlp(self.before_mlp(x)))
+        return output
 
 
 class Transformer(Decoder):
@@ -102,7 +102,7 @@ class Transformer(Decoder):
     def begin(self, features: Tensor) -> TransformerState:
         """The state before the first word."""
         values = self._values(features)
-        grid = [layer.grid(values) for layer in self._layers]
+        grid = [layer.keys_values(values) for layer in self._layers]
         keys = torch.stack([keys for keys, _ in grid], 1)  # [B, L, H, R, d]
         contents = torch.stack([contents for _, contents in grid], 1)
         none = keys[:, :, :, :0]
@@ -111,20 +111,24 @@ class Transformer(Decoder):
     def step(self, tokens: Tensor, state: TransformerState) -> Step:
         """One word further."""
         images, rows, position = state.grid_keys.shape[0], tokens.shape[0], state.word_keys.shape[3]
-        x = self._heard(tokens[:, None], position)  # [N, 1, width]
+        x = self._embed(tokens[:, None], position)  # [N, 1, width]
         all_keys, all_values = [], []
         for number, layer in enumerate(self._layers):
-            query, key, value = layer.said(x)
+            query, key, value = layer.word_projections(x)
             keys = torch.cat([state.word_keys[:, number], key], 2)
             values = torch.cat([state.word_values[:, number], value], 2)
-            x = layer.joined(x, functional.scaled_dot_product_attention(query, keys, values), layer.words_out)
+            x = layer.add_residual(
+                x, functional.scaled_dot_product_attention(query, keys, values), layer.words_out
+            )
             # Hypotheses of one image are so many queries to its one grid: [B, H, K, d].
-            asked = layer.looked(x).view(images, rows // images, layer.heads, -1).transpose(1, 2)
-            scores = asked @ state.grid_keys[:, number].transpose(-1, -2) / math.sqrt(asked.shape[-1])
+            grid_query = layer.query_of_grid(x).view(images, rows // images, layer.heads, -1).transpose(1, 2)
+            scores = (
+                grid_query @ state.grid_keys[:, number].transpose(-1, -2) / math.sqrt(grid_query.shape[-1])
+            )
             attention = scores.float().softmax(-1)  # [B, H, K, R]
-            mixed = attention.to(asked.dtype) @ state.grid_values[:, number]
-            x = layer.joined(x, mixed.transpose(1, 2).flatten(0, 1)[:, :, None], layer.grid_out)
-            x = layer.thought(x)
+            mixed = attention.to(grid_query.dtype) @ state.grid_values[:, number]
+            x = layer.add_residual(x, mixed.transpose(1, 2).flatten(0, 1)[:, :, None], layer.grid_out)
+            x = layer.feed_forward(x)
             all_keys.append(keys)
             all_values.append(values)
         log_probs = self.words.logits(self.last(x[:, 0])).float().log_softmax(-1)
@@ -139,25 +143,25 @@ class Transformer(Decoder):
     def forward(self, features: Tensor, captions: PackedCaptions) -> TeacherForcingOutput:
         """Teacher forcing."""
         values = self._values(features)
-        x = self._heard(captions.padded(captions.inputs), 0)  # [N, T, width]
+        x = self._embed(captions.padded(captions.inputs), 0)  # [N, T, width]
         rate = self.config.dropout if self.training else 0.0
         attend = functional.scaled_dot_product_attention
         for layer in self._layers:
-            query, keys, contents = layer.said(x)
+            query, keys, contents = layer.word_projections(x)
             mixed = attend(query, keys, contents, dropout_p=rate, is_causal=True)
-            x = layer.joined(x, mixed, layer.words_out)
-            asked = captions.per_image(layer.looked(x).transpose(1, 2))  # [P, K, T, H, d]
-            asked = asked.flatten(1, 2).transpose(1, 2)  # [P, H, K * T, d]
-            mixed = attend(asked, *layer.grid(values), dropout_p=rate).transpose(1, 2)
+            x = layer.add_residual(x, mixed, layer.words_out)
+            grid_query = captions.per_image(layer.query_of_grid(x).transpose(1, 2))  # [P, K, T, H, d]
+            grid_query = grid_query.flatten(1, 2).transpose(1, 2)  # [P, H, K * T, d]
+            mixed = attend(grid_query, *layer.keys_values(values), dropout_p=rate).transpose(1, 2)
             mixed = mixed.reshape(captions.images, -1, captions.steps, *mixed.shape[2:])
             mixed = captions.per_row(mixed, captions.rows)
-            x = layer.joined(x, mixed.transpose(1, 2), layer.grid_out)
-            x = layer.thought(x)
+            x = layer.add_residual(x, mixed.transpose(1, 2), layer.grid_out)
+            x = layer.feed_forward(x)
         return TeacherForcingOutput(self.words.logits(self.dropout(self.last(captions.packed(x)))), None)
 
-    def grow(self, vocabulary_size: int) -> None:
+    def extend_vocabulary(self, vocabulary_size: int) -> None:
         """Make room for new words."""
-        self.words.grow(vocabulary_size)
+        self.words.extend_vocabulary(vocabulary_size)
         self.vocabulary_size = vocabulary_size
 
     @property
@@ -171,12 +175,12 @@ class Transformer(Decoder):
         projected: Tensor = self.project(features)
         return projected
 
-    def _heard(self, tokens: Tensor, position: int) -> Tensor:
+    def _embed(self, tokens: Tensor, position: int) -> Tensor:
         """Word vectors with their places: int64 `[A, T]` -> `[A, T, width]`."""
         width = self.config.width
         vectors = self.words(tokens) * math.sqrt(width)
-        heard: Tensor = self.dropout(vectors + _places(position, tokens.shape[1], width, vectors.device))
-        return heard
+        embedded: Tensor = self.dropout(vectors + _places(position, tokens.shape[1], width, vectors.device))
+        return embedded
 
 
 def _places(start: int, count: int, width: int, device: torch.device) -> Tensor:

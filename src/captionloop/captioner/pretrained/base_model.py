@@ -239,21 +239,21 @@ def _pixels(folder: Path, config: Any) -> tuple[int, tuple[float, float, float],
     """Side, mean and deviation that the model was trained with."""
     import json
 
-    told: dict[str, Any] = {}
+    processor: dict[str, Any] = {}
     for name in ("preprocessor_config.json", "processor_config.json"):
-        if not told and (folder / name).is_file():
+        if not processor and (folder / name).is_file():
             found = json.loads((folder / name).read_text(encoding="utf-8"))
-            told = found.get("image_processor", found)
-    if "image_mean" not in told or "image_std" not in told:
+            processor = found.get("image_processor", found)
+    if "image_mean" not in processor or "image_std" not in processor:
         raise BundleError(
             f"{folder}: preprocessor_config.json with image_mean and image_std is missing: how the model"
             " expects its pixels is not known"
         )
     vision = getattr(config, "vision_config", None) or getattr(config, "encoder", None)
-    side = getattr(vision, "image_size", None) or _side(told.get("crop_size") or told.get("size"))
+    side = getattr(vision, "image_size", None) or _side(processor.get("crop_size") or processor.get("size"))
     if not isinstance(side, int):
         raise BundleError(f"{folder}: it sees photos of no fixed size, which is not supported here")
-    mean, deviation = (tuple(float(value) for value in told[key]) for key in ("image_mean", "image_std"))
+    mean, deviation = (tuple(float(value) for value in processor[key]) for key in ("image_mean", "image_std"))
     return side, mean, deviation  # type: ignore[return-value]
 
 

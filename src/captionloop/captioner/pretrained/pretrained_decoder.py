@@ -1,7 +1,7 @@
-"""The text side of a pre-trained model as a decoder: searched, trained and kept by what serves all decoders.
+"""The text side of a pre-trained model behind the interface of decoders.
 
-Its probabilities are the model's own. What learns is a low-rank adaptation, or all of the text side; the rest
-is the base's, shared in memory, and in no checkpoint and no bundle.
+Its probabilities are the model's own. Trained is a low-rank adaptation (LoRA), or all of the text side; the
+rest is the base's, shared in memory, and in no checkpoint and no bundle.
 """
 
 import copy
@@ -26,8 +26,8 @@ _DEAD: Final = -1e4
 
 @dataclass(frozen=True)
 class PretrainedState:
-    """What has been said so far: a cache of keys and values that grows in place, so that each state is read
-    once. `memory` `[N, S, D]` and `owner` (int64 `[N]`, the image of a row) are of rows; the first `regions`
+    """The tokens so far, as a cache of keys and values that grows in place, so that each state is read once.
+    `memory` `[N, S, D]` and `owner` (int64 `[N]`, the image of a row) are of rows; the first `regions`
     places of what is looked at are the photo's.
     """
 
@@ -44,9 +44,9 @@ class PretrainedState:
         # Rows of one image look at the same: mostly they change places among themselves alone.
         same = owner.shape == self.owner.shape and torch.equal(owner, self.owner)
         if self.cache is not None:
-            said = getattr(self.cache, "self_attention_cache", self.cache)
-            said.reorder_cache(rows)
-            if not same and said is not self.cache:
+            self_attention = getattr(self.cache, "self_attention_cache", self.cache)
+            self_attention.reorder_cache(rows)
+            if not same and self_attention is not self.cache:
                 self.cache.cross_attention_cache.reorder_cache(rows)
         return self if same else replace(self, owner=owner, memory=self.memory[rows])
 
@@ -56,10 +56,10 @@ class PretrainedDecoder(Decoder):
 
     attends = True
     family = "pretrained"
-    packable = False  # its layers are asked for more than their products
+    prepackable = False  # its layers are asked for more than their products
     config: PretrainedConfig
     _ends: Tensor
-    _never: Tensor
+    _forbidden: Tensor
     _blank: Tensor
     _opening: Tensor
 
@@ -74,7 +74,9 @@ class PretrainedDecoder(Decoder):
         self.vocabulary_size = size + OFFSET
         ends = [token + OFFSET for token in self.text.ends]
         self.register_buffer("_ends", torch.tensor(self.text.ends), persistent=False)
-        self.register_buffer("_never", torch.tensor(self.tokenizer.never_said + ends), persistent=False)
+        self.register_buffer(
+            "_forbidden", torch.tensor(self.tokenizer.forbidden_tokens + ends), persistent=False
+        )
         self.register_buffer(
             "_blank", torch.tensor(self.tokenizer.blank, dtype=torch.int64), persistent=False
         )
@@ -93,16 +95,16 @@ class PretrainedDecoder(Decoder):
     def begin(self, features: Tensor) -> PretrainedState:
         """The state before the first word."""
         owner = torch.arange(len(features), device=features.device)
-        return PretrainedState(self.text.memory(self._seen(features)), owner, features.shape[1])
+        return PretrainedState(self.text.memory(self._dropped_out(features)), owner, features.shape[1])
 
     def step(self, tokens: Tensor, state: PretrainedState) -> Step:
         """One token further; the first step reads all that captions are begun with."""
         first = state.position == 0
         # Rows that have ended go on: what they say is read by nobody.
         fed = self._opening.expand(len(tokens), -1) if first else (tokens - OFFSET).clamp(min=0)[:, None]
-        found = self.text(fed, state.memory, state.cache, state.position, look=True)
+        found = self.text(fed, state.memory, state.cache, state.position, attend=True)
         log_probs = self._ours(found.logits[:, -1].float()).log_softmax(-1)
-        log_probs[:, self._never] = -torch.inf
+        log_probs[:, self._forbidden] = -torch.inf
         if first:
             log_probs[:, self._blank] = -torch.inf
         after = replace(state, cache=found.cache, position=state.position + fed.shape[1])
@@ -111,14 +113,14 @@ class PretrainedDecoder(Decoder):
 
     def forward(self, features: Tensor, captions: PackedCaptions) -> TeacherForcingOutput:
         """Teacher forcing."""
-        memory = self.text.memory(self._seen(features))[captions.image]
-        said = captions.padded(captions.inputs, BOS)[:, 1:]  # the first is BOS, which the opening stands for
-        said = (said - OFFSET).clamp(min=0)  # behind a caption's end, where nothing is read
-        fed = torch.cat([self._opening.expand(len(said), -1), said], 1)
-        logits = self.text(fed, memory, None, 0, look=False).logits[:, -captions.steps :]
+        memory = self.text.memory(self._dropped_out(features))[captions.image]
+        words = captions.padded(captions.inputs, BOS)[:, 1:]  # the first is BOS, which the opening stands for
+        words = (words - OFFSET).clamp(min=0)  # behind a caption's end, where nothing is read
+        fed = torch.cat([self._opening.expand(len(words), -1), words], 1)
+        logits = self.text(fed, memory, None, 0, attend=False).logits[:, -captions.steps :]
         return TeacherForcingOutput(self._ours(captions.packed(logits)), None)
 
-    def grow(self, vocabulary_size: int) -> None:
+    def extend_vocabulary(self, vocabulary_size: int) -> None:
         """Nothing is unknown to it."""
 
     def train(self, mode: bool = True) -> Self:
@@ -140,7 +142,7 @@ class PretrainedDecoder(Decoder):
         clone.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return clone
 
-    def _seen(self, features: Tensor) -> Tensor:
+    def _dropped_out(self, features: Tensor) -> Tensor:
         if self.config.feature_dropout and self.training:
             kept: Tensor = self.feature_dropout(features.new_ones(features.shape[0], 1, features.shape[2]))
             return features * kept

@@ -1,4 +1,4 @@
-"""Captioners on a pre-trained image-text model: a bundle holds what was learnt and refers to the base.
+"""Captioners on a pre-trained image-text model: a bundle holds the trained weights and refers to the base.
 
 A version is the hash of the base with an adapter of a few megabytes; all versions on one base share its
 weights in memory. Where a bundle shall stand alone it carries the base's files as well, in `base/`.
@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from captionloop.captioner.captioner import Captioner
-from captionloop.captioner.families import ENCODER, MODEL, Parts, language_in, load_weights, save_weights
+from captionloop.captioner.families import (
+    ENCODER,
+    MODEL,
+    CaptionerParts,
+    language_in,
+    load_weights,
+    save_weights,
+)
 from captionloop.captioner.model_config import (
     BaseReference,
     DecodingOptions,
@@ -86,7 +93,7 @@ class PretrainedFamily:
         if captioner.carries_base:
             copy_base(_base_of(captioner), folder / BASE)
 
-    def read(self, folder: Path, config: "BundleConfig") -> Parts:
+    def read(self, folder: Path, config: "BundleConfig") -> CaptionerParts:
         """See `Family`."""
         base = open_base(_reference(folder, config), beside=folder / BASE)
         assert isinstance(config.decoder, PretrainedConfig)  # else it had no reference
@@ -96,7 +103,7 @@ class PretrainedFamily:
             tower = VisionTower.load(folder)
         except EncoderError as error:
             raise BundleError(f"{folder}: the vision tower is not read ({first_line(error)}).") from error
-        return Parts(tower, decoder, decoder.tokenizer.in_language(language_in(config, folder)))
+        return CaptionerParts(tower, decoder, decoder.tokenizer.in_language(language_in(config, folder)))
 
     def base_folder(self, folder: Path, config: "BundleConfig", *, fetch: bool) -> Path:
         """See `Family`."""
@@ -111,14 +118,14 @@ class PretrainedFamily:
         """See `Family`."""
         base, encoder, decoder = _base_of(captioner), captioner.encoder, captioner.decoder
         learnt = sum(weight.numel() for weight in decoder.parameters() if weight.requires_grad)
-        said = sum(weight.numel() for weight in decoder.parameters())
-        seen = sum(weight.numel() for weight in encoder.module.parameters())
+        text_size = sum(weight.numel() for weight in decoder.parameters())
+        tower_size = sum(weight.numel() for weight in encoder.module.parameters())
         kind, source, digest = base.model.config.model_type, base.reference.source, base.reference.digest
         return (
             f"Pre-trained `{kind}` of `{source}` (base `{digest[:12]}`): vision tower at"
-            f" {captioner.input_size} px ({seen / 1e6:.1f} million weights, frozen; {encoder.regions} vectors"
-            f" of {encoder.channels} channels); text side of {said / 1e6:.1f} million weights, of which"
-            f" {learnt / 1e6:.2f} million learn here; {captioner.tokenizer.vocabulary_size:,} pieces of"
+            f" {captioner.input_size} px ({tower_size / 1e6:.1f} million weights, frozen; {encoder.regions}"
+            f" vectors of {encoder.channels} channels); text side of {text_size / 1e6:.1f} million weights,"
+            f" of which {learnt / 1e6:.2f} million learn here; {captioner.tokenizer.vocabulary_size:,} pieces of"
             " words."
         )
 

@@ -1,7 +1,7 @@
-"""The tokenizer of a pre-trained model in the interface of ours: its tokens, and the words that people see.
+"""The tokenizer of a pre-trained model behind the interface of `CaptionTokenizer`: token ids and words.
 
 Our searches and losses know four special ids (`tokenizer.SPECIALS`). The model's own ids stand behind them,
-moved by four; what pads, begins or ends a text there is never said here.
+moved by four; what pads, begins or ends a text there is never generated here.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class SubwordTokenizer(CaptionTokenizer):
     def save(self, path: str | Path) -> None:
         """Nothing: it is a file of the base."""
 
-    def grown(self, texts: Any, *, min_frequency: int = 1) -> Self:  # noqa: ARG002
+    def extended(self, texts: Any, *, min_frequency: int = 1) -> Self:  # noqa: ARG002
         """Itself: with pieces of words nothing is unknown."""
         return self
 
@@ -53,7 +53,7 @@ class SubwordTokenizer(CaptionTokenizer):
         return self._size + OFFSET
 
     @cached_property
-    def never_said(self) -> list[int]:
+    def forbidden_tokens(self) -> list[int]:
         """Ids of ours that are no part of any text: what marks its ends, and what stands for a photo."""
         marks = {token for token, mark in self._own.added_tokens_decoder.items() if mark.special}
         unknown = range(len(self._own), self._size)
@@ -62,8 +62,8 @@ class SubwordTokenizer(CaptionTokenizer):
     @cached_property
     def blank(self) -> list[int]:
         """Ids of ours whose text is nothing but space: a caption cannot begin with one."""
-        said = self._own.batch_decode([[token] for token in range(self._size)], **_AS_SAID)
-        return [token + OFFSET for token, text in enumerate(said) if not text.strip(_EMPTY)]
+        texts = self._own.batch_decode([[token] for token in range(self._size)], **_DECODE_OPTIONS)
+        return [token + OFFSET for token, text in enumerate(texts) if not text.strip(_EMPTY)]
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a caption, without begin and end."""
@@ -91,21 +91,21 @@ class SubwordTokenizer(CaptionTokenizer):
         that character is finished. So every tokenizer's pieces find their words, whatever marks it puts on
         them.
         """
-        said = [token - OFFSET for token in ids if token >= OFFSET]
+        tokens = [token - OFFSET for token in ids if token >= OFFSET]
         places = [place for place, token in enumerate(ids) if token >= OFFSET]
         read = [""] + [
-            self._own.decode(said[:count], **_AS_SAID).rstrip(_UNFINISHED)
-            for count in range(1, len(said) + 1)
+            self._own.decode(tokens[:count], **_DECODE_OPTIONS).rstrip(_UNFINISHED)
+            for count in range(1, len(tokens) + 1)
         ]
-        whole = self._own.decode(said, **_AS_SAID)
+        whole = self._own.decode(tokens, **_DECODE_OPTIONS)
         spans: list[Span] = []
         start, first = 0, 0
         for word in whole.split():
             start = whole.index(word, start)
             end = start + len(word)
-            last = next((n for n in range(first, len(said)) if len(read[n + 1]) >= end), len(said) - 1)
+            last = next((n for n in range(first, len(tokens)) if len(read[n + 1]) >= end), len(tokens) - 1)
             # A piece that ends one word and begins the next counts for both.
-            began = next((n for n in range(len(said)) if len(read[n + 1]) > start), last)
+            began = next((n for n in range(len(tokens)) if len(read[n + 1]) > start), last)
             spans.append(Span(word, places[min(began, last)], places[last] + 1))
             start, first = end, last
         return _as_written(spans)
@@ -130,7 +130,7 @@ def _is_elided(before: str, word: str) -> bool:
     )
 
 
-_AS_SAID: Final = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+_DECODE_OPTIONS: Final = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
 _CLOSING: Final = frozenset(".,;:!?")
 _ELIDED: Final = frozenset(("s", "t", "d", "m", "re", "ve", "ll"))
 _EMPTY: Final = " \t\r\n\u00a0\u2581" + _UNFINISHED

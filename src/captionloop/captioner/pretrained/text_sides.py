@@ -20,10 +20,10 @@ from captionloop.errors import BundleError
 
 _CHAT: Final = ("smolvlm", "idefics3", "llava", "paligemma", "internvl")
 """Chat models whose images are squares in a row of tokens. Others lay them out by rules of their own."""
-_PHOTO_PARTS: Final = (
+_PHOTO_MODULES: Final = (
     "image_encoder", "vision_model", "vision_tower", "visual", "connector", "multi_modal_projector",
 )  # fmt: skip
-_TEXT_PARTS: Final = ("language_model", "text_model")
+_TEXT_MODULES: Final = ("language_model", "text_model")
 _TILED: Final = ("smolvlm", "idefics3")
 _CHAT_PROMPT: Final = "Describe the photo in one sentence."
 _FLORENCE_PROMPT: Final = "What does the image describe?"
@@ -38,7 +38,7 @@ class Scores(NamedTuple):
 
 
 class TextSide(nn.Module, ABC):
-    """What says words: tokens `[N, T]` and memories `[N, S, C]` in, scores of the next tokens out.
+    """A language model: tokens `[N, T]` and memories `[N, S, C]` in, scores of the next tokens out.
 
     Attributes:
         opening: the tokens that every caption is begun with; `ends`: those that end one.
@@ -52,7 +52,7 @@ class TextSide(nn.Module, ABC):
         return features
 
     @abstractmethod
-    def forward(self, tokens: Tensor, memory: Tensor, cache: Any, position: int, *, look: bool) -> Scores:
+    def forward(self, tokens: Tensor, memory: Tensor, cache: Any, position: int, *, attend: bool) -> Scores:
         """Go on after `position` tokens that the cache holds; at 0 there is none."""
 
 
@@ -63,14 +63,16 @@ class _CrossAttention(TextSide):
         super().__init__()
         self.decoder = decoder
 
-    def forward(self, tokens: Tensor, memory: Tensor, cache: Any, position: int, *, look: bool) -> Scores:
+    def forward(self, tokens: Tensor, memory: Tensor, cache: Any, position: int, *, attend: bool) -> Scores:
         """See `TextSide`."""
         del position
         found = self.decoder(
             input_ids=tokens, encoder_hidden_states=memory, cache=cache, use_cache=True,
-            output_attentions=look, return_dict=True,
+            output_attentions=attend, return_dict=True,
         )  # fmt: skip
-        return Scores(self.scores(found), found.cache, _looked(found.cross_attentions) if look else None)
+        return Scores(
+            self.scores(found), found.cache, _last_attention(found.cross_attentions) if attend else None
+        )
 
     def scores(self, found: Any) -> Tensor:
         """The logits in what the decoder gave."""
@@ -85,9 +87,9 @@ class EncoderDecoderText(_CrossAttention):
         super().__init__(base.model.decoder)
         _refuse_prompt(base, prompt)
         self.project = getattr(base.model, "enc_to_dec_proj", None)
-        start = _told(base, "decoder_start_token_id")
-        start = start if start is not None else _told(base, "bos_token_id")
-        self.opening, self.ends = _begun(base, [start]), _ends(base)
+        start = _configured(base, "decoder_start_token_id")
+        start = start if start is not None else _configured(base, "bos_token_id")
+        self.opening, self.ends = _opening_tokens(base, [start]), _ends(base)
 
     def memory(self, features: Tensor) -> Tensor:
         """As wide as the decoder is."""
@@ -100,30 +102,30 @@ class BlipText(_CrossAttention):
     def __init__(self, base: BaseModel, prompt: str | None) -> None:
         super().__init__(base.model.text_decoder)
         config = base.model.config.text_config
-        begun = base.tokenizer.encode(prompt, add_special_tokens=False) if prompt else []
-        self.opening = _begun(base, [config.bos_token_id, *begun])
+        prompt_ids = base.tokenizer.encode(prompt, add_special_tokens=False) if prompt else []
+        self.opening = _opening_tokens(base, [config.bos_token_id, *prompt_ids])
         self.ends = (int(config.sep_token_id),)
 
 
 class FlorenceText(_CrossAttention):
     """Of Florence-2 (Xiao et al. 2023): photo and prompt are encoded together, words attend to both."""
 
-    asked: Tensor
+    prompt_tokens: Tensor
 
     def __init__(self, base: BaseModel, prompt: str | None) -> None:
         language = base.model.model.language_model
         super().__init__(language.decoder)
         self.encoder, self.head = language.encoder, base.model.lm_head
-        asked = base.tokenizer(prompt or _FLORENCE_PROMPT)["input_ids"]
-        self.register_buffer("asked", torch.tensor(asked), persistent=False)
-        forced = _told(base, "forced_bos_token_id")
+        prompt_tokens = base.tokenizer(prompt or _FLORENCE_PROMPT)["input_ids"]
+        self.register_buffer("prompt_tokens", torch.tensor(prompt_tokens), persistent=False)
+        forced = _configured(base, "forced_bos_token_id")
         start = base.model.config.text_config.decoder_start_token_id
-        self.opening = _begun(base, [start, *([] if forced is None else [forced])])
+        self.opening = _opening_tokens(base, [start, *([] if forced is None else [forced])])
         self.ends = _ends(base)
 
     def memory(self, features: Tensor) -> Tensor:
         """Photo and prompt, encoded."""
-        words = self.encoder.get_input_embeddings()(self.asked)
+        words = self.encoder.get_input_embeddings()(self.prompt_tokens)
         both = torch.cat([features, words.expand(len(features), -1, -1)], 1)
         encoded: Tensor = self.encoder(inputs_embeds=both).last_hidden_state
         return encoded
@@ -134,8 +136,8 @@ class FlorenceText(_CrossAttention):
         return logits
 
 
-class _Given(nn.Module):
-    """In the place of a vision tower: what it would have given."""
+class _PrecomputedFeatures(nn.Module):
+    """Takes the place of a vision tower and returns its precomputed features."""
 
     def forward(self, pixel_values: Tensor, **_: Any) -> SimpleNamespace:
         return SimpleNamespace(last_hidden_state=pixel_values.squeeze(1))
@@ -146,56 +148,62 @@ class GitText(TextSide):
 
     def __init__(self, base: BaseModel, prompt: str | None) -> None:
         super().__init__()
-        inner = _with_children(base.model.git, image_encoder=_Given())
+        inner = _with_children(base.model.git, image_encoder=_PrecomputedFeatures())
         self.model = _with_children(base.model, git=inner)
-        begun = base.tokenizer.encode(prompt, add_special_tokens=False) if prompt else []
-        self.opening = _begun(base, [base.tokenizer.cls_token_id, *begun])
+        prompt_ids = base.tokenizer.encode(prompt, add_special_tokens=False) if prompt else []
+        self.opening = _opening_tokens(base, [base.tokenizer.cls_token_id, *prompt_ids])
         sep, ends = base.tokenizer.sep_token_id, _ends(base)
         self.ends = tuple(dict.fromkeys((*ends, *(() if sep is None else (sep,)))))
 
-    def forward(self, tokens: Tensor, memory: Tensor, cache: Any, position: int, *, look: bool) -> Scores:
+    def forward(self, tokens: Tensor, memory: Tensor, cache: Any, position: int, *, attend: bool) -> Scores:
         """See `TextSide`."""
         places = torch.arange(position, position + tokens.shape[1], device=tokens.device)[None]
         found = self.model(
             input_ids=tokens, position_ids=places, pixel_values=None if position else memory[:, None],
-            cache=cache, use_cache=True, output_attentions=look,
+            cache=cache, use_cache=True, output_attentions=attend,
         )  # fmt: skip
-        seen = torch.arange(memory.shape[1], device=tokens.device)
-        attention = _looked(found.attentions, seen) if look else None
+        photo_places = torch.arange(memory.shape[1], device=tokens.device)
+        attention = _last_attention(found.attentions, photo_places) if attend else None
         return Scores(found.logits[:, -tokens.shape[1] :], found.cache, attention)
 
 
 class ChatText(TextSide):
     """Of a chat model: asked in its own template, which says where the photo's tokens stand."""
 
-    seen: Tensor
+    photo_places: Tensor
 
     def __init__(self, base: BaseModel, prompt: str | None) -> None:
         super().__init__()
         inner = base.model.model
-        parts = {
-            name: nn.Identity() for name in _PHOTO_PARTS if isinstance(getattr(inner, name, None), nn.Module)
+        replaced = {
+            name: nn.Identity()
+            for name in _PHOTO_MODULES
+            if isinstance(getattr(inner, name, None), nn.Module)
         }
-        self.model = _with_children(base.model, model=_with_children(inner, **parts))
-        self.opening = _begun(base, _asked(base, prompt or _CHAT_PROMPT))
+        self.model = _with_children(base.model, model=_with_children(inner, **replaced))
+        self.opening = _opening_tokens(base, _chat_tokens(base, prompt or _CHAT_PROMPT))
         self.ends = _ends(base)
         photo = torch.tensor(self.opening) == _image_token(base)
-        self.register_buffer("seen", photo.nonzero()[:, 0], persistent=False)
+        self.register_buffer("photo_places", photo.nonzero()[:, 0], persistent=False)
 
-    def forward(self, tokens: Tensor, memory: Tensor, cache: Any, position: int, *, look: bool) -> Scores:
+    def forward(self, tokens: Tensor, memory: Tensor, cache: Any, position: int, *, attend: bool) -> Scores:
         """See `TextSide`."""
         from transformers.modeling_outputs import BaseModelOutputWithPooling
 
         photo = None if position else {"image": BaseModelOutputWithPooling(pooler_output=memory)}
-        if memory.shape[1] != len(self.seen):
+        if memory.shape[1] != len(self.photo_places):
             raise BundleError(
-                f"the chat template has {len(self.seen)} tokens for a photo, the vision tower gives"
+                f"the chat template has {len(self.photo_places)} tokens for a photo, the vision tower gives"
                 f" {memory.shape[1]}: its processor makes several tiles of a photo, which is not read here"
             )
         found = self.model(
-            input_ids=tokens, mm_encoder_outputs=photo, cache=cache, use_cache=True, output_attentions=look
+            input_ids=tokens, mm_encoder_outputs=photo, cache=cache, use_cache=True, output_attentions=attend
         )
-        return Scores(found.logits, found.cache, _looked(found.attentions, self.seen) if look else None)
+        return Scores(
+            found.logits,
+            found.cache,
+            _last_attention(found.attentions, self.photo_places) if attend else None,
+        )
 
 
 class VisionSide(nn.Module):
@@ -233,10 +241,10 @@ class _Projected(nn.Module):
 
     def __init__(self, inner: Any, *, tiled: bool) -> None:
         super().__init__()
-        texts = {
-            name: nn.Identity() for name in _TEXT_PARTS if isinstance(getattr(inner, name, None), nn.Module)
+        replaced = {
+            name: nn.Identity() for name in _TEXT_MODULES if isinstance(getattr(inner, name, None), nn.Module)
         }
-        self.inner, self.tiled = _with_children(inner, **texts), tiled
+        self.inner, self.tiled = _with_children(inner, **replaced), tiled
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         if self.tiled:  # their own way takes several tiles, and leaves out those that are black
@@ -295,14 +303,14 @@ def _with_children(module: Any, **children: nn.Module) -> Any:
     return clone
 
 
-def _looked(layers: tuple[Tensor, ...], seen: Tensor | None = None) -> Tensor:
-    """Where the last token looked, `[N, S]`: the mean over layers and heads, of the photo's places alone."""
+def _last_attention(layers: tuple[Tensor, ...], photo_places: Tensor | None = None) -> Tensor:
+    """The attention of the last token `[N, S]`: mean over layers and heads, at the photo's positions."""
     each = torch.stack([layer[:, :, -1].float().mean(1) for layer in layers]).mean(0)
-    return each if seen is None else each[:, seen]
+    return each if photo_places is None else each[:, photo_places]
 
 
-def _told(base: BaseModel, name: str) -> Any:
-    """What the generation's configuration says, or else the model's, or that of its text."""
+def _configured(base: BaseModel, name: str) -> Any:
+    """A value of the generation's configuration, or else of the model's, or of its text's; None without."""
     text = base.model.config.get_text_config()
     for config in (base.model.generation_config, base.model.config, text):
         value = getattr(config, name, None)
@@ -311,7 +319,7 @@ def _told(base: BaseModel, name: str) -> Any:
     return None
 
 
-def _begun(base: BaseModel, tokens: list[Any]) -> tuple[int, ...]:
+def _opening_tokens(base: BaseModel, tokens: list[Any]) -> tuple[int, ...]:
     if any(token is None for token in tokens):
         raise BundleError(
             f"{base.reference.source}: which token a caption begins with is not told: set"
@@ -321,14 +329,14 @@ def _begun(base: BaseModel, tokens: list[Any]) -> tuple[int, ...]:
 
 
 def _ends(base: BaseModel) -> tuple[int, ...]:
-    told = _told(base, "eos_token_id")
-    told = told if told is not None else base.tokenizer.eos_token_id
-    if told is None:
+    end = _configured(base, "eos_token_id")
+    end = end if end is not None else base.tokenizer.eos_token_id
+    if end is None:
         raise BundleError(
             f"{base.reference.source}: which token ends a caption is not told: set eos_token_id in"
             " generation_config.json"
         )
-    return tuple(int(token) for token in (told if isinstance(told, list | tuple) else [told]))
+    return tuple(int(token) for token in (end if isinstance(end, list | tuple) else [end]))
 
 
 def _refuse_prompt(base: BaseModel, prompt: str | None) -> None:
@@ -342,7 +350,7 @@ def _image_token(base: BaseModel) -> int:
     return int(token if token is not None else config.image_token_index)
 
 
-def _asked(base: BaseModel, prompt: str) -> list[int]:
+def _chat_tokens(base: BaseModel, prompt: str) -> list[int]:
     """The template with the prompt in it, as tokens, one for each place of the photo."""
     import transformers
     from PIL import Image
@@ -351,8 +359,8 @@ def _asked(base: BaseModel, prompt: str) -> list[int]:
     processor = opened.from_pretrained(base.folder, local_files_only=True, trust_remote_code=False)
     if hasattr(processor.image_processor, "do_image_splitting"):
         processor.image_processor.do_image_splitting = False
-    said = [{"type": "image"}, {"type": "text", "text": prompt}]
-    text = processor.apply_chat_template([{"role": "user", "content": said}], add_generation_prompt=True)
+    content = [{"type": "image"}, {"type": "text", "text": prompt}]
+    text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     photo = Image.new("RGB", (base.input_size, base.input_size))
     tokens: list[int] = processor(text=text, images=[photo], return_tensors="pt")["input_ids"][0].tolist()
     return tokens

@@ -26,7 +26,7 @@ from captionloop.images import PREPROCESSING
 from captionloop.preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN
 from captionloop.vision.encoder import ENCODER_FILE, Encoder, EncoderSpec
 
-_MOST_BEFORE: Final = 16
+_MAX_BEFORE: Final = 16
 
 
 class TowerSpec(EncoderSpec):
@@ -102,8 +102,8 @@ class VisionTower(Encoder):
     def picture(self, attention: NDArray[np.float32]) -> NDArray[np.float32]:
         """Attention over all vectors `[R]` as a grid that sums to one; what stands before it is left out."""
         grid = attention[self.before : self.columns]
-        share = grid / max(float(grid.sum()), 1e-12)
-        shaped: NDArray[np.float32] = share.reshape(self.grid_rows, -1)
+        normalised = grid / max(float(grid.sum()), 1e-12)
+        shaped: NDArray[np.float32] = normalised.reshape(self.grid_rows, -1)
         return shaped
 
     def save(self, folder: str | Path) -> None:
@@ -138,4 +138,4 @@ class VisionTower(Encoder):
 
 def _before(count: int) -> int:
     """How many vectors stand before a square grid; 0 where none is found."""
-    return next((n for n in range(min(_MOST_BEFORE, count)) if math.isqrt(count - n) ** 2 == count - n), 0)
+    return next((n for n in range(min(_MAX_BEFORE, count)) if math.isqrt(count - n) ** 2 == count - n), 0)
