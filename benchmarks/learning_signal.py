@@ -89,7 +89,7 @@ class Signalled(CrossEntropyModule):
     def __init__(self, *args: Any, rejections: Mapping[str, str], strength: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.strength = strength
-        photos, encode = self.material.train.image_ids, self.material.judge.tokenizer.encode
+        photos, encode = self.data.train.image_ids, self.data.validation_cider.tokenizer.encode
         own = {place: image_id.split("#")[0] for place, image_id in enumerate(photos)}  # repeated photos
         self.rejected: dict[int, Tokens] = {
             place: tuple(encode(rejections[image_id]))
@@ -120,7 +120,7 @@ class Unlikelihood(Signalled):
         packed = PackedCaptions.pack([self.rejected[photo] for photo in photos], range(len(photos)))
         logits: Tensor = self.decoder(features, packed).logits.float()
         special = range(CaptionTokenizer.UNK + 1)
-        said = [set(special).union(*self.material.train.tokens[photo]) for photo in photos]
+        said = [set(special).union(*self.data.train.tokens[photo]) for photo in photos]
         owner = packed.image[packed.row].tolist()
         wrong = torch.tensor([int(t) not in said[o] for t, o in zip(packed.targets, owner, strict=True)])
         if not wrong.any():
@@ -144,7 +144,7 @@ class Preference(Signalled):
 
     def signal(self, features: Tensor, photos: list[int]) -> Tensor:
         """Mean over the pairs of a correction and the rejected caption."""
-        good = [self.material.train.tokens[photo][0] for photo in photos]
+        good = [self.data.train.tokens[photo][0] for photo in photos]
         bad = [self.rejected[photo] for photo in photos]
         self.decoder.eval()
         gain = _log_p(self.decoder, features, good) - _log_p(self.decoder, features, bad)

@@ -85,7 +85,7 @@ def train(images: pd.DataFrame, captions: pd.DataFrame, folder: Path) -> None:
     parameters = CrossEntropyParameters.model_validate(
         {"decoder": decoder, "epochs": 1, "batch_size": 1000, "validation": {"photos": 40}}
     )
-    train_captioner(images, captions, features, parameters, workbench=folder / "work")
+    train_captioner(images, captions, features, parameters, checkpoints=folder / "work")
 
 
 def in_this_process(stage: str, count: int, folder: Path) -> dict[str, float]:

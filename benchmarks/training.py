@@ -39,17 +39,17 @@ def our_loss(
     decoder: Decoder, grids: torch.Tensor, captions: PackedCaptions, precision: PrecisionSetting = "auto"
 ) -> torch.Tensor:
     with fast_products(precision, grids.device):
-        taught = decoder(grids, captions)
-    assert taught.attention_penalty is not None
-    return caption_loss(taught.logits, captions, 0.0) + taught.attention_penalty / grids.shape[1]
+        output = decoder(grids, captions)
+    assert output.attention_penalty is not None
+    return caption_loss(output.logits, captions, 0.0) + output.attention_penalty / grids.shape[1]
 
 
 def check(decoder: Decoder, reference: ReferenceDecoder, *batch: object) -> None:
     """Both compute the same loss, dropout aside."""
     grids, captions, padded, lengths = batch
     decoder.eval(), reference.eval()
-    taught = decoder(grids, captions)
-    ours = caption_loss(taught.logits, captions, 0.0) + taught.attention_penalty / grids.shape[1]
+    output = decoder(grids, captions)
+    ours = caption_loss(output.logits, captions, 0.0) + output.attention_penalty / grids.shape[1]
     torch.testing.assert_close(ours, reference.loss(grids, padded, lengths), atol=1e-3, rtol=1e-3)
     decoder.train(), reference.train()
 

@@ -89,7 +89,7 @@ def finetune_captioner(  # noqa: PLR0917 - a node's inputs
         from captionloop.training.train_captioner import corpus_digest
         from captionloop.training.training_run import TrainingCurves
 
-        none = TrainingCurves().curves()
+        none = TrainingCurves().to_frame()
         lineage = start.lineage | {"corpus_sha256": corpus_digest(images, captions), "parent": None}
         return replace(start, lineage=lineage), none, none
     taught, curves, metrics = teach_on_by_words(

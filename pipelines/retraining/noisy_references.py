@@ -68,7 +68,7 @@ def filter_noisy_references(  # noqa: PLR0917 - a node's inputs
             place = workbench / f"round_{turn}" / f"part_{number}"
             taught = train_encoder(*tables, named, folders, origin.encoder, lessons, place, language)
             looked = tables[0].loc[tables[0]["split"] == "val", "image_id"]
-            rank[examined.index] = reference_fit(taught.said, looked, examined, named, language)
+            rank[examined.index] = reference_fit(taught.logits, looked, examined, named, language)
         verdict = noise_threshold(np.asarray(rank, np.float64), rules.max_noise_rate)
         believed = rank >= verdict.bound
     shutil.rmtree(workbench, ignore_errors=True)

@@ -49,7 +49,7 @@ def train_cross_entropy(
         )
     spoken = language_of(language)
     parameters = in_tokens(parameters, spoken)
-    trained = train(images, captions, features, parameters, workbench=workbench, language=spoken)
+    trained = train(images, captions, features, parameters, checkpoints=workbench, language=spoken)
     return _results(
         trained,
         images,
@@ -85,10 +85,10 @@ def teach_on_by_words(
         captions,
         features,
         parameters,
-        workbench=workbench,
+        checkpoints=workbench,
         start=start,
         keep_last=keep_last,
-        grounding=grounding,
+        new_word_init=grounding,
         tokenizer=tokenizer,
     )
     return _results(
@@ -116,7 +116,9 @@ def train_self_critical(
     from captionloop.training.train_captioner import train_self_critically
 
     parameters = in_tokens(parameters, start.tokenizer.language)
-    trained = train_self_critically(images, captions, features, parameters, workbench=workbench, start=start)
+    trained = train_self_critically(
+        images, captions, features, parameters, checkpoints=workbench, start=start
+    )
     decoding = parameters.decoding or start.decoding
     return _results(
         trained,
@@ -198,7 +200,7 @@ def _results(
 ) -> Results:
     from captionloop.training.train_captioner import build_index, corpus_digest, lineage
 
-    progress, neighbours = trained.progress, None
+    curves, neighbours = trained.curves, None
     if decoding.consensus is not None:
         neighbours = build_index(
             images,
@@ -215,7 +217,7 @@ def _results(
         tokenizer=trained.tokenizer,
         decoding=decoding,
         neighbours=neighbours,
-        metrics={"validation": {"CIDEr-D": progress.best_cider, "epoch": progress.best_epoch}},
+        metrics={"validation": {"CIDEr-D": curves.best_cider, "epoch": curves.best_epoch}},
         lineage=lineage(
             captions,
             corpus=corpus_digest(images, captions),
@@ -224,4 +226,4 @@ def _results(
             parent=start,
         ),
     )
-    return captioner, progress.curves(), progress.curves()
+    return captioner, curves.to_frame(), curves.to_frame()

@@ -28,11 +28,11 @@ def main() -> None:
     )
     corpus = draw_corpus()
     workbench = Path(sys.argv[1])
-    trained = train(corpus.images, corpus.captions, corpus.features, settings, workbench=workbench)
+    trained = train(corpus.images, corpus.captions, corpus.features, settings, checkpoints=workbench)
     digest = hashlib.sha256()
     for name, weight in trained.decoder.state_dict().items():
         digest.update(name.encode() + weight.numpy().tobytes())
-    curves = trained.progress.curves().drop(columns="seconds").to_dict("list")
+    curves = trained.curves.to_frame().drop(columns="seconds").to_dict("list")
     print(json.dumps({"weights": digest.hexdigest(), "curves": curves}))
 
 

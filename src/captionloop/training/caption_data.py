@@ -1,4 +1,4 @@
-"""The photos and captions that a captioner learns from, and how an epoch is cut into batches."""
+"""Tables and cached features in, batches of an epoch (features and packed captions) out."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -126,21 +126,21 @@ def epoch_batches(
     photos.
     """
     random = np.random.default_rng([seed, epoch])
-    together = captions_per_photo or max(len(of_photo) for of_photo in photos.tokens)
-    shares = []
+    group_size = captions_per_photo or max(len(of_photo) for of_photo in photos.tokens)
+    groups = []
     for photo, captions in enumerate(photos.tokens):
         order = random.permutation(len(captions)).tolist()
-        for start in range(0, len(order), together):
+        for start in range(0, len(order), group_size):
             view = views[int(random.integers(len(views)))]
-            shares.append(CaptionGroup(photo, tuple(order[start : start + together]), view))
+            groups.append(CaptionGroup(photo, tuple(order[start : start + group_size]), view))
     batches: list[list[CaptionGroup]] = [[]]
     filled = 0
-    for place in random.permutation(len(shares)).tolist():
+    for place in random.permutation(len(groups)).tolist():
         if filled >= batch_size:
             batches.append([])
             filled = 0
-        batches[-1].append(shares[place])
-        filled += len(shares[place].captions) if captions_per_photo else 1
+        batches[-1].append(groups[place])
+        filled += len(groups[place].captions) if captions_per_photo else 1
     return batches
 
 
@@ -162,45 +162,45 @@ class Batches:
         world: int = 1,
     ) -> None:
         self._photos, self._features, self._grids = photos, features, grids
-        self._parts = [(batch[rank::world], batch) for batch in plan]
+        self._batches = [(batch[rank::world], batch) for batch in plan]
 
     def __len__(self) -> int:
-        return len(self._parts)
+        return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        return (self._read(mine or batch[:1], idle=not mine) for mine, batch in self._parts)
+        return (self._read(own or batch[:1], idle=not own) for own, batch in self._batches)
 
-    def _read(self, shares: Sequence[CaptionGroup], *, idle: bool) -> Batch:
+    def _read(self, groups: Sequence[CaptionGroup], *, idle: bool) -> Batch:
         captions, image, weight, cut = [], [], [], []
-        for number, share in enumerate(shares):
-            for caption in share.captions:
-                captions.append(self._photos.tokens[share.photo][caption])
-                weight.append(self._photos.weights[share.photo][caption])
-                cut.append(self._photos.cut[share.photo][caption])
+        for number, group in enumerate(groups):
+            for caption in group.captions:
+                captions.append(self._photos.tokens[group.photo][caption])
+                weight.append(self._photos.weights[group.photo][caption])
+                cut.append(self._photos.cut[group.photo][caption])
                 image.append(number)
-        packed = PackedCaptions.pack(captions, image, weight, images=len(shares), cut=cut)
-        return Batch(self._look(shares), packed, tuple(share.photo for share in shares), idle)
+        packed = PackedCaptions.pack(captions, image, weight, images=len(groups), cut=cut)
+        return Batch(self._read_features(groups), packed, tuple(group.photo for group in groups), idle)
 
-    def _look(self, shares: Sequence[CaptionGroup]) -> Tensor:
+    def _read_features(self, groups: Sequence[CaptionGroup]) -> Tensor:
         regions = self._features.rows * self._features.columns if self._grids else 1
-        looked = torch.empty(len(shares), regions, self._features.channels)
-        for view in dict.fromkeys(share.view for share in shares):
-            places = [place for place, share in enumerate(shares) if share.view == view]
-            hashes = [self._photos.sha256s[shares[place].photo] for place in places]
+        features = torch.empty(len(groups), regions, self._features.channels)
+        for view in dict.fromkeys(group.view for group in groups):
+            places = [place for place, group in enumerate(groups) if group.view == view]
+            hashes = [self._photos.sha256s[groups[place].photo] for place in places]
             if self._grids:
-                looked[places] = torch.from_numpy(self._features.grids(hashes, view)).float()
+                features[places] = torch.from_numpy(self._features.grids(hashes, view)).float()
             else:
-                looked[places] = torch.from_numpy(self._features.means(hashes, view)).float()[:, None]
-        if not torch.isfinite(looked.sum()):
-            self._refuse(shares, looked)
-        return looked
+                features[places] = torch.from_numpy(self._features.means(hashes, view)).float()[:, None]
+        if not torch.isfinite(features.sum()):
+            self._refuse(groups, features)
+        return features
 
-    def _refuse(self, shares: Sequence[CaptionGroup], looked: Tensor) -> None:
+    def _refuse(self, groups: Sequence[CaptionGroup], features: Tensor) -> None:
         """Raises `StoreError` naming the first photo whose features are not finite, where there is one."""
-        for share, grid in zip(shares, looked, strict=True):
+        for group, grid in zip(groups, features, strict=True):
             if not torch.isfinite(grid).all():
                 raise StoreError(
-                    f"photo {self._photos.image_ids[share.photo]!r}: its cached features (view"
-                    f" {share.view!r}) are not finite; delete the feature store and run again with"
+                    f"photo {self._photos.image_ids[group.photo]!r}: its cached features (view"
+                    f" {group.view!r}) are not finite; delete the feature store and run again with"
                     " --from-nodes feature_caching.cache_features"
                 )

@@ -1,4 +1,4 @@
-"""Tables and features in, a Lightning module out: cross-entropy training, validated by CIDEr-D.
+"""Lightning modules that train a decoder: the base class, validated by CIDEr-D, and cross-entropy training.
 
 Whatever is random is a function of (seed, epoch): the generators are seeded anew at the beginning of every
 epoch. With a checkpoint at the end of each, a run that was killed goes on to the very result of one that was
@@ -39,7 +39,7 @@ from captionloop.training.training_run import EpochMetrics, MovingAverage, Train
 
 @dataclass(frozen=True)
 class ValidationCider:
-    """Compares captions of `photos` with their references."""
+    """CIDEr-D of captions of `photos` against their references."""
 
     photos: CaptionedPhotos
     tokenizer: CaptionTokenizer
@@ -58,28 +58,28 @@ class ValidationCider:
         return float(self._cider.score(words)[0])
 
 
-_STEPS_BETWEEN_GIVING_BACK = 32
+_STEPS_BETWEEN_TRIMS = 32
 
 
-class BestCheckpoint(Protocol):
-    """Where the best weights so far are kept."""
+class BestWeights(Protocol):
+    """Where the best weights so far are saved."""
 
-    def keep(self, weights: dict[str, Tensor]) -> None:
-        """Replace what was kept before."""
+    def save_best(self, weights: dict[str, Tensor]) -> None:
+        """Replace the weights saved before."""
 
 
 @dataclass(frozen=True)
 class CaptionData:
-    """What a decoder is taught with and examined on."""
+    """Photos and captions for training and validation, their features, and the validation metric."""
 
     train: CaptionedPhotos
     val: CaptionedPhotos
     features: Features
-    judge: ValidationCider
+    validation_cider: ValidationCider
 
 
 class CaptionModule(pl.LightningModule):
-    """A decoder, its optimiser, its averaged weights and its examination after every epoch."""
+    """A decoder, its optimiser, its averaged weights and its validation after every epoch."""
 
     captions_per_photo: int | None = None
     keep_last: bool = False
@@ -87,20 +87,20 @@ class CaptionModule(pl.LightningModule):
     def __init__(
         self,
         decoder: Decoder,
-        material: CaptionData,
+        data: CaptionData,
         parameters: TrainingParameters,
         max_length: int,
-        keeper: BestCheckpoint,
+        best_weights: BestWeights,
     ) -> None:
         super().__init__()
-        self.decoder, self.material, self.fit, self.keeper = decoder, material, parameters, keeper
-        self.progress = TrainingCurves()
+        self.decoder, self.data, self.settings, self.best_weights = decoder, data, parameters, best_weights
+        self.curves = TrainingCurves()
         self.average = MovingAverage(decoder, parameters.ema_decay)
         beams = parameters.validation.beam_width
-        self.examination = DecodingOptions(beam_width=beams, alternatives=1, max_length=max_length)
+        self.validation_decoding = DecodingOptions(beam_width=beams, alternatives=1, max_length=max_length)
         self._losses: list[Tensor] = []
-        self._nats: dict[tuple[int, ...], tuple[float, int]] = {}
-        self._said: dict[int, tuple[int, ...]] = {}
+        self._token_losses: dict[tuple[int, ...], tuple[float, int]] = {}
+        self._captions: dict[int, tuple[int, ...]] = {}
         self._began = 0.0
 
     def loss(self, batch: Batch) -> Tensor:
@@ -111,34 +111,34 @@ class CaptionModule(pl.LightningModule):
 
     def train_dataloader(self) -> Batches:
         """The batches of the current epoch."""
-        return self._batches(self.material.train, self.plan(self.current_epoch))
+        return self._batches(self.data.train, self.plan(self.current_epoch))
 
     def val_dataloader(self) -> Batches:
         """All captions of the validation photos, in their order, photo by photo."""
-        shares = [
-            CaptionGroup(photo, tuple(range(len(captions))), self.fit.views[0])
-            for photo, captions in enumerate(self.material.val.tokens)
+        groups = [
+            CaptionGroup(photo, tuple(range(len(captions))), self.settings.views[0])
+            for photo, captions in enumerate(self.data.val.tokens)
         ]
         photos = 64
-        plan = [shares[start : start + photos] for start in range(0, len(shares), photos)]
-        return self._batches(self.material.val, plan)
+        plan = [groups[start : start + photos] for start in range(0, len(groups), photos)]
+        return self._batches(self.data.val, plan)
 
     def plan(self, epoch: int) -> list[list[CaptionGroup]]:
         """Which captions make which batch of all processes together in an epoch."""
         return epoch_batches(
-            self.material.train,
-            seed=self.fit.seed,
+            self.data.train,
+            seed=self.settings.seed,
             epoch=epoch,
-            batch_size=self.fit.batch_size * self.trainer.world_size,
+            batch_size=self.settings.batch_size * self.trainer.world_size,
             captions_per_photo=self.captions_per_photo,
-            views=self.fit.views,
+            views=self.settings.views,
         )
 
     def _batches(self, photos: CaptionedPhotos, plan: list[list[CaptionGroup]]) -> Batches:
         trainer = self.trainer
         return Batches(
             photos,
-            self.material.features,
+            self.data.features,
             plan,
             grids=self.decoder.attends,
             rank=trainer.global_rank,
@@ -150,11 +150,11 @@ class CaptionModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         """Nothing is left to do when the run that is resumed had been stopped already."""
         self.average.to(self.device)
-        self.trainer.should_stop = self.progress.is_over(self.fit.validation.patience)
+        self.trainer.should_stop = self.curves.is_over(self.settings.validation.patience)
 
     def on_train_epoch_start(self) -> None:
         """Seed everything random of this epoch."""
-        seeds = np.random.SeedSequence([self.fit.seed, self.current_epoch, self.trainer.global_rank])
+        seeds = np.random.SeedSequence([self.settings.seed, self.current_epoch, self.trainer.global_rank])
         torch.manual_seed(int(seeds.generate_state(1)[0]))
         self._began = time.monotonic()
         self._losses.clear()
@@ -165,18 +165,18 @@ class CaptionModule(pl.LightningModule):
         self._losses.append(loss.detach())
         return loss
 
-    def part(self, batch: Batch, count: Tensor) -> Tensor:
-        """What a mean over `count` things counts beside those of the other processes: 1 on average.
+    def process_weight(self, batch: Batch, count: Tensor) -> Tensor:
+        """The weight of this process's mean over `count` things among those of all processes: 1 on average.
 
         DistributedDataParallel takes the mean of the processes' gradients, which is that of all things
         together only where each has as many.
         """
         if self._trainer is None or self.trainer.world_size == 1:
             return torch.ones((), device=self.device)
-        mine = torch.zeros_like(count) if batch.idle else count
-        everyone = mine.clone()
+        own = torch.zeros_like(count) if batch.idle else count
+        everyone = own.clone()
         torch.distributed.all_reduce(everyone)
-        return mine * self.trainer.world_size / everyone
+        return own * self.trainer.world_size / everyone
 
     def configure_gradient_clipping(self, *_: Any, **__: Any) -> None:
         """Clip the norm (here, as Lightning refuses to together with the fused optimiser).
@@ -186,23 +186,24 @@ class CaptionModule(pl.LightningModule):
         Raises:
             TrainingError: the loss or the gradient is not finite.
         """
-        norm = torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), self.fit.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.decoder.parameters(), self.settings.clip_norm)
         loss = self._losses[-1] if self._losses else norm
         if not torch.isfinite(norm + loss):
             raise self._diverged(f"the loss is {float(loss):.4g}, the norm of its gradient {float(norm):.4g}")
 
     def _diverged(self, what: str) -> TrainingError:
+        now = self.settings
         return TrainingError(
-            f"Training '{self.fit.name}' stopped in epoch {self.current_epoch + 1}, step {self.global_step}:"
-            f" {what}. Give a lower learning_rate (now {self.fit.learning_rate:g}), a longer warmup (now"
-            f" {self.fit.warmup:g}) or a smaller clip_norm (now {self.fit.clip_norm:g}), or train with"
+            f"Training '{now.name}' stopped in epoch {self.current_epoch + 1}, step {self.global_step}:"
+            f" {what}. Give a lower learning_rate (now {now.learning_rate:g}), a longer warmup (now"
+            f" {now.warmup:g}) or a smaller clip_norm (now {now.clip_norm:g}), or train with"
             " precision: float32"
         )
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Let the average follow; now and then, give back the memory that lies idle."""
+        """Update the averaged weights; every 32 steps, return freed memory to the system."""
         self.average.update()
-        if self.trainer.global_step % _STEPS_BETWEEN_GIVING_BACK == 0:
+        if self.trainer.global_step % _STEPS_BETWEEN_TRIMS == 0:
             trim_memory()
 
     def configure_optimizers(self) -> Any:
@@ -210,28 +211,28 @@ class CaptionModule(pl.LightningModule):
         matrices = [weight for weight in self.decoder.parameters() if weight.dim() > 1]
         vectors = [weight for weight in self.decoder.parameters() if weight.dim() <= 1]
         groups = [
-            {"params": matrices, "weight_decay": self.fit.weight_decay},
+            {"params": matrices, "weight_decay": self.settings.weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=self.fit.learning_rate, betas=(0.9, 0.98), fused=True)
-        steps = self.fit.epochs * len(self.plan(0))
+        optimizer = torch.optim.AdamW(groups, lr=self.settings.learning_rate, betas=(0.9, 0.98), fused=True)
+        steps = self.settings.epochs * len(self.plan(0))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self._rate(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _rate(self, step: int, steps: int) -> float:
-        warmup = max(1.0, self.fit.warmup * steps)
+        warmup = max(1.0, self.settings.warmup * steps)
         if step < warmup:
             return (step + 1) / (warmup + 1)
         done = min(1.0, (step - warmup) / max(1.0, steps - warmup))
-        lowest = self.fit.final_learning_rate
+        lowest = self.settings.final_learning_rate
         return lowest + (1 - lowest) * (1 + math.cos(math.pi * done)) / 2
 
-    # Examination, by the averaged weights.
+    # Validation, with the averaged weights.
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the last examination."""
-        self._nats.clear()
-        self._said.clear()
+        """Drop the results of the last validation."""
+        self._token_losses.clear()
+        self._captions.clear()
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """The loss on a batch's true captions, and a caption for each of its photos."""
@@ -241,18 +242,18 @@ class CaptionModule(pl.LightningModule):
             logits = self.decoder(batch.features, batch.captions).logits
             each = functional.cross_entropy(logits.float(), batch.captions.targets, reduction="none")
             chosen = batch.captions.chosen
-            self._nats[batch.photos] = (float((each * chosen).sum()), int(chosen.sum()))
-            found = decode(self.decoder, batch.features, self.examination)
-        said = (hypotheses[0].tokens for hypotheses in found)
-        self._said.update(zip(batch.photos, said, strict=True))
+            self._token_losses[batch.photos] = (float((each * chosen).sum()), int(chosen.sum()))
+            decoded = decode(self.decoder, batch.features, self.validation_decoding)
+        captions = (hypotheses[0].tokens for hypotheses in decoded)
+        self._captions.update(zip(batch.photos, captions, strict=True))
 
     def on_validation_epoch_end(self) -> None:
         """Record the epoch, keep the best weights, and stop when nothing has got better for long enough.
 
         Raises:
-            TrainingError: the weights, or what is said of them, are not finite: nothing of them is kept.
+            TrainingError: the weights or the validation loss are not finite: nothing of them is kept.
         """
-        nats, tokens, said, losses = self._everyone()
+        nats, tokens, captions, losses = self._gathered()
         broken = self.average.not_finite()
         if broken or not math.isfinite(nats):
             what = f"the weights {broken[0]}" if broken else "the validation loss"
@@ -261,38 +262,39 @@ class CaptionModule(pl.LightningModule):
             epoch=self.current_epoch,
             train_loss=sum(losses) / max(1, len(losses)),
             val_loss=nats / tokens,
-            val_cider=self.material.judge.cider(said),
+            val_cider=self.data.validation_cider.cider(captions),
             learning_rate=float(self.trainer.optimizers[0].param_groups[0]["lr"]),
             seconds=time.monotonic() - self._began,
         )
-        better = self.progress.add(record)
+        better = self.curves.add(record)
         if (better or self.keep_last) and self.trainer.is_global_zero:
-            self.keeper.keep(self.average.weights())
-        self.trainer.should_stop = self.progress.is_over(self.fit.validation.patience)
+            self.best_weights.save_best(self.average.weights())
+        self.trainer.should_stop = self.curves.is_over(self.settings.validation.patience)
 
-    def _everyone(self) -> tuple[float, int, dict[int, tuple[int, ...]], list[float]]:
+    def _gathered(self) -> tuple[float, int, dict[int, tuple[int, ...]], list[float]]:
         """What all processes found: summed loss, tokens, captions by photo, and the losses of the steps."""
-        mine = (self._nats, self._said, [float(loss) for loss in self._losses])
-        theirs: list[Any] = [mine]
+        own = (self._token_losses, self._captions, [float(loss) for loss in self._losses])
+        gathered: list[Any] = [own]
         if self.trainer.world_size > 1:
-            theirs *= self.trainer.world_size
-            torch.distributed.all_gather_object(theirs, mine)
-        nats = {photos: found for one in theirs for photos, found in one[0].items()}
-        said = {photo: tokens for one in theirs for photo, tokens in one[1].items()}
-        losses = [loss for one in theirs for loss in one[2]]
-        return sum(one for one, _ in nats.values()), sum(count for _, count in nats.values()), said, losses
+            gathered *= self.trainer.world_size
+            torch.distributed.all_gather_object(gathered, own)
+        nats = {photos: found for one in gathered for photos, found in one[0].items()}
+        captions = {photo: ids for one in gathered for photo, ids in one[1].items()}
+        losses = [loss for one in gathered for loss in one[2]]
+        tokens = sum(count for _, count in nats.values())
+        return sum(one for one, _ in nats.values()), tokens, captions, losses
 
     # Checkpoints.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is ours: numbers, strings and tensors only, so that it can be read without unpickling."""
         checkpoint["average"] = self.average.state_dict()
-        checkpoint["progress"] = self.progress.state_dict()
+        checkpoint["progress"] = self.curves.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it back."""
         self.average.load_state_dict(checkpoint["average"])
-        self.progress = TrainingCurves.from_state(checkpoint["progress"])
+        self.curves = TrainingCurves.from_state(checkpoint["progress"])
 
 
 class CrossEntropyModule(CaptionModule):
@@ -301,30 +303,30 @@ class CrossEntropyModule(CaptionModule):
     def __init__(
         self,
         decoder: Decoder,
-        material: CaptionData,
+        data: CaptionData,
         parameters: TrainingParameters,
         max_length: int,
-        keeper: BestCheckpoint,
+        best_weights: BestWeights,
         *,
         captions_per_photo: int,
         label_smoothing: float,
         doubly_stochastic: float,
         keep_last: bool = False,
     ) -> None:
-        super().__init__(decoder, material, parameters, max_length, keeper)
+        super().__init__(decoder, data, parameters, max_length, best_weights)
         self.keep_last = keep_last
         self.captions_per_photo = captions_per_photo
         self.label_smoothing, self.doubly_stochastic = label_smoothing, doubly_stochastic
 
     def loss(self, batch: Batch) -> Tensor:
         """Equation 14 of Xu et al. 2015, per token."""
-        taught = self.decoder(batch.features, batch.captions)
-        loss = caption_loss(taught.logits, batch.captions, self.label_smoothing)
-        loss = loss * self.part(batch, batch.captions.mass)
-        if taught.attention_penalty is not None and self.doubly_stochastic:
+        output = self.decoder(batch.features, batch.captions)
+        loss = caption_loss(output.logits, batch.captions, self.label_smoothing)
+        loss = loss * self.process_weight(batch, batch.captions.mass)
+        if output.attention_penalty is not None and self.doubly_stochastic:
             regions = batch.features.shape[1]
-            rows = self.part(batch, torch.tensor(float(batch.captions.rows), device=self.device))
-            loss = loss + self.doubly_stochastic * taught.attention_penalty / regions * rows
+            rows = self.process_weight(batch, torch.tensor(float(batch.captions.rows), device=self.device))
+            loss = loss + self.doubly_stochastic * output.attention_penalty / regions * rows
         return loss
 
 

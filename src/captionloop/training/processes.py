@@ -1,4 +1,4 @@
-"""A fit in several processes, which do the fit and nothing else.
+"""Runs a fit in several processes (data-parallel training), which do the fit and nothing else.
 
 Left to itself, Lightning's `ddp` strategy runs the whole command again for each of its processes: a `kedro
 run` would validate, evaluate and register as often as there are GPUs. So they are started otherwise:
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _FILE: Final = "fit.pickle"
-_MOST_OF_A_TRACEBACK: Final = 8_000  # characters, which a pipe takes although nobody reads yet
+_MAX_TRACEBACK: Final = 8_000  # characters, which a pipe takes although nobody reads yet
 _LONG: Final = timedelta(days=30)  # so long may what the first process does before a fit take
 
 
@@ -190,7 +190,7 @@ def _work(  # noqa: PLR0917 - as multiprocessing hands them over
         faults.put(error)
         os._exit(1)
     except Exception:  # the cause, or what follows from the end of another: the parent knows
-        faults.put((member.rank, traceback.format_exc()[-_MOST_OF_A_TRACEBACK:]))
+        faults.put((member.rank, traceback.format_exc()[-_MAX_TRACEBACK:]))
         os._exit(1)
 
 
@@ -220,14 +220,14 @@ def follow() -> None:
     """
     for number in count(1):
         try:
-            told = json.loads(_store().get(f"fit/{number}"))
+            announced = json.loads(_store().get(f"fit/{number}"))
         except (RuntimeError, torch.distributed.DistStoreError) as error:
             reason = first_line(error)
             raise TrainingError(f"The process that runs the pipeline is gone ({reason})") from error
-        if told is None:
+        if announced is None:
             return
-        fit = _read(Path(told["path"]), told["digest"])
-        member = _launched_member(told["devices"], told["nodes"])
+        fit = _read(Path(announced["path"]), announced["digest"])
+        member = _launched_member(announced["devices"], announced["nodes"])
         with _group(member, number):
             fit(member)
 
@@ -236,25 +236,25 @@ def _with_followers(fit: Fit, path: Path, digest: str, processes: ProcessParamet
     """Takes part in the fit as the first process, and has the others take part."""
     member = _launched_member(processes.devices, processes.nodes)
     what = {"path": str(path.absolute()), "digest": digest, "devices": member.devices, "nodes": member.nodes}
-    with _group(member, _tell(what)):
+    with _group(member, _announce(what)):
         fit(member)
 
 
 def release_followers() -> None:
     """Have the others end with this process, the first that torchrun has started, whenever it ends."""
     _store()
-    atexit.register(_tell, None)
+    atexit.register(_announce, None)
 
 
-_told = 0
+_announced = 0
 
 
-def _tell(what: dict[str, Any] | None) -> int:
-    """Tells the others what comes next; the number of what was told."""
-    global _told  # noqa: PLW0603 - as many as this process has told the others
-    _told += 1
-    _store().set(f"fit/{_told}", json.dumps(what))
-    return _told
+def _announce(what: dict[str, Any] | None) -> int:
+    """Announces the next fit (None: the end) to the other processes; its number."""
+    global _announced  # noqa: PLW0603 - as many as this process has told the others
+    _announced += 1
+    _store().set(f"fit/{_announced}", json.dumps(what))
+    return _announced
 
 
 @contextmanager
@@ -276,20 +276,20 @@ def _group(member: Member, number: int) -> Iterator[None]:
 
 
 def _launched_member(devices: int, nodes: int) -> Member:
-    told = os.environ
-    place = told["MASTER_ADDR"], int(told["MASTER_PORT"])
-    return Member(int(told["RANK"]), int(told["LOCAL_RANK"]), devices, nodes, *place)
+    environment = os.environ
+    place = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
+    return Member(int(environment["RANK"]), int(environment["LOCAL_RANK"]), devices, nodes, *place)
 
 
 @cache
 def _store() -> "Store":
-    """Where processes that torchrun has started leave each other notes."""
-    told = os.environ
-    of_agent = told.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    """The key-value store that the processes started by torchrun share."""
+    environment = os.environ
+    of_agent = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     store = torch.distributed.TCPStore(  # type: ignore[attr-defined] # not in its stubs
-        told["MASTER_ADDR"],
-        int(told["MASTER_PORT"]),
-        is_master=told["RANK"] == "0" and not of_agent,
+        environment["MASTER_ADDR"],
+        int(environment["MASTER_PORT"]),
+        is_master=environment["RANK"] == "0" and not of_agent,
         timeout=_LONG,
         wait_for_workers=False,
     )

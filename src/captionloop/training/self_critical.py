@@ -1,13 +1,13 @@
-"""Self-critical sequence training: a caption is as good as its CIDEr-D (Rennie et al. 2017).
+"""Self-critical sequence training: policy gradient with CIDEr-D as the reward (Rennie et al. 2017).
 
-Captions are drawn from the decoder, each is worth its CIDEr-D less a baseline, and the decoder is pushed
-towards those that are worth more than nothing (REINFORCE; equations 5 and 6). The end token is part of what
+Captions are sampled from the decoder; the advantage of each is its CIDEr-D minus a baseline (REINFORCE;
+equations 5 and 6). The end token is part of what
 is scored, in samples and references alike: without it CIDEr rewards captions that stop in mid-sentence (arXiv
-2305.12254). The end that `max_length` forces is none: nobody chose it, so it is neither scored nor taught.
+2305.12254). The end that `max_length` forces is none: nobody chose it, so it is neither scored nor trained.
 Captions are drawn word by word without gradients; the gradient comes from one pass of teacher forcing over
 what was drawn. Both must be of the same policy: of the same temperature, without dropout and without the
-words that are never said. A way out that is never drawn is never punished, and all probability goes there in
-the end (Flickr8k, with the unknown word left in: validation loss 2.8 before, 39 after two epochs).
+tokens that are never generated. A token that is never drawn is never punished, and all probability goes there
+in the end (Flickr8k, with the unknown word left in: validation loss 2.8 before, 39 after two epochs).
 """
 
 from collections.abc import Iterator
@@ -25,21 +25,21 @@ from captionloop.captioner.decoding import greedy, sample
 from captionloop.captioner.model_config import DecodingOptions
 from captionloop.scoring.cider import CiderD
 from captionloop.training.caption_data import Batch
-from captionloop.training.caption_module import BestCheckpoint, CaptionData, CaptionModule, caption_loss
+from captionloop.training.caption_module import BestWeights, CaptionData, CaptionModule, caption_loss
 from captionloop.training.training_parameters import SelfCriticalParameters
 
 
 class SelfCriticalModule(CaptionModule):
-    """Self-critical sequence training of a decoder that has been taught by words before."""
+    """Self-critical sequence training of a decoder that was trained with cross-entropy before."""
 
     def __init__(
         self,
         decoder: Decoder,
-        material: CaptionData,
+        data: CaptionData,
         parameters: SelfCriticalParameters,
-        keeper: BestCheckpoint,
+        best_weights: BestWeights,
     ) -> None:
-        super().__init__(decoder, material, parameters, parameters.max_length, keeper)
+        super().__init__(decoder, data, parameters, parameters.max_length, best_weights)
         self.reward = parameters
         self.samples = DecodingOptions(
             method="sample", temperature=parameters.temperature, max_length=parameters.max_length
@@ -48,7 +48,7 @@ class SelfCriticalModule(CaptionModule):
     @cached_property
     def cider(self) -> CiderD:
         """CIDEr-D over token ids, the end token counted, against the training captions."""
-        photos = self.material.train
+        photos = self.data.train
         return CiderD(
             {
                 image_id: [
@@ -68,21 +68,20 @@ class SelfCriticalModule(CaptionModule):
                 drawn, image, advantage, images=len(batch.photos), cut=[self._is_cut(one) for one in drawn]
             ).to(self.device)
             logits = self.decoder(batch.features, captions).logits
-        likely = _as_drawn(logits, captions, self.reward.temperature)
-        surprise = functional.cross_entropy(likely, captions.targets, reduction="none")
+        likely = _sampling_logits(logits, captions, self.reward.temperature)
+        nll = functional.cross_entropy(likely, captions.targets, reduction="none")
         chosen = captions.chosen
-        loss = (surprise * captions.weight[captions.row] * chosen).sum() / chosen.sum()
-        loss = loss * self.part(batch, chosen.sum())
+        loss = (nll * captions.weight[captions.row] * chosen).sum() / chosen.sum()
+        loss = loss * self.process_weight(batch, chosen.sum())
         if self.reward.cross_entropy:
-            taught = self.decoder(batch.features, batch.captions).logits
-            by_words = caption_loss(taught, batch.captions, 0.0) * self.part(batch, batch.captions.mass)
-            loss = loss + self.reward.cross_entropy * by_words
+            reference_logits = self.decoder(batch.features, batch.captions).logits
+            cross_entropy = caption_loss(reference_logits, batch.captions, 0.0)
+            cross_entropy = cross_entropy * self.process_weight(batch, batch.captions.mass)
+            loss = loss + self.reward.cross_entropy * cross_entropy
         return loss
 
     def _draw(self, batch: Batch) -> tuple[list[tuple[int, ...]], list[float]]:
-        """Captions drawn for the photos of a batch, photo after photo, and how much each is better than
-        expected.
-        """
+        """Captions sampled for the photos of a batch, photo by photo, and their advantages."""
         seed = int(torch.randint(2**31, ()))
         generator = torch.Generator(self.device).manual_seed(seed)
         each = self.reward.samples
@@ -99,9 +98,9 @@ class SelfCriticalModule(CaptionModule):
         return drawn, (rewards - baseline).ravel().tolist()
 
     def _rewards(self, batch: Batch, captions: list[tuple[int, ...]], each: int) -> np.ndarray:
-        image_ids = [self.material.train.image_ids[photo] for photo in batch.photos for _ in range(each)]
-        said = [list(tokens) if self._is_cut(tokens) else [*tokens, EOS] for tokens in captions]
-        return self.cider.rewards(image_ids, said)
+        image_ids = [self.data.train.image_ids[photo] for photo in batch.photos for _ in range(each)]
+        sequences = [list(tokens) if self._is_cut(tokens) else [*tokens, EOS] for tokens in captions]
+        return self.cider.rewards(image_ids, sequences)
 
     def _is_cut(self, tokens: tuple[int, ...]) -> bool:
         """Whether a caption that was decoded ends because it had to (`permitted`)."""
@@ -128,9 +127,9 @@ def _without_dropout(decoder: Decoder) -> Iterator[None]:
         decoder.train()
 
 
-def _as_drawn(logits: Tensor, captions: PackedCaptions, temperature: float = 1.0) -> Tensor:
-    """Logits `[M, V]` as sharp as those that were drawn from, and without what drawing never says: special
-    tokens, and an end before the first word.
+def _sampling_logits(logits: Tensor, captions: PackedCaptions, temperature: float = 1.0) -> Tensor:
+    """Logits `[M, V]` of the distribution that was sampled from: divided by the temperature, minus infinity
+    for special tokens and for an end before the first word.
     """
     likely = logits.float() / temperature
     likely[:, FORBIDDEN_TOKENS] = -torch.inf

@@ -1,11 +1,10 @@
 """Trains captioners from tables and cached features; new words start from the concept classifier.
 
-A word that a handful of corrections has taught is soon said by heart, of the very photos that taught it. The
-classifier that taught the encoder knows the word from the same photos, and better, as it has nothing else to
-learn. In the deep output layer (Xu et al. 2015, equation 7) what a decoder sees raises the score of a word w
-by E_w L_z z; so E_w is chosen such that E_w L_z points to where the classifier sees w. Hendricks et al. 2016
-(arXiv 1511.05284) give new words the weights of known ones that are alike; here it is what the photos look
-like that decides. Teaching goes on from there.
+A decoder overfits a word of which there are a handful of corrections; the concept classifier of encoder
+adaptation learns nothing else, and generalises better from the same photos. In the deep output layer (Xu et
+al. 2015, equation 7) the context z raises the score of a word w by E_w L_z z; so E_w is initialised such that
+E_w L_z points where the classifier's weights for w point. Hendricks et al. 2016 (arXiv 1511.05284) give new
+words the weights of similar known words; here the photos' features decide. Training goes on from there.
 """
 
 import hashlib
@@ -82,11 +81,11 @@ _SMALLEST = 0.05
 
 @dataclass(frozen=True)
 class NewWordInit:
-    """What the classifier looks for, and how much a new word makes of it.
+    """The classifier's weights by concept, and how strongly new words are initialised from them.
 
     Attributes:
         concept_weights: columns `concept` and `weights`, the classifier's `[channels]` for each concept.
-        strength: how far E_w L_z goes where the classifier points, times as far as for known words.
+        strength: length of E_w L_z along the classifier's weights, as a multiple of that of known words.
     """
 
     concept_weights: pd.DataFrame
@@ -98,10 +97,10 @@ class NewWordInit:
         return hashlib.sha256(f"{self.strength} {table}".encode()).hexdigest()
 
 
-def ground_new_words(
-    decoder: Decoder, tokenizer: CaptionTokenizer, known: int, grounding: NewWordInit
+def init_new_words(
+    decoder: Decoder, tokenizer: CaptionTokenizer, old_size: int, new_word_init: NewWordInit
 ) -> None:
-    """Moves the words behind the first `known` to where the classifier sees them, as far as it knows them.
+    """Initialises the words behind the first `old_size` from the classifier's weights, where it has them.
 
     Only `show_attend_tell` on the encoder's own features has the direct path from features to words that this
     needs; other decoders stay as they are.
@@ -109,33 +108,33 @@ def ground_new_words(
     Args:
         decoder: its vocabulary has grown already.
         tokenizer: of that vocabulary.
-        known: how many words there were before.
-        grounding: see there.
+        old_size: how many words there were before.
+        new_word_init: see there.
     """
     if isinstance(decoder, Ensemble):
         for member in decoder.decoders:
-            ground_new_words(member, tokenizer, known, grounding)
+            init_new_words(member, tokenizer, old_size, new_word_init)
     elif isinstance(decoder, ShowAttendTell) and decoder.project is None:
         place = {word: token for token, word in enumerate(tokenizer.words)}
-        directions = _directions(grounding.concept_weights)
+        directions = _directions(new_word_init.concept_weights)
         seen = {place[word]: row for word, row in directions.items() if word in place}
-        _ground(decoder, seen, known, grounding.strength)
+        _init_vectors(decoder, seen, old_size, new_word_init.strength)
 
 
 @torch.no_grad()
-def _ground(decoder: ShowAttendTell, seen: Mapping[int, Tensor], known: int, strength: float) -> None:
-    old, new = [token for token in seen if token < known], [token for token in seen if token >= known]
+def _init_vectors(decoder: ShowAttendTell, seen: Mapping[int, Tensor], size: int, strength: float) -> None:
+    old, new = [token for token in seen if token < size], [token for token in seen if token >= size]
     if len(old) < 2 or not new:
         return
     words = decoder.words.vectors if decoder.words.scores is None else decoder.words.scores  # E, [V, E]
-    looks = decoder.output_context.weight  # L_z, [E, C]
+    l_z = decoder.output_context.weight  # L_z, [E, C]
     directions = torch.stack([seen[token] for token in old])  # [W, C]
     average = directions.mean(0)
     directions = directions - average
-    led = (words[old] - words[old].mean(0)) @ looks  # E_w L_z, [W, C]
-    usual = (led * directions).sum() / directions.square().sum().clamp_min(1e-12)  # least squares
-    wanted = usual.clamp_min(0) * (torch.stack([seen[token] for token in new]) - average)
-    words[new] += strength * wanted @ torch.linalg.pinv(looks, rtol=_SMALLEST)
+    projected = (words[old] - words[old].mean(0)) @ l_z  # E_w L_z, [W, C]
+    slope = (projected * directions).sum() / directions.square().sum().clamp_min(1e-12)  # least squares
+    wanted = slope.clamp_min(0) * (torch.stack([seen[token] for token in new]) - average)
+    words[new] += strength * wanted @ torch.linalg.pinv(l_z, rtol=_SMALLEST)
 
 
 def _directions(concept_weights: pd.DataFrame) -> dict[str, Tensor]:
@@ -156,7 +155,7 @@ class TrainingResult:
 
     decoder: Decoder
     tokenizer: CaptionTokenizer
-    progress: TrainingCurves
+    curves: TrainingCurves
 
 
 def train(
@@ -165,23 +164,23 @@ def train(
     features: Features,
     parameters: CrossEntropyParameters,
     *,
-    workbench: Path,
+    checkpoints: Path,
     start: Captioner | None = None,
     keep_last: bool = False,
-    grounding: NewWordInit | None = None,
+    new_word_init: NewWordInit | None = None,
     tokenizer: CaptionTokenizer | None = None,
     language: Language = ENGLISH,
 ) -> TrainingResult:
-    """Teach a decoder by words, from fresh weights or (warm start) from those of `start`.
+    """Train a decoder with cross-entropy, from fresh weights or (warm start) from those of `start`.
 
     The captions are in `language`; a warm start goes on in that of `start`.
 
-    A warm start keeps the decoder's architecture and vocabulary, which grows by the words that are new; how
-    much is dropped while it is taught is up to `parameters.decoder`.
+    A warm start keeps the decoder's architecture and vocabulary, which is extended by the new words;
+    dropout is that of `parameters.decoder`.
     `keep_last` takes the last epoch's weights instead of those that did best on `val`: where `val` does not
-    hold what is to be learnt, it would choose what has learnt least.
-    `tokenizer` is that of `start`, grown already: decoders whose weights are averaged need one vocabulary.
-    New words of a warm start begin as the average word, or where `grounding` sees them.
+    hold what is to be learnt, the first epochs would do best.
+    `tokenizer` is that of `start`, extended already: decoders whose weights are averaged need one vocabulary.
+    New words of a warm start begin as the average word, or as `new_word_init` says.
     Killed at any moment, the same call goes on from the last whole epoch to the same result; finished, it
     returns at once.
 
@@ -197,28 +196,28 @@ def train(
         digest += f"-{hashlib.sha256(json.dumps(tokenizer.words).encode()).hexdigest()}"
     if keep_last:
         digest += "-last"
-    if grounding is not None:
-        digest += f"-{grounding.digest()}"
+    if new_word_init is not None:
+        digest += f"-{new_word_init.digest()}"
     if tokenizer.language != ENGLISH:
         digest += f"-{tokenizer.language.code}"
-    material = _material(images, captions, features, tokenizer, parameters)
+    data = _caption_data(images, captions, features, tokenizer, parameters)
     torch.manual_seed(parameters.seed)
-    decoder = _decoder(tokenizer, features, parameters, start, grounding)
-    bench = TrainingRun(workbench, digest)
-    teaching = CrossEntropyModule(
+    decoder = _decoder(tokenizer, features, parameters, start, new_word_init)
+    run = TrainingRun(checkpoints, digest)
+    module = CrossEntropyModule(
         decoder,
-        material,
+        data,
         parameters,
         parameters.max_length,
-        bench,
+        run,
         captions_per_photo=parameters.captions_per_photo,
         label_smoothing=parameters.label_smoothing,
         doubly_stochastic=parameters.doubly_stochastic,
         keep_last=keep_last,
     )
-    progress = fit(teaching, bench)
-    decoder.load_state_dict(bench.best())
-    return TrainingResult(decoder.eval(), tokenizer, progress)
+    curves = fit(module, run)
+    decoder.load_state_dict(run.best())
+    return TrainingResult(decoder.eval(), tokenizer, curves)
 
 
 def train_self_critically(
@@ -227,20 +226,20 @@ def train_self_critically(
     features: Features,
     parameters: SelfCriticalParameters,
     *,
-    workbench: Path,
+    checkpoints: Path,
     start: Captioner,
 ) -> TrainingResult:
-    """Teach the decoder of `start` on by reward (Rennie et al. 2017); resumes as `train` does."""
+    """Self-critical training of the decoder of `start` (Rennie et al. 2017); resumes as `train` does."""
     _check(features, parameters, start)
     digest = digest_of(images, captions, features, parameters, start)
     tokenizer = start.tokenizer
-    material = _material(images, captions, features, tokenizer, parameters)
+    data = _caption_data(images, captions, features, tokenizer, parameters)
     torch.manual_seed(parameters.seed)
     decoder = _copy(start, start.decoder.config)
-    bench = TrainingRun(workbench, digest)
-    progress = fit(SelfCriticalModule(decoder, material, parameters, bench), bench)
-    decoder.load_state_dict(bench.best())
-    return TrainingResult(decoder.eval(), tokenizer, progress)
+    run = TrainingRun(checkpoints, digest)
+    curves = fit(SelfCriticalModule(decoder, data, parameters, run), run)
+    decoder.load_state_dict(run.best())
+    return TrainingResult(decoder.eval(), tokenizer, curves)
 
 
 def digest_of(
@@ -263,10 +262,10 @@ def digest_of(
 
 def corpus_digest(images: pd.DataFrame, captions: pd.DataFrame) -> str:
     """SHA-256 over the photos and captions of `train` and `val`."""
-    taught = images[images["split"].isin(["train", "val"])].sort_values("image_id")
-    said = captions[captions["image_id"].isin(taught["image_id"])].sort_values("caption_id")
+    used_images = images[images["split"].isin(["train", "val"])].sort_values("image_id")
+    used_captions = captions[captions["image_id"].isin(used_images["image_id"])].sort_values("caption_id")
     digest = hashlib.sha256()
-    for rows in (taught[["image_id", "sha256", "split"]], said[["image_id", "text", "weight"]]):
+    for rows in (used_images[["image_id", "sha256", "split"]], used_captions[["image_id", "text", "weight"]]):
         digest.update(rows.to_csv(index=False).encode())
     return digest.hexdigest()
 
@@ -292,8 +291,8 @@ def _tokenizer(
     start: Captioner | None,
     language: Language,
 ) -> CaptionTokenizer:
-    taught = images.loc[images["split"] == "train", "image_id"]
-    texts = captions.loc[captions["image_id"].isin(taught), "text"].tolist()
+    train_ids = images.loc[images["split"] == "train", "image_id"]
+    texts = captions.loc[captions["image_id"].isin(train_ids), "text"].tolist()
     vocabulary = parameters.vocabulary
     if start is not None:
         return start.tokenizer.extended(texts, min_frequency=vocabulary.min_frequency)
@@ -307,7 +306,7 @@ def _decoder(
     features: Features,
     parameters: CrossEntropyParameters,
     start: Captioner | None,
-    grounding: NewWordInit | None,
+    new_word_init: NewWordInit | None,
 ) -> Decoder:
     if start is not None:
         if with_dropout(parameters.decoder, 0, 0) != with_dropout(start.decoder.config, 0, 0):
@@ -317,8 +316,8 @@ def _decoder(
             )
         decoder = _copy(start, parameters.decoder)
         decoder.extend_vocabulary(tokenizer.vocabulary_size)
-        if grounding is not None:
-            ground_new_words(decoder, tokenizer, start.tokenizer.vocabulary_size, grounding)
+        if new_word_init is not None:
+            init_new_words(decoder, tokenizer, start.tokenizer.vocabulary_size, new_word_init)
         return decoder
     return build_decoder(
         parameters.decoder, vocabulary_size=tokenizer.vocabulary_size, channels=features.channels
@@ -332,7 +331,7 @@ def _copy(start: Captioner, config: DecoderConfig) -> Decoder:
     return decoder
 
 
-def _material(
+def _caption_data(
     images: pd.DataFrame,
     captions: pd.DataFrame,
     features: Features,
@@ -360,7 +359,7 @@ def build_index(
 ) -> NeighbourIndex:
     """The training photos of these tables; or those that are `known`, and what came with feedback.
 
-    Whoever is taught on sees a part of the corpus again, and does not forget the rest of it.
+    Retraining reads only a part of the corpus again: the index keeps the rest of it.
 
     Raises:
         CorpusError: as `NeighbourIndex.collect`, or the training split has no photo with a caption.

@@ -1,7 +1,7 @@
-"""Encoder adaptation: an encoder learns to name the visual concepts of a corpus's captions.
+"""Encoder adaptation: fine-tunes an encoder to classify the visual concepts of a corpus's captions.
 
 The concepts of a photo are a multi-label problem with soft targets: which share of its captions has
-each. It is how a system that caches features can still teach its encoder (Fang et al. 2015; Wu et al. 2016).
+each. So a system that caches features can still train its encoder (Fang et al. 2015; Wu et al. 2016).
 """
 
 import hashlib
@@ -45,35 +45,35 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ConceptData:
-    """Photos and their concepts, float32 `[photos, concepts]`; the first `train` are to learn from."""
+    """Photos and their concepts, float32 `[photos, concepts]`; the first `train` are for training."""
 
     pixels: DecodedPhotos
     targets: Targets
     train: int
 
     def validation(self) -> range:
-        """The photos that are only looked at."""
+        """The positions of the validation photos."""
         return range(self.train, len(self.targets))
 
 
 @dataclass(frozen=True)
 class EncoderTrainingResult:
-    """The encoder that learnt, its curves (one row per epoch), and what it says of the validation photos.
+    """The trained encoder, its curves (one row per epoch), and its logits of the validation photos.
 
-    `said` are logits, float32 `[photos, concepts]`; `weights` what the classifier looks for, float32
+    `logits` are float32 `[photos, concepts]`; `weights` those of the classifier, float32
     `[concepts, channels]`.
     """
 
     encoder: Encoder
     curves: pd.DataFrame
-    said: NDArray[np.float32]
+    logits: NDArray[np.float32]
     weights: NDArray[np.float32]
 
 
 def adapt(
-    encoder: Encoder, lessons: ConceptData, parameters: AdaptationParameters, checkpoint: Path
+    encoder: Encoder, data: ConceptData, parameters: AdaptationParameters, checkpoint: Path
 ) -> EncoderTrainingResult:
-    """Teaches the encoder for `parameters.epochs`; started again after a kill, it goes on from `checkpoint`.
+    """Trains the encoder for `parameters.epochs`; started again after a kill, it goes on from `checkpoint`.
 
     The result is the same as without the kill: each epoch has random numbers of its own.
 
@@ -81,31 +81,31 @@ def adapt(
         EncoderError: `parameters.frozen` is not one of the encoder's layers.
         TrainingError: the loss or the weights became no numbers; `checkpoint` is of the last whole epoch.
     """
-    course = _Course(encoder, lessons, parameters)
-    first = course.resume(checkpoint)
-    total = (parameters.epochs - first) * course.steps * parameters.batch_size
+    training = _EncoderTraining(encoder, data, parameters)
+    first = training.resume(checkpoint)
+    total = (parameters.epochs - first) * training.steps * parameters.batch_size
     with progress("Teaching the encoder", total, "images") as advance:
         for epoch in range(first, parameters.epochs):
-            course.epoch(epoch, advance)
-            course.save(checkpoint)
-    said, _ = course.name_validation_photos()
-    taught, weights = course.result()
-    return EncoderTrainingResult(taught, pd.DataFrame(course.curves), said, weights)
+            training.epoch(epoch, advance)
+            training.save(checkpoint)
+    logits, _ = training.predict_validation()
+    trained, weights = training.result()
+    return EncoderTrainingResult(trained, pd.DataFrame(training.curves), logits, weights)
 
 
-class _Course:
+class _EncoderTraining:
     """One training: model, optimiser, averages and curves."""
 
-    def __init__(self, encoder: Encoder, lessons: ConceptData, parameters: AdaptationParameters) -> None:
+    def __init__(self, encoder: Encoder, data: ConceptData, parameters: AdaptationParameters) -> None:
         self._encoder = encoder
-        self._lessons = lessons
+        self._data = data
         self._parameters = parameters
         self._size = encoder.spec.input_size
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._bfloat16 = precision_here(encoder.spec.precision, self._device.type) == "bfloat16"
         self._frozen = FrozenLayers(encoder, parameters.frozen)
-        self.steps = max(1, lessons.train // parameters.batch_size)
-        model = ConceptModel(encoder, lessons.targets[: lessons.train].mean(0), parameters)
+        self.steps = max(1, data.train // parameters.batch_size)
+        model = ConceptModel(encoder, data.targets[: data.train].mean(0), parameters)
         self._model = model.to(self._device).to(memory_format=torch.channels_last)
         decay = get_ema_multi_avg_fn(parameters.ema_decay)  # type: ignore[no-untyped-call]
         self.averaged = AveragedModel(self._model, multi_avg_fn=decay, use_buffers=True)
@@ -114,7 +114,7 @@ class _Course:
         self.curves: list[dict[str, float]] = []
 
     def epoch(self, epoch: int, advance: Callable[[int], None]) -> None:
-        """One pass over the training photos, then a look at the others with the averaged weights."""
+        """One pass over the training photos, then validation with the averaged weights."""
         begin, losses = time.perf_counter(), 0.0
         torch.manual_seed(self._parameters.seed * 1_000_003 + epoch)
         self._model.train()
@@ -136,7 +136,7 @@ class _Course:
         broken = not_finite(self._model.state_dict()) + not_finite(self.averaged.state_dict())
         if broken:
             raise self._diverged(epoch, f"the weights {broken[0]} would be no finite numbers")
-        validation_loss, precision = self._examine()
+        validation_loss, precision = self._validate()
         self.curves.append(
             {
                 "epoch": epoch,
@@ -156,7 +156,7 @@ class _Course:
         )
 
     def result(self) -> tuple[Encoder, NDArray[np.float32]]:
-        """The encoder and its classifier `[concepts, channels]`, averaged weights; the course is over."""
+        """The encoder and its classifier `[concepts, channels]`, averaged weights; ends the training."""
         model = self.averaged.module
         assert isinstance(model, ConceptModel)
         return model.assemble(self._encoder), model.head.weight.detach().float().cpu().numpy().copy()
@@ -171,7 +171,7 @@ class _Course:
             try:
                 found = torch.load(path, map_location=self._device, weights_only=True)
                 broken = not_finite(found["model"]) + not_finite(found["averaged"])
-                curves, states = found["curves"], {name: found[name] for name in self._parts()}
+                curves, states = found["curves"], {name: found[name] for name in self._stateful()}
             except UNREADABLE as error:
                 reason = first_line(error)[:200]
                 logger.warning("%s cannot be read (%s): the encoder is taught anew", path, reason)
@@ -179,12 +179,12 @@ class _Course:
             if broken:
                 logger.warning("%s holds weights that are not finite: the encoder is taught anew", path)
                 return 0
-            for name, part in self._parts().items():
+            for name, part in self._stateful().items():
                 part.load_state_dict(states[name])
             self.curves = curves
         return len(self.curves)
 
-    def _parts(self) -> dict[str, Any]:
+    def _stateful(self) -> dict[str, Any]:
         return {
             "model": self._model,
             "averaged": self.averaged,
@@ -193,7 +193,7 @@ class _Course:
         }
 
     def _state(self) -> dict[str, Any]:
-        return {name: part.state_dict() for name, part in self._parts().items()}
+        return {name: part.state_dict() for name, part in self._stateful().items()}
 
     def _one_cycle(self, step: int) -> float:
         warm = max(1.0, self._parameters.warm_up * self.steps * self._parameters.epochs)
@@ -203,25 +203,25 @@ class _Course:
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(left, 1.0))))
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        order = list(range(self._lessons.train))
+        order = list(range(self._data.train))
         random.Random(f"{self._parameters.seed}/{epoch}").shuffle(order)  # noqa: S311
         size = self._parameters.batch_size
 
-        def seen(number: int) -> Pixels:
+        def augmented(number: int) -> Pixels:
             seed = f"{self._parameters.seed}/{epoch}/{number}"
-            return augment(self._lessons.pixels[number], self._size, self._parameters.augmentation, seed)
+            return augment(self._data.pixels[number], self._size, self._parameters.augmentation, seed)
 
         batches = [order[at : at + size] for at in range(0, self.steps * size, size)]
-        return self._prepared(batches, seen)
+        return self._prepared(batches, augmented)
 
     def _prepared(
-        self, batches: Sequence[Sequence[int]], look: Callable[[int], Pixels]
+        self, batches: Sequence[Sequence[int]], load: Callable[[int], Pixels]
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches ready for the layers that learn; the next ones are made while one is being learnt from."""
+        """Batches of inputs of the trained layers and targets; the next one is made during a step."""
 
         def prepare(numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
-            inputs = self._frozen(np.stack([look(number) for number in numbers]))
-            return inputs, torch.from_numpy(self._lessons.targets[numbers])
+            inputs = self._frozen(np.stack([load(number) for number in numbers]))
+            return inputs, torch.from_numpy(self._data.targets[numbers])
 
         with ThreadPoolExecutor(1) as pool:
             upcoming = pool.submit(prepare, batches[0]) if batches else None
@@ -235,27 +235,27 @@ class _Course:
     def _arithmetic(self) -> torch.autocast:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16)
 
-    def name_validation_photos(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What the averaged weights say of the validation photos (logits), and what is true of them."""
-        numbers = list(self._lessons.validation())
+    def predict_validation(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Logits of the averaged weights for the validation photos, and their targets."""
+        numbers = list(self._data.validation())
         self.averaged.eval()
         size = self._parameters.batch_size
         batches = [numbers[at : at + size] for at in range(0, len(numbers), size)]
-        none = np.empty((0, self._lessons.targets.shape[1]), np.float32)
+        none = np.empty((0, self._data.targets.shape[1]), np.float32)
         logits, targets = [none], [none]
         with torch.inference_mode(), self._arithmetic():
-            for inputs, expected in self._prepared(batches, self._lessons.pixels.__getitem__):
+            for inputs, expected in self._prepared(batches, self._data.pixels.__getitem__):
                 logits.append(self.averaged(inputs).float().cpu().numpy())
                 targets.append(expected.cpu().numpy())
         return np.concatenate(logits), np.concatenate(targets)
 
-    def _examine(self) -> tuple[float, float]:
+    def _validate(self) -> tuple[float, float]:
         """Loss and mean average precision on the validation photos; NaN where there are none."""
-        said, true = self.name_validation_photos()
-        if not len(said):
+        logits, targets = self.predict_validation()
+        if not len(logits):
             return math.nan, math.nan
-        loss = _loss(torch.from_numpy(said), torch.from_numpy(true)).item()
-        return loss, mean_average_precision(said, true > 0)
+        loss = _loss(torch.from_numpy(logits), torch.from_numpy(targets)).item()
+        return loss, mean_average_precision(logits, targets > 0)
 
 
 def mean_average_precision(scores: NDArray[np.float32], present: NDArray[np.bool_]) -> float:
@@ -294,12 +294,12 @@ def train_encoder(  # noqa: PLR0917 - the tables, then what is done with them
     photos: Mapping[str, PhotoFolder],
     encoder: Encoder,
     parameters: AdaptationParameters,
-    workbench: Path,
+    folder: Path,
     language: Language = ENGLISH,
 ) -> EncoderTrainingResult:
-    """Teaches the encoder the concepts of the training split, and watches the validation split.
+    """Trains the encoder on the concepts of the training split, validated on the validation split.
 
-    `photos` are the folders by the images' `source`. `workbench` is a folder for decoded photos and the
+    `photos` are the folders by the images' `source`. `folder` is a folder for decoded photos and the
     checkpoint; with other inputs it begins anew there.
 
     Raises:
@@ -313,24 +313,24 @@ def train_encoder(  # noqa: PLR0917 - the tables, then what is done with them
         raise CorpusError("no photo is in the training split: there is nothing to teach the encoder")
     targets = concept_targets(captions, concepts, chosen["image_id"].tolist(), language)
     size = parameters.input_size or encoder.spec.input_size
-    fed = encoder.spec.preprocessing
-    seen = [chosen["sha256"].tolist(), size, *([] if fed == SQUASHED else [fed.model_dump()])]
-    pixels_path = workbench / f"pixels-{_digest(*seen)}.bin"
+    preprocessing = encoder.spec.preprocessing
+    recipe = [] if preprocessing == SQUASHED else [preprocessing.model_dump()]
+    pixels_path = folder / f"pixels-{_digest(chosen['sha256'].tolist(), size, *recipe)}.bin"
     digest = _digest(encoder.fingerprint, pixels_path.name, targets.tobytes().hex(), parameters.model_dump())
-    checkpoint = workbench / f"checkpoint-{digest}.pt"
-    _tidy(workbench, keep=(pixels_path, checkpoint))
+    checkpoint = folder / f"checkpoint-{digest}.pt"
+    _remove_others(folder, kept=(pixels_path, checkpoint))
     places = [(photos[source], uri) for source, uri in zip(chosen["source"], chosen["uri"], strict=True)]
-    pixels = decode_photos(places, size, fed, pixels_path)
+    pixels = decode_photos(places, size, preprocessing, pixels_path)
     try:
-        pupil = encoder.respecified(input_size=size)
-        adapted = adapt(pupil, ConceptData(pixels, targets, train), parameters, checkpoint)
+        resized = encoder.respecified(input_size=size)
+        result = adapt(resized, ConceptData(pixels, targets, train), parameters, checkpoint)
     finally:
         pixels.close()
-    return replace(adapted, encoder=adapted.encoder.respecified(input_size=encoder.spec.input_size))
+    return replace(result, encoder=result.encoder.respecified(input_size=encoder.spec.input_size))
 
 
 def no_curves() -> pd.DataFrame:
-    """The curves of an encoder that was not taught."""
+    """The (empty) curves of an encoder that was not trained."""
     return pd.DataFrame({name: np.empty(0) for name in CURVES})
 
 
@@ -338,9 +338,9 @@ def _digest(*parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _tidy(workbench: Path, keep: tuple[Path, ...]) -> None:
-    """Removes what teachings of other inputs left."""
-    workbench.mkdir(parents=True, exist_ok=True)
-    for path in [*workbench.glob("pixels-*.bin"), *workbench.glob("checkpoint-*.pt")]:
-        if path not in keep:
+def _remove_others(folder: Path, kept: tuple[Path, ...]) -> None:
+    """Removes the files of trainings of other inputs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in [*folder.glob("pixels-*.bin"), *folder.glob("checkpoint-*.pt")]:
+        if path not in kept:
             path.unlink()

@@ -1,4 +1,4 @@
-"""Running a teaching to its end with Lightning: one process or several, resumed where it was killed."""
+"""Runs a training module to its end with Lightning: in one process or several, resumed after a kill."""
 
 import logging
 import sys
@@ -17,51 +17,50 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from captionloop.errors import TrainingError
 from captionloop.hardware import precision_here
-from captionloop.training import training_run as curves
 from captionloop.training.caption_module import CaptionModule
 from captionloop.training.processes import Member, run_together
 from captionloop.training.training_parameters import TrainingParameters
-from captionloop.training.training_run import AtomicCheckpoints, TrainingRun
+from captionloop.training.training_run import AtomicCheckpoints, TrainingCurves, TrainingRun
 
 logger = logging.getLogger(__name__)
 
 
-def fit(teaching: CaptionModule, workbench: TrainingRun) -> curves.TrainingCurves:
-    """Teach to the end, from the workbench's last whole epoch on; at once when it had been done before.
+def fit(module: CaptionModule, run: TrainingRun) -> TrainingCurves:
+    """Trains a module from the last whole epoch in the run's folder on; returns at once where that is over.
 
-    The best weights are then in the workbench.
+    The best weights are then in that folder.
 
     Raises:
-        TrainingError: the loss or the weights became no numbers, or a process is gone. What was good before
-            is still in the workbench.
+        TrainingError: the loss or the weights became no numbers, or a process is gone. The best weights
+            before that are still in the folder.
     """
-    finished = workbench.finished()
+    finished = run.finished()
     if finished is not None:
-        logger.info("Training of the same inputs was finished before (%s): taken over.", workbench.folder)
+        logger.info("Training of the same inputs was finished before (%s): taken over.", run.folder)
         return finished
-    if workbench.checkpoint is not None:
-        logger.info("Training goes on from %s.", workbench.checkpoint)
-    processes = teaching.fit.processes
+    if run.checkpoint is not None:
+        logger.info("Training goes on from %s.", run.checkpoint)
+    processes = module.settings.processes
     try:
         if processes.devices * processes.nodes == 1:
-            _teach(teaching, workbench)
+            _fit_in_process(module, run)
         else:
-            run_together(partial(_teach, teaching, workbench), processes, workbench.folder, teaching.fit.name)
+            run_together(partial(_fit_in_process, module, run), processes, run.folder, module.settings.name)
     except TrainingError as error:
-        kept = f"the best weights before that are kept in {workbench.folder}" if workbench.has_best else ""
+        kept = f"the best weights before that are kept in {run.folder}" if run.has_best else ""
         raise TrainingError(f"{error}; {kept or 'no epoch had been finished'}") from error
-    return workbench.finish()
+    return run.finish()
 
 
-def _teach(teaching: CaptionModule, workbench: TrainingRun, member: Member | None = None) -> None:
-    """Teach as the only process, or as one of several."""
+def _fit_in_process(module: CaptionModule, run: TrainingRun, member: Member | None = None) -> None:
+    """Trains as the only process, or as one of several."""
     with _quiet_lightning():
-        trainer = _trainer(teaching.fit, workbench, member)
-        trainer.fit(teaching, ckpt_path=workbench.checkpoint, weights_only=True)
+        trainer = _trainer(module.settings, run, member)
+        trainer.settings(module, ckpt_path=run.checkpoint, weights_only=True)
 
 
-class _Meeting(LightningEnvironment):
-    """Where the processes of a fit meet, told to Lightning, which starts none itself then."""
+class _ProcessEnvironment(LightningEnvironment):
+    """The address and ranks of the processes of a fit, for Lightning, which starts none itself then."""
 
     def __init__(self, member: Member) -> None:
         super().__init__()
@@ -89,11 +88,11 @@ class _Meeting(LightningEnvironment):
         """Lightning's own takes a variable of torchrun's away."""
 
 
-def _trainer(parameters: TrainingParameters, workbench: TrainingRun, member: Member | None) -> pl.Trainer:
+def _trainer(parameters: TrainingParameters, run: TrainingRun, member: Member | None) -> pl.Trainer:
     processes = parameters.processes
     on_gpu = processes.accelerator != "cpu" and torch.cuda.is_available()
     last = ModelCheckpoint(
-        dirpath=workbench.folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+        dirpath=run.folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
     )
     return pl.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
@@ -103,11 +102,11 @@ def _trainer(parameters: TrainingParameters, workbench: TrainingRun, member: Mem
         precision=_precision(parameters, "cuda" if on_gpu else "cpu"),
         max_epochs=parameters.epochs,
         callbacks=[_Report(), last],
-        plugins=[AtomicCheckpoints(), *([] if member is None else [_Meeting(member)])],
+        plugins=[AtomicCheckpoints(), *([] if member is None else [_ProcessEnvironment(member)])],
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
-        default_root_dir=workbench.folder,
+        default_root_dir=run.folder,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -171,8 +170,8 @@ class _Report(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero or not isinstance(pl_module, CaptionModule):
             return
-        reached, epochs = pl_module.progress, int(trainer.max_epochs or 0)
-        record = reached.records[-1]
+        training_curves, epochs = pl_module.curves, int(trainer.max_epochs or 0)
+        record = training_curves.records[-1]
         each = (time.monotonic() - self._began) / (record.epoch + 1 - self._first_epoch)
         logger.info(
             "epoch %d/%d: loss %.3f, val loss %.3f, val CIDEr %.3f (best %.3f), %.1f s, at most %.0f s left",
@@ -181,7 +180,7 @@ class _Report(Callback):
             record.train_loss,
             record.val_loss,
             record.val_cider,
-            reached.best_cider,
+            training_curves.best_cider,
             record.seconds,
             each * (epochs - record.epoch - 1),
         )

@@ -304,11 +304,11 @@ class SelfCriticalParameters(TrainingParameters):
     decoding: DecodingOptions | None = None
 
 
-_Taught = TypeVar("_Taught", CrossEntropyParameters, SelfCriticalParameters)
+_Parameters = TypeVar("_Parameters", CrossEntropyParameters, SelfCriticalParameters)
 _LONGEST = 200
 
 
-def in_tokens(parameters: _Taught, language: Language) -> _Taught:
+def in_tokens(parameters: _Parameters, language: Language) -> _Parameters:
     """The same with lengths in tokens, where configurations say them in words.
 
     A language that is cut into characters has several tokens to a word; elsewhere nothing changes.

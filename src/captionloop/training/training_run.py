@@ -1,4 +1,4 @@
-"""The folder of one training: checkpoints, curves, which epoch was best; and the moving average of weights.
+"""The folder of one training: checkpoint, best weights and curves; and the moving average of weights.
 
 inputs.json         a digest of everything the result depends on; a folder of other inputs is emptied
 last.ckpt           Lightning's checkpoint of the last whole epoch
@@ -61,7 +61,7 @@ class TrainingCurves:
         """Whether `patience` epochs went by without a better one."""
         return bool(self.records) and self.records[-1].epoch - self.best_epoch >= patience
 
-    def curves(self) -> pd.DataFrame:
+    def to_frame(self) -> pd.DataFrame:
         """One row for each epoch."""
         columns = [item.name for item in fields(EpochMetrics)]
         return pd.DataFrame([asdict(record) for record in self.records], columns=columns)
@@ -108,7 +108,7 @@ class TrainingRun:
         """Whether there are best weights so far."""
         return (self.folder / "best.safetensors").is_file()
 
-    def keep(self, weights: dict[str, Tensor]) -> None:
+    def save_best(self, weights: dict[str, Tensor]) -> None:
         """Replace the best weights."""
         self._write("best.safetensors", lambda path: save_file(weights, path))
 
@@ -124,7 +124,7 @@ class TrainingRun:
         return TrainingCurves.from_state(state)
 
     def finished(self) -> TrainingCurves | None:
-        """What was reached, where training is over."""
+        """The curves, where training is over; else None."""
         path = self.folder / "finished.json"
         return (
             TrainingCurves.from_state(json.loads(path.read_text(encoding="utf-8")))
@@ -136,18 +136,18 @@ class TrainingRun:
         """Whether it cannot be gone on from, so that training begins anew: a file is torn or gone, or weights
         are not finite, as those of a training that diverged.
         """
-        averages = {}
+        average = {}
         try:
             if self.checkpoint is not None:
                 saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-                averages = saved["average"]["average"]
+                average = saved["average"]["average"]
             over = self.finished() is not None
             best = self.best() if over or self.has_best else {}
         except UNREADABLE as error:
             reason = first_line(error)[:200]
             logger.warning("%s cannot be read (%s): training begins anew there.", self.folder, reason)
             return True
-        broken = not_finite(averages) + not_finite(best)
+        broken = not_finite(average) + not_finite(best)
         if broken:
             logger.warning("%s holds weights that are not finite: training begins anew there.", self.folder)
         return bool(broken)

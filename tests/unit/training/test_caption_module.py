@@ -44,7 +44,7 @@ def same(one, other):
 def trained(tmp_path_factory):
     corpus = draw_corpus()
     folder = tmp_path_factory.mktemp("bench") / "work"
-    return train(corpus.images, corpus.captions, corpus.features, small_training(), workbench=folder)
+    return train(corpus.images, corpus.captions, corpus.features, small_training(), checkpoints=folder)
 
 
 class Encoder:
@@ -59,30 +59,30 @@ def as_captioner(trained) -> Captioner:
 
 
 def test_training_learns_to_name_what_it_sees(trained):
-    curves = trained.progress.curves()
+    curves = trained.curves.to_frame()
     assert list(curves["epoch"]) == [0, 1, 2, 3]
     assert curves["val_loss"].iloc[-1] < 0.7 * curves["val_loss"].iloc[0]
-    assert trained.progress.best_cider == curves["val_cider"].max() > 0.3
+    assert trained.curves.best_cider == curves["val_cider"].max() > 0.3
 
 
 def test_the_weights_kept_are_those_of_the_best_epoch(trained, corpus):
     val = CaptionedPhotos.from_tables(corpus.images, corpus.captions, "val", trained.tokenizer, max_length=24)
     grids = torch.from_numpy(corpus.features.grids(val.sha256s)).float()
     captioner = as_captioner(trained)
-    said = captioner.decode_grids(grids, captioner.decoding.model_copy(update={"beam_width": 1}))
+    captions = captioner.decode_grids(grids, captioner.decoding.model_copy(update={"beam_width": 1}))
     cider = ValidationCider(val, trained.tokenizer).cider(
-        {i: found[0].tokens for i, found in enumerate(said)}
+        {i: found[0].tokens for i, found in enumerate(captions)}
     )
-    assert cider == pytest.approx(trained.progress.best_cider)
+    assert cider == pytest.approx(trained.curves.best_cider)
 
 
 def test_finished_training_is_not_done_again(trained, corpus, tmp_path, monkeypatch):
     settings = small_training(epochs=1)
-    first = train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
+    first = train(corpus.images, corpus.captions, corpus.features, settings, checkpoints=tmp_path / "work")
     monkeypatch.setattr(CaptionModule, "training_step", lambda *_: pytest.fail("a step was done again"))
-    again = train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
+    again = train(corpus.images, corpus.captions, corpus.features, settings, checkpoints=tmp_path / "work")
     assert same(weights_of(first), weights_of(again))
-    assert again.progress == first.progress
+    assert again.curves == first.curves
 
 
 class Killed(BaseException):
@@ -103,26 +103,26 @@ def test_killed_training_ends_as_if_it_had_not_been_killed(trained, corpus, tmp_
     with monkeypatch.context() as patch:
         patch.setattr(CaptionModule, "training_step", dies)
         with pytest.raises(Killed):
-            train(*arguments, workbench=tmp_path / "work")
+            train(*arguments, checkpoints=tmp_path / "work")
     torch.manual_seed(123)  # another process would have other random numbers
-    resumed = train(*arguments, workbench=tmp_path / "work")
+    resumed = train(*arguments, checkpoints=tmp_path / "work")
     assert same(weights_of(resumed), weights_of(trained))
     columns = ["epoch", "train_loss", "val_loss", "val_cider", "learning_rate"]
-    assert resumed.progress.curves()[columns].equals(trained.progress.curves()[columns])
+    assert resumed.curves.to_frame()[columns].equals(trained.curves.to_frame()[columns])
 
 
 def test_other_inputs_start_anew_in_the_same_folder(corpus, tmp_path):
     settings = small_training(epochs=1)
-    first = train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
+    first = train(corpus.images, corpus.captions, corpus.features, settings, checkpoints=tmp_path / "work")
     other = settings.model_copy(update={"seed": 1})
-    second = train(corpus.images, corpus.captions, corpus.features, other, workbench=tmp_path / "work")
+    second = train(corpus.images, corpus.captions, corpus.features, other, checkpoints=tmp_path / "work")
     assert not same(weights_of(first), weights_of(second))
 
 
 def test_training_stops_when_nothing_gets_better(corpus, tmp_path):
     settings = small_training(epochs=30, learning_rate=1e-9, validation={"patience": 2})
-    stopped = train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
-    assert len(stopped.progress.records) == 3
+    stopped = train(corpus.images, corpus.captions, corpus.features, settings, checkpoints=tmp_path / "work")
+    assert len(stopped.curves.records) == 3
 
 
 @pytest.mark.parametrize("kind", ["show_and_tell", "transformer"])
@@ -131,8 +131,8 @@ def test_every_decoder_can_be_taught(corpus, tmp_path, kind):
         {"embedding": 16, "hidden": 16} if kind == "show_and_tell" else {"width": 16, "heads": 2, "layers": 1}
     )
     settings = small_training(decoder={"kind": kind, **sizes}, views=["whole", "mirrored"], epochs=2)
-    taught = train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
-    losses = taught.progress.curves()["val_loss"]
+    trained = train(corpus.images, corpus.captions, corpus.features, settings, checkpoints=tmp_path / "work")
+    losses = trained.curves.to_frame()["val_loss"]
     assert losses.iloc[1] < losses.iloc[0]
 
 
@@ -141,7 +141,9 @@ def test_a_warm_start_goes_on_from_what_was_known_and_learns_new_words(trained, 
     captions["text"] = captions["text"].str.replace("ground", "carpet")
     settings = small_training(epochs=1, learning_rate=1e-7)
     start = as_captioner(trained)
-    warm = train(corpus.images, captions, corpus.features, settings, workbench=tmp_path / "work", start=start)
+    warm = train(
+        corpus.images, captions, corpus.features, settings, checkpoints=tmp_path / "work", start=start
+    )
     assert warm.tokenizer.words[:-1] == trained.tokenizer.words
     assert warm.tokenizer.words[-1] == "carpet"
     known = warm.decoder.words.vectors[: trained.tokenizer.vocabulary_size]
@@ -152,13 +154,13 @@ def test_a_warm_start_may_drop_more_than_before_and_be_nothing_else(trained, cor
     start, tables = as_captioner(trained), (corpus.images, corpus.captions, corpus.features)
     config = trained.decoder.config
     more = small_training(epochs=1, decoder=with_dropout(config, 0.5, 0.2).model_dump())
-    warm = train(*tables, more, workbench=tmp_path / "work", start=start)
+    warm = train(*tables, more, checkpoints=tmp_path / "work", start=start)
     assert (warm.decoder.config.dropout, warm.decoder.config.feature_dropout) == (0.5, 0.2)
     assert warm.decoder.dropout.p == 0.5
     assert start.decoder.config == config
     larger = small_training(decoder=config.model_copy(update={"hidden": 2 * config.hidden}).model_dump())
     with pytest.raises(ConfigurationError, match="another architecture"):
-        train(*tables, larger, workbench=tmp_path / "work", start=start)
+        train(*tables, larger, checkpoints=tmp_path / "work", start=start)
 
 
 def test_dropout_of_all_members_is_set_and_none_leaves_it():
@@ -178,7 +180,7 @@ def test_a_warm_start_on_features_of_another_encoder_is_refused(trained, corpus,
             corpus.captions,
             corpus.features,
             small_training(),
-            workbench=tmp_path / "work",
+            checkpoints=tmp_path / "work",
             start=start,
         )
 
@@ -186,13 +188,13 @@ def test_a_warm_start_on_features_of_another_encoder_is_refused(trained, corpus,
 def test_views_that_are_not_cached_are_refused(corpus, tmp_path):
     with pytest.raises(ConfigurationError, match="upside-down is not cached"):
         settings = small_training(views=["whole", "upside-down"])
-        train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
+        train(corpus.images, corpus.captions, corpus.features, settings, checkpoints=tmp_path / "work")
 
 
 def test_a_corpus_without_validation_photos_is_refused(corpus, tmp_path):
     images = corpus.images[corpus.images["split"] == "train"]
     with pytest.raises(CorpusError, match="val"):
-        train(images, corpus.captions, corpus.features, small_training(), workbench=tmp_path / "work")
+        train(images, corpus.captions, corpus.features, small_training(), checkpoints=tmp_path / "work")
 
 
 def test_the_reward_makes_captions_better(trained, corpus, tmp_path):
@@ -202,9 +204,9 @@ def test_the_reward_makes_captions_better(trained, corpus, tmp_path):
     )
     start = as_captioner(trained)
     after = train_self_critically(
-        corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work", start=start
+        corpus.images, corpus.captions, corpus.features, settings, checkpoints=tmp_path / "work", start=start
     )
-    assert after.progress.best_cider > trained.progress.best_cider
+    assert after.curves.best_cider > trained.curves.best_cider
     assert same(
         weights_of(trained), start.decoder.state_dict()
     )  # the captioner it started from is left alone
@@ -219,19 +221,19 @@ def test_samples_that_earn_what_was_expected_teach_nothing(trained, corpus, base
     from captionloop.training.caption_data import Batches
     from captionloop.training.caption_module import CaptionData
 
-    material = CaptionData(val, val, corpus.features, ValidationCider(val, trained.tokenizer))
-    teaching = SelfCriticalModule(trained.decoder, material, settings, keeper=None)
+    data = CaptionData(val, val, corpus.features, ValidationCider(val, trained.tokenizer))
+    module = SelfCriticalModule(trained.decoder, data, settings, best_weights=None)
     plan = epoch_batches(val, seed=0, epoch=0, batch_size=4, captions_per_photo=None, views=["whole"])
     batch = next(iter(Batches(val, corpus.features, plan, grids=True)))
     monkeypatch.setattr(
         SelfCriticalModule, "_rewards", lambda _self, _batch, captions, _each: np.ones(len(captions))
     )
-    assert teaching.loss(batch).item() == 0
+    assert module.loss(batch).item() == 0
     monkeypatch.undo()
-    drawn, advantage = teaching._draw(batch)
+    drawn, advantage = module._draw(batch)
     assert len(drawn) == len(advantage) == 12
     modes = modes_of(trained.decoder, monkeypatch)
-    teaching.loss(batch)
+    module.loss(batch)
     assert modes and not any(modes)  # the policy that is differentiated is the one that was drawn from
     assert trained.decoder.training
     if baseline == "mean":
@@ -270,9 +272,9 @@ def test_teaching_by_reward_differentiates_the_probabilities_that_captions_are_d
     captions = PackedCaptions.pack([[4, 5], [6]], [0, 0])
     logits = torch.randn(5, 9)
     log_probs = self_critical._as_drawn(logits, captions).log_softmax(-1)
-    said = torch.tensor([[], []], dtype=torch.int64)
+    messages = torch.tensor([[], []], dtype=torch.int64)
     options = DecodingOptions(method="sample")
-    drawn = permitted(logits[:2].clone(), said, options).log_softmax(-1)
+    drawn = permitted(logits[:2].clone(), messages, options).log_softmax(-1)
     torch.testing.assert_close(log_probs[:2], drawn)
     later = permitted(logits[2:].clone(), torch.full((3, 1), 4), options).log_softmax(-1)
     torch.testing.assert_close(log_probs[2:], later)
@@ -284,13 +286,13 @@ def test_the_end_token_is_part_of_the_reward(trained, corpus):
     )
     from captionloop.training.caption_module import CaptionData
 
-    material = CaptionData(
+    data = CaptionData(
         train_photos, train_photos, corpus.features, ValidationCider(train_photos, trained.tokenizer)
     )
-    teaching = SelfCriticalModule(trained.decoder, material, SelfCriticalParameters(), keeper=None)
+    module = SelfCriticalModule(trained.decoder, data, SelfCriticalParameters(), best_weights=None)
     whole = train_photos.tokens[0][0]
     batch = type("Batch", (), {"photos": (0, 0)})()
-    complete, cut = teaching._rewards(batch, [whole, whole[:-1]], 1)
+    complete, cut = module._rewards(batch, [whole, whole[:-1]], 1)
     assert complete > cut
 
 
@@ -348,7 +350,7 @@ def test_the_digest_of_a_corpus_sees_every_word_but_not_the_order_of_rows(corpus
 
 
 def test_curves_become_histories_for_mlflow(trained):
-    history = histories(trained.progress.curves())
+    history = histories(trained.curves.to_frame())
     assert set(history) == {"train_loss", "val_loss", "val_cider", "learning_rate", "seconds"}
     assert [point["step"] for point in history["val_cider"]] == [0, 1, 2, 3]
 
@@ -367,19 +369,19 @@ def test_a_loss_that_is_no_number_stops_training_and_keeps_what_was_good(
     with monkeypatch.context() as patch:
         patch.setattr(CrossEntropyModule, "loss", diverges)
         with pytest.raises(TrainingError, match=r"stopped in epoch 3.*learning_rate.*are kept in") as error:
-            train(*arguments, workbench=tmp_path / "work")
+            train(*arguments, checkpoints=tmp_path / "work")
     assert "\n" not in str(error.value)
     best = load_file(tmp_path / "work" / "best.safetensors")
     assert all(weight.isfinite().all() for weight in best.values())
     assert not (tmp_path / "work" / "finished.json").exists()
-    resumed = train(*arguments, workbench=tmp_path / "work")
+    resumed = train(*arguments, checkpoints=tmp_path / "work")
     assert same(weights_of(resumed), weights_of(trained))
 
 
 def test_a_learning_rate_that_blows_the_weights_up_leaves_nothing_behind(corpus, tmp_path):
     settings = small_training(learning_rate=1e30, warmup=0)
     with pytest.raises(TrainingError, match=r"stopped in epoch 1.*no epoch had been finished"):
-        train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
+        train(corpus.images, corpus.captions, corpus.features, settings, checkpoints=tmp_path / "work")
     assert sorted(path.name for path in (tmp_path / "work").iterdir()) == ["inputs.json"]
 
 
@@ -391,7 +393,7 @@ def test_weights_that_the_last_step_of_an_epoch_breaks_are_not_kept(corpus, tmp_
     monkeypatch.setattr(CaptionModule, "on_train_batch_end", breaks)
     settings = small_training(epochs=1, batch_size=10_000)  # one step
     with pytest.raises(TrainingError, match="would be no finite numbers"):
-        train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
+        train(corpus.images, corpus.captions, corpus.features, settings, checkpoints=tmp_path / "work")
     assert not (tmp_path / "work" / "best.safetensors").exists()
 
 
@@ -414,7 +416,7 @@ def test_a_reward_that_is_no_number_stops_training(trained, corpus, tmp_path, mo
             corpus.captions,
             corpus.features,
             settings,
-            workbench=tmp_path / "work",
+            checkpoints=tmp_path / "work",
             start=as_captioner(trained),
         )
 
@@ -427,26 +429,26 @@ def test_the_weights_of_the_last_epoch_are_as_little_kept_when_they_are_no_numbe
             corpus.captions,
             corpus.features,
             settings,
-            workbench=tmp_path / "work",
+            checkpoints=tmp_path / "work",
             keep_last=True,
         )
 
 
 def test_an_epoch_whose_cider_is_no_number_is_never_the_best():
-    progress = TrainingCurves()
+    training_curves = TrainingCurves()
 
     def epoch(number, cider):
         return EpochMetrics(number, 1.0, 1.0, cider, 1e-3, 1.0)
 
     assert [
-        progress.add(epoch(n, cider)) for n, cider in enumerate([float("nan"), 0.2, float("nan"), 0.1])
+        training_curves.add(epoch(n, cider)) for n, cider in enumerate([float("nan"), 0.2, float("nan"), 0.1])
     ] == [
         False,
         True,
         False,
         False,
     ]
-    assert (progress.best_epoch, progress.best_cider) == (1, 0.2)
+    assert (training_curves.best_epoch, training_curves.best_cider) == (1, 0.2)
 
 
 def test_a_checkpoint_with_weights_that_are_no_numbers_is_not_gone_on_from(
@@ -464,12 +466,12 @@ def test_a_checkpoint_with_weights_that_are_no_numbers_is_not_gone_on_from(
     with monkeypatch.context() as patch:
         patch.setattr(CaptionModule, "training_step", dies)
         with pytest.raises(Killed):
-            train(*arguments, workbench=tmp_path / "work")
+            train(*arguments, checkpoints=tmp_path / "work")
     path = tmp_path / "work" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     next(iter(checkpoint["average"]["average"].values()))[:] = torch.nan
     torch.save(checkpoint, path)
-    resumed = train(*arguments, workbench=tmp_path / "work")
+    resumed = train(*arguments, checkpoints=tmp_path / "work")
     assert "begins anew" in caplog.text
     assert same(weights_of(resumed), weights_of(trained))
 
@@ -480,7 +482,11 @@ def test_lightning_advertises_nothing_whichever_of_its_names_was_imported_last(c
     )  # as MLflow does: what the other name logs goes to this one's log
     caplog.set_level("INFO")
     train(
-        corpus.images, corpus.captions, corpus.features, small_training(epochs=1), workbench=tmp_path / "work"
+        corpus.images,
+        corpus.captions,
+        corpus.features,
+        small_training(epochs=1),
+        checkpoints=tmp_path / "work",
     )
     assert {record.name.split(".")[0] for record in caplog.records} == {"captionloop"}
 
@@ -491,7 +497,11 @@ def test_features_that_are_no_numbers_are_refused_with_the_photo_named(corpus, t
     grids[key][2, 3] = np.inf
     with pytest.raises(StoreError, match="photo 'p008': its cached features"):
         train(
-            corpus.images, corpus.captions, MadeUpFeatures(grids), small_training(), workbench=tmp_path / "w"
+            corpus.images,
+            corpus.captions,
+            MadeUpFeatures(grids),
+            small_training(),
+            checkpoints=tmp_path / "w",
         )
 
 
@@ -504,7 +514,7 @@ def test_parameters_that_are_no_numbers_are_refused():
 def test_several_machines_without_torchrun_are_refused_with_what_to_do(corpus, tmp_path):
     settings = small_training(processes={"accelerator": "cpu", "nodes": 2})
     with pytest.raises(ConfigurationError, match="torchrun --nnodes=2"):
-        train(corpus.images, corpus.captions, corpus.features, settings, workbench=tmp_path / "work")
+        train(corpus.images, corpus.captions, corpus.features, settings, checkpoints=tmp_path / "work")
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])

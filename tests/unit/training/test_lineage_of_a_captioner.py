@@ -16,8 +16,8 @@ def commit() -> str | None:
 
 def test_the_commit_is_what_git_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CAPTIONLOOP_COMMIT", raising=False)
-    told = commit()
-    assert told is None or len(told) == 40  # None where the package is not in a repository
+    found = commit()
+    assert found is None or len(found) == 40  # None where the package is not in a repository
 
 
 def test_in_an_image_without_git_the_commit_is_what_was_noted_when_it_was_built(

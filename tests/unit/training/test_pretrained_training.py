@@ -27,13 +27,13 @@ def start(request, corpus, tmp_path_factory) -> Captioner:
     return open_captioner(str(folder), "start", DECODING, lora=request.param)
 
 
-def taught(start: Captioner, corpus, folder, epochs: int = 3) -> TrainingResult:
+def trained(start: Captioner, corpus, folder, epochs: int = 3) -> TrainingResult:
     parameters = PretrainedParameters(
         epochs=epochs, batch_size=24, learning_rate=0.02, ema_decay=0.5, precision="float32",
         dropout=0.1, decoding=DECODING, processes={"accelerator": "cpu"},
     ).of_training(start.decoder.config)  # fmt: skip
     features = TowerFeatures(corpus.features._grids, start.encoder.fingerprint)
-    return train(corpus.images, corpus.captions, features, parameters, workbench=folder, start=start)
+    return train(corpus.images, corpus.captions, features, parameters, checkpoints=folder, start=start)
 
 
 class Killed(BaseException):
@@ -41,8 +41,8 @@ class Killed(BaseException):
 
 
 def test_it_learns_and_killed_it_ends_in_the_same_weights(start, corpus, tmp_path, monkeypatch):
-    whole = taught(start, corpus, tmp_path / "whole")
-    losses = whole.progress.curves()["val_loss"]
+    whole = trained(start, corpus, tmp_path / "whole")
+    losses = whole.curves.to_frame()["val_loss"]
     assert losses.iloc[-1] < losses.iloc[0]
     steps, original = [], CaptionModule.training_step
 
@@ -55,16 +55,16 @@ def test_it_learns_and_killed_it_ends_in_the_same_weights(start, corpus, tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(CaptionModule, "training_step", dies)
         with pytest.raises(Killed):
-            taught(start, corpus, tmp_path / "killed")
+            trained(start, corpus, tmp_path / "killed")
     torch.manual_seed(123)
-    resumed = taught(start, corpus, tmp_path / "killed")
+    resumed = trained(start, corpus, tmp_path / "killed")
     one, other = whole.decoder.state_dict(), resumed.decoder.state_dict()
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_a_checkpoint_holds_what_learns_and_nothing_of_the_base(start, corpus, tmp_path):
-    result = taught(start, corpus, tmp_path / "work", epochs=1)
+    result = trained(start, corpus, tmp_path / "work", epochs=1)
     learnt = {name for name, weight in result.decoder.named_parameters() if weight.requires_grad}
     assert set(result.decoder.state_dict()) == learnt
     if start.decoder.config.lora is not None:
@@ -73,7 +73,7 @@ def test_a_checkpoint_holds_what_learns_and_nothing_of_the_base(start, corpus, t
 
 
 def test_the_mean_of_several_is_one_of_their_kind(start, corpus, tmp_path):
-    result = taught(start, corpus, tmp_path / "work", epochs=1)
+    result = trained(start, corpus, tmp_path / "work", epochs=1)
     mean = average_weights([start.decoder, result.decoder])
     for name, value in mean.state_dict().items():
         expected = (start.decoder.state_dict()[name] + result.decoder.state_dict()[name]) / 2

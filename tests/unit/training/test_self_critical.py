@@ -65,7 +65,7 @@ class Seen:
 
 
 @pytest.fixture
-def material() -> CaptionData:
+def data() -> CaptionData:
     images = pd.DataFrame({"image_id": ["a", "b"], "sha256": ["0", "1"], "split": "train"})
     captions = pd.DataFrame(
         {
@@ -80,23 +80,23 @@ def material() -> CaptionData:
     return CaptionData(photos, photos, Seen(), ValidationCider(photos, tokenizer))
 
 
-def teaching_with(material: CaptionData, **settings) -> SelfCriticalModule:
-    decoder = TableDecoder(len(material.judge.tokenizer.words))
+def module_with(data: CaptionData, **settings) -> SelfCriticalModule:
+    decoder = TableDecoder(len(data.validation_cider.tokenizer.words))
     parameters = SelfCriticalParameters(max_length=3, **settings)
-    return SelfCriticalModule(decoder, material, parameters, keeper=None)
+    return SelfCriticalModule(decoder, data, parameters, best_weights=None)
 
 
-def batch_of(material: CaptionData, *photos: int):
+def batch_of(data: CaptionData, *photos: int):
     shares = [CaptionGroup(photo, (0,), "whole") for photo in photos]
-    return next(iter(Batches(material.train, material.features, [shares], grids=False)))
+    return next(iter(Batches(data.train, data.features, [shares], grids=False)))
 
 
 def by_hand(table: np.ndarray, drawn, advantages, *, temperature: float, max_length: int) -> np.ndarray:
     """d loss / d table of equation 6 of Rennie et al. 2017, with the forced end left out."""
     gradient, chosen = np.zeros_like(table), 0
     for tokens, advantage in zip(drawn, advantages, strict=True):
-        said = [*tokens, EOS] if len(tokens) < max_length else list(tokens)
-        for place, (before, word) in enumerate(zip([BOS, *said], said, strict=False)):
+        sequences = [*tokens, EOS] if len(tokens) < max_length else list(tokens)
+        for place, (before, word) in enumerate(zip([BOS, *sequences], sequences, strict=False)):
             allowed = np.ones(len(table), bool)
             allowed[FORBIDDEN_TOKENS] = False
             allowed[EOS] &= place > 0
@@ -109,36 +109,36 @@ def by_hand(table: np.ndarray, drawn, advantages, *, temperature: float, max_len
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 2.0])
 def test_the_gradient_is_that_of_what_was_chosen_at_the_temperature_it_was_drawn_at(
-    material, monkeypatch, temperature
+    data, monkeypatch, temperature
 ):
-    teaching = teaching_with(material, samples=2, temperature=temperature)
-    red, green, box = (material.judge.tokenizer.words.index(word) for word in WORDS)
+    module = module_with(data, samples=2, temperature=temperature)
+    red, green, box = (data.validation_cider.tokenizer.words.index(word) for word in WORDS)
     drawn = [(red, box), (green, box, red), (box,), (red, red, red)]  # two of them were cut
     advantages = [0.7, -0.2, 1.3, 0.4]
-    monkeypatch.setattr(teaching, "_draw", lambda _: (drawn, advantages))
-    teaching.loss(batch_of(material, 0, 1)).backward()
-    table = teaching.decoder.table
+    monkeypatch.setattr(module, "_draw", lambda _: (drawn, advantages))
+    module.loss(batch_of(data, 0, 1)).backward()
+    table = module.decoder.table
     expected = by_hand(
         table.detach().double().numpy(), drawn, advantages, temperature=temperature, max_length=3
     )
     np.testing.assert_allclose(table.grad.numpy(), expected, atol=1e-6)
 
 
-def test_an_end_that_max_length_forces_teaches_nothing(material, monkeypatch):
-    teaching = teaching_with(material, samples=1)
-    red = material.judge.tokenizer.words.index("red")
-    monkeypatch.setattr(teaching, "_draw", lambda _: ([(red, red, red)], [1.0]))
-    teaching.loss(batch_of(material, 0)).backward()
-    alone = teaching.decoder.table.grad[red].clone()
+def test_an_end_that_max_length_forces_teaches_nothing(data, monkeypatch):
+    module = module_with(data, samples=1)
+    red = data.validation_cider.tokenizer.words.index("red")
+    monkeypatch.setattr(module, "_draw", lambda _: ([(red, red, red)], [1.0]))
+    module.loss(batch_of(data, 0)).backward()
+    alone = module.decoder.table.grad[red].clone()
     # What pushes the end is only that another word was chosen: three times out of three.
-    probability = teaching.decoder.table[red].clone().detach()
+    probability = module.decoder.table[red].clone().detach()
     probability[FORBIDDEN_TOKENS] = -torch.inf
     torch.testing.assert_close(alone[EOS], 2 * probability.softmax(-1)[EOS] / 3)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0])
-def test_captions_are_drawn_with_the_probabilities_that_are_differentiated(material, temperature):
-    decoder = TableDecoder(len(material.judge.tokenizer.words))
+def test_captions_are_drawn_with_the_probabilities_that_are_differentiated(data, temperature):
+    decoder = TableDecoder(len(data.validation_cider.tokenizer.words))
     options = DecodingOptions(method="sample", temperature=temperature, max_length=3)
     (found,) = sample(decoder, torch.ones(1, 1, 1), options, each=20_000)
     first = torch.tensor([one.tokens[0] for one in found])
@@ -149,14 +149,14 @@ def test_captions_are_drawn_with_the_probabilities_that_are_differentiated(mater
     torch.testing.assert_close(drawn, expected, atol=0.02, rtol=0)
 
 
-def test_what_was_cut_is_scored_without_an_end_and_so_are_references_that_were(material):
-    teaching = teaching_with(material)
-    whole, cut = material.train.tokens[1][0], material.train.cut[1][0]
+def test_what_was_cut_is_scored_without_an_end_and_so_are_references_that_were(data):
+    module = module_with(data)
+    whole, cut = data.train.tokens[1][0], data.train.cut[1][0]
     assert cut and len(whole) == 3  # "green green box box", cut
-    batch = replace(batch_of(material, 1), photos=(1, 1))
-    same, stopped = teaching._rewards(batch, [whole, whole[:2]], 1)
+    batch = replace(batch_of(data, 1), photos=(1, 1))
+    same, stopped = module._rewards(batch, [whole, whole[:2]], 1)
     assert same > stopped
-    ended, green = material.train.tokens[0][1], material.train.cut[0][1]
+    ended, green = data.train.tokens[0][1], data.train.cut[0][1]
     assert len(ended) == 3 and not green  # "green box red" just fits
 
 
@@ -171,8 +171,8 @@ def test_the_end_of_a_reference_that_was_cut_is_not_taught():
     assert logits.grad[3].abs().sum() > 0
 
 
-def test_captions_know_whether_they_were_cut(material):
-    assert material.train.cut == ((False, False), (True,))
-    batch = batch_of(material, 0, 1)
+def test_captions_know_whether_they_were_cut(data):
+    assert data.train.cut == ((False, False), (True,))
+    batch = batch_of(data, 0, 1)
     assert sorted(batch.captions.cut.tolist()) == [False, True]
     assert batch.captions.chosen.sum() == len(batch.captions.targets) - 1

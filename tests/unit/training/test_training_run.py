@@ -32,7 +32,7 @@ DAMAGES: dict[str, Damage] = {
 def folder(tmp_path: Path) -> Path:
     """A training with a checkpoint, best weights and curves."""
     run = TrainingRun(tmp_path / "work", "digest")
-    run.keep({"weight": torch.ones(3)})
+    run.save_best({"weight": torch.ones(3)})
     torch.save({"average": {"average": {"weight": torch.ones(3)}}}, run.folder / "last.ckpt")
     (run.folder / "finished.json").write_text(json.dumps(asdict(TrainingCurves())))
     return run.folder
@@ -50,5 +50,5 @@ def test_what_is_torn_is_begun_anew_in_one_line(
     DAMAGES[damage](folder)
     run = TrainingRun(folder, "digest")
     assert not run.has_best and run.checkpoint is None and run.finished() is None
-    (told,) = [record.getMessage() for record in caplog.records]
-    assert "training begins anew there" in told and "\n" not in told
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "training begins anew there" in message and "\n" not in message

@@ -291,11 +291,11 @@ def test_such_an_encoder_is_taught_concepts(name: str, how: dict[str, object], t
     parameters = AdaptationParameters(
         **{"epochs": 12, "batch_size": 8, "ema_decay": 0.5, "learning_rate": 5e-3, **how}
     )
-    pupil = encoder.respecified(input_size=side)
-    taught = adapt(pupil, data, parameters, tmp_path / "checkpoint.pt")
-    assert taught.curves["train_loss"].iloc[-1] < 0.7 * taught.curves["train_loss"].iloc[0]
-    assert taught.encoder.spec == pupil.spec
-    before, after = pupil.weights(), taught.encoder.weights()
+    resized = encoder.respecified(input_size=side)
+    trained = adapt(resized, data, parameters, tmp_path / "checkpoint.pt")
+    assert trained.curves["train_loss"].iloc[-1] < 0.7 * trained.curves["train_loss"].iloc[0]
+    assert trained.encoder.spec == resized.spec
+    before, after = resized.weights(), trained.encoder.weights()
     changed = {
         one for one in before if before[one].is_floating_point() and not torch.equal(before[one], after[one])
     }

@@ -25,7 +25,7 @@ COLOURS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]])
 
 
 @pytest.fixture
-def lessons(tmp_path: Path) -> ConceptData:
+def data(tmp_path: Path) -> ConceptData:
     """Photos of one colour each, and which colour it is."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 40)
@@ -45,44 +45,44 @@ def parameters(**changes: object) -> AdaptationParameters:
     "how", [{}, {"pooling": "log_sum_exp"}, {"batch_norm": "frozen"}, {"frozen": "maxpool"}], ids=str
 )
 def test_an_encoder_learns_the_concepts(
-    lessons: ConceptData, encoder: Encoder, tmp_path: Path, how: dict[str, object]
+    data: ConceptData, encoder: Encoder, tmp_path: Path, how: dict[str, object]
 ) -> None:
-    adapted = adapt(encoder, lessons, parameters(epochs=6, **how), tmp_path / "checkpoint.pt")
-    curves = adapted.curves
+    result = adapt(encoder, data, parameters(epochs=6, **how), tmp_path / "checkpoint.pt")
+    curves = result.curves
     assert curves["train_loss"].iloc[-1] < 0.6 * curves["train_loss"].iloc[0]
     assert curves["val_map"].iloc[-1] > 0.9
-    assert adapted.encoder.spec == encoder.spec
-    assert adapted.encoder.fingerprint != encoder.fingerprint
-    there = lessons.targets[lessons.train :] > 0
-    assert adapted.said.shape == there.shape
-    assert mean_average_precision(adapted.said, there) == pytest.approx(curves["val_map"].iloc[-1])
+    assert result.encoder.spec == encoder.spec
+    assert result.encoder.fingerprint != encoder.fingerprint
+    there = data.targets[data.train :] > 0
+    assert result.logits.shape == there.shape
+    assert mean_average_precision(result.logits, there) == pytest.approx(curves["val_map"].iloc[-1])
 
 
 def test_without_validation_photos_nothing_is_said_of_any(
-    lessons: ConceptData, encoder: Encoder, tmp_path: Path
+    data: ConceptData, encoder: Encoder, tmp_path: Path
 ) -> None:
-    all_of_them = replace(lessons, train=len(lessons.targets))
-    adapted = adapt(encoder, all_of_them, parameters(epochs=1), tmp_path / "checkpoint.pt")
-    assert adapted.curves[["val_loss", "val_map"]].isna().all(axis=None)
-    assert adapted.said.shape == (0, 3)
+    all_of_them = replace(data, train=len(data.targets))
+    result = adapt(encoder, all_of_them, parameters(epochs=1), tmp_path / "checkpoint.pt")
+    assert result.curves[["val_loss", "val_map"]].isna().all(axis=None)
+    assert result.logits.shape == (0, 3)
 
 
-def test_frozen_layers_keep_their_weights(lessons: ConceptData, encoder: Encoder, tmp_path: Path) -> None:
-    adapted = adapt(encoder, lessons, parameters(epochs=1, frozen="maxpool"), tmp_path / "checkpoint.pt")
-    before, after = encoder.weights(), adapted.encoder.weights()
+def test_frozen_layers_keep_their_weights(data: ConceptData, encoder: Encoder, tmp_path: Path) -> None:
+    result = adapt(encoder, data, parameters(epochs=1, frozen="maxpool"), tmp_path / "checkpoint.pt")
+    before, after = encoder.weights(), result.encoder.weights()
     assert torch.equal(before["conv1.weight"], after["conv1.weight"])
     assert not torch.equal(before["layer1.0.conv1.weight"], after["layer1.0.conv1.weight"])
 
 
 @pytest.mark.parametrize("epoch_of_the_kill", [1, 2])
 def test_a_teaching_that_was_cut_short_ends_in_the_same_encoder(
-    lessons: ConceptData,
+    data: ConceptData,
     encoder: Encoder,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     epoch_of_the_kill: int,
 ) -> None:
-    whole = adapt(encoder, lessons, parameters(), tmp_path / "whole.pt")
+    whole = adapt(encoder, data, parameters(), tmp_path / "whole.pt")
     save, path = train_encoder.write_file, tmp_path / "cut.pt"
     saved = 0
 
@@ -96,21 +96,21 @@ def test_a_teaching_that_was_cut_short_ends_in_the_same_encoder(
     with monkeypatch.context() as patched:
         patched.setattr(train_encoder, "write_file", save_and_die)
         with pytest.raises(KeyboardInterrupt):
-            adapt(encoder, lessons, parameters(), path)
-    resumed = adapt(encoder, lessons, parameters(), path)
+            adapt(encoder, data, parameters(), path)
+    resumed = adapt(encoder, data, parameters(), path)
     assert resumed.encoder.fingerprint == whole.encoder.fingerprint
-    np.testing.assert_array_equal(resumed.said, whole.said)
+    np.testing.assert_array_equal(resumed.logits, whole.logits)
     timeless = ["epoch", "train_loss", "val_loss", "val_map", "learning_rate"]
     pd.testing.assert_frame_equal(resumed.curves[timeless], whole.curves[timeless])
 
 
 def test_nothing_can_be_taught_behind_the_last_layer(
-    lessons: ConceptData, encoder: Encoder, tmp_path: Path
+    data: ConceptData, encoder: Encoder, tmp_path: Path
 ) -> None:
     with pytest.raises(EncoderError, match="freeze an earlier layer"):
-        adapt(encoder, lessons, parameters(frozen="layer1"), tmp_path / "checkpoint.pt")
+        adapt(encoder, data, parameters(frozen="layer1"), tmp_path / "checkpoint.pt")
     with pytest.raises(EncoderError, match=r"has no layer .layer9."):
-        adapt(encoder, lessons, parameters(frozen="layer9"), tmp_path / "checkpoint.pt")
+        adapt(encoder, data, parameters(frozen="layer9"), tmp_path / "checkpoint.pt")
 
 
 def test_mean_average_precision_is_the_precision_at_each_hit() -> None:
@@ -166,24 +166,24 @@ def test_scenes_can_be_taught(tmp_path: Path) -> None:
     images = raw.images.assign(sha256=raw.images["uri"])
     captions, photos = raw.captions.assign(weight=1.0), {"corpus": folder}
     encoder = Encoder.build(EncoderSpec(architecture="resnet10", input_size=SIDE, layer="layer1"))
-    taught = train_encoder(
+    trained = train_encoder(
         images, captions, ["the", "red"], photos, encoder, parameters(epochs=1), tmp_path / "bench"
     )
-    assert len(taught.curves) == 1
-    assert histories(taught.curves)["train_loss"][0]["step"] == 0
+    assert len(trained.curves) == 1
+    assert histories(trained.curves)["train_loss"][0]["step"] == 0
     other = parameters(epochs=1, seed=1)
     train_encoder(images, captions, ["the", "red"], photos, encoder, other, tmp_path / "bench")
     assert len(list((tmp_path / "bench").iterdir())) == 2  # one checkpoint, one file of pixels
     larger = parameters(epochs=1, input_size=SIDE * 2)
     resized = train_encoder(images, captions, ["the", "red"], photos, encoder, larger, tmp_path / "bench")
     assert resized.encoder.spec == encoder.spec
-    assert resized.encoder.fingerprint not in {encoder.fingerprint, taught.encoder.fingerprint}
+    assert resized.encoder.fingerprint not in {encoder.fingerprint, trained.encoder.fingerprint}
 
 
 def test_an_adaptation_that_diverges_stops_in_one_line_and_keeps_what_was_good(
-    lessons: ConceptData, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: ConceptData, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = adapt(encoder, lessons, parameters(), tmp_path / "unbroken.pt").encoder
+    whole = adapt(encoder, data, parameters(), tmp_path / "unbroken.pt").encoder
     losses, original = [], train_encoder._loss
 
     def diverges(logits, targets):
@@ -193,37 +193,37 @@ def test_an_adaptation_that_diverges_stops_in_one_line_and_keeps_what_was_good(
     with monkeypatch.context() as patch:
         patch.setattr(train_encoder, "_loss", diverges)
         with pytest.raises(TrainingError, match=r"stopped in epoch 2: the loss is nan.*learning_rate"):
-            adapt(encoder, lessons, parameters(), tmp_path / "checkpoint.pt")
-    resumed = adapt(encoder, lessons, parameters(), tmp_path / "checkpoint.pt").encoder
+            adapt(encoder, data, parameters(), tmp_path / "checkpoint.pt")
+    resumed = adapt(encoder, data, parameters(), tmp_path / "checkpoint.pt").encoder
     assert resumed.fingerprint == whole.fingerprint
 
 
 def test_an_adaptations_checkpoint_that_holds_no_numbers_is_not_gone_on_from(
-    lessons: ConceptData, encoder: Encoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    data: ConceptData, encoder: Encoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    whole = adapt(encoder, lessons, parameters(epochs=1), tmp_path / "checkpoint.pt").encoder
+    whole = adapt(encoder, data, parameters(epochs=1), tmp_path / "checkpoint.pt").encoder
     checkpoint = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     for weight in checkpoint["model"].values():
         if weight.is_floating_point():
             weight[:] = torch.nan
     torch.save(checkpoint, tmp_path / "checkpoint.pt")
-    again = adapt(encoder, lessons, parameters(epochs=1), tmp_path / "checkpoint.pt").encoder
+    again = adapt(encoder, data, parameters(epochs=1), tmp_path / "checkpoint.pt").encoder
     assert "taught anew" in caplog.text
     assert again.fingerprint == whole.fingerprint
 
 
 @pytest.mark.parametrize("torn", [b"", b"no checkpoint", None])
 def test_an_adaptations_checkpoint_that_is_torn_is_not_gone_on_from(
-    lessons: ConceptData,
+    data: ConceptData,
     encoder: Encoder,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     torn: bytes | None,
 ) -> None:
     path = tmp_path / "checkpoint.pt"
-    whole = adapt(encoder, lessons, parameters(epochs=1), path).encoder
+    whole = adapt(encoder, data, parameters(epochs=1), path).encoder
     path.write_bytes(path.read_bytes()[:5000] if torn is None else torn)
-    again = adapt(encoder, lessons, parameters(epochs=1), path).encoder
+    again = adapt(encoder, data, parameters(epochs=1), path).encoder
     assert "cannot be read" in caplog.text and "taught anew" in caplog.text
     assert again.fingerprint == whole.fingerprint
 
@@ -240,8 +240,8 @@ def test_decoded_photos_that_were_cut_off_are_decoded_again(
 
 
 def test_a_learning_rate_that_blows_an_encoder_up_is_told(
-    lessons: ConceptData, encoder: Encoder, tmp_path: Path
+    data: ConceptData, encoder: Encoder, tmp_path: Path
 ) -> None:
     with pytest.raises(TrainingError, match="Teaching the encoder stopped in epoch 1"):
-        adapt(encoder, lessons, parameters(learning_rate=1e38), tmp_path / "checkpoint.pt")
+        adapt(encoder, data, parameters(learning_rate=1e38), tmp_path / "checkpoint.pt")
     assert not (tmp_path / "checkpoint.pt").exists()

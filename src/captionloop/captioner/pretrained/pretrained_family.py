@@ -125,8 +125,8 @@ class PretrainedFamily:
             f"Pre-trained `{kind}` of `{source}` (base `{digest[:12]}`): vision tower at"
             f" {captioner.input_size} px ({tower_size / 1e6:.1f} million weights, frozen; {encoder.regions}"
             f" vectors of {encoder.channels} channels); text side of {text_size / 1e6:.1f} million weights,"
-            f" of which {learnt / 1e6:.2f} million learn here; {captioner.tokenizer.vocabulary_size:,} pieces of"
-            " words."
+            f" of which {learnt / 1e6:.2f} million learn here; {captioner.tokenizer.vocabulary_size:,} pieces"
+            " of words."
         )
 
 
