@@ -114,8 +114,8 @@ _MEMORY, _CONTAINER = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 def available_memory() -> int | None:
-    """Bytes that this process can still have: of the machine, and of its container (cgroup v2); None where
-    neither says.
+    """Bytes of memory that this process can still take, of the machine and of its container (cgroup v2); None
+    where neither is known.
     """
     free = [found for found in (_of_machine(_MEMORY), _of_container(_CONTAINER)) if found is not None]
     return min(free, default=None)

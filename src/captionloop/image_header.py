@@ -80,7 +80,7 @@ class PhotoFile:
 
 
 def open_photo_file(data: bytes) -> PhotoFile:
-    """Tells the format by the first bytes, whatever the file is called, and takes the metadata out.
+    """The format by the first bytes, the orientation, and the data without metadata.
 
     Raises:
         ImageError: it is of a format that is not accepted, which the message names, or no image at all.

@@ -27,7 +27,7 @@ _AFTER_SCAN: Final = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
 class _Irregular(Exception):  # noqa: N818 - no error: such a file is encoded anew
-    """The file is not put together as its format says."""
+    """The file is not structured as its format prescribes."""
 
 
 def without_metadata(data: bytes, *, max_pixels: int = MAX_PIXELS) -> bytes:

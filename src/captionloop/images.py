@@ -380,7 +380,7 @@ _decoding_memory: Final = SharedMemory(MAX_DECODED_BYTES, least=_LARGE)
 
 @contextmanager
 def _decoding_errors() -> Iterator[None]:
-    """Whatever Pillow raises, as what it means to whoever sent the photo."""
+    """Turns what Pillow raises into `ImageError` or `ImageLimitError`."""
     try:
         yield
     except ImageError:

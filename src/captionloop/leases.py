@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Holder:
-    """What a lease says, and the entity tag of the object that says it."""
+    """The content of a lease's object (who holds it, where, since when), and the entity tag of the object."""
 
     tag: str
     token: str
@@ -120,7 +120,7 @@ class Lease:
             logger.info("%s", error)
 
     def holder(self) -> Holder | None:
-        """Who holds it, as the storage says now."""
+        """Who holds it now, read from the storage; None where there is no lease."""
         found = self._call("get_object")
         if found is None:
             return None
@@ -201,7 +201,7 @@ def _code(error: BaseException | None) -> str:
 
 
 def machine_place() -> str:
-    """The machine since its start, and which processes can be seen there: empty where that cannot be told."""
+    """Host name, boot id and process namespace, in one text; empty where they cannot be read."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{socket.gethostname()} {boot} {Path('/proc/self/ns/pid').readlink()}"

@@ -123,7 +123,7 @@ _LISTED = 12
 
 
 def environment_tracking_uri() -> str | None:
-    """What `MLFLOW_TRACKING_URI` or the service's `CAPTIONLOOP_REGISTRY` says, or None."""
+    """The value of `MLFLOW_TRACKING_URI` or of the service's `CAPTIONLOOP_REGISTRY`, or None."""
     given = {name: expanded(value) for name in STORE_VARIABLES if (value := os.environ.get(name))}
     if len(set(given.values())) > 1:
         raise ConfigurationError(
@@ -133,7 +133,7 @@ def environment_tracking_uri() -> str | None:
 
 
 def environment_registered_model() -> str | None:
-    """What `CAPTIONLOOP_REGISTRY_NAME` says, or None."""
+    """The value of `CAPTIONLOOP_REGISTRY_NAME`, or None."""
     return os.environ.get("CAPTIONLOOP_REGISTRY_NAME") or None
 
 
@@ -173,7 +173,7 @@ def how_to_make(model: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """What to say after "there is no <name>": the nearest known name, or all of them where they are few."""
+    """The end of an error "there is no <name>": the nearest known name, or all of them where they are few."""
     names = sorted(set(known))
     close = get_close_matches(name, names, n=1) or get_close_matches(
         name.rpartition(".")[2], names, n=1, cutoff=0.7

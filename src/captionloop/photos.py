@@ -108,7 +108,7 @@ class PhotoFolder:
         )
 
     def listing(self) -> list[tuple[str, ...]]:
-        """What a far file system says of every file without reading it: path, size, time or entity tag."""
+        """Path, size, and time or entity tag of every file of a remote folder, without reading it."""
         filesystem, root = self._remote()
         found = filesystem.find(root, detail=True)
         attributes = (
@@ -320,7 +320,7 @@ class PhotoArchive:
         return removed
 
     def _check_root(self) -> None:
-        """Of a disk that is not mounted nothing is gone, only not to be seen."""
+        """Raises `FileNotFoundError` where the root is missing, as on a disk that is not mounted."""
         if isinstance(self._files, LocalFileSystem) and not Path(self._root).is_dir():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._root)
 

@@ -87,7 +87,7 @@ class WorkingCopy:
                 pass
 
     def objects(self, path: Path) -> dict[Path, dict[str, Any]]:
-        """What the storage says of every object at a path or below it, by the path of its copy."""
+        """The storage's listing (size, time) of every object at a path or below, by the path of its copy."""
         with self._original(path, "read") as (files, key):
             found = files.find(key, detail=True)
         return {path.joinpath(PurePosixPath(name[len(key) :].strip("/"))): found[name] for name in found}
@@ -241,7 +241,7 @@ def has_copy() -> bool:
 
 
 def modified(about: Mapping[str, Any]) -> float | None:
-    """When an object was written, as its storage says; None where it does not."""
+    """When an object was written, from its listing; None where that has no time."""
     moment = next((about[name] for name in _MODIFIED if about.get(name) is not None), None)
     if isinstance(moment, datetime):
         return moment.timestamp()

@@ -54,7 +54,7 @@ _READINGS: Final = 5  # of a folder that is replaced meanwhile
 
 
 class EncoderSummary(BaseModel):
-    """What a reader of `config.json` wants to know of the encoder; the encoder's own file is what counts."""
+    """The encoder's spec for readers of `config.json`; loading takes the encoder's own file."""
 
     model_config = ConfigDict(frozen=True)
 

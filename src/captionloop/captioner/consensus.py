@@ -70,7 +70,7 @@ class NeighbourIndex:
 
     @classmethod
     def collect(cls, photos: TokenisedPhotos, features: MeanFeatures) -> Self:
-        """The photos of a split as they look in the first view; one that is there more than once counts once.
+        """An index of photos by their features in the first view; repeated ones count once.
 
         Raises:
             CorpusError: there is one photo only, which is like nothing else.

@@ -45,7 +45,7 @@ class CaptionerParts(NamedTuple):
 
 
 class Family(Protocol):
-    """How captioners of one kind are kept, and what is said of them.
+    """How captioners of one kind are written to a bundle, read from it and described.
 
     Attributes:
         files: of a bundle, besides those that all have.

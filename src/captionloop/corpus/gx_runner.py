@@ -59,7 +59,7 @@ class Section:
 
 
 def self_contained(pages: Mapping[str, bytes], report: Mapping[str, Any]) -> dict[str, bytes]:
-    """Great Expectations' pages about a corpus, and an index that tells the report of its validation."""
+    """Great Expectations' pages about a corpus, and an index page with the report of its validation."""
     return site(pages, "Is this corpus fit to learn from?", _of_corpus(report), report["expectations"])
 
 

@@ -78,7 +78,7 @@ def inspect_photos(photos: PhotoFolder, uris: Sequence[str], limits: PhotoLimits
     if not photos.exists():
         raise CorpusError(f"There is no photo folder {photos.root}: check the path, see docs/data.md")
     found: list[PhotoFacts] = []
-    progress = _Progress(len(uris))
+    progress = _ProgressLog(len(uris))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for batch in _batches(uris, _BATCH):
             found.extend(pool.map(lambda uri: inspect_photo(photos, uri, limits), batch))
@@ -124,7 +124,7 @@ def _batches(uris: Sequence[str], size: int) -> Iterator[Sequence[str]]:
         yield uris[start : start + size]
 
 
-class _Progress:
+class _ProgressLog:
     """A line in the log every few seconds: how far, how fast, how long still."""
 
     def __init__(self, total: int) -> None:

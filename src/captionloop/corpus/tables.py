@@ -93,7 +93,7 @@ def table(rows: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class ReadImage:
-    """An image as one file tells it; `group` is that within which its id is its own: a file, or a split.
+    """An image as one file has it; its id is unique within its `group`: a file, or a split.
 
     `repeated`: which of its texts, counted from 0, stand in a row that stood there before.
     """

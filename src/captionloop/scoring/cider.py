@@ -25,7 +25,7 @@ SCALE = 10.0
 
 @dataclass(frozen=True)
 class _Order:
-    """What is known of the n-grams of one order before any hypothesis is seen.
+    """The n-grams of one order in the references: idf, frequencies, and norms of the tf-idf vectors.
 
     `pairs` are the (image, n-gram) pairs that occur, as `image * size + code`, sorted; `frequencies[pairs,
     references]` says how often each of that image's references has the n-gram. Held as small integers,

@@ -85,7 +85,7 @@ class CaptionedPhotos:
 
 @dataclass(frozen=True)
 class CaptionGroup:
-    """Some captions of one photo, seen in one view."""
+    """Some captions of one photo, with its features in one view."""
 
     photo: int
     captions: tuple[int, ...]
@@ -145,7 +145,7 @@ def epoch_batches(
 
 
 class Batches:
-    """The batches of a plan, read as they are asked for.
+    """The batches of a plan, each read when it is iterated to.
 
     Of `world` processes each takes its part of every batch, so that together they take the steps that one
     process would.

@@ -61,7 +61,7 @@ class FoldedConvolution(nn.Module):
         )
 
     def unfold(self) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
-        """The convolution and the normalisation it was made from, with what was learnt."""
+        """The convolution and the normalisation it was made from, with the trained weights."""
         convolution, norm = self.originals
         with torch.no_grad():
             convolution.weight.copy_(self.weight)
@@ -87,7 +87,7 @@ def fix_scales(module: nn.Module) -> None:
 
 
 def unfold_norms(module: nn.Module) -> None:
-    """Undoes `fold_norms`, keeping what was learnt."""
+    """Undoes `fold_norms`, keeping the trained weights."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, FoldedConvolution):
@@ -167,7 +167,7 @@ class ConceptModel(nn.Module):
         return self
 
     def assemble(self, encoder: Encoder) -> Encoder:
-        """The encoder with the layers that learnt. The model itself is no use afterwards."""
+        """The encoder with the trained layers. Do not use the model afterwards."""
         if self._fixed:
             unfold_norms(self.body)
         return encoder.with_trained_layers(self.body)

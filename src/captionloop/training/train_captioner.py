@@ -138,7 +138,7 @@ def _init_vectors(decoder: ShowAttendTell, seen: Mapping[int, Tensor], size: int
 
 
 def _directions(concept_weights: pd.DataFrame) -> dict[str, Tensor]:
-    """What the classifier looks for, by word `[C]`: the mean over its concepts, the word and its stem."""
+    """The classifier's weights by word, `[C]`: the mean over its concepts, the word and its stem."""
     rows: dict[str, list[Tensor]] = {}
     for concept, weights in zip(concept_weights["concept"], concept_weights["weights"], strict=True):
         for word in forms_of(concept):
@@ -357,7 +357,7 @@ def build_index(
     max_length: int,
     known: NeighbourIndex | None = None,
 ) -> NeighbourIndex:
-    """The training photos of these tables; or those that are `known`, and what came with feedback.
+    """An index of the training photos of these tables; or the index `known`, extended by those of feedback.
 
     Retraining reads only a part of the corpus again: the index keeps the rest of it.
 

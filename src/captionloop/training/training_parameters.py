@@ -39,7 +39,7 @@ class EncoderParameters(BaseModel):
     @field_validator("architecture")
     @classmethod
     def _is_known(cls, architecture: str) -> str:
-        """Told before anything is computed. Raises `EncoderError`, or `ConfigurationError` without timm."""
+        """Raises `EncoderError`, or `ConfigurationError` without timm, before anything is computed."""
         check_architecture(architecture)
         return architecture
 
@@ -89,7 +89,7 @@ class AugmentationParameters(BaseModel):
 
 
 class AdaptationParameters(BaseModel):
-    """How an encoder is taught visual concepts.
+    """How an encoder is fine-tuned on visual concepts.
 
     Attributes:
         epochs: 0 leaves the encoder as it is.
@@ -161,7 +161,7 @@ class ProcessParameters(BaseModel):
 
 
 class TrainingParameters(BaseModel):
-    """What teaching by words and teaching by reward have in common.
+    """Parameters common to cross-entropy and self-critical training.
 
     Attributes:
         name: of the captioner that comes out.
@@ -205,7 +205,7 @@ class VocabularyParameters(BaseModel):
 
 
 class CrossEntropyParameters(TrainingParameters):
-    """Teaching by words: cross-entropy under teacher forcing.
+    """Cross-entropy training under teacher forcing.
 
     Attributes:
         objective: of a block of `models`.
@@ -228,7 +228,7 @@ class CrossEntropyParameters(TrainingParameters):
 
 
 class PretrainedParameters(TrainingParameters):
-    """A captioner that others have trained, and how it is taught on by the corpus.
+    """A pre-trained captioner, and how it is fine-tuned on the corpus.
 
     Attributes:
         captioner: the folder of the model, or `<hub id>@<revision>`.
@@ -278,7 +278,7 @@ class PretrainedParameters(TrainingParameters):
 
 
 class SelfCriticalParameters(TrainingParameters):
-    """Teaching by reward: self-critical sequence training on CIDEr-D (Rennie et al. 2017).
+    """Self-critical sequence training on CIDEr-D (Rennie et al. 2017).
 
     Attributes:
         objective: of a block of `models`.

@@ -117,7 +117,7 @@ class TrainingRun:
         return load_file(self.folder / "best.safetensors")
 
     def finish(self) -> TrainingCurves:
-        """Mark training as over, as far as the last checkpoint says."""
+        """Mark training as over and return its curves, from the last checkpoint."""
         state = torch.load(self.folder / "last.ckpt", map_location="cpu", weights_only=True)["progress"]
         self._write("finished.json", lambda path: path.write_text(json.dumps(state), encoding="utf-8"))
         (self.folder / "last.ckpt").unlink()  # optimiser and averages: three times the model's size

@@ -191,7 +191,7 @@ def _captions_with_words(captions: pd.DataFrame, language: Language) -> tuple[li
 
 
 def _photos_with_words(captions: pd.DataFrame, language: Language) -> "pd.Series[int]":
-    """Of how many photos each word is said."""
+    """The number of photos with a caption that has the word, by word."""
     words, per_image = _captions_with_words(captions, language)
     return pd.Series(np.asarray((per_image > 0).sum(axis=0)).ravel(), index=words)
 

@@ -149,14 +149,14 @@ class CachingParameters(BaseModel):
     @field_validator("shard")
     @classmethod
     def _is_one(cls, shard: str) -> str:
-        """Told before anything is computed. Raises `ConfigurationError`."""
+        """Raises `ConfigurationError` before anything is computed."""
         WorkerShard.parse(shard)
         return shard
 
 
 @dataclass(frozen=True)
 class WorkerShard:
-    """The photos that one of several workers takes, by their hash: workers need not know each other."""
+    """The photos that one of several workers takes, by their hash, so that workers need no coordination."""
 
     index: int
     count: int

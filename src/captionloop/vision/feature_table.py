@@ -183,7 +183,7 @@ class FeatureTable:
 
     @property
     def _options(self) -> dict[str, str]:
-        """What Lance does not take from the variables that other drivers know."""
+        """Storage options for Lance from environment variables that only other drivers read."""
         if not self.is_remote:
             return {}
         options = {

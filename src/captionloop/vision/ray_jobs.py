@@ -1,4 +1,4 @@
-"""Work on photos as a Ray Data job: tasks of photos in, to a pool of actors; how much was done comes out.
+"""Runs work on photos as a Ray Data job: photos in, in tasks to a pool of actors; how many were done out.
 
 The actors store what they make themselves, so that nothing large passes between processes, and what was
 stored is the checkpoint: a task whose actor was killed is done again by another, and a job that was killed
@@ -56,7 +56,7 @@ def run_on_ray(
     options: RayOptions,
     advance: Callable[[int], object],
 ) -> None:
-    """Hands all photos to actors `actor(*arguments)`, a task at a time; `advance` is told what each did.
+    """Hands all photos to actors `actor(*arguments)`, a task at a time; `advance(n)` is called after each.
 
     Raises:
         ConfigurationError: Ray is not installed, the cluster does not answer, or has no room for an actor.
@@ -151,7 +151,7 @@ def _ray() -> Any:
 
 @contextmanager
 def _cluster(ray: Any, options: RayOptions) -> Iterator[int]:
-    """Connects, and says how many actors there is room for; what was started for this ends with it."""
+    """Connects to a Ray cluster and yields the number of actors it has room for; ends what it started."""
     begun = not ray.is_initialized()
     if begun:
         try:

@@ -75,7 +75,7 @@ def find_base(source: str) -> BaseReference:
 
 
 def open_base(reference: BaseReference, *, beside: Path | None = None) -> BaseModel:
-    """The model, once in a process whoever asks for it; `beside` is a copy that a bundle may carry.
+    """The model, opened once in a process; `beside` is a copy that a bundle may carry.
 
     Raises:
         BundleError: it is gone, or its files are other ones; the package that opens it is not installed; or

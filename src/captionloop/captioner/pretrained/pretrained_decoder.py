@@ -158,7 +158,7 @@ class PretrainedDecoder(Decoder):
         return torch.cat([dead, dead, ends, dead, rest], -1)
 
     def _own_weights(self) -> None:
-        """Weights of its own in the place of the base's, which nobody may change."""
+        """Replaces the base's weights, which are shared, by copies that may be trained."""
         copies: dict[int, nn.Parameter] = {}
         for module in self.text.modules():
             for name, weight in list(module.named_parameters(recurse=False)):

@@ -87,7 +87,7 @@ class PretrainedFamily:
     packages: tuple[str, ...] = ("peft", "transformers")
 
     def write(self, captioner: Captioner, folder: Path) -> None:
-        """What was learnt, and which tower; the base's files where the captioner shall carry them."""
+        """Writes the trained weights and the tower's spec; where it carries them, the base's files."""
         save_weights(captioner.decoder, folder)
         captioner.encoder.save(folder)
         if captioner.carries_base:

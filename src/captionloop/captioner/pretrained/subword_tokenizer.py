@@ -17,7 +17,7 @@ _UNFINISHED: Final = "\ufffd"
 
 
 class SubwordTokenizer(CaptionTokenizer):
-    """Captions in a pre-trained model's tokens. Words are what stands between spaces, as it was said."""
+    """Captions in a pre-trained model's tokens. Words are what stands between spaces, in its own case."""
 
     def __init__(self, tokenizer: Any, size: int, language: Language = ENGLISH) -> None:
         """`size`: of the model's vocabulary, which may have room for more than the tokenizer knows."""

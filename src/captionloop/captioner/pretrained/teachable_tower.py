@@ -60,14 +60,14 @@ class TrainableTower(VisionTower):
         return TrainableTowerModule(self)
 
     def with_trained_layers(self, trainable_layers: nn.Module) -> Encoder:
-        """The tower of the model in `folder`, which has learnt."""
+        """The tower of the model written to `folder`, with the trained weights."""
         assert isinstance(trainable_layers, TrainableTowerModule)
         write_model(self.base, trainable_layers.side.cpu(), self.folder)
         return VisionTower.of(open_base(find_base(str(self.folder))), self.spec.precision)
 
 
 def write_model(base: BaseModel, side: nn.Module, folder: Path) -> None:
-    """Writes the base's files into `folder`, with what this vision side has learnt; in one step."""
+    """Writes the base's files into `folder`, with the weights of this vision side; atomically."""
     model = copy.deepcopy(base.model)
     own = VisionSide(replace(base, model=model), IMAGENET_MEAN, IMAGENET_DEVIATION)
     own.load_state_dict(side.state_dict())

@@ -48,7 +48,7 @@ class TextSide(nn.Module, ABC):
     ends: tuple[int, ...]
 
     def memory(self, features: Tensor) -> Tensor:
-        """What the words look at: features `[B, R, C]` to `[B, S, D]`, once for each photo."""
+        """What the words attend to: features `[B, R, C]` to `[B, S, D]`, once for each photo."""
         return features
 
     @abstractmethod
@@ -168,7 +168,7 @@ class GitText(TextSide):
 
 
 class ChatText(TextSide):
-    """Of a chat model: asked in its own template, which says where the photo's tokens stand."""
+    """Of a chat model: prompted in its own template, which holds the positions of the photo's tokens."""
 
     photo_places: Tensor
 

@@ -68,7 +68,7 @@ class VisionTower(Encoder):
 
     @property
     def trainable(self) -> bool:
-        """Never: what it sees is cached once for all that is built on it."""
+        """False: its features are cached once for all captioners built on it."""
         return False
 
     @cached_property
