@@ -51,7 +51,7 @@ class Preprocessing(BaseModel):
         """Whether the square shows the photo to its edges."""
         return self.crop == "squash" and self.share == 1.0
 
-    def seen(self, width: int, height: int, size: int) -> Box:
+    def visible_box(self, width: int, height: int, size: int) -> Box:
         """The part of a photo of `width` x `height` px that becomes the square of `size` px, in photo px."""
         scale = math.floor(size / self.share)
         across, down = self._scaled(width, height, scale)
@@ -68,7 +68,7 @@ class Preprocessing(BaseModel):
         """The part that a view of what is seen shows."""
         if self.sees_everything:
             return view.box(width, height)
-        left, top, right, bottom = self.seen(width, height, size)
+        left, top, right, bottom = self.visible_box(width, height, size)
         across, down = right - left, bottom - top
         return (
             left + view.left * across,
@@ -83,7 +83,7 @@ class Preprocessing(BaseModel):
         """
         if self.sees_everything:
             return grid
-        left, top, right, bottom = self.seen(width, height, size)
+        left, top, right, bottom = self.visible_box(width, height, size)
         down = _spread(grid.shape[0], top, bottom, height)
         across = _spread(grid.shape[1], left, right, width)
         return (down @ grid @ across.T).astype(grid.dtype)

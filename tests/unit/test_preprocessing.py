@@ -48,7 +48,7 @@ def test_what_is_seen_lies_in_the_photo_and_a_view_in_what_is_seen(
     width: int, height: int, share: float, crop: str
 ) -> None:
     by = Preprocessing(crop=crop, share=share)
-    left, top, right, bottom = by.seen(width, height, 224)
+    left, top, right, bottom = by.visible_box(width, height, 224)
     assert -1e-6 <= left < right <= width + 1e-6
     assert -1e-6 <= top < bottom <= height + 1e-6
     assert by.box(width, height, 224, WHOLE) == pytest.approx((left, top, right, bottom))
