@@ -56,7 +56,7 @@ def _fit_in_process(module: CaptionModule, run: TrainingRun, member: Member | No
     """Trains as the only process, or as one of several."""
     with _quiet_lightning():
         trainer = _trainer(module.settings, run, member)
-        trainer.settings(module, ckpt_path=run.checkpoint, weights_only=True)
+        trainer.fit(module, ckpt_path=run.checkpoint, weights_only=True)
 
 
 class _ProcessEnvironment(LightningEnvironment):

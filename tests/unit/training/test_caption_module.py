@@ -271,7 +271,7 @@ def test_without_dropout_a_recurrent_decoder_drops_nothing_and_yet_trains():
 def test_teaching_by_reward_differentiates_the_probabilities_that_captions_are_drawn_with():
     captions = PackedCaptions.pack([[4, 5], [6]], [0, 0])
     logits = torch.randn(5, 9)
-    log_probs = self_critical._as_drawn(logits, captions).log_softmax(-1)
+    log_probs = self_critical._sampling_logits(logits, captions).log_softmax(-1)
     messages = torch.tensor([[], []], dtype=torch.int64)
     options = DecodingOptions(method="sample")
     drawn = permitted(logits[:2].clone(), messages, options).log_softmax(-1)

@@ -22,7 +22,7 @@ from captionloop.captioner.model_config import DecodingOptions
 from captionloop.tokenizer import CaptionTokenizer
 from captionloop.training.caption_data import Batches, CaptionedPhotos, CaptionGroup
 from captionloop.training.caption_module import CaptionData, ValidationCider, caption_loss
-from captionloop.training.self_critical import SelfCriticalModule, _as_drawn
+from captionloop.training.self_critical import SelfCriticalModule, _sampling_logits
 from captionloop.training.training_parameters import SelfCriticalParameters
 
 BOS = CaptionTokenizer.BOS
@@ -144,7 +144,7 @@ def test_captions_are_drawn_with_the_probabilities_that_are_differentiated(data,
     first = torch.tensor([one.tokens[0] for one in found])
     captions = PackedCaptions.pack([[one] for one in range(5)], [0] * 5)
     logits = decoder.table[captions.inputs].detach()
-    expected = _as_drawn(logits, captions, temperature)[0].softmax(-1)
+    expected = _sampling_logits(logits, captions, temperature)[0].softmax(-1)
     drawn = torch.bincount(first, minlength=len(expected)) / len(first)
     torch.testing.assert_close(drawn, expected, atol=0.02, rtol=0)
 
