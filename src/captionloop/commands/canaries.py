@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from captionloop.commands.model_lookup import Catalog
 from captionloop.errors import CaptionloopError, ConfigurationError
 from captionloop.photos import PhotoFolder
-from captionloop.workspaces import shown
+from captionloop.workspaces import display_path
 
 if TYPE_CHECKING:
     from captionloop.registry.model_registry import ModelRegistry
@@ -74,7 +74,7 @@ def choose_canaries(project: Path, env: str | None, photos: str | None, count: i
         catalog = Catalog(project, env)
         evaluated = catalog.load("evaluation_photos")
         if evaluated is None:
-            place = shown(catalog.location("evaluation_photos"))
+            place = display_path(catalog.location("evaluation_photos"))
             raise ConfigurationError(
                 f"There is no evaluation set at {place} to verify with: "
                 "evaluate first, or give --photos a folder"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from captionloop.config import is_project, project_folder, read_configuration, registered_model, tracking_uri
 from captionloop.errors import BundleError, ConfigurationError, RegistryError
 from captionloop.paths import expanded, how_to_make
-from captionloop.workspaces import below, fetched, is_copy, is_remote, shown, working_copy
+from captionloop.workspaces import below, display_path, fetched, is_copy, is_remote, working_copy
 
 if TYPE_CHECKING:
     from captionloop.registry.model_registry import ModelRegistry
@@ -96,7 +96,7 @@ def bundle_folder(project: Path, model: str | None, env: str | None = None) -> t
             f"There is no model to caption with in {project}: "
             f"make one with {how_to_make(registered_model(project, env))}, or give --model"
         )
-    return newest, shown(newest) if is_copy(newest) else str(newest.relative_to(project))
+    return newest, display_path(newest) if is_copy(newest) else str(newest.relative_to(project))
 
 
 def _has_champion(project: Path, env: str | None) -> bool:

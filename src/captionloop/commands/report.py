@@ -33,7 +33,7 @@ from captionloop.errors import (
     without_passwords,
 )
 from captionloop.paths import how_to_make
-from captionloop.workspaces import below, is_remote, shown, working_copy
+from captionloop.workspaces import below, display_path, is_remote, working_copy
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -87,7 +87,7 @@ def outcome(
     if page is not None and page.is_dir():
         page /= "index.html"
     if page is not None and page.exists():
-        told["page"] = shown(page)
+        told["page"] = display_path(page)
         if page.suffix == ".md":
             told["markdown"] = page.read_text(encoding="utf-8")[:LONGEST_PAGE]
     if mlflow_run is not None:
@@ -167,7 +167,7 @@ def read_report(catalog: Catalog, name: str) -> dict[str, Any]:
     told = catalog.load(name)
     if not isinstance(told, dict):
         raise ConfigurationError(
-            f"There is no report in {shown(catalog.location(name))}: run the pipeline that makes it"
+            f"There is no report in {display_path(catalog.location(name))}: run the pipeline that makes it"
         )
     return dict(told)
 
@@ -264,13 +264,13 @@ def report(corpus: str | None, env: str | None, workspace: Path | str | None, as
     evaluation = catalog.load("evaluation")
     if evaluation is None:
         raise ConfigurationError(
-            f"There is no evaluation in {shown(catalog.location('evaluation'))}: make one with "
+            f"There is no evaluation in {display_path(catalog.location('evaluation'))}: make one with "
             f"{how_to_make(registered_model(project, env))}, or name another --corpus or --workspace"
         )
     registered = catalog.load("registered_version")
     reports = {what: place for what, name in REPORTS if (place := _page(catalog.location(name))).exists()}
     if as_json:
-        paths = {what: shown(path) for what, path in reports.items()}
+        paths = {what: display_path(path) for what, path in reports.items()}
         document = {"evaluation": evaluation, "registered_version": registered, "reports": paths}
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
@@ -362,4 +362,4 @@ def _table(evaluation: Mapping[str, Any]) -> "Table":
 def _nearby(path: Path) -> str:
     """The path as it is typed from here."""
     here = Path.cwd().resolve()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else shown(path)
+    return str(path.relative_to(here)) if path.is_relative_to(here) else display_path(path)
