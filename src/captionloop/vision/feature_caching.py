@@ -186,8 +186,7 @@ class WorkerShard:
 
 
 class CachingReport(BaseModel):
-    """What a caching run did. `encoded` counts views of photos, `missing` photos that other workers have
-    not encoded yet.
+    """What a caching run did. `encoded` counts views of photos, `missing` photos left to other workers.
 
     `precision` is the one that the features were computed in, `fingerprint` the encoder's own.
     """
