@@ -56,7 +56,7 @@ def test_a_lease_that_was_left_behind_is_taken_over_and_its_holder_is_told(
     uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silent = Lease(uri, "a machine that was cut off", seconds=1, patience=1)
-    monkeypatch.setattr(silent, "_keep", lambda: None)
+    monkeypatch.setattr(silent, "_renew_until_ended", lambda: None)
     silent.take()
     with Lease(uri, "ben", seconds=1, patience=30).held():
         with pytest.raises(WorkspaceError, match="run the same command again"):
