@@ -17,7 +17,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from captionloop.registry.canary_judgement import CanaryEvidence, GivenRating, judge_canary
+from captionloop.registry.canary_judgement import CanaryEvidence, CanaryRating, assess_canary
 from captionloop.registry.model_version import ModelVersion
 from captionloop.registry.sequential import RatingComparison
 from captionloop.registry.trials import Plan, Trial, ratings_needed
@@ -39,7 +39,7 @@ def play(trials: int, difference: float, share: float, most: int) -> tuple[Count
     taken = []
     for seed in range(trials):
         generator = np.random.default_rng(seed)
-        comparison = RatingComparison(share=share, most=most)
+        comparison = RatingComparison(share=share, max_ratings=most)
         of_candidate = generator.random(most) < share
         candidate, champion = stars(generator, most, difference), stars(generator, most, 0.0)
         for number in range(most):
@@ -71,7 +71,7 @@ def play_canary(
 ) -> Counter[str]:
     """What was advised how often, where people give `per_person` ratings on average, correlated by `alike`.
 
-    All ratings are there at once, and are played through one by one, as `judge_canary` does.
+    All ratings are there at once, and are played through one by one, as `assess_canary` does.
     """
     plan = Plan(
         role="canary", share=share, champion=4, began=BEGAN, most=ratings_needed(share, most), days=14
@@ -80,13 +80,13 @@ def play_canary(
     told: Counter[str] = Counter()
     for seed in range(trials):
         ratings = rated(trial, np.random.default_rng(seed), difference, per_person, alike)
-        told[judge_canary(trial, CanaryEvidence(ratings, {}), BEGAN + timedelta(days=1)).advice] += 1
+        told[assess_canary(trial, CanaryEvidence(ratings, {}), BEGAN + timedelta(days=1)).advice] += 1
     return told
 
 
 def rated(
     trial: Trial, generator: np.random.Generator, difference: float, per_person: float, alike: float
-) -> list[GivenRating]:
+) -> list[CanaryRating]:
     """Ratings by enough people, in any order."""
     people = 2 * trial.plan.most
     counts = generator.geometric(1 / per_person, people)
@@ -99,7 +99,7 @@ def rated(
     given = np.clip(np.rint(MEAN + shift + likes + noise), 1, 5).astype(int)
     chance, words = generator.random(len(who)), generator.integers(len(CORRECTIONS), size=len(who))
     return [
-        GivenRating(
+        CanaryRating(
             names[person], "5" if chosen[person] else "4", int(stars), " ".join(WORDS),
             CORRECTIONS[word] if luck < CORRECTED[int(stars)] else None,
         )

@@ -31,7 +31,7 @@ from benchmarks.gate_simulation import (
 from captionloop.corpus.scenes.layout import Facts, compose
 from captionloop.corpus.scenes.scene_captions import describe
 from captionloop.corpus.scenes.world import DOMAINS
-from captionloop.evaluation.hallucination import truth_of
+from captionloop.evaluation.hallucination import hallucination_counter
 from captionloop.evaluation.subgroups import Subgroup, subgroups
 from captionloop.registry.gate_decision import Guardrails
 from captionloop.registry.guardrails import ERROR, surely_lost
@@ -83,7 +83,7 @@ def scenes(count: int) -> tuple[dict[str, list[str]], dict[str, Facts]]:
 
 def world_of(captions: dict[str, list[str]], facts: dict[str, Facts], photos: int, least: int) -> World:
     """The answers of a population, with what is untrue in each, and the kinds that there will be."""
-    ids, alike, truth = list(captions), most_alike(captions), truth_of(captions, facts)
+    ids, alike, truth = list(captions), most_alike(captions), hallucination_counter(captions, facts)
     said = [[captions[of][which] for of in ids] for which in (0, 1)]
     said += [[captions[alike[of]][which] for of in ids] for which in (0, 1)]
     judge = CiderD({i: [word_tokens(text) for text in texts[2:]] for i, texts in captions.items()})

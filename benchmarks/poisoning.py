@@ -176,7 +176,7 @@ def main() -> None:
                     [hashlib.sha256(f"known {n}".encode()).hexdigest() for n in range(len(known))]
                 )
                 honest = ratings[new & ratings["correction"].notna() & ~ratings["rater"].isin(bad)]
-                raters = made.judged.raters
+                raters = made.rater_scores.raters
                 trusted = raters[raters["rater"].isin(bad) & (raters["weight"] >= 0.35)]
                 kept = used["ratings"].isin(honest["rating_id"].astype(str)) & (
                     used["source"] == "correction"

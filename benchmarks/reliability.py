@@ -76,7 +76,9 @@ def crossed(
     confidence, means = np.zeros(len(said)), np.zeros(len(said))
     for half in (0, 1):
         other = dict(list(zip(photos.image_ids, said, strict=True))[1 - half :: 2])
-        known = as_calibration(calibrate("", photos.split, other, photos.references, rules, photos.spoken))
+        known = as_calibration(
+            calibrate("", photos.split, other, photos.references, rules, photos.reference_language)
+        )
         for place in range(half, len(said), 2):
             words = [known(word.confidence) for word in said[place].words]
             confidence[place], means[place] = known.of_caption(words), mean_confidence(words)
@@ -110,7 +112,7 @@ def auc(confidence: Floats, right: Floats) -> float | None:
 
 def draw(path: Path, title: str, confidence: Floats, judged: dict[str, Floats], count: int) -> None:
     """The curves; a dot is as large as there are captions in it."""
-    from captionloop.evaluation.figures import INK, MUTED, colour, figure, tidy
+    from captionloop.evaluation.figures import INK, MUTED, colour, figure, style_axes
 
     drawn = figure(5.2, 4.6)
     panel = drawn.subplots()
@@ -121,7 +123,7 @@ def draw(path: Path, title: str, confidence: Floats, judged: dict[str, Floats], 
         sizes = np.array([one.count for one in found])
         panel.plot(x, y, color=colour(place), linewidth=1.6, label=name, zorder=3)
         panel.scatter(x, y, s=12 + 160 * sizes / sizes.sum(), color=colour(place), zorder=4, linewidth=0)
-    tidy(panel, title=title, x="confidence of a caption", y="share of such captions that are accepted")
+    style_axes(panel, title=title, x="confidence of a caption", y="share of such captions that are accepted")
     panel.set_xlim(0, 1)
     panel.set_ylim(0, 1)
     panel.set_aspect("equal")
@@ -170,7 +172,7 @@ def main() -> None:
     said = dict(zip(chosen.image_ids, (one.best.text for one in found), strict=True))
     confidence, words = crossed(found, chosen, rules) if fitted_here else calibrated(found)
     judged: dict[str, Floats] = {}
-    by_people = acceptable(said, chosen.references, rules.acceptable, chosen.spoken)
+    by_people = acceptable(said, chosen.references, rules.acceptable, chosen.reference_language)
     if by_people is not None:
         judged["agrees with what people said"] = by_people
     if (raw / "facts.json").exists():

@@ -50,7 +50,7 @@ def rate_from_queue(
             if offered is None or not queue.offer(offered.caption_id, rater).result(30):
                 continue
             one, was_gold = items[offered.caption_id], offered.caption_id in gold
-            opinion = people.opinion(name, one, shares[offered.caption_id], others, rng)
+            opinion = people.rating(name, one, shares[offered.caption_id], others, rng)
             block = "colluders" if bad else f"network of {name}"
             store.rate(offered.caption_id, rater, opinion, block).result(30)
             given += 1

@@ -71,7 +71,7 @@ def measure_drift(  # noqa: PLR0917 - a node's inputs
         engine,
         served=[str(champion.version)],
         comparable=alike,
-        most=parameters.max_rows,
+        limit=parameters.max_rows,
         language=language,
     )
     try:

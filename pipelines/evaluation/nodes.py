@@ -15,7 +15,7 @@ from captionloop.evaluation.evaluation_set import (
     training_captions,
 )
 from captionloop.evaluation.figures import curves_figure, pareto_figure, reliability_figure
-from captionloop.evaluation.gallery import Exhibit, choose, gallery_figure, square
+from captionloop.evaluation.gallery import Exhibit, choose_exhibits, gallery_figure, square
 from captionloop.evaluation.latency import latencies, measure_latency
 from captionloop.evaluation.model_card import TrainingData, missing_words, model_card
 from captionloop.evaluation.predictions import Predictions, all_systems, caption_split
@@ -104,7 +104,7 @@ def score_captions(
     """The report, the scores of every photo, and the metrics to track."""
     chosen = EvaluationSet.model_validate(photos)
     models = [Predictions.model_validate(one) for one in hypotheses]
-    scores = score_systems(all_systems(models), chosen.references, chosen.spoken)
+    scores = score_systems(all_systems(models), chosen.references, chosen.reference_language)
     scores |= {name: scores[name].with_metric("CLIPScore", values) for name, values in image_text.items()}
     known = training_captions(images, captions)
     report = evaluation_report(
@@ -163,7 +163,7 @@ def calibrate_words(  # noqa: PLR0917 - a node's inputs
         said.default,
         chosen.references,
         parameters.calibration,
-        chosen.spoken,
+        chosen.reference_language,
         rated,
     )
     return report.model_dump(mode="json")
@@ -214,7 +214,7 @@ def draw_gallery(  # noqa: PLR0917 - a node's inputs
     scores = Scores.from_frame(caption_scores[caption_scores["system"] == captioner.name])
     ciders = dict(zip(scores.image_ids, scores.cider().tolist(), strict=True))
     captions = Predictions.model_validate(hypotheses).systems()[captioner.name]
-    shown = choose(ciders, captions, parameters.gallery.each)
+    shown = choose_exhibits(ciders, captions, parameters.gallery.each)
     rows = [chosen.image_ids.index(image_id) for _, image_id in shown]
     calibrated = replace(captioner, calibration=as_calibration(CalibrationReport.model_validate(calibration)))
     said = calibrated.caption_grids(features.grids([chosen.sha256s[row] for row in rows]))
@@ -251,5 +251,5 @@ def write_card(  # noqa: PLR0917 - a node's inputs
         latency=latencies([latency])[captioner.name],
         machine=latency["machine"],
         data=TrainingData(**training_data),
-        unsaid=missing_words(captions, EvaluationSet.model_validate(photos)),
+        missing=missing_words(captions, EvaluationSet.model_validate(photos)),
     )

@@ -38,9 +38,9 @@ def check_ratings(
 
 def tell(checks: dict[str, bytes], findings: list[Json], report: Json) -> dict[str, bytes]:
     """The Data Docs of the ratings: what was examined, what is used, what is in quarantine and why."""
-    from captionloop.feedback.rating_checks import tell_feedback
+    from captionloop.feedback.rating_checks import feedback_docs
 
-    return tell_feedback(checks, findings, report)
+    return feedback_docs(checks, findings, report)
 
 
 def inspect_photos(
@@ -105,7 +105,7 @@ def curate_ratings(  # noqa: PLR0917 - a node's inputs
         curated.rejections,
         curated.verdicts,
         held_out_set(curated.held_out, parameters.held_out_photos, language).model_dump(mode="json"),
-        curated.judged.raters,
+        curated.rater_scores.raters,
         curated.quarantine,
         report,
     )

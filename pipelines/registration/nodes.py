@@ -12,7 +12,7 @@ from captionloop.evaluation.familiarity import learn_familiarity
 from captionloop.evaluation.predictions import Predictions
 from captionloop.registry.gate import GateDecision, refuse_rolled_back
 from captionloop.registry.gate_report import gate_report
-from captionloop.registry.judging import judge, judge_by_photos
+from captionloop.registry.judging import apply_gate, apply_image_text_guardrail
 from captionloop.registry.registration import (
     ChampionComparison,
     EncodedPhotos,
@@ -120,11 +120,11 @@ def decide_promotion(  # noqa: PLR0917 - a node's inputs
         captions=kept.captions,
         scores=Scores.from_frame(caption_scores[caption_scores["system"] == parameters.model]),
         seconds_per_photo=called.candidate_seconds,
-        language=chosen.spoken,
+        language=chosen.reference_language,
     )
     champion = _champion(called, chosen)
-    decision = judge(candidate, champion, called, chosen, read_facts(scene_facts), parameters.gate)
-    decision = judge_by_photos(decision, candidate, champion, chosen, raw_photos.read, parameters)
+    decision = apply_gate(candidate, champion, called, chosen, read_facts(scene_facts), parameters.gate)
+    decision = apply_image_text_guardrail(decision, candidate, champion, chosen, raw_photos.read, parameters)
     if called.rolled_back:
         decision = refuse_rolled_back(decision, called.rolled_back)
     return decision.model_dump(mode="json"), gate_report(decision)
@@ -169,10 +169,10 @@ def _said(hypotheses: Json) -> dict[str, str]:
 def _champion(called: ChampionComparison, photos: EvaluationSet) -> ScoredCaptions | None:
     if called.version is None:
         return None
-    return ScoredCaptions.gathered(
+    return ScoredCaptions.by_all_metrics(
         f"version {called.version}",
         called.captions,
         photos.references,
         called.champion_seconds,
-        photos.spoken,
+        photos.reference_language,
     )

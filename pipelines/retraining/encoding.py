@@ -12,7 +12,7 @@ from captionloop.feedback.retraining_data import (
     RetrainingParameters,
     encoder_tables,
     extended_concepts,
-    teachable,
+    usable_feedback,
 )
 from captionloop.views import views_named
 from captionloop.vision.encoder import Encoder
@@ -53,9 +53,9 @@ def finetune_encoder(  # noqa: PLR0917 - a node's inputs
 
     if parameters.epochs == 0 or not origin.encoder.trainable:
         return origin.encoder, pd.DataFrame({"concept": [], "weights": []}), no_curves(), no_curves()
-    feedback = teachable((feedback_images, references), ratings_database.erased())
+    feedback = usable_feedback((feedback_images, references), ratings_database.erased())
     images, captions = encoder_tables(
-        (corpus_images, corpus_captions), feedback, parameters, turn=champion_version["version"]
+        (corpus_images, corpus_captions), feedback, parameters, replay_seed=champion_version["version"]
     )
     language = origin.tokenizer.language
     named = extended_concepts(concepts, corpus_captions, feedback[1], parameters, language)

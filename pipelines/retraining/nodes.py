@@ -16,14 +16,14 @@ from captionloop.evaluation.evaluation_set import EvaluationParameters, Evaluati
 from captionloop.evaluation.predictions import Predictions, caption_split
 from captionloop.feedback.retraining_data import (
     RetrainingParameters,
-    all_taught,
+    all_training_data,
     feedback_once,
     tables_of,
     training_tables,
 )
 from captionloop.registry.gate import GateDecision, decide_on_fresh, refuse_rolled_back
 from captionloop.registry.gate_report import gate_report
-from captionloop.registry.judging import judge, judge_by_photos
+from captionloop.registry.judging import apply_gate, apply_image_text_guardrail
 from captionloop.registry.registration import (
     ChampionComparison,
     EncodedPhotos,
@@ -32,7 +32,7 @@ from captionloop.registry.registration import (
     register_version,
 )
 from captionloop.registry.scored_captions import EvaluationCaptions, ScoredCaptions, evaluation_set_hash
-from captionloop.registry.verdict import verdict
+from captionloop.registry.verdict import readable_reason
 from captionloop.scoring.scores import Scores
 from captionloop.training.training_parameters import (
     CrossEntropyParameters,
@@ -71,7 +71,7 @@ def assemble_training_tables(  # noqa: PLR0917 - a node's inputs
         (feedback_images, references),
         ratings_database.erased(),
         parameters,
-        turn=champion_version["version"],
+        replay_seed=champion_version["version"],
     )
 
 
@@ -194,7 +194,7 @@ def score(  # noqa: PLR0917 - a node's inputs
     held_out: Json,
 ) -> tuple[Json, pd.DataFrame, Json, str, Json]:
     """The report, every photo's scores, the metrics to track, the table for people, what was learnt from."""
-    taught = all_taught((corpus_images, corpus_captions), (images, captions))
+    taught = all_training_data((corpus_images, corpus_captions), (images, captions))
     fits = evaluating.compare_with_photos(photos, raw_photos, parameters, candidate, champion)
     report, scores, metrics = evaluating.score_captions(
         photos, *taught, parameters, fits, candidate, champion
@@ -321,20 +321,20 @@ def decide_promotion(  # noqa: PLR0917 - a node's inputs
         captions=kept.captions,
         scores=Scores.from_frame(caption_scores[caption_scores["system"] == CANDIDATE]),
         seconds_per_photo=called.candidate_seconds,
-        language=chosen.spoken,
+        language=chosen.reference_language,
     )
     name = f"version {called.version}"
     champion = _champion(name, called, caption_scores, champion_hypotheses, chosen)
-    decision = judge(candidate, champion, called, chosen, read_facts(scene_facts), parameters.gate)
+    decision = apply_gate(candidate, champion, called, chosen, read_facts(scene_facts), parameters.gate)
     fresh = fresh_captions["references"]
     if len(fresh) > 1:  # CIDEr of a single photo is zero: every word is in all of the documents
         decision = decide_on_fresh(
             decision,
-            ScoredCaptions.by_cider(CANDIDATE, fresh_captions[CANDIDATE], fresh, chosen.spoken),
-            ScoredCaptions.by_cider(name, fresh_captions[CHAMPION], fresh, chosen.spoken),
+            ScoredCaptions.by_cider(CANDIDATE, fresh_captions[CANDIDATE], fresh, chosen.reference_language),
+            ScoredCaptions.by_cider(name, fresh_captions[CHAMPION], fresh, chosen.reference_language),
             parameters.gate,
         )
-    decision = judge_by_photos(decision, candidate, champion, chosen, raw_photos.read, parameters)
+    decision = apply_image_text_guardrail(decision, candidate, champion, chosen, raw_photos.read, parameters)
     if called.rolled_back:
         decision = refuse_rolled_back(decision, called.rolled_back)
     return decision.model_dump(mode="json"), gate_report(decision)
@@ -345,8 +345,8 @@ def _champion(
 ) -> ScoredCaptions:
     """The champion's evidence; it is scored already where it said the same in this run's evaluation."""
     if Predictions.model_validate(said).systems()[CHAMPION] != called.captions:
-        return ScoredCaptions.gathered(
-            name, called.captions, photos.references, called.champion_seconds, photos.spoken
+        return ScoredCaptions.by_all_metrics(
+            name, called.captions, photos.references, called.champion_seconds, photos.reference_language
         )
     scores = Scores.from_frame(caption_scores[caption_scores["system"] == CHAMPION])
     return ScoredCaptions(
@@ -355,7 +355,7 @@ def _champion(
         called.captions,
         scores,
         called.champion_seconds,
-        photos.spoken,
+        photos.reference_language,
     )
 
 
@@ -378,7 +378,7 @@ def register_challenger(  # noqa: PLR0917 - a node's inputs
         "version": version.version,
         "passed": decision.promoted,
         "reason": decision.reason,
-        "verdict": verdict(decision.reason),
+        "verdict": readable_reason(decision.reason),
         "metrics": dict(version.metrics),
         "fingerprint": version.fingerprint,
         "source": version.source,

@@ -11,9 +11,9 @@ from captionloop.feedback.label_noise import NoiseThreshold, fold_of, noise_thre
 from captionloop.feedback.retraining_data import (
     EncoderRetrainingParameters,
     Tables,
-    examination_tables,
     extended_concepts,
-    teachable,
+    label_noise_tables,
+    usable_feedback,
 )
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def filter_noisy_references(  # noqa: PLR0917 - a node's inputs
 
     rules, corpus = parameters.label_noise, (corpus_images, corpus_captions)
     language = origin.tokenizer.language
-    images, said = teachable((feedback_images, references), ratings_database.erased())
+    images, said = usable_feedback((feedback_images, references), ratings_database.erased())
     if not parameters.epochs or not rules.rounds or len(images) < rules.min_photos:
         return references, _report(said.head(0).assign(rank=1.0), 0, NoiseThreshold(0.0, None))
     named = extended_concepts(concepts, corpus_captions, said, parameters, language)
@@ -58,12 +58,12 @@ def filter_noisy_references(  # noqa: PLR0917 - a node's inputs
             examined = said[part == number]
             if examined.empty:
                 continue
-            tables = examination_tables(
+            tables = label_noise_tables(
                 corpus,
                 _with(images, said[(part != number) & believed]),
                 _with(images, examined),
                 lessons,
-                turn=champion_version["version"],
+                replay_seed=champion_version["version"],
             )
             place = workbench / f"round_{turn}" / f"part_{number}"
             taught = train_encoder(*tables, named, folders, origin.encoder, lessons, place, language)

@@ -55,7 +55,7 @@ def learnt(workspace: Path, language: str) -> dict[str, float]:
     )
     assert photos.language == language
     captions = {image_id: one["caption"] for image_id, one in said["default"].items()}
-    values = score(captions, photos.references, photos.spoken).values
+    values = score(captions, photos.references, photos.reference_language).values
     print(language, values, next(iter(captions.values())))
     return values
 

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from captionloop.photos import PhotoArchive
 from captionloop.ratings.api_keys import ApiKeyStore
 from captionloop.ratings.database import open_engine, upgrade
-from captionloop.ratings.ledger import finish
+from captionloop.ratings.ledger import finish_removals
 from captionloop.ratings.rating_store import RatingsStore
 
 # One of them measures, and all share the gateways.
@@ -176,6 +176,6 @@ def test_erasing_and_taking_the_same_photo_loses_none(pair: Pair) -> None:
     assert kept(pair.photos) == before
     assert set(statuses) <= {"POST 201", "DELETE 204", "DELETE 202"}
     store, archive = RatingsStore(pair.database), PhotoArchive(str(pair.photos))
-    finish(store.ledger, archive, 1000)
+    finish_removals(store.ledger, archive, 1000)
     assert store.ledger.in_archive(1) == []
     store.close()

@@ -206,9 +206,9 @@ def attention_figure(photo: bytes, answer: Answer) -> "Figure":
 def _lit(picture: "NDArray[np.uint8]", word: AnsweredWord) -> "NDArray[np.uint8]":
     if word.attention is None:
         return picture
-    from captionloop.evaluation.gallery import spotlight
+    from captionloop.evaluation.gallery import highlight_attention
 
-    return spotlight(picture, np.asarray(word.attention, np.float32))
+    return highlight_attention(picture, np.asarray(word.attention, np.float32))
 
 
 @click.command()

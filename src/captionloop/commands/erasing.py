@@ -14,10 +14,10 @@ from captionloop.commands.model_lookup import Catalog, open_registry, workspace_
 from captionloop.commands.option_types import WrittenPlace
 from captionloop.config import environments, is_project, project_folder, read_configuration
 from captionloop.errors import ConfigurationError, ImageError
-from captionloop.feedback.erasure import Derived, whereabouts
-from captionloop.feedback.run_folders import Run, runs_in, superfluous
+from captionloop.feedback.erasure import DerivedData, locate_data
+from captionloop.feedback.run_folders import Run, removable_runs, runs_in
 from captionloop.photos import PREFIXES, PhotoArchive
-from captionloop.ratings.ledger import WRITE_SECONDS, differences, finish, remove_photos
+from captionloop.ratings.ledger import WRITE_SECONDS, differences, finish_removals, remove_photos
 from captionloop.ratings.rating_store import RatingsStore, open_store
 from captionloop.serving.logs import by_command
 from captionloop.serving.service_settings import Settings
@@ -36,7 +36,7 @@ _option_store = click.option(
 class _Opened:
     store: RatingsStore
     archive: PhotoArchive
-    derived: Derived | None
+    derived: DerivedData | None
 
 
 @click.command()
@@ -67,7 +67,7 @@ def erase(
 def _erase(names: list[str], are_people: bool, opened: _Opened) -> None:
     """From database, archive, and what was derived, as far as that is there."""
     store, ledger = opened.store, opened.store.ledger
-    known = whereabouts(names, store, opened.archive, None).known
+    known = locate_data(names, store, opened.archive, None).known
     for name in names:
         step = store.erase_person if are_people else store.erase_photo
         while step(name).result(WRITE_SECONDS) is not None:
@@ -75,7 +75,7 @@ def _erase(names: list[str], are_people: bool, opened: _Opened) -> None:
     if not known:
         raise ConfigurationError(f"there is nothing of {names[0]}, and never was as far as is remembered")
     for name in names:
-        mine = {each.photo_sha256 for each in ledger.of(name) if each.archive_done_at is None}
+        mine = {each.photo_sha256 for each in ledger.tombstones_of(name) if each.archive_done_at is None}
         remove_photos(ledger, opened.archive, sorted(each for each in mine if each))
     if opened.derived is not None:
         opened.derived.remove(ledger)
@@ -139,9 +139,9 @@ def reconcile(
 def _reconcile_archive(opened: _Opened, *, remove: bool) -> bool:
     """Whether database and archive differ in the end."""
     ledger, archive = opened.store.ledger, opened.archive
-    done = finish(ledger, archive, _PHOTOS_AT_ONCE)
+    done = finish_removals(ledger, archive, _PHOTOS_AT_ONCE)
     while done.settled == _PHOTOS_AT_ONCE:
-        done = finish(ledger, archive, _PHOTOS_AT_ONCE)
+        done = finish_removals(ledger, archive, _PHOTOS_AT_ONCE)
     if done.remaining:
         click.echo(f"{len(done.remaining)} erased photos remain in the archive: {done.problem or 'in use'}")
     unnamed: list[str] = []
@@ -153,7 +153,7 @@ def _reconcile_archive(opened: _Opened, *, remove: bool) -> bool:
     for sha256 in lost:
         click.echo(f"photo {sha256} is gone, and captions show it")
     if unnamed and remove:
-        ledger.bury(unnamed, "unnamed").result(WRITE_SECONDS)
+        ledger.request_removal(unnamed, "unnamed").result(WRITE_SECONDS)
         gone = remove_photos(ledger, archive, unnamed)
         click.echo(f"{gone.settled} photos that nothing named removed")
         unnamed = list(gone.remaining)
@@ -165,8 +165,8 @@ def _reconcile_archive(opened: _Opened, *, remove: bool) -> bool:
 
 
 def _without_pipelines(store: RatingsStore) -> None:
-    numbers = [each.tombstone_id for each in store.ledger.underived()]
-    store.ledger.derived_removed(features=numbers, runs=numbers).result(WRITE_SECONDS)
+    numbers = [each.tombstone_id for each in store.ledger.pending_cleanup()]
+    store.ledger.mark_derived_removed(features=numbers, runs=numbers).result(WRITE_SECONDS)
 
 
 def _prune(project: Path, env: str | None, given: Path | str | None) -> None:
@@ -175,7 +175,7 @@ def _prune(project: Path, env: str | None, given: Path | str | None) -> None:
     place = below(_workspace(project, env), "runs")
     runs = runs_in(place)
     own = _folder(project, given)
-    if superfluous(runs, keep, [], own):
+    if removable_runs(runs, keep, [], own):
         gone = _remove_superfluous(project, runs, keep, own)
         runs = [run for run in runs if run not in gone]
     if runs:
@@ -197,7 +197,7 @@ def _remove_superfluous(project: Path, runs: Sequence[Run], keep: int, own: Path
             for version in versions
             if version.aliases or version.version in replaced
         ]
-    gone = superfluous(runs, keep, needed, own)
+    gone = removable_runs(runs, keep, needed, own)
     for run in gone:
         run.remove()
         click.echo(f"run {run.name} removed: of each kind the newest {keep} are kept")
@@ -205,7 +205,7 @@ def _remove_superfluous(project: Path, runs: Sequence[Run], keep: int, own: Path
 
 
 def _tell(names: list[str], opened: _Opened) -> None:
-    found = whereabouts(names, opened.store, opened.archive, opened.derived)
+    found = locate_data(names, opened.store, opened.archive, opened.derived)
     if not found.known:
         raise ConfigurationError(
             f"nothing is known of {names[0]}: it was never kept here, or its erasure is long forgotten"
@@ -256,10 +256,12 @@ def _opened(env: str | None, feature_store: str | None, own: Path | str | None =
         store.close()
 
 
-def _derived(project: Path, env: str | None, feature_store: str | None, own: Path | str | None) -> Derived:
+def _derived(
+    project: Path, env: str | None, feature_store: str | None, own: Path | str | None
+) -> DerivedData:
     workspace = _workspace(project, env)
     root = feature_store or Catalog(project, env).root("base_feature_store")
-    return Derived(
+    return DerivedData(
         FeatureStore(root),
         runs_in(below(workspace, "runs")),
         _corpus_photos(workspace),

@@ -17,7 +17,7 @@ from captionloop.config import project_folder
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from captionloop.registry.history import Line
+    from captionloop.registry.history import HistoryEntry
     from captionloop.registry.model_version import ModelVersion
 
 DONE = {
@@ -61,7 +61,7 @@ def history(version: str | None, env: str | None, as_json: bool) -> None:
         click.echo(sentence(line))
 
 
-def sentence(line: "Line") -> str:
+def sentence(line: "HistoryEntry") -> str:
     """One line for people."""
     when = f"{line.at:%Y-%m-%d %H:%M:%S}" if line.at else "some time before    "
     done = f"was {line.outcome}" if line.action == "verify" and line.outcome else DONE[line.action]
@@ -84,7 +84,7 @@ def sentence(line: "Line") -> str:
     return f"{told}{by}{why}" + (f" [{evidence}]" if evidence else "")
 
 
-def last_verification(lines: Sequence["Line"], version: int) -> "Line | None":
+def last_verification(lines: Sequence["HistoryEntry"], version: int) -> "HistoryEntry | None":
     """What a verification found of a version since it was promoted last, or None."""
     found = None
     for line in lines:

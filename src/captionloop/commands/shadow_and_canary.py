@@ -15,7 +15,7 @@ from captionloop.errors import RegistryError
 from captionloop.languages import language_of
 
 if TYPE_CHECKING:
-    from captionloop.registry.canary_judgement import Advice, Judgement
+    from captionloop.registry.canary_judgement import Advice, CanaryAssessment
     from captionloop.registry.model_registry import ModelRegistry
     from captionloop.registry.sequential import RatingComparison
     from captionloop.registry.trials import Role, Trial
@@ -185,12 +185,12 @@ def _judge(
     registry: "ModelRegistry", trial: "Trial", *, decide: bool, as_json: bool, env: str | None
 ) -> None:
     from captionloop.ratings.reader import RatingsDatabase
-    from captionloop.registry.canary_judgement import judge_canary, read_evidence
+    from captionloop.registry.canary_judgement import assess_canary, read_evidence
     from captionloop.serving.service_settings import Settings
 
     evidence = read_evidence(RatingsDatabase(Settings.from_environment().database_url), trial)
     spoken = read_configuration(project_folder(), env)["parameters"].get("language", "en")
-    judged = judge_canary(trial, evidence, datetime.now(UTC), language_of(spoken))
+    judged = assess_canary(trial, evidence, datetime.now(UTC), language_of(spoken))
     if as_json:
         click.echo(json.dumps(_as_json(trial, judged), indent=2))
     else:
@@ -205,7 +205,7 @@ def _code(advice: "Advice") -> int:
     return {"promote": GOOD, "roll back": WORSE, "stop": NOTHING_SHOWN, "extend": NOT_YET}[advice]
 
 
-def _act(registry: "ModelRegistry", trial: "Trial", judged: "Judgement") -> None:
+def _act(registry: "ModelRegistry", trial: "Trial", judged: "CanaryAssessment") -> None:
     """Ends the canary, if it is decided, and brings the version into service where people like it better."""
     from captionloop.registry.promotion import end_trial, refuse_ungated
     from captionloop.serving.logs import by_command
@@ -313,7 +313,7 @@ def _headline(trial: "Trial") -> str:
     )
 
 
-def _lines(trial: "Trial", judged: "Judgement") -> list[str]:
+def _lines(trial: "Trial", judged: "CanaryAssessment") -> list[str]:
     measures = judged.measures
     rows = [("stars", measures.stars, 1), ("corrected", measures.corrected, -1)]
     rows.append(("words changed", measures.changed, -1))
@@ -334,7 +334,7 @@ def _row(each: "RatingComparison", sign: int) -> str:
     return f"canary {next(sides)}, champion {next(sides)}: {difference}"
 
 
-def _as_json(trial: "Trial", judged: "Judgement") -> dict[str, Any]:
+def _as_json(trial: "Trial", judged: "CanaryAssessment") -> dict[str, Any]:
     measures = {"stars": judged.measures.stars, "corrected": judged.measures.corrected}
     measures["words_changed"] = judged.measures.changed
     return {

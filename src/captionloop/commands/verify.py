@@ -107,11 +107,13 @@ def note(
     registry: "ModelRegistry", version: str, outcome: str, why: str, found: Verified | None = None
 ) -> None:
     """Writes the outcome into the history; where that cannot be done, says so."""
-    from captionloop.registry.history import Line
+    from captionloop.registry.history import HistoryEntry
 
     try:
         number = registry.version(version).version
         evidence = found.evidence if found else {}
-        registry.note(Line(action="verify", version=number, outcome=outcome, why=why, evidence=evidence))
+        registry.note(
+            HistoryEntry(action="verify", version=number, outcome=outcome, why=why, evidence=evidence)
+        )
     except RegistryError as error:
         click.echo(f"captionloop: not written into the history: {error}", err=True)

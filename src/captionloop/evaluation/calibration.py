@@ -1,4 +1,4 @@
-"""How far confidences can be believed: acceptable captions in, calibration curves out.
+"""Calibration of confidences: predictions and references in, calibration curves and their errors out.
 
 A caption is accepted that names hardly anything that nobody named: whose words, each counted as it is rare,
 people said of this photo, too, in a larger share than other people did of a person's own caption in the mean.
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
 
 def acceptable(
-    said: Mapping[str, str],
+    captions: Mapping[str, str],
     references: Mapping[str, Sequence[str]],
-    least: float,
+    threshold: float,
     language: Language = ENGLISH,
 ) -> NDArray[np.float64] | None:
     """For each caption 1 where a person would accept it, else 0.
@@ -53,48 +53,46 @@ def acceptable(
     one photo only.
 
     Args:
-        said: one caption of each photo.
+        captions: one caption of each photo.
         references: what people said of these photos.
-        least: how much of a caption people must have said too, as a multiple of the mean of their own.
+        threshold: how much of a caption people must have said too, as a multiple of the mean of their own.
         language: of all of them.
     """
-    asked = {photo: references[photo] for photo in said}
-    if len(asked) < 2 or min(map(len, asked.values())) < 2:
+    described = {photo: references[photo] for photo in captions}
+    if len(described) < 2 or min(map(len, described.values())) < 2:
         return None
-    rarity = Rarity(asked.values(), language)
-    people = np.mean(
+    rarity = Rarity(described.values(), language)
+    human_support = np.mean(
         [
             rarity.support(text, [*texts[:place], *texts[place + 1 :]])
-            for texts in asked.values()
+            for texts in described.values()
             for place, text in enumerate(texts)
         ]
     )
-    support = np.array([rarity.support(said[photo], texts) for photo, texts in asked.items()])
+    support = np.array([rarity.support(captions[photo], texts) for photo, texts in described.items()])
     # What people said word for word is enough, however much they agree.
-    return (support >= min(1.0, least * people)).astype(np.float64)
+    return (support >= min(1.0, threshold * human_support)).astype(np.float64)
 
 
 Floats = NDArray[np.float64]
 
 _BLOCKS = 40  # equally filled, for isotonic regression: few, so that it cannot learn words by heart
 _KNOTS = 41  # points of a temperature curve
-_LEAST = 1e-6  # sureness of a caption
-_DOUBT = 4.0  # ratings that it takes to be believed half as much as what references say
+_MIN_SURENESS = 1e-6  # sureness of a caption
+_PRIOR_STRENGTH = 4.0  # ratings that it takes to be believed half as much as what references say
 
 
 @dataclass(frozen=True)
-class Outcomes:
-    """Every word of many captions (or every caption): its probability, whether it was right, and the photo it
-    is about (a number).
-    """
+class Correctness:
+    """Probability, correctness (1 or 0) and photo number of each of many words, or captions."""
 
     probability: Floats
     right: Floats
     photo: NDArray[np.int64]
 
-    def where(self, chosen: NDArray[np.bool_]) -> "Outcomes":
-        """Only some of the words."""
-        return Outcomes(self.probability[chosen], self.right[chosen], self.photo[chosen])
+    def where(self, chosen: NDArray[np.bool_]) -> "Correctness":
+        """The words, or captions, that a mask chooses."""
+        return Correctness(self.probability[chosen], self.right[chosen], self.photo[chosen])
 
 
 class Bin(BaseModel):
@@ -158,21 +156,21 @@ class CalibrationReport(BaseModel):
     acceptance: Acceptance | None = None
 
 
-def outcomes(
-    said: Mapping[str, PredictedCaption],
+def word_correctness(
+    predictions: Mapping[str, PredictedCaption],
     references: Mapping[str, Sequence[str]],
     language: Language = ENGLISH,
-) -> Outcomes:
-    """Every word that was said, and whether a reference of the photo has it."""
+) -> Correctness:
+    """Every predicted word, and whether a reference of its photo has it."""
     rows: list[tuple[float, bool, int]] = []
-    for number, (image_id, caption) in enumerate(said.items()):
+    for number, (image_id, caption) in enumerate(predictions.items()):
         known = {word for reference in references[image_id] for word in word_tokens(reference, language)}
         rows += [
             (word.confidence, bool(known.intersection(word_tokens(word.text, language))), number)
             for word in caption.words
         ]
     table = np.array(rows, np.float64)
-    return Outcomes(table[:, 0], table[:, 1], table[:, 2].astype(np.int64))
+    return Correctness(table[:, 0], table[:, 1], table[:, 2].astype(np.int64))
 
 
 def bins(confidence: Floats, right: Floats, count: int) -> tuple[Bin, ...]:
@@ -190,7 +188,7 @@ def bins(confidence: Floats, right: Floats, count: int) -> tuple[Bin, ...]:
 
 
 def expected_error(binned: Sequence[Bin]) -> float:
-    """The expected calibration error of what is binned."""
+    """The expected calibration error of binned words or captions."""
     total = sum(one.count for one in binned)
     return sum(one.count * abs(one.confidence - one.right) for one in binned) / total
 
@@ -198,7 +196,7 @@ def expected_error(binned: Sequence[Bin]) -> float:
 def calibrate(  # noqa: PLR0917
     model: str,
     split: str,
-    said: Mapping[str, PredictedCaption],
+    predictions: Mapping[str, PredictedCaption],
     references: Mapping[str, Sequence[str]],
     parameters: CalibrationParameters,
     language: Language = ENGLISH,
@@ -208,7 +206,7 @@ def calibrate(  # noqa: PLR0917
 
     `rated` are captions that people have rated (columns `sureness`, `accepted`), of whichever version.
     """
-    words = outcomes(said, references, language)
+    words = word_correctness(predictions, references, language)
     after = _cross_validated(words, parameters.folds, parameters.method)
     bins_before = bins(words.probability, words.right, parameters.bins)
     bins_after = bins(after, words.right, parameters.bins)
@@ -217,7 +215,7 @@ def calibrate(  # noqa: PLR0917
         model=model,
         split=split,
         method=parameters.method,
-        photos=len(said),
+        photos=len(predictions),
         words=len(words.right),
         right=float(words.right.mean()),
         error_before=expected_error(bins_before),
@@ -226,7 +224,7 @@ def calibrate(  # noqa: PLR0917
         confidence=tuple(round(float(y), 5) for y in curve[1]),
         bins_before=bins_before,
         bins_after=bins_after,
-        acceptance=_acceptance(said, references, words, (after, curve), parameters, language, rated),
+        acceptance=_acceptance(predictions, references, words, (after, curve), parameters, language, rated),
     )
 
 
@@ -244,32 +242,32 @@ def as_calibration(report: CalibrationReport) -> "Calibration":
 
 
 def _acceptance(  # noqa: PLR0917
-    said: Mapping[str, PredictedCaption],
+    predictions: Mapping[str, PredictedCaption],
     references: Mapping[str, Sequence[str]],
-    words: Outcomes,
+    words: Correctness,
     calibrated: tuple[Floats, tuple[Floats, Floats]],
     parameters: CalibrationParameters,
     language: Language,
     rated: "pd.DataFrame | None",
 ) -> Acceptance | None:
     """`calibrated`: the confidences of the words on photos held out from the fit, and the curve of all."""
-    captions = {image_id: one.caption for image_id, one in said.items()}
+    captions = {image_id: one.caption for image_id, one in predictions.items()}
     accepted = acceptable(captions, references, parameters.acceptable, language)
     if accepted is None:
         return None
     held_out, curve = calibrated
-    tried = _sureness(held_out, words.photo, accepted)
-    known = _sureness(np.interp(words.probability, *curve), words.photo, accepted)
-    after = _cross_validated(tried, parameters.folds, "beta")
-    by_references = grid, confidence = _beta(known)
-    raters: dict[str, float | int] = {}
+    held_out_captions = _caption_sureness(held_out, words.photo, accepted)
+    fitted_captions = _caption_sureness(np.interp(words.probability, *curve), words.photo, accepted)
+    after = _cross_validated(held_out_captions, parameters.folds, "beta")
+    reference_curve = grid, confidence = _beta(fitted_captions)
+    rated_errors: dict[str, float | int] = {}
     if rated is not None and len(rated) >= parameters.least_ratings:
         sure, right = (rated[name].to_numpy(np.float64) for name in ("sureness", "accepted"))
-        confidence = _corrected(by_references, sure, right)
-        raters = {"ratings": len(rated)}
-        for name, values in (("ratings_before", by_references[1]), ("ratings_after", confidence)):
-            raters[name] = expected_error(bins(np.interp(sure, grid, values), right, parameters.bins))
-    bins_before = bins(tried.probability, accepted, parameters.bins)
+        confidence = _corrected(reference_curve, sure, right)
+        rated_errors = {"ratings": len(rated)}
+        for name, values in (("ratings_before", reference_curve[1]), ("ratings_after", confidence)):
+            rated_errors[name] = expected_error(bins(np.interp(sure, grid, values), right, parameters.bins))
+    bins_before = bins(held_out_captions.probability, accepted, parameters.bins)
     bins_after = bins(after, accepted, parameters.bins)
     return Acceptance(
         captions=len(accepted),
@@ -280,16 +278,16 @@ def _acceptance(  # noqa: PLR0917
         accepted=tuple(round(float(y), 5) for y in confidence),
         bins_before=bins_before,
         bins_after=bins_after,
-        **raters,
+        **rated_errors,
     )
 
 
-def _sureness(confidence: Floats, photo: NDArray[np.int64], accepted: Floats) -> Outcomes:
-    """Captions by the confidences of their words; one without words is as unsure as can be."""
+def _caption_sureness(confidence: Floats, photo: NDArray[np.int64], accepted: Floats) -> Correctness:
+    """Sureness and correctness of captions, from the confidences of their words."""
     by_photo: list[list[float]] = [[] for _ in accepted]
     for number, value in zip(photo.tolist(), confidence.tolist(), strict=True):
         by_photo[number].append(value)
-    return Outcomes(np.array([sureness(words) for words in by_photo]), accepted, np.arange(len(accepted)))
+    return Correctness(np.array([sureness(words) for words in by_photo]), accepted, np.arange(len(accepted)))
 
 
 def _corrected(curve: tuple[Floats, Floats], sure: Floats, accepted: Floats) -> Floats:
@@ -302,16 +300,16 @@ def _corrected(curve: tuple[Floats, Floats], sure: Floats, accepted: Floats) -> 
 
     odds = _log_odds(np.interp(sure, *curve))
 
-    def surprise(parameters: Floats) -> float:
+    def negative_log_likelihood(parameters: Floats) -> float:
         logits = np.exp(parameters[0]) * odds + parameters[1]
-        doubt = _DOUBT / 2 * float(parameters @ parameters)
-        return float(np.sum(np.logaddexp(0, logits) - accepted * logits)) + doubt
+        penalty = _PRIOR_STRENGTH / 2 * float(parameters @ parameters)
+        return float(np.sum(np.logaddexp(0, logits) - accepted * logits)) + penalty
 
-    slope, offset = minimize(surprise, np.zeros(2), method="Nelder-Mead").x
+    slope, offset = minimize(negative_log_likelihood, np.zeros(2), method="Nelder-Mead").x
     return np.asarray(expit(np.exp(slope) * _log_odds(curve[1]) + offset))
 
 
-def _cross_validated(words: Outcomes, folds: int, method: str) -> Floats:
+def _cross_validated(words: Correctness, folds: int, method: str) -> Floats:
     fold = words.photo % min(folds, int(words.photo.max()) + 1)
     if fold.max() == 0:
         return np.interp(words.probability, *_fit(words, method))
@@ -322,11 +320,11 @@ def _cross_validated(words: Outcomes, folds: int, method: str) -> Floats:
     return calibrated
 
 
-def _fit(words: Outcomes, method: str) -> tuple[Floats, Floats]:
+def _fit(words: Correctness, method: str) -> tuple[Floats, Floats]:
     return {"isotonic": _isotonic, "temperature": _temperature, "beta": _beta}[method](words)
 
 
-def _isotonic(words: Outcomes) -> tuple[Floats, Floats]:
+def _isotonic(words: Correctness) -> tuple[Floats, Floats]:
     """Isotonic regression (Zadrozny and Elkan 2002) over equally filled blocks of words."""
     from scipy.optimize import isotonic_regression
 
@@ -339,23 +337,23 @@ def _isotonic(words: Outcomes) -> tuple[Floats, Floats]:
     return probability, np.asarray(isotonic_regression(right, weights=sizes).x, np.float64)
 
 
-def _temperature(words: Outcomes) -> tuple[Floats, Floats]:
+def _temperature(words: Correctness) -> tuple[Floats, Floats]:
     """A slope and an offset of the log-odds that make the right words likeliest (Platt 1999)."""
     from scipy.optimize import minimize
     from scipy.special import expit
 
     odds = _log_odds(words.probability)
 
-    def surprise(parameters: Floats) -> float:
+    def negative_log_likelihood(parameters: Floats) -> float:
         logits = np.exp(parameters[0]) * odds + parameters[1]
         return float(np.mean(np.logaddexp(0, logits) - words.right * logits))
 
-    slope, offset = minimize(surprise, np.zeros(2), method="Nelder-Mead").x
+    slope, offset = minimize(negative_log_likelihood, np.zeros(2), method="Nelder-Mead").x
     grid = np.linspace(0, 1, _KNOTS)
     return grid, np.asarray(expit(np.exp(slope) * _log_odds(grid) + offset))
 
 
-def _beta(captions: Outcomes) -> tuple[Floats, Floats]:
+def _beta(captions: Correctness) -> tuple[Floats, Floats]:
     """Beta calibration (Kull et al. 2017, equation 9): the log-odds that captions are accepted are `a` times
     the logarithm of their sureness, less `b` times that of their doubt, and an offset.
 
@@ -370,16 +368,16 @@ def _beta(captions: Outcomes) -> tuple[Floats, Floats]:
     target = np.where(captions.right > 0, (right + 1) / (right + 2), 1 / (wrong + 2))
 
     def logits(parameters: Floats, sure: Floats) -> Floats:
-        clipped = np.clip(sure, _LEAST, 1 - 1e-4)
+        clipped = np.clip(sure, _MIN_SURENESS, 1 - 1e-4)
         a, b = np.exp(parameters[:2])
         return np.asarray(a * np.log(clipped) - b * np.log1p(-clipped) + parameters[2])
 
-    def surprise(parameters: Floats) -> float:
-        found = logits(parameters, captions.probability)
-        return float(np.mean(np.logaddexp(0, found) - target * found))
+    def negative_log_likelihood(parameters: Floats) -> float:
+        predicted = logits(parameters, captions.probability)
+        return float(np.mean(np.logaddexp(0, predicted) - target * predicted))
 
-    best = minimize(surprise, np.zeros(3), method="Nelder-Mead", options={"maxiter": 2000}).x
-    grid = np.geomspace(_LEAST, 1, _KNOTS)  # long captions are all near zero, and not all alike
+    best = minimize(negative_log_likelihood, np.zeros(3), method="Nelder-Mead", options={"maxiter": 2000}).x
+    grid = np.geomspace(_MIN_SURENESS, 1, _KNOTS)  # long captions are all near zero, and not all alike
     return grid, np.asarray(expit(logits(best, grid)))
 
 

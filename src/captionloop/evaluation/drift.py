@@ -1,4 +1,4 @@
-"""Drift: does what is served still look like what the served version learnt from and was evaluated on.
+"""Drift detection: served traffic against the data that the served version was trained and evaluated on.
 
 Five signals, each a number with a limit and a sentence. A signal has drifted only if it is both certain (a
 test at the 1 % level) and large enough to matter; with too little to go by, it says so and has not.
@@ -22,7 +22,7 @@ FOLDS = 5
 
 
 class DriftLimits(BaseModel):
-    """What is large enough to matter, and what is too little to tell."""
+    """Thresholds of the drift signals, and the sample size that each needs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,7 +62,7 @@ class DriftParameters(BaseModel):
 
 
 class Signal(BaseModel):
-    """One thing that was looked at. `value` is None where there was too little to tell."""
+    """One drift measurement. `value` is None where the sample was too small."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -94,7 +94,7 @@ def compare(
     seed: int = 0,
     language: Language = ENGLISH,
 ) -> DriftReport:
-    """Served traffic against the reference.
+    """Compares served traffic with the reference, by five signals.
 
     `before` are the stars of the time before; `known` counts the words of the training captions, of which
     those below `rare` count as hardly seen.
@@ -107,18 +107,21 @@ def compare(
         _ratings(served.stars, before, limits),
     )
     found = [signal.name for signal in signals if signal.drifted]
-    told = any(signal.value is not None for signal in signals)
-    sentence = f"Drift in {', '.join(found)}." if found else "No drift." if told else "Too little to tell."
+    is_measured = any(signal.value is not None for signal in signals)
+    sentence = (
+        f"Drift in {', '.join(found)}." if found else "No drift." if is_measured else "Too little to tell."
+    )
     return DriftReport(signals=signals, drifted=bool(found), sentence=sentence)
 
 
 def nearest_photos(
     served: Traffic, reference: Traffic, limits: DriftLimits, seed: int
 ) -> NDArray[np.float32]:
-    """The embeddings of taught photos that are most like those served.
+    """The embeddings of training photos that are most like those served.
 
-    Taught were the corpus and, to some versions, photos of the feedback. In which proportion people send one
-    and the other is no drift: what is like the corpus, like the feedback, or like as many of each was learnt.
+    Trained on were the corpus and, to some versions, photos of the feedback. In which proportion people send
+    one and the other is no drift: what is like the corpus, like the feedback, or like as many of each was
+    learnt.
     """
     feedback = (reference.from_feedback or Traffic()).embeddings
     known = _mixtures(served.embeddings, reference.embeddings, feedback, limits)
@@ -143,41 +146,45 @@ def nearest_lengths(served: Traffic, reference: Traffic, limits: DriftLimits) ->
 
 
 def _nearest(
-    ours: NDArray[np.float64],
+    served: NDArray[np.float64],
     corpus: NDArray[np.float64],
     feedback: NDArray[np.float64],
     limits: DriftLimits,
 ) -> NDArray[np.float64]:
     from scipy.stats import ks_2samp
 
-    known = _mixtures(ours, corpus, feedback, limits)
-    return known[0] if len(known) == 1 else min(known, key=lambda them: float(ks_2samp(ours, them).statistic))
+    known = _mixtures(served, corpus, feedback, limits)
+    return (
+        known[0]
+        if len(known) == 1
+        else min(known, key=lambda values: float(ks_2samp(served, values).statistic))
+    )
 
 
 def _mixtures(
-    ours: NDArray[Any], corpus: NDArray[Any], feedback: NDArray[Any], limits: DriftLimits
+    served: NDArray[Any], corpus: NDArray[Any], feedback: NDArray[Any], limits: DriftLimits
 ) -> tuple[NDArray[Any], ...]:
     """The corpus, the feedback, and as many of each; the corpus alone where one is too little to tell."""
-    if min(len(corpus), len(feedback), len(ours)) < limits.fewest:
+    if min(len(corpus), len(feedback), len(served)) < limits.fewest:
         return (corpus,)
     size = min(len(corpus), len(feedback))
     return corpus, feedback, np.concatenate([corpus[:size], feedback[:size]])
 
 
 def two_sample_auc(
-    ours: NDArray[np.float32], theirs: NDArray[np.float32], seed: int
+    first: NDArray[np.float32], second: NDArray[np.float32], seed: int
 ) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
     """AUC of a linear classifier between two samples, and the scores of each, all from held-out folds.
 
     Fisher's linear discriminant with a shrunken covariance: it needs no tuning, and on two samples of one
     distribution its cross-validated AUC is 0.5 up to chance.
     """
-    data = np.concatenate([ours, theirs]).astype(np.float64)
-    label = np.arange(len(data)) < len(ours)
+    data = np.concatenate([first, second]).astype(np.float64)
+    label = np.arange(len(data)) < len(first)
     fold = _folds(label, seed)
     scores = np.zeros(len(data))
-    for held in range(FOLDS):
-        train, test = fold != held, fold == held
+    for held_out in range(FOLDS):
+        train, test = fold != held_out, fold == held_out
         direction, offset = _discriminant(data[train & label], data[train & ~label])
         scores[test] = data[test] @ direction - offset
     return auc(scores[label], scores[~label]), scores[label], scores[~label]
@@ -190,7 +197,7 @@ def auc(positive: NDArray[np.float64], negative: NDArray[np.float64]) -> float:
     return float(mannwhitneyu(positive, negative).statistic / (len(positive) * len(negative)))
 
 
-def hardly_seen(
+def rare_words(
     texts: Sequence[str], known: Counter[str], rare: int, language: Language = ENGLISH
 ) -> tuple[Counter[str], int]:
     """Words of the texts that occur less than `rare` times in training, and the number of all words."""
@@ -198,12 +205,14 @@ def hardly_seen(
     return Counter(word for word in words if known[word] < rare), len(words)
 
 
-def _photos(ours: NDArray[np.float32], theirs: NDArray[np.float32], limits: DriftLimits, seed: int) -> Signal:
-    if min(len(ours), len(theirs)) < limits.fewest:
-        return _silent("photos", limits.photos, len(ours), "captioned photos", limits)
-    value, _, _ = two_sample_auc(ours, theirs, seed)
+def _photos(
+    served: NDArray[np.float32], reference: NDArray[np.float32], limits: DriftLimits, seed: int
+) -> Signal:
+    if min(len(served), len(reference)) < limits.fewest:
+        return _too_few("photos", limits.photos, len(served), "captioned photos", limits)
+    value, _, _ = two_sample_auc(served, reference, seed)
     # Where nothing differs, an AUC of two samples strays by this much (Mann and Whitney 1947).
-    spread = np.sqrt((len(ours) + len(theirs) + 1) / (12 * len(ours) * len(theirs)))
+    spread = np.sqrt((len(served) + len(reference) + 1) / (12 * len(served) * len(reference)))
     limit = max(limits.photos, 0.5 + _one_sided(limits.level) * float(spread))
     drifted = value > limit
     verdict = "are not like" if drifted else "are like"
@@ -214,11 +223,11 @@ def _photos(ours: NDArray[np.float32], theirs: NDArray[np.float32], limits: Drif
     )  # fmt: skip
 
 
-def _confidence(ours: NDArray[np.float64], theirs: NDArray[np.float64], limits: DriftLimits) -> Signal:
-    if min(len(ours), len(theirs)) < limits.fewest:
-        return _silent("confidence", limits.confidence, len(ours), "served captions", limits)
-    value, drifted = _distance(ours, theirs, limits.confidence, limits.level)
-    now, then = float(np.median(ours)), float(np.median(theirs))
+def _confidence(served: NDArray[np.float64], reference: NDArray[np.float64], limits: DriftLimits) -> Signal:
+    if min(len(served), len(reference)) < limits.fewest:
+        return _too_few("confidence", limits.confidence, len(served), "served captions", limits)
+    value, drifted = _distance(served, reference, limits.confidence, limits.level)
+    now, then = float(np.median(served)), float(np.median(reference))
     verdict = ("less sure than" if now < then else "surer than") if drifted else "as sure as"
     return Signal(
         name="confidence", value=value, limit=limits.confidence, drifted=drifted,
@@ -227,11 +236,11 @@ def _confidence(ours: NDArray[np.float64], theirs: NDArray[np.float64], limits: 
     )  # fmt: skip
 
 
-def _length(ours: NDArray[np.float64], theirs: NDArray[np.float64], limits: DriftLimits) -> Signal:
-    if min(len(ours), len(theirs)) < limits.fewest:
-        return _silent("length", limits.length, len(ours), "served captions", limits)
-    value, drifted = _distance(ours, theirs, limits.length, limits.level)
-    now, then = float(np.mean(ours)), float(np.mean(theirs))
+def _length(served: NDArray[np.float64], reference: NDArray[np.float64], limits: DriftLimits) -> Signal:
+    if min(len(served), len(reference)) < limits.fewest:
+        return _too_few("length", limits.length, len(served), "served captions", limits)
+    value, drifted = _distance(served, reference, limits.length, limits.level)
+    now, then = float(np.mean(served)), float(np.mean(reference))
     verdict = ("shorter than" if now < then else "longer than") if drifted else "as long as"
     return Signal(
         name="length", value=value, limit=limits.length, drifted=drifted,
@@ -240,8 +249,8 @@ def _length(ours: NDArray[np.float64], theirs: NDArray[np.float64], limits: Drif
 
 
 def _words(  # noqa: PLR0917
-    ours: Sequence[str],
-    theirs: Sequence[str],
+    served: Sequence[str],
+    reference: Sequence[str],
     known: Counter[str],
     limits: DriftLimits,
     rare: int,
@@ -249,52 +258,54 @@ def _words(  # noqa: PLR0917
 ) -> Signal:
     from scipy.stats import fisher_exact
 
-    new, said = hardly_seen(ours, known, rare, language)
-    usual, compared = hardly_seen(theirs, known, rare, language)
-    if min(said, compared) < limits.fewest:
-        return _silent("words", limits.words, said, "words in corrections", limits)
-    count, expected = new.total(), usual.total() / compared
-    value = count / said - expected
-    table = np.array([[count, said - count], [usual.total(), compared - usual.total()]])
+    rare_counts, word_count = rare_words(served, known, rare, language)
+    usual_rare, reference_count = rare_words(reference, known, rare, language)
+    if min(word_count, reference_count) < limits.fewest:
+        return _too_few("words", limits.words, word_count, "words in corrections", limits)
+    count, expected = rare_counts.total(), usual_rare.total() / reference_count
+    value = count / word_count - expected
+    table = np.array(
+        [[count, word_count - count], [usual_rare.total(), reference_count - usual_rare.total()]]
+    )
     drifted = value > limits.words and fisher_exact(table, alternative="greater").pvalue < limits.level
-    most = ", ".join(word for word, _ in new.most_common(5))
-    named = f" Most often: {most}." if most else ""
+    frequent = ", ".join(word for word, _ in rare_counts.most_common(5))
+    examples = f" Most often: {frequent}." if frequent else ""
     return Signal(
         name="words", value=round(value, 4), limit=limits.words, drifted=bool(drifted),
-        sentence=f"{100 * count / said:.0f} % of the words that people write in corrections are hardly known "
-        f"from training; {100 * expected:.0f} % is usual.{named}",
+        sentence=f"{100 * count / word_count:.0f} % of the words that people write in corrections are hardly "
+        f"known from training; {100 * expected:.0f} % is usual.{examples}",
     )  # fmt: skip
 
 
-def _ratings(ours: NDArray[np.float64], before: NDArray[np.float64], limits: DriftLimits) -> Signal:
+def _ratings(served: NDArray[np.float64], before: NDArray[np.float64], limits: DriftLimits) -> Signal:
     from scipy.stats import mannwhitneyu
 
-    if min(len(ours), len(before)) < limits.fewest:
-        return _silent(
-            "ratings", limits.ratings, min(len(ours), len(before)), "ratings now or before", limits
+    if min(len(served), len(before)) < limits.fewest:
+        return _too_few(
+            "ratings", limits.ratings, min(len(served), len(before)), "ratings now or before", limits
         )
-    value = float(before.mean() - ours.mean())
-    worse = mannwhitneyu(ours, before, alternative="less").pvalue < limits.level
+    value = float(before.mean() - served.mean())
+    worse = mannwhitneyu(served, before, alternative="less").pvalue < limits.level
     drifted = bool(value > limits.ratings and worse)
     verdict = "less content than" if drifted else "as content as"
     return Signal(
         name="ratings", value=round(value, 4), limit=limits.ratings, drifted=drifted,
-        sentence=f"People are {verdict} before: {ours.mean():.2f} stars on average, "
+        sentence=f"People are {verdict} before: {served.mean():.2f} stars on average, "
         f"{before.mean():.2f} then.",
     )  # fmt: skip
 
 
-def _silent(name: Name, limit: float, count: int, what: str, limits: DriftLimits) -> Signal:
+def _too_few(name: Name, limit: float, count: int, what: str, limits: DriftLimits) -> Signal:
     sentence = f"Too few {what} to tell: {count}, {limits.fewest} are needed."
     return Signal(name=name, value=None, limit=limit, drifted=False, sentence=sentence)
 
 
 def _distance(
-    ours: NDArray[np.float64], theirs: NDArray[np.float64], limit: float, level: float
+    served: NDArray[np.float64], reference: NDArray[np.float64], limit: float, level: float
 ) -> tuple[float, bool]:
     from scipy.stats import ks_2samp
 
-    found = ks_2samp(ours, theirs)
+    found = ks_2samp(served, reference)
     return round(float(found.statistic), 4), bool(found.statistic > limit and found.pvalue < level)
 
 
@@ -315,11 +326,11 @@ def _folds(label: NDArray[np.bool_], seed: int) -> NDArray[np.int64]:
 
 
 def _discriminant(
-    ours: NDArray[np.float64], theirs: NDArray[np.float64]
+    first: NDArray[np.float64], second: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float]:
     """Direction and threshold between two samples."""
-    centred = np.concatenate([ours - ours.mean(0), theirs - theirs.mean(0)])
+    centred = np.concatenate([first - first.mean(0), second - second.mean(0)])
     covariance = centred.T @ centred / len(centred)
     ridge = 0.1 * np.trace(covariance) / len(covariance) + 1e-9
-    direction = np.linalg.solve(covariance + ridge * np.eye(len(covariance)), ours.mean(0) - theirs.mean(0))
-    return direction, float((ours.mean(0) + theirs.mean(0)) @ direction / 2)
+    direction = np.linalg.solve(covariance + ridge * np.eye(len(covariance)), first.mean(0) - second.mean(0))
+    return direction, float((first.mean(0) + second.mean(0)) @ direction / 2)

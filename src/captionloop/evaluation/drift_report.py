@@ -1,4 +1,4 @@
-"""The drift report as people read it, and the reference that served traffic is compared with."""
+"""The drift report as Markdown and figure, and the reference traffic that served traffic is compared with."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from captionloop.evaluation.drift import (
     DriftParameters,
     DriftReport,
     Signal,
-    hardly_seen,
     nearest_confidences,
     nearest_lengths,
     nearest_photos,
+    rare_words,
     two_sample_auc,
 )
 from captionloop.evaluation.evaluation_set import EvaluationSet
-from captionloop.evaluation.figures import COLOURS, INK, MUTED, figure, fonts_for, tidy
+from captionloop.evaluation.figures import COLOURS, INK, MUTED, figure, fonts_for, style_axes
 from captionloop.languages import ENGLISH, Language
 from captionloop.photos import PhotoFolder
 from captionloop.ratings.reader import Traffic
@@ -51,46 +51,52 @@ def reference_traffic(
     """
     train = images.loc[(images["split"] == "train") & (images["source"] == "corpus"), "uri"]
     chosen = train.sample(min(parameters.reference_photos, len(train)), random_state=parameters.seed)
-    shown = list(zip(evaluated.image_ids, evaluated.uris, strict=True))[: parameters.reference_photos]
-    said = [
+    sample = list(zip(evaluated.image_ids, evaluated.uris, strict=True))[: parameters.reference_photos]
+    captions = [
         captioned.best
-        for start in range(0, len(shown), BATCH)
-        for captioned in captioner.caption([photos.read(uri) for _, uri in shown[start : start + BATCH]])
+        for start in range(0, len(sample), BATCH)
+        for captioned in captioner.caption([photos.read(uri) for _, uri in sample[start : start + BATCH]])
     ]
     return Traffic(
-        embeddings=_embedded(captioner, photos, [str(uri) for uri in chosen]),
-        confidences=np.array([caption.confidence for caption in said], np.float64),
-        lengths=_lengths(captioner, said),
-        texts=tuple(text for image_id, _ in shown for text in evaluated.references[image_id]),
+        embeddings=_embed_photos(captioner, photos, [str(uri) for uri in chosen]),
+        confidences=np.array([caption.confidence for caption in captions], np.float64),
+        lengths=_lengths(captioner, captions),
+        texts=tuple(text for image_id, _ in sample for text in evaluated.references[image_id]),
     )
 
 
 def feedback_traffic(
     captioner: "Captioner",
-    taught: Sequence[str],
+    trained: Sequence[str],
     held_out: Sequence[str],
     archive: PhotoFolder,
     parameters: DriftParameters,
 ) -> Traffic:
-    """Embeddings of taught photos of the feedback; confidences and lengths of what is said of others.
+    """Embeddings of the feedback's training photos; confidences and lengths of captions of its held-out
+    photos.
 
-    Those others are the photos that were held out. Where they are too few to tell, it is the taught ones: the
-    captions are as long, and more confident, so that captions that are less so still stand out.
+    Where too few were held out, the captions are those of the training photos: these are as long, and more
+    confident, so that captions that are less so still stand out.
     """
-    known = captioner.caption_arrays(_squares(captioner, taught, archive, parameters))
-    tried = captioner.caption_arrays(_squares(captioner, held_out, archive, parameters))
-    looks = [one.embedding for one in known if one.embedding is not None]
-    said = [one.best for one in (tried if len(tried) >= parameters.limits.fewest else known)]
+    trained_results = captioner.caption_arrays(_squares(captioner, trained, archive, parameters))
+    held_out_results = captioner.caption_arrays(_squares(captioner, held_out, archive, parameters))
+    embeddings = [one.embedding for one in trained_results if one.embedding is not None]
+    captions = [
+        one.best
+        for one in (
+            held_out_results if len(held_out_results) >= parameters.limits.fewest else trained_results
+        )
+    ]
     return Traffic(
-        embeddings=np.stack(looks) if looks else np.zeros((0, SIZE), np.float32),
-        confidences=np.array([caption.confidence for caption in said], np.float64),
-        lengths=_lengths(captioner, said),
+        embeddings=np.stack(embeddings) if embeddings else np.zeros((0, SIZE), np.float32),
+        confidences=np.array([caption.confidence for caption in captions], np.float64),
+        lengths=_lengths(captioner, captions),
     )
 
 
-def _lengths(captioner: "Captioner", said: "Sequence[Caption]") -> NDArray[np.float64]:
+def _lengths(captioner: "Captioner", captions: "Sequence[Caption]") -> NDArray[np.float64]:
     language = captioner.tokenizer.language
-    return np.array([len(word_tokens(caption.text, language)) for caption in said], np.float64)
+    return np.array([len(word_tokens(caption.text, language)) for caption in captions], np.float64)
 
 
 def _squares(
@@ -111,16 +117,18 @@ def _squares(
     return np.stack(squares) if squares else np.zeros((0, 1, 1, 3), np.uint8)
 
 
-def _embedded(captioner: "Captioner", photos: PhotoFolder, uris: Sequence[str]) -> NDArray[np.float32]:
+def _embed_photos(captioner: "Captioner", photos: PhotoFolder, uris: Sequence[str]) -> NDArray[np.float32]:
     return np.concatenate(
         [
-            _looks(captioner, [captioner.prepare(photos.read(uri)) for uri in uris[start : start + BATCH]])
+            _embed_squares(
+                captioner, [captioner.prepare(photos.read(uri)) for uri in uris[start : start + BATCH]]
+            )
             for start in range(0, len(uris), BATCH)
         ]
     )
 
 
-def _looks(captioner: "Captioner", squares: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+def _embed_squares(captioner: "Captioner", squares: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
     import torch
 
     grids = torch.as_tensor(captioner.runtime.encode(np.stack(squares)))
@@ -179,29 +187,34 @@ def drift_figure(  # noqa: PLR0917 - what `compare` was given
     language: Language = ENGLISH,
 ) -> "Figure":
     """What `compare` compared, a panel for each signal; one with too little to show stays empty."""
-    drawn = figure(16, 3.6)
-    panels = dict(zip(TITLES, drawn.subplots(1, len(TITLES)), strict=True))
+    fig = figure(16, 3.6)
+    panels = dict(zip(TITLES, fig.subplots(1, len(TITLES)), strict=True))
     silent = {signal.name for signal in report.signals if signal.value is None}
     if "photos" not in silent:
         photos = nearest_photos(served, reference, limits, seed)
-        _, ours, theirs = two_sample_auc(served.embeddings, photos, seed)
-        _two(panels["photos"], ours, theirs, np.histogram_bin_edges(np.concatenate([ours, theirs]), 24))
+        _, served_scores, reference_scores = two_sample_auc(served.embeddings, photos, seed)
+        _draw_histograms(
+            panels["photos"],
+            served_scores,
+            reference_scores,
+            np.histogram_bin_edges(np.concatenate([served_scores, reference_scores]), 24),
+        )
     if "confidence" not in silent:
         usual = nearest_confidences(served, reference, limits)
-        _two(panels["confidence"], served.confidences, usual, np.linspace(0, 1, 21))
+        _draw_histograms(panels["confidence"], served.confidences, usual, np.linspace(0, 1, 21))
     if "length" not in silent:
         usual = nearest_lengths(served, reference, limits)
         longest = int(max(served.lengths.max(), usual.max()))
-        _two(panels["length"], served.lengths, usual, np.arange(longest + 2) - 0.5)
+        _draw_histograms(panels["length"], served.lengths, usual, np.arange(longest + 2) - 0.5)
     if "words" not in silent:
-        new, _ = hardly_seen(served.texts, known, rare, language)
-        words = new.most_common(8)[::-1]
+        rare_counts, _ = rare_words(served.texts, known, rare, language)
+        words = rare_counts.most_common(8)[::-1]
         with fonts_for(word for word, _ in words) as drawable:
             names = [drawable(word) for word, _ in words]
             panels["words"].barh(range(len(names)), [count for _, count in words], color=NOW)
             panels["words"].set_yticks(range(len(names)), names)
     if "ratings" not in silent:
-        _two(panels["ratings"], served.stars, before, np.arange(1, 7) - 0.5)
+        _draw_histograms(panels["ratings"], served.stars, before, np.arange(1, 7) - 0.5)
     labels = {
         "photos": "score of the classifier",
         "confidence": "confidence",
@@ -212,14 +225,14 @@ def drift_figure(  # noqa: PLR0917 - what `compare` was given
     for signal in report.signals:
         panel = panels[signal.name]
         mark = " (drifted)" if signal.drifted else ""
-        tidy(panel, title=f"{TITLES[signal.name]}{mark}", x=labels[signal.name])
+        style_axes(panel, title=f"{TITLES[signal.name]}{mark}", x=labels[signal.name])
         if signal.value is None:
             panel.text(0.5, 0.5, "too little to tell", ha="center", transform=panel.transAxes, color=MUTED)
     panels["photos"].set_ylabel("share", color=INK, fontsize=9.5)
-    drawn.legend(
+    fig.legend(
         handles=_handles(), loc="outside lower center", ncols=2, frameon=False, fontsize=9, labelcolor=INK
     )
-    return drawn
+    return fig
 
 
 def _handles() -> list[Any]:
@@ -231,7 +244,9 @@ def _handles() -> list[Any]:
     ]
 
 
-def _two(panel: "Axes", ours: NDArray[np.float64], theirs: NDArray[np.float64], edges: NDArray[Any]) -> None:
-    for values, paint in ((theirs, THEN), (ours, NOW)):
+def _draw_histograms(
+    panel: "Axes", served: NDArray[np.float64], reference: NDArray[np.float64], edges: NDArray[Any]
+) -> None:
+    for values, paint in ((reference, THEN), (served, NOW)):
         weights = np.full(len(values), 1 / len(values))
         panel.hist(values, edges.tolist(), weights=weights, color=paint, alpha=0.55)

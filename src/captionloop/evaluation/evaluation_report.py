@@ -14,9 +14,9 @@ PRIMARY = "CIDEr"
 
 def evaluation_report(
     photos: EvaluationSet,
-    hypotheses: Sequence[Predictions],
+    predictions: Sequence[Predictions],
     scores: Mapping[str, Scores],
-    known: Sequence[str],
+    training_captions: Sequence[str],
     *,
     seed: int,
     resamples: int,
@@ -25,9 +25,9 @@ def evaluation_report(
 
     Args:
         photos: what was captioned.
-        hypotheses: of each model.
+        predictions: of each model.
         scores: of every system of these models.
-        known: the training captions.
+        training_captions: all of them, for `diversity`.
         seed: of all intervals.
         resamples: of all intervals.
 
@@ -37,13 +37,18 @@ def evaluation_report(
         `comparisons`: each model against the best by CIDEr, in their own decoding. A metric that does not
         know the language is absent.
     """
-    systems = all_systems(hypotheses)
-    vocabularies = {name: one.vocabulary for one in hypotheses for name in one.systems()}
+    systems = all_systems(predictions)
+    vocabularies = {name: one.vocabulary for one in predictions for name in one.systems()}
     models = {}
     for name, captions in systems.items():
         intervals = bootstrap(scores[name], seed=seed, resamples=resamples)
         intervals |= diversity(
-            captions, known, vocabularies[name], seed=seed, resamples=resamples, language=photos.spoken
+            captions,
+            training_captions,
+            vocabularies[name],
+            seed=seed,
+            resamples=resamples,
+            language=photos.reference_language,
         )
         models[name] = {metric: interval.to_dict() for metric, interval in intervals.items()}
     return {
@@ -53,10 +58,10 @@ def evaluation_report(
         "models": models,
         "decodings": {
             name: decoding
-            for one in hypotheses
+            for one in predictions
             for name, decoding in zip(one.systems(), (one.beam, "greedy"), strict=True)
         },
-        "comparisons": _comparisons([one.model for one in hypotheses], scores, seed, resamples),
+        "comparisons": _comparisons([one.model for one in predictions], scores, seed, resamples),
     }
 
 
@@ -64,13 +69,13 @@ def _comparisons(
     models: Sequence[str], scores: Mapping[str, Scores], seed: int, resamples: int
 ) -> list[dict[str, Any]]:
     best = max(models, key=lambda name: scores[name].values[PRIMARY])
-    found = []
+    comparisons = []
     for name in models:
         if name == best:
             continue
-        for metric in (known for known in METRICS if known in scores[best].metrics):
+        for metric in (metric_name for metric_name in METRICS if metric_name in scores[best].metrics):
             difference = paired_bootstrap(scores[name], scores[best], metric, seed=seed, resamples=resamples)
-            found.append(
+            comparisons.append(
                 {
                     "metric": metric,
                     "better": best,
@@ -79,7 +84,7 @@ def _comparisons(
                     "probability": difference.probability,
                 }
             )
-    return found
+    return comparisons
 
 
 def tracked(evaluation: Mapping[str, Any]) -> dict[str, dict[str, float]]:
@@ -92,7 +97,7 @@ def tracked(evaluation: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 _SHORT = {"BLEU-1": "B-1", "BLEU-2": "B-2", "BLEU-3": "B-3", "BLEU-4": "B-4"}
-_VARIETY = {
+_DIVERSITY = {
     "length": ("words a caption", 1, "{:.1f}"),
     "distinct_words": ("distinct words", 1, "{:.0f}"),
     "vocabulary_used": ("of its vocabulary", 100, "{:.0f} %"),
@@ -107,39 +112,41 @@ def evaluation_table(
     reference_points: Sequence[PublishedRow] = (),
     published: Sequence[PublishedRow] = (),
 ) -> str:
-    """The report as Markdown: systems by metrics, x100, beside other people's rows; variety; comparisons."""
+    """The report as Markdown: systems by metrics, x100, beside published rows; diversity; comparisons."""
     photos, split = evaluation["photos"], evaluation["split"]
-    parts = [
+    sections = [
         f"# Evaluation on `{split}` ({photos:,} photos)",
-        _how(evaluation),
+        _method(evaluation),
         _metrics_table(evaluation),
     ]
     if reference_points:
-        parts += ["## What a number means", _rows_table(reference_points, "captions")]
+        sections += ["## What a number means", _rows_table(reference_points, "captions")]
     if published:
-        parts += ["## Published", _rows_table(published, "model")]
+        sections += ["## Published", _rows_table(published, "model")]
     if {row.split for row in (*reference_points, *published)} - {split}:
-        parts.append(f"These rows are of other photos than ours (`{split}`), and so a guide, not a ranking.")
-    parts += ["## What the captions are like", _variety_table(evaluation)]
+        sections.append(
+            f"These rows are of other photos than ours (`{split}`), and so a guide, not a ranking."
+        )
+    sections += ["## What the captions are like", _diversity_table(evaluation)]
     if evaluation["comparisons"]:
-        parts += ["## Which is better", _comparison_table(evaluation["comparisons"])]
-    return "\n\n".join(parts) + "\n"
+        sections += ["## Which is better", _comparison_table(evaluation["comparisons"])]
+    return "\n\n".join(sections) + "\n"
 
 
-def _how(evaluation: Mapping[str, Any]) -> str:
-    how = "x100, with 95 % bootstrap intervals over the photos; pycocoevalcap"
+def _method(evaluation: Mapping[str, Any]) -> str:
+    method = "x100, with 95 % bootstrap intervals over the photos; pycocoevalcap"
     language = language_of(evaluation.get("language", ENGLISH.code))
     if language == ENGLISH:
-        return f"{how}, Penn Treebank tokenizer."
+        return f"{method}, Penn Treebank tokenizer."
     cut = "words" if language.is_spaced else "characters"
     return (
-        f"{how}, {language.name} in {cut} (docs/languages.md). Without"
+        f"{method}, {language.name} in {cut} (docs/languages.md). Without"
         f" {', '.join(left_out(language))}, which is of English only."
     )
 
 
 def label(system: str, evaluation: Mapping[str, Any]) -> str:
-    """What a system is called: "show_attend_tell, beam 5"."""
+    """The label of a system in tables: "show_attend_tell, beam 5"."""
     return f"{system.removesuffix('.greedy')}, {evaluation['decodings'][system]}"
 
 
@@ -176,15 +183,15 @@ def _rows_table(rows: Sequence[PublishedRow], what: str) -> str:
     )
 
 
-def _variety_table(evaluation: Mapping[str, Any]) -> str:
+def _diversity_table(evaluation: Mapping[str, Any]) -> str:
     rows = [
         [
             label(name, evaluation),
-            *(form.format(scale * metrics[key]["value"]) for key, (_, scale, form) in _VARIETY.items()),
+            *(form.format(scale * metrics[key]["value"]) for key, (_, scale, form) in _DIVERSITY.items()),
         ]
         for name, metrics in evaluation["models"].items()
     ]
-    return _markdown(["model", *(name for name, _, _ in _VARIETY.values())], rows)
+    return _markdown(["model", *(name for name, _, _ in _DIVERSITY.values())], rows)
 
 
 def _comparison_table(comparisons: Sequence[Mapping[str, Any]]) -> str:

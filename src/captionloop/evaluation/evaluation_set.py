@@ -130,7 +130,7 @@ class EvaluationSet(BaseModel):
     language: str = ENGLISH.code
 
     @property
-    def spoken(self) -> Language:
+    def reference_language(self) -> Language:
         """The language that the references are in."""
         return language_of(self.language)
 
@@ -142,16 +142,16 @@ class EvaluationSet(BaseModel):
         Raises:
             CorpusError: there are not enough photos for it.
         """
-        there = len(self.image_ids)
-        begin = draw * (photos or there)
-        if draw and begin + (photos or there) > there:
+        available = len(self.image_ids)
+        begin = draw * (photos or available)
+        if draw and begin + (photos or available) > available:
             size = f"{photos:,}" if photos else "all"
             raise CorpusError(
-                f"There is no evaluation set number {draw} in {self.split!r} ({there:,} photos, {size} in a "
-                "set): set evaluation.photos, or add photos to the split, whose names come after those there"
-                " (sample scenes: sample_scenes.test)."
+                f"There is no evaluation set number {draw} in {self.split!r} ({available:,} photos, {size}"
+                " in a set): set evaluation.photos, or add photos to the split, whose names come after those"
+                " there (sample scenes: sample_scenes.test)."
             )
-        chosen = slice(begin, begin + (photos or there))
+        chosen = slice(begin, begin + (photos or available))
         return self.model_copy(
             update={
                 "image_ids": self.image_ids[chosen],
@@ -189,9 +189,9 @@ def choose_split(images: pd.DataFrame, split: str) -> str:
     if split == AUTO:
         chosen = "test" if "test" in present else "val"
     if chosen not in present:
-        have = ", ".join(sorted(present)) or "none"
+        names = ", ".join(sorted(present)) or "none"
         raise CorpusError(
-            f"Split {chosen!r} has no photos to evaluate on (there are: {have}): set evaluation.split."
+            f"Split {chosen!r} has no photos to evaluate on (there are: {names}): set evaluation.split."
         )
     return chosen
 
@@ -209,14 +209,16 @@ def evaluation_set(
     """
     chosen = choose_split(images, split)
     rows = images[(images["split"] == chosen) & (images["source"] == "corpus")].sort_values("image_id")
-    ours = captions[captions["image_id"].isin(rows["image_id"]) & (captions["source"] != "approved")]
-    texts = ours.sort_values("caption_id").groupby("image_id")["text"].agg(list)
+    corpus_captions = captions[
+        captions["image_id"].isin(rows["image_id"]) & (captions["source"] != "approved")
+    ]
+    texts = corpus_captions.sort_values("caption_id").groupby("image_id")["text"].agg(list)
     references = {str(image_id): list(texts.get(image_id, [])) for image_id in rows["image_id"]}
-    bare = [image_id for image_id, found in references.items() if not found]
-    if bare:
+    undescribed = [image_id for image_id, found in references.items() if not found]
+    if undescribed:
         raise CorpusError(
-            f"{len(bare)} photos of split {chosen!r} have no reference, the first is {bare[0]!r}:"
-            " run data_validation, which quarantines them."
+            f"{len(undescribed)} photos of split {chosen!r} have no reference, the first is"
+            f" {undescribed[0]!r}: run data_validation, which quarantines them."
         )
     return EvaluationSet(
         split=chosen,

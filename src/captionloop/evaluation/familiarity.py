@@ -1,4 +1,4 @@
-"""What a captioner learnt from, in numbers that go with it: so that it can tell what is unlike all that."""
+"""Features of the training photos in; `Familiarity`, by which unfamiliar photos are recognised, out."""
 
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ _BATCH = 4096
 def learn_familiarity(
     images: pd.DataFrame, features: "CachedFeatures", validation: EvaluationSet
 ) -> Familiarity:
-    """Of the photos that were learnt from, and of photos that were not and are like them.
+    """The familiarity model of the training photos, its threshold set by photos of the validation split.
 
     Args:
         images: what was learnt from is of split `train`; photos that came with feedback are all kept, some of
@@ -29,13 +29,13 @@ def learn_familiarity(
     rows = images[images["split"] == "train"].drop_duplicates("sha256").sort_values("sha256")
     corpus = (rows["source"] == "corpus").to_numpy()
     # By a hash, so in no order that means anything, and in the same one in every run.
-    taught = [*rows.loc[~corpus, "sha256"], *rows.loc[corpus, "sha256"]][:KEPT]
-    known = set(taught)
-    others = [sha256 for sha256 in validation.sha256s if sha256 not in known]
-    return Familiarity.learn(_embedded(features, taught), _embedded(features, others))
+    trained = [*rows.loc[~corpus, "sha256"], *rows.loc[corpus, "sha256"]][:KEPT]
+    trained_set = set(trained)
+    others = [sha256 for sha256 in validation.sha256s if sha256 not in trained_set]
+    return Familiarity.learn(_embed(features, trained), _embed(features, others))
 
 
-def _embedded(features: "CachedFeatures", sha256s: list[str]) -> Floats:
+def _embed(features: "CachedFeatures", sha256s: list[str]) -> Floats:
     batches = [
         embed(features.means(sha256s[start : start + _BATCH], _VIEW))
         for start in range(0, len(sha256s), _BATCH)

@@ -51,7 +51,7 @@ def fonts_for(texts: Iterable[str]) -> Iterator[Callable[[str], str]]:
     """
     import matplotlib as mpl
 
-    wanted = {character for text in texts for character in text if _is_seen(character)}
+    wanted = {character for text in texts for character in text if _is_visible(character)}
     families, missing = _families(wanted)
     if missing:
         logger.warning(
@@ -64,7 +64,7 @@ def fonts_for(texts: Iterable[str]) -> Iterator[Callable[[str], str]]:
         yield lambda text: text.translate(boxes)
 
 
-def _is_seen(character: str) -> bool:
+def _is_visible(character: str) -> bool:
     return not character.isspace() and unicodedata.category(character) not in {"Cf", "Cc"}
 
 
@@ -95,8 +95,8 @@ def figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), dpi=150, facecolor="white", layout="constrained")
 
 
-def tidy(axes: "Axes", *, title: str = "", x: str = "", y: str = "") -> None:
-    """Takes away what carries nothing."""
+def style_axes(axes: "Axes", *, title: str = "", x: str = "", y: str = "") -> None:
+    """Gives axes the common style: title, labels, light grid, no upper and right spines."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -114,19 +114,19 @@ def reliability_figure(reports: Sequence[CalibrationReport]) -> "Figure":
     calibration.
     """
     rows = 2 if any(report.acceptance for report in reports) else 1
-    drawn = figure(4.2 * len(reports), 4.3 * rows)
-    panels = drawn.subplots(rows, len(reports), squeeze=False)
+    fig = figure(4.2 * len(reports), 4.3 * rows)
+    panels = fig.subplots(rows, len(reports), squeeze=False)
     for place, report in enumerate(reports):
-        axes = "confidence of a word", "share of such words that are right"
+        labels = "confidence of a word", "share of such words that are right"
         _before_and_after(panels[0][place], report, "as decoded", colour(place))
-        tidy(panels[0][place], title=report.model, x=axes[0], y=axes[1])
+        style_axes(panels[0][place], title=report.model, x=labels[0], y=labels[1])
         if report.acceptance is not None:
-            axes = "confidence of a caption", "share of such captions that are accepted"
+            labels = "confidence of a caption", "share of such captions that are accepted"
             _before_and_after(panels[1][place], report.acceptance, "all words at once", colour(place))
-            tidy(panels[1][place], title=report.model, x=axes[0], y=axes[1])
+            style_axes(panels[1][place], title=report.model, x=labels[0], y=labels[1])
         elif rows == 2:
             panels[1][place].set_axis_off()
-    return drawn
+    return fig
 
 
 def _before_and_after(panel: "Axes", report: CalibrationReport | Acceptance, before: str, paint: str) -> None:
@@ -152,8 +152,8 @@ def curves_figure(curves: "Mapping[str, pd.DataFrame]") -> "Figure":
 
     `curves[model]` has a row for each epoch: `epoch`, `train_loss`, `val_loss`, `val_cider` (as a fraction).
     """
-    drawn = figure(10, 4)
-    losses, ciders = drawn.subplots(1, 2)
+    fig = figure(10, 4)
+    losses, ciders = fig.subplots(1, 2)
     for place, (model, rows) in enumerate(curves.items()):
         paint = colour(place)
         losses.plot(rows["epoch"], rows["train_loss"], color=paint, linestyle=(0, (1, 1.5)))
@@ -164,18 +164,18 @@ def curves_figure(curves: "Mapping[str, pd.DataFrame]") -> "Figure":
         ciders.plot(rows["epoch"], values, color=paint, label=f"{model}, best {kept[1]:.1f}")
         ciders.scatter(*kept, color=paint, s=42, zorder=4)
     losses.set_ylim(bottom=0)  # what teaching by reward minimises can be negative, and is no loss to compare
-    tidy(losses, title="Loss (dotted: training; solid: validation)", x="epoch")
-    tidy(ciders, title="CIDEr x100 on validation, while training", x="epoch")
+    style_axes(losses, title="Loss (dotted: training; solid: validation)", x="epoch")
+    style_axes(ciders, title="CIDEr x100 on validation, while training", x="epoch")
     for panel in (losses, ciders):
         panel.xaxis.get_major_locator().set_params(integer=True)
         panel.legend(frameon=False, fontsize=9, labelcolor=INK)
-    return drawn
+    return fig
 
 
 def pareto_figure(evaluation: Mapping[str, Any], latencies: Mapping[str, Latency], machine: str) -> "Figure":
     """CIDEr against the time for one photo; the systems that no other beats in both stand on the line."""
-    drawn = figure(9.4, 4.8)
-    panel = drawn.subplots()
+    fig = figure(9.4, 4.8)
+    panel = fig.subplots()
     models = list(dict.fromkeys(name.removesuffix(".greedy") for name in evaluation["models"]))
     for name, metrics in evaluation["models"].items():
         cider, paint = metrics["CIDEr"], colour(models.index(name.removesuffix(".greedy")))
@@ -195,7 +195,7 @@ def pareto_figure(evaluation: Mapping[str, Any], latencies: Mapping[str, Latency
     )
     points = [(latencies[name].p50_ms, 100 * evaluation["models"][name]["CIDEr"]["value"]) for name in front]
     panel.plot(*zip(*points, strict=True), color=MUTED, linewidth=1, linestyle=(0, (4, 4)), zorder=1)
-    tidy(
+    style_axes(
         panel,
         title="Quality against time (dashed: nothing is both faster and better)",
         x=f"ms for one photo, median ({machine})",
@@ -204,7 +204,7 @@ def pareto_figure(evaluation: Mapping[str, Any], latencies: Mapping[str, Latency
     panel.margins(x=0.1, y=0.15)
     panel.set_xlim(left=0)
     panel.legend(frameon=False, fontsize=9, labelcolor=INK, loc="center left", bbox_to_anchor=(1, 0.5))
-    return drawn
+    return fig
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:

@@ -44,7 +44,9 @@ class Exhibit:
     rank: str
 
 
-def choose(ciders: Mapping[str, float], captions: Mapping[str, str], each: int) -> list[tuple[str, str]]:
+def choose_exhibits(
+    ciders: Mapping[str, float], captions: Mapping[str, str], each: int
+) -> list[tuple[str, str]]:
     """Some of the best, the middle and the worst photos, as (rank, image id): no caption twice, always the
     same.
 
@@ -76,45 +78,43 @@ def gallery_figure(exhibits: Sequence[Exhibit], *, title: str, widest: int) -> "
     """
     texts = [text for exhibit in exhibits for text in (exhibit.caption.text, exhibit.reference)]
     with fonts_for([title, *texts]) as drawable:
-        return _drawn([_written(exhibit, drawable) for exhibit in exhibits], title, widest)
+        return _draw([_with_drawable_text(exhibit, drawable) for exhibit in exhibits], title, widest)
 
 
-def _written(exhibit: Exhibit, drawable: Callable[[str], str]) -> Exhibit:
-    """The exhibit in letters that there are."""
+def _with_drawable_text(exhibit: Exhibit, drawable: Callable[[str], str]) -> Exhibit:
+    """The exhibit with its texts made drawable."""
     words = tuple(replace(word, text=drawable(word.text)) for word in exhibit.caption.words)
     caption = replace(exhibit.caption, words=words)
     return replace(exhibit, caption=caption, reference=drawable(exhibit.reference))
 
 
-def _drawn(exhibits: Sequence[Exhibit], title: str, widest: int) -> "Figure":
+def _draw(exhibits: Sequence[Exhibit], title: str, widest: int) -> "Figure":
     columns = min(widest, max(len(exhibit.caption.words) for exhibit in exhibits))
     width = 2 * _MARGIN + _PHOTO + columns * (_TILE + _GAP) + _GAP
     height = _TITLE + len(exhibits) * (_HEAD + _PHOTO + _FOOT)
-    drawn = figure(width, height)
-    drawn.set_layout_engine("none")
-    drawn.text(
-        _MARGIN / width, 1 - 0.22 / height, title, va="top", color=INK, fontsize=12.5, fontweight="bold"
-    )
+    fig = figure(width, height)
+    fig.set_layout_engine("none")
+    fig.text(_MARGIN / width, 1 - 0.22 / height, title, va="top", color=INK, fontsize=12.5, fontweight="bold")
     for row, exhibit in enumerate(exhibits):
         top = _TITLE + row * (_HEAD + _PHOTO + _FOOT) + _HEAD
-        _photo(_axes(drawn, _MARGIN, top, _PHOTO), exhibit)
+        _photo(_axes(fig, _MARGIN, top, _PHOTO), exhibit)
         words = exhibit.caption.words[:columns]
         for place, word in enumerate(words[::-1] if _is_read_leftwards(exhibit.caption.text) else words):
             left = _MARGIN + _PHOTO + 2 * _GAP + place * (_TILE + _GAP)
-            _word(_axes(drawn, left, top + (_PHOTO - _TILE) / 2, _TILE), exhibit.photo, word)
-    return drawn
+            _word(_axes(fig, left, top + (_PHOTO - _TILE) / 2, _TILE), exhibit.photo, word)
+    return fig
 
 
-def _axes(drawn: "Figure", left: float, top: float, side: float) -> "Axes":
+def _axes(fig: "Figure", left: float, top: float, side: float) -> "Axes":
     """A square place on the figure, in inches from its upper left corner."""
-    width, height = drawn.get_size_inches()
-    return drawn.add_axes((left / width, 1 - (top + side) / height, side / width, side / height))
+    width, height = fig.get_size_inches()
+    return fig.add_axes((left / width, 1 - (top + side) / height, side / width, side / height))
 
 
-def spotlight(photo: NDArray[np.uint8], attention: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The photo in colour where the decoder looked, pale elsewhere: `attention` `[rows, columns]`.
+def highlight_attention(photo: NDArray[np.uint8], attention: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The photo in colour where the decoder attended, pale elsewhere: `attention` `[rows, columns]`.
 
-    The place it looked at most has its full colours, however far the attention is spread.
+    The place with the highest attention has its full colours, however far the attention is spread.
     """
     light = upsample(attention.astype(np.float64), photo.shape[:2])[..., None]
     light = (light / max(float(light.max()), 1e-12)) ** _CONTRAST
@@ -138,7 +138,7 @@ def upsample(grid: Floats, shape: Sequence[int]) -> Floats:
 
 
 def square(photo: bytes, preprocessing: Preprocessing = SQUASHED) -> NDArray[np.uint8]:
-    """What of a photo the encoder sees, at the gallery's size.
+    """The square of a photo that the encoder sees, at the gallery's size.
 
     Raises:
         ImageError: it cannot be decoded.
@@ -152,11 +152,11 @@ def _photo(panel: "Axes", exhibit: Exhibit) -> None:
     _picture(panel, exhibit.photo)
     rank = f"{exhibit.rank} · CIDEr {100 * exhibit.cider:.0f}"
     panel.set_title(rank, loc="left", color=INK, fontsize=9, pad=4)
-    panel.set_xlabel(_wrapped(exhibit.reference, 34), color=MUTED, fontsize=7, loc="left", labelpad=4)
+    panel.set_xlabel(_wrap(exhibit.reference, 34), color=MUTED, fontsize=7, loc="left", labelpad=4)
 
 
 def _word(panel: "Axes", photo: NDArray[np.uint8], word: "Word") -> None:
-    _picture(panel, photo if word.attention is None else spotlight(photo, word.attention))
+    _picture(panel, photo if word.attention is None else highlight_attention(photo, word.attention))
     panel.set_title(word.text, color=INK, fontsize=10, pad=4)
     below = photo.shape[0] * 1.045
     for share, paint in ((1.0, RULE), (word.confidence, COLOURS[0])):
@@ -175,14 +175,16 @@ def _picture(panel: "Axes", picture: NDArray[np.uint8]) -> None:
         spine.set_visible(False)
 
 
-def _wrapped(text: str, width: int) -> str:
-    tidy = re.sub(r"\s+([.,;:!?])", r"\1", text)
-    longest = max(map(len, tidy.split()), default=0)
-    if is_unspaced(tidy) or longest > width:  # no spaces to break lines at, and letters that are wider
-        most, line = int(0.9 * width), width // 2
-        tidy = tidy if len(tidy) <= most else f"{tidy[:most]} ..."
-        return "\n".join(tidy[start : start + line] for start in range(0, len(tidy), line))
-    return "\n".join(wrap(shorten(tidy, int(1.9 * width), placeholder=" ..."), width))
+def _wrap(text: str, width: int) -> str:
+    line_text = re.sub(r"\s+([.,;:!?])", r"\1", text)
+    longest = max(map(len, line_text.split()), default=0)
+    if is_unspaced(line_text) or longest > width:  # no spaces to break lines at, and letters that are wider
+        max_length, line_length = int(0.9 * width), width // 2
+        line_text = line_text if len(line_text) <= max_length else f"{line_text[:max_length]} ..."
+        return "\n".join(
+            line_text[start : start + line_length] for start in range(0, len(line_text), line_length)
+        )
+    return "\n".join(wrap(shorten(line_text, int(1.9 * width), placeholder=" ..."), width))
 
 
 def _is_read_leftwards(text: str) -> bool:

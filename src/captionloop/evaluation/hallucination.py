@@ -1,4 +1,4 @@
-"""What captions name that is not there, counted for each caption.
+"""Hallucinations: counts what each caption names that is not in its photo.
 
 Of drawn scenes the facts are known, and the count is exact (`corpus.scenes.truth`). Of photos nobody knows
 but the people who described them: there a visual word counts that none of them said, in any of its forms
@@ -28,10 +28,11 @@ Measure = Literal["facts", "references"]
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What can be said of each photo: `count(image_id, caption)` is what the caption names besides.
+class HallucinationCounter:
+    """Counts hallucinations: `count(image_id, caption)` is how many things a caption names that are not
+    there.
 
-    `measure` says what that was told from.
+    `measure` says whether by facts or by references.
     """
 
     measure: Measure
@@ -42,12 +43,12 @@ class Truth:
         return {image_id: self.count(image_id, caption) for image_id, caption in captions.items()}
 
 
-def truth_of(
+def hallucination_counter(
     references: Mapping[str, Sequence[str]],
     facts: Mapping[str, Facts],
     language: Language = ENGLISH,
-) -> Truth:
-    """By the facts, where captions are English and every photo's are known; else by the references.
+) -> HallucinationCounter:
+    """A counter by the facts, where captions are English and all facts are known; else by the references.
 
     Args:
         references: what people said of each photo, by image id.
@@ -61,20 +62,20 @@ def truth_of(
             domain = domains[image_id]
             return len(untrue(domain, facts[image_id], caption)) if domain is not None else 0
 
-        return Truth("facts", by_facts)
-    stem = _stem_of(language)
-    said = {
+        return HallucinationCounter("facts", by_facts)
+    stem = _stemmer_of(language)
+    stems_by_photo = {
         image_id: {stem(word) for text in texts for word in word_tokens(text, language)}
         for image_id, texts in references.items()
     }
-    anywhere = set().union(*said.values()) if said else set()
-    visual = {stem(word) for word in visual_words(references, language)}
+    all_stems = set().union(*stems_by_photo.values()) if stems_by_photo else set()
+    visual_stems = {stem(word) for word in visual_words(references, language)}
 
     def by_references(image_id: str, caption: str) -> int:
         stems = {stem(word) for word in word_tokens(caption, language)}
-        return sum(word in visual or word not in anywhere for word in stems - said[image_id])
+        return sum(word in visual_stems or word not in all_stems for word in stems - stems_by_photo[image_id])
 
-    return Truth("references", by_references)
+    return HallucinationCounter("references", by_references)
 
 
 def visual_words(references: Mapping[str, Sequence[str]], language: Language = ENGLISH) -> list[str]:
@@ -85,12 +86,12 @@ def visual_words(references: Mapping[str, Sequence[str]], language: Language = E
     rows = [(image_id, text) for image_id, texts in references.items() for text in texts]
     if not rows:
         return []
-    least = ConceptParameters(minimum_images=max(2, len(references) // 200), minimum_lift=LIFT)
-    table = rank_concepts(pd.DataFrame(rows, columns=["image_id", "text"]), least, language)
+    parameters = ConceptParameters(minimum_images=max(2, len(references) // 200), minimum_lift=LIFT)
+    table = rank_concepts(pd.DataFrame(rows, columns=["image_id", "text"]), parameters, language)
     return [str(word) for word in table["concept"]]
 
 
-def _stem_of(language: Language) -> Callable[[str], str]:
+def _stemmer_of(language: Language) -> Callable[[str], str]:
     if language.stemmer is None:
         return lambda word: word
     stemmer, known = snowballstemmer.stemmer(language.stemmer), dict[str, str]()

@@ -1,4 +1,4 @@
-"""Photos and captions in, a number for each pair out: how well they go together, asking no reference.
+"""Reference-free image-text scores: photos and captions in, a score for each pair out.
 
 CLIPScore (Hessel et al. 2021, "CLIPScore: A Reference-free Evaluation Metric for Image Captioning", eq. 1):
 2.5 * max(cos(photo, caption), 0), by any image-text pair of transformers (CLIP, SigLIP, ...). It sees what
@@ -26,7 +26,7 @@ Values = NDArray[np.float64]
 
 
 class ImageTextScorer:
-    """A loaded pair of models.
+    """Scores photos and captions with a pretrained pair of image and text encoders.
 
     Raises:
         ConfigurationError: transformers is not installed, the model is not there, or is no such pair.
@@ -56,8 +56,8 @@ class ImageTextScorer:
         with progress("Comparing captions with their photos", len(image_ids), "photos") as advance:
             for start, ids in self._batches(image_ids):
                 photos = self._photos([read(image_id) for image_id in ids])
-                for name, said in texts.items():
-                    captions = self._captions(said[start : start + len(ids)])
+                for name, system_captions in texts.items():
+                    captions = self._captions(system_captions[start : start + len(ids)])
                     found[name].append(WEIGHT * (photos * captions).sum(1).clip(0))
                 advance(len(ids))
         return {name: np.concatenate([np.empty(0), *values]) for name, values in found.items()}
@@ -102,8 +102,8 @@ class ImageTextScorer:
         import torch
 
         with torch.inference_mode():
-            given = features_of(**inputs)
-        features = given if isinstance(given, torch.Tensor) else given.pooler_output
+            output = features_of(**inputs)
+        features = output if isinstance(output, torch.Tensor) else output.pooler_output
         values = features.double().numpy()
         directions: Values = values / np.linalg.norm(values, axis=1, keepdims=True).clip(1e-12)
         return directions
@@ -132,8 +132,8 @@ def _loaded(source: str) -> tuple[Any, Any]:
             f"image_text.model '{source}' cannot be loaded ({in_a_line(error)}); give a folder with config,"
             " tokenizer and model.safetensors"
         ) from error
-    parts = (hasattr(model, "get_image_features"), hasattr(model, "get_text_features"))
-    if not all(parts) or not hasattr(processor, "image_processor"):
+    encoders = (hasattr(model, "get_image_features"), hasattr(model, "get_text_features"))
+    if not all(encoders) or not hasattr(processor, "image_processor"):
         raise ConfigurationError(
             f"image_text.model '{source}' is no pair of models for images and texts; give one like CLIP"
         )

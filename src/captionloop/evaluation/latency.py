@@ -1,4 +1,4 @@
-"""How long a caption takes on this machine. Measured, so never twice the same: kept apart from the scores."""
+"""Latency and throughput of a captioner on this machine, kept apart from the scores, which are repeatable."""
 
 import os
 import platform
@@ -72,14 +72,14 @@ def _measure(
     decoding: "DecodingOptions",
     parameters: LatencyParameters,
 ) -> Latency:
-    turns = [[photos[i % len(photos)]] for i in range(parameters.photos)]
-    each = [_seconds(partial(captioner.caption, photo, decoding)) for photo in turns]
+    single_photos = [[photos[i % len(photos)]] for i in range(parameters.photos)]
+    seconds = [_seconds(partial(captioner.caption, photo, decoding)) for photo in single_photos]
     batch = [photos[i % len(photos)] for i in range(parameters.batch)]
     from_photos = [_seconds(lambda: captioner.caption(batch, decoding)) for _ in range(parameters.batches)]
     from_features = [
         _seconds(lambda: captioner.caption_grids(grids, decoding)) for _ in range(parameters.batches)
     ]
-    p50, p95 = np.percentile(each, [50, 95]) * 1000
+    p50, p95 = np.percentile(seconds, [50, 95]) * 1000
     return Latency(
         p50_ms=float(p50),
         p95_ms=float(p95),

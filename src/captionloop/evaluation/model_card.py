@@ -25,7 +25,7 @@ class TrainingData:
         corrections: those of the captions that users wrote in the place of a caption.
         words: how often each word is in the captions.
         feedback_photos: SHA-256 of the photos that came with feedback.
-        held_out_photos: of those that did and were not taught, but tried with.
+        held_out_photos: SHA-256 of those that came with feedback and were held out from training.
     """
 
     corpus: str
@@ -45,7 +45,7 @@ def model_card(
     latency: Latency,
     machine: str,
     data: TrainingData,
-    unsaid: Sequence[tuple[str, int]],
+    missing: Sequence[tuple[str, int]],
 ) -> str:
     """The card as Markdown.
 
@@ -56,12 +56,12 @@ def model_card(
         latency: of its own decoding, on `machine`.
         machine: in words.
         data: what it learnt from.
-        unsaid: `missing_words`.
+        missing: `missing_words`.
     """
     metrics = evaluation["models"][captioner.name]
-    parts = [
+    sections = [
         f"# {captioner.name}",
-        _what(captioner),
+        _description(captioner),
         "## Training data",
         _data(data),
         f"## Quality on `{evaluation['split']}` ({evaluation['photos']:,} photos)",
@@ -72,28 +72,30 @@ def model_card(
         f"On {machine}: one photo from its bytes to its caption in {latency.p50_ms:.0f} ms (median; 95th"
         f" percentile {latency.p95_ms:.0f} ms); {latency.from_photos_per_second:.0f} photos/s in batches.",
         "## Limits",
-        _limits(captioner, metrics, unsaid),
+        _limits(captioner, metrics, missing),
         "## Lineage",
         _lineage(captioner.lineage),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(sections) + "\n"
 
 
 def missing_words(
-    captions: Mapping[str, str], photos: EvaluationSet, most: int = 12
+    captions: Mapping[str, str], photos: EvaluationSet, limit: int = 12
 ) -> list[tuple[str, int]]:
     """The words most often in references, by photo, that no caption has at all."""
-    said = {word for caption in captions.values() for word in word_tokens(caption, photos.spoken)}
+    used_words = {
+        word for caption in captions.values() for word in word_tokens(caption, photos.reference_language)
+    }
     counts: dict[str, int] = {}
     for references in photos.references.values():
         for word in {
-            word for reference in references for word in word_tokens(reference, photos.spoken)
-        } - said:
+            word for reference in references for word in word_tokens(reference, photos.reference_language)
+        } - used_words:
             counts[word] = counts.get(word, 0) + 1
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:most]
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:limit]
 
 
-def _what(captioner: "Captioner") -> str:
+def _description(captioner: "Captioner") -> str:
     decoding, language = captioner.decoding, captioner.tokenizer.language
     length = "words" if language.is_spaced else "characters"
     return (
@@ -128,7 +130,7 @@ def _quality(metrics: Mapping[str, Mapping[str, float]], absent: Sequence[str]) 
 
 
 def confidence_section(report: CalibrationReport) -> str:
-    """What the card says of confidences: how they are meant, and how far they are off."""
+    """The card's paragraph on confidences: what they mean, and their calibration error."""
     return (
         f"A word counts as right when a person's caption of the photo has it. Of {report.words:,} words about"
         f" {report.photos:,} photos of `{report.split}`, {100 * report.right:.0f} % are right. The expected"
@@ -156,21 +158,21 @@ def _acceptance(found: Acceptance) -> str:
 
 
 def _limits(
-    captioner: "Captioner", metrics: Mapping[str, Mapping[str, float]], unsaid: Sequence[tuple[str, int]]
+    captioner: "Captioner", metrics: Mapping[str, Mapping[str, float]], missing: Sequence[tuple[str, int]]
 ) -> str:
     lines = [
         f"- It says {metrics['distinct_words']['value']:.0f} different words about these photos,"
         f" {100 * metrics['vocabulary_used']['value']:.0f} % of its vocabulary;"
         f" {100 * (1 - metrics['unseen']['value']):.0f} % of its captions are training captions, unchanged.",
-        _seen(captioner.encoder.spec),
+        _field_of_view(captioner.encoder.spec),
     ]
-    if unsaid:
-        words = ", ".join(f"{word} ({count})" for word, count in unsaid)
+    if missing:
+        words = ", ".join(f"{word} ({count})" for word, count in missing)
         lines.append(f"- People's words that it never says, with the number of photos: {words}.")
     return "\n".join(lines)
 
 
-def _seen(spec: "EncoderSpec") -> str:
+def _field_of_view(spec: "EncoderSpec") -> str:
     if spec.preprocessing.sees_everything:
         return f"- The whole photo is squashed to {spec.input_size} px: small things are lost."
     return (

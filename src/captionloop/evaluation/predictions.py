@@ -1,4 +1,4 @@
-"""What captioners said about every photo of a split, in a form to keep; lengths and diversity of it."""
+"""Predictions: the captions of a split by a captioner, with their words and alternatives; their diversity."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ def diversity(
     resamples: int = RESAMPLES,
     language: Language = ENGLISH,
 ) -> dict[str, Interval]:
-    """How varied captions are.
+    """Lengths and diversity of captions.
 
     Args:
         captions: by image id.
@@ -45,15 +45,15 @@ def diversity(
         `vocabulary_used`: their share of the vocabulary. The last three belong to these photos as a whole,
         not to a sample of them, so their `low` and `high` are the value.
     """
-    said = [word_tokens(caption, language) for caption in captions.values()]
+    tokenized = [word_tokens(caption, language) for caption in captions.values()]
     seen = {tuple(word_tokens(caption, language)) for caption in known}
-    words = {word for caption in said for word in caption}
-    lengths = np.array([len(caption) for caption in said], float)
-    unseen = np.array([tuple(caption) not in seen for caption in said], float)
+    words = {word for caption in tokenized for word in caption}
+    lengths = np.array([len(caption) for caption in tokenized], float)
+    unseen = np.array([tuple(caption) not in seen for caption in tokenized], float)
     return {
         "length": mean_interval(lengths, seed=seed, resamples=resamples),
         "unseen": mean_interval(unseen, seed=seed, resamples=resamples),
-        "distinct_captions": _exactly(len(set(map(tuple, said))) / len(said)),
+        "distinct_captions": _exactly(len(set(map(tuple, tokenized))) / len(tokenized)),
         "distinct_words": _exactly(len(words)),
         "vocabulary_used": _exactly(len(words) / vocabulary),
     }
@@ -76,7 +76,7 @@ class PredictedWord(BaseModel):
     confidence: float
 
 
-class SaidCaption(BaseModel):
+class ScoredCaption(BaseModel):
     """A caption and log P(caption | image)."""
 
     model_config = _Record
@@ -85,11 +85,11 @@ class SaidCaption(BaseModel):
     log_probability: float
 
 
-class PredictedCaption(SaidCaption):
+class PredictedCaption(ScoredCaption):
     """The best caption of a photo, its words, and what else was found."""
 
     words: tuple[PredictedWord, ...]
-    alternatives: tuple[SaidCaption, ...] = ()
+    alternatives: tuple[ScoredCaption, ...] = ()
 
 
 class Predictions(BaseModel):
@@ -111,8 +111,10 @@ class Predictions(BaseModel):
     def systems(self) -> dict[str, dict[str, str]]:
         """The caption of each image by system: the model's name, and the same with `.greedy`."""
         return {
-            self.model: {image_id: said.caption for image_id, said in self.default.items()},
-            f"{self.model}.{GREEDY}": {image_id: said.caption for image_id, said in self.greedy.items()},
+            self.model: {image_id: prediction.caption for image_id, prediction in self.default.items()},
+            f"{self.model}.{GREEDY}": {
+                image_id: prediction.caption for image_id, prediction in self.greedy.items()
+            },
         }
 
 
@@ -125,11 +127,11 @@ def caption_split(
         StoreError: the features were made by another encoder, or some are missing.
         ConfigurationError: the references are in another language than the captions will be.
     """
-    if captioner.tokenizer.language != photos.spoken:
+    if captioner.tokenizer.language != photos.reference_language:
         raise ConfigurationError(
             f"{captioner.name!r} captions in {captioner.tokenizer.language}, but the references of"
-            f" {photos.split!r} are in {photos.spoken}: set `language` to what the corpus is in, and run"
-            " training and evaluation again."
+            f" {photos.split!r} are in {photos.reference_language}: set `language` to what the corpus is in,"
+            " and run training and evaluation again."
         )
     if features.fingerprint != captioner.encoder.fingerprint:
         raise StoreError(
@@ -141,7 +143,7 @@ def caption_split(
     return Predictions(
         model=captioner.name,
         split=photos.split,
-        beam=_worded(own),
+        beam=_decoding_label(own),
         vocabulary=captioner.tokenizer.vocabulary_size,
         default=_caption_all(plain, features, photos, own, batch_size),
         greedy=_caption_all(plain, features, photos, greedy(own), batch_size),
@@ -154,7 +156,7 @@ def greedy(decoding: "DecodingOptions") -> "DecodingOptions":
     return decoding.model_copy(update=alone)
 
 
-def _worded(decoding: "DecodingOptions") -> str:
+def _decoding_label(decoding: "DecodingOptions") -> str:
     if decoding.method != "beam":
         return decoding.method
     return f"beam {decoding.beam_width}{', consensus' if decoding.consensus else ''}"
@@ -167,15 +169,15 @@ def _caption_all(
     decoding: "DecodingOptions",
     batch_size: int,
 ) -> dict[str, PredictedCaption]:
-    said: dict[str, PredictedCaption] = {}
+    predictions: dict[str, PredictedCaption] = {}
     for start in range(0, len(photos.image_ids), batch_size):
         batch = slice(start, start + batch_size)
         captioned = captioner.caption_grids(features.grids(photos.sha256s[batch]), decoding)
-        said.update(zip(photos.image_ids[batch], map(_said, captioned), strict=True))
-    return said
+        predictions.update(zip(photos.image_ids[batch], map(_prediction, captioned), strict=True))
+    return predictions
 
 
-def _said(captioned: "Captioned") -> PredictedCaption:
+def _prediction(captioned: "Captioned") -> PredictedCaption:
     best = captioned.best
     return PredictedCaption(
         caption=best.text,
@@ -187,8 +189,8 @@ def _said(captioned: "Captioned") -> PredictedCaption:
     )
 
 
-def _alternative(caption: "Caption") -> SaidCaption:
-    return SaidCaption(caption=caption.text, log_probability=_rounded(caption.log_probability))
+def _alternative(caption: "Caption") -> ScoredCaption:
+    return ScoredCaption(caption=caption.text, log_probability=_rounded(caption.log_probability))
 
 
 def _rounded(value: float) -> float:
@@ -196,6 +198,6 @@ def _rounded(value: float) -> float:
     return round(float(value), 5)
 
 
-def all_systems(hypotheses: Sequence[Predictions]) -> dict[str, Mapping[str, str]]:
+def all_systems(predictions: Sequence[Predictions]) -> dict[str, Mapping[str, str]]:
     """The captions of every system of several models."""
-    return {name: captions for one in hypotheses for name, captions in one.systems().items()}
+    return {name: captions for one in predictions for name, captions in one.systems().items()}

@@ -1,4 +1,4 @@
-"""Photos that have something in common, so that a model can be looked at on each kind of them."""
+"""Subgroups of an evaluation set: photos and their references in, groups with something in common out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,10 +31,10 @@ def subgroups(
     image_ids: Sequence[str],
     references: Mapping[str, Sequence[str]],
     facts: Mapping[str, Facts],
-    least: int,
+    min_photos: int,
     language: Language = ENGLISH,
 ) -> list[Subgroup]:
-    """The kinds of photos that have at least `least` photos, and that not nearly all of the photos are of.
+    """The subgroups with at least `min_photos` photos inside and outside of them.
 
     By light, place and number of things where the facts of all photos are known; by how much people said of
     a photo, in thirds; and by the visual words that half of a photo's references have.
@@ -43,7 +43,7 @@ def subgroups(
         image_ids: the photos, in the order of `Subgroup.member`.
         references: what people said of each.
         facts: of drawn scenes, by image id.
-        least: photos in a kind.
+        min_photos: in a subgroup, and outside of it.
         language: of the references.
     """
     found: list[Subgroup] = []
@@ -60,10 +60,10 @@ def subgroups(
         Subgroup("concept", word, np.array([share.get(word, 0.0) >= 0.5 for share in shares], bool))
         for word in wanted
     )
-    usual = [one for one in concepts if least <= one.member.sum()]
-    found += sorted(usual, key=lambda one: (-int(one.member.sum()), one.name))[:CONCEPTS]
-    most = len(image_ids) - least
-    return [one for one in found if least <= one.member.sum() <= most]
+    frequent = [one for one in concepts if min_photos <= one.member.sum()]
+    found += sorted(frequent, key=lambda one: (-int(one.member.sum()), one.name))[:CONCEPTS]
+    max_photos = len(image_ids) - min_photos
+    return [one for one in found if min_photos <= one.member.sum() <= max_photos]
 
 
 def _by(what: str, values: Sequence[str]) -> list[Subgroup]:

@@ -27,10 +27,10 @@ from captionloop.evaluation.evaluation_set import EvaluationSet
 from captionloop.feedback.feedback_parameters import FeedbackParameters, Weights
 from captionloop.feedback.rater_reliability import (
     RaterScores,
-    believed,
     estimate_reliability,
     gold_items,
     known_raters,
+    trust_everyone,
 )
 from captionloop.feedback.rating_checks import STRIKES, RatingIssue
 from captionloop.feedback.rating_filters import (
@@ -42,7 +42,7 @@ from captionloop.feedback.rating_filters import (
     contradicting,
     in_burst,
     repeated_corrections,
-    usual_likeness,
+    usual_similarity,
     wording_fault,
 )
 from captionloop.languages import ENGLISH, Language
@@ -99,7 +99,7 @@ class Photos:
 
 @dataclass(frozen=True)
 class Curated:
-    """What came of the ratings.
+    """The result of curation.
 
     Attributes:
         images: the photos to learn from (columns of `IMAGES`; the id is `feedback-<sha256>`).
@@ -109,7 +109,7 @@ class Curated:
         held_out: corrections of the photos that are held out (`REFERENCES`), the newest last.
         quarantine: ratings that count for nothing, each with its `reason`.
         counted: the ratings that all of the others are made of; those of the corpus's photos are not.
-        judged: how reliable raters, and how good captions, are.
+        rater_scores: how reliable raters, and how good captions, are.
     """
 
     images: pd.DataFrame
@@ -119,7 +119,7 @@ class Curated:
     held_out: pd.DataFrame
     quarantine: pd.DataFrame
     counted: pd.DataFrame
-    judged: RaterScores
+    rater_scores: RaterScores
 
 
 def curate(  # noqa: PLR0917
@@ -148,40 +148,44 @@ def curate(  # noqa: PLR0917
             language=language,
         )
         known = rows["rater"].isin(known_raters(rows[reason == ""], gold, parameters.gold_items))
-        usual = usual_likeness(corpus_captions, parameters.repeated_corrections, language)
-        doubted = [
-            _doubts(some, reason[some.index], corpus_captions, usual, parameters, language)
-            for some in (rows[known], rows)  # strangers speak against nobody else
+        usual_similarity_ = usual_similarity(corpus_captions, parameters.repeated_corrections, language)
+        reasons = [
+            _cross_checks(
+                group, reason[group.index], corpus_captions, usual_similarity_, parameters, language
+            )
+            for group in (rows[known], rows)  # strangers speak against nobody else
         ]
-        reason = doubted[0].reindex(rows.index).where(known, doubted[1])
+        reason = reasons[0].reindex(rows.index).where(known, reasons[1])
         reason[(reason == "") & ~known & ~of_corpus] = RatingIssue.UNKNOWN
-        struck = rows.loc[known & reason.isin(STRIKES), "rater"].value_counts()
-        judged = estimate_reliability(
+        strikes = rows.loc[known & reason.isin(STRIKES), "rater"].value_counts()
+        rater_scores = estimate_reliability(
             rows[known & (reason == "")],
             gold,
-            {str(k): int(n) for k, n in struck.items()},
+            {str(k): int(n) for k, n in strikes.items()},
             parameters.reliability,
         )
     else:
-        known, judged = pd.Series(True, index=rows.index), believed(rows[reason == ""])
-    weight = rows["rater"].map(dict(zip(judged.raters["rater"], judged.raters["weight"], strict=True)))
+        known, rater_scores = pd.Series(True, index=rows.index), trust_everyone(rows[reason == ""])
+    weight = rows["rater"].map(
+        dict(zip(rater_scores.raters["rater"], rater_scores.raters["weight"], strict=True))
+    )
     weight = weight.astype(float).fillna(0.0)
     unreliable = known & (weight < parameters.reliability.trusted) & parameters.defences
     reason[(reason == "") & unreliable] = RatingIssue.UNRELIABLE
     counts = (reason == "") & ~of_corpus
-    listened = rows[counts].assign(rater_weight=weight[counts])
-    out = listened["image_id"].map(lambda sha256: is_held_out(sha256, parameters.held_out)).astype(bool)
-    taught, tested = listened[~out], listened[out]
-    references = _references(taught, judged.good, parameters)
+    counted = rows[counts].assign(rater_weight=weight[counts])
+    is_test = counted["image_id"].map(lambda sha256: is_held_out(sha256, parameters.held_out)).astype(bool)
+    training, test = counted[~is_test], counted[is_test]
+    references = _references(training, rater_scores.good, parameters)
     return Curated(
         images=_images(references, photos),
         references=references,
-        rejections=_rejections(taught, judged.good, parameters.weights),
-        verdicts=_verdicts(listened, references),
-        held_out=_held_out(tested, parameters),
+        rejections=_rejections(training, rater_scores.good, parameters.weights),
+        verdicts=_verdicts(counted, references),
+        held_out=_held_out(test, parameters),
         quarantine=rows[reason != ""].assign(reason=reason[reason != ""]),
-        counted=listened,
-        judged=judged,
+        counted=counted,
+        rater_scores=rater_scores,
     )
 
 
@@ -198,7 +202,7 @@ def image_id(sha256: str) -> str:
 def _faults(
     rows: pd.DataFrame, photos: Photos, abuse: AbuseList, parameters: FeedbackParameters, language: Language
 ) -> pd.Series:
-    """What is wrong with a row whatever other raters say; empty where nothing is."""
+    """The issue of each row by itself, whatever other raters say; empty where there is none."""
     reason = pd.Series("", index=rows.index, dtype=object)
 
     def reject(where: pd.Series, why: str) -> None:
@@ -218,7 +222,7 @@ def _faults(
     return reason
 
 
-def _doubts(  # noqa: PLR0917
+def _cross_checks(  # noqa: PLR0917
     rows: pd.DataFrame,
     faults: pd.Series,
     corpus_captions: pd.DataFrame,
@@ -226,7 +230,7 @@ def _doubts(  # noqa: PLR0917
     parameters: FeedbackParameters,
     language: Language,
 ) -> pd.Series:
-    """The faults of rows, and what is wrong with others beside what else was said; empty where nothing is."""
+    """The issues of rows, and those that follow from comparing rows; empty where there is none."""
     reason = faults.copy()
 
     def reject(where: pd.Series, why: str) -> None:
@@ -236,8 +240,10 @@ def _doubts(  # noqa: PLR0917
     reject(
         contradicting(rows, corpus_captions, parameters.contradiction, language), RatingIssue.CONTRADICTION
     )
-    left = rows[reason == ""]
-    reject(beyond_cap(left, parameters.rater_limits).reindex(rows.index, fill_value=False), RatingIssue.CAP)
+    remaining = rows[reason == ""]
+    reject(
+        beyond_cap(remaining, parameters.rater_limits).reindex(rows.index, fill_value=False), RatingIssue.CAP
+    )
     return reason
 
 
@@ -251,33 +257,33 @@ def _references(
 
 def _corrections(rows: pd.DataFrame, weight: float, parameters: FeedbackParameters | None) -> pd.DataFrame:
     """Corrections as captions; by `parameters`, no rater and no network has too much of their weight."""
-    given = rows[rows["correction"].notna()]
-    weights = weight * given["rater_weight"].astype(float)
+    corrected = rows[rows["correction"].notna()]
+    weights = weight * corrected["rater_weight"].astype(float)
     if parameters is not None and parameters.defences:
         caps = parameters.rater_limits
-        weights = capped_shares(weights, given["rater"], caps.largest_share)
-        weights = capped_networks(weights, given["network"], caps.network_share, caps.network_free)
-    found = pd.DataFrame(
+        weights = capped_shares(weights, corrected["rater"], caps.largest_share)
+        weights = capped_networks(weights, corrected["network"], caps.network_share, caps.network_free)
+    corrections = pd.DataFrame(
         {
-            "caption_id": [f"correction-{number}" for number in given["rating_id"]],
-            "image_id": given["image_id"].map(image_id),
-            "text": given["correction"],
+            "caption_id": [f"correction-{number}" for number in corrected["rating_id"]],
+            "image_id": corrected["image_id"].map(image_id),
+            "text": corrected["correction"],
             "source": "correction",
             "weight": weights,
-            "ratings": given["rating_id"].astype(str),
-            "rater": given["rater"],
+            "ratings": corrected["rating_id"].astype(str),
+            "rater": corrected["rater"],
         }
     )
-    return table(found[found["weight"] > 0], REFERENCES)
+    return table(corrections[corrections["weight"] > 0], REFERENCES)
 
 
 def _held_out(rows: pd.DataFrame, parameters: FeedbackParameters) -> pd.DataFrame:
     """Corrections to test with: no network has too many of them, nor more than its share of what is free."""
-    given, caps = rows[rows["correction"].notna()], parameters.rater_limits
+    corrected, caps = rows[rows["correction"].notna()], parameters.rater_limits
     if parameters.defences:
         free = caps.network_free * parameters.held_out
-        given = given[~beyond_network(given["network"], caps.network_share, free)]
-    return _corrections(given, 1.0, None)
+        corrected = corrected[~beyond_network(corrected["network"], caps.network_share, free)]
+    return _corrections(corrected, 1.0, None)
 
 
 def _approved(rows: pd.DataFrame, good: Mapping[str, float], weights: Weights) -> pd.DataFrame:
@@ -285,9 +291,9 @@ def _approved(rows: pd.DataFrame, good: Mapping[str, float], weights: Weights) -
     found = []
     if weights.approved > 0:
         for (photo, text), votes in rows.groupby(["image_id", "text"]):
-            praise = votes[votes["stars"] >= GOOD_STARS]
+            positive = votes[votes["stars"] >= GOOD_STARS]
             likely = [good.get(caption_id, 0.5) for caption_id in votes["caption_id"].unique()]
-            if praise["rater"].nunique() >= weights.approvals and min(likely) >= weights.certain:
+            if positive["rater"].nunique() >= weights.approvals and min(likely) >= weights.certain:
                 numbers = sorted(votes["rating_id"])
                 found.append(
                     {
@@ -318,10 +324,10 @@ def _verdicts(rows: pd.DataFrame, references: pd.DataFrame) -> pd.DataFrame:
     approved = references.loc[references["source"] == "approved", ["image_id", "text"]]
     found = []
     for caption_id, votes in rows.groupby("caption_id"):
-        said = image_id(str(votes["image_id"].iloc[0])), votes["text"].iloc[0]
+        caption = image_id(str(votes["image_id"].iloc[0])), votes["text"].iloc[0]
         good = np.average(votes["stars"] >= GOOD_STARS, weights=votes["rater_weight"].astype(float) + 1e-9)
-        agreed = (approved["image_id"] == said[0]) & (approved["text"] == said[1])
-        found.append({"caption_id": caption_id, "accepted": float(good > 0.5 or agreed.any())})
+        is_approved = (approved["image_id"] == caption[0]) & (approved["text"] == caption[1])
+        found.append({"caption_id": caption_id, "accepted": float(good > 0.5 or is_approved.any())})
     return table(pd.DataFrame(found, columns=list(VERDICTS)), VERDICTS)
 
 

@@ -1,4 +1,4 @@
-"""What pipelines made of people's photos and words, and where something that was erased was and remains."""
+"""Erasure of derived data: removes erased photos and words from feature stores and folders of runs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from captionloop.feedback.run_folders import Run
 from captionloop.photos import PhotoArchive
 from captionloop.ratings.database import unreachable
-from captionloop.ratings.ledger import WRITE_SECONDS, Buried, Ledger
+from captionloop.ratings.ledger import WRITE_SECONDS, Ledger, TombstoneRecord
 from captionloop.ratings.rating_store import RatingsStore
 from captionloop.ratings.records import Caption, PendingPhoto, Photo, Rating
 from captionloop.vision.feature_store import FeatureStore, drop_features, held
@@ -19,8 +19,8 @@ from captionloop.workspaces import display_path as shown_path
 
 
 @dataclass(frozen=True)
-class Removed:
-    """What went, and the runs that must end before the rest can go."""
+class RemovedData:
+    """How much was removed, and the runs that must end before the rest can be."""
 
     features: int
     files: int
@@ -28,8 +28,8 @@ class Removed:
 
 
 @dataclass(frozen=True)
-class Derived:
-    """Where to look.
+class DerivedData:
+    """The feature stores and folders of runs that may hold data derived from photos and ratings.
 
     Attributes:
         store: the feature store that corpora share.
@@ -43,7 +43,7 @@ class Derived:
     corpus: frozenset[str] = field(default=frozenset())
     own: Path | None = None
 
-    def remove(self, ledger: Ledger) -> Removed:
+    def remove(self, ledger: Ledger) -> RemovedData:
         """Remove what was erased, and note it in the ledger.
 
         Nothing is taken from a run that is under way, nor from the store that it reads.
@@ -52,55 +52,57 @@ class Derived:
             StoreError: a store cannot be read or written.
             DatabaseError: the ledger does not answer.
         """
-        buried = ledger.underived()
-        if not buried:
-            return Removed(0, 0, ())
+        tombstones = ledger.pending_cleanup()
+        if not tombstones:
+            return RemovedData(0, 0, ())
         busy = [run for run in self.runs if self._is_busy(run)]
         ended = [run for run in self.runs if run not in busy]
-        of_photos = [each for each in buried if each.features_done_at is None]
-        photos = {each.photo_sha256 for each in of_photos if each.photo_sha256} - self.corpus
+        photo_tombstones = [each for each in tombstones if each.features_done_at is None]
+        photos = {each.photo_sha256 for each in photo_tombstones if each.photo_sha256} - self.corpus
         stores = [run.store for run in ended] + ([] if busy else [self.store])
         features = sum(drop_features(store, photos) for store in stores) if photos else 0
-        of_runs = [each for each in buried if each.runs_done_at is None]
-        files = sum(self._remove_files(run, of_runs) for run in ended)
-        earliest = min((run.begun() for run in busy), default=None)
-        ledger.derived_removed(
-            features=[] if busy else [each.tombstone_id for each in of_photos],
-            runs=[each.tombstone_id for each in of_runs if earliest is None or each.erased_at < earliest],
+        run_tombstones = [each for each in tombstones if each.runs_done_at is None]
+        files = sum(self._remove_files(run, run_tombstones) for run in ended)
+        earliest = min((run.started_at() for run in busy), default=None)
+        ledger.mark_derived_removed(
+            features=[] if busy else [each.tombstone_id for each in photo_tombstones],
+            runs=[
+                each.tombstone_id for each in run_tombstones if earliest is None or each.erased_at < earliest
+            ],
         ).result(WRITE_SECONDS)
-        return Removed(features, files, tuple(run.name for run in busy))
+        return RemovedData(features, files, tuple(run.name for run in busy))
 
     def features_of(self, photos: Sequence[str]) -> set[str]:
         """Those of these photos of which a store holds features, and no corpus has them."""
-        wanted = set(photos) - self.corpus
+        own_photos = set(photos) - self.corpus
         stores = [self.store, *(run.store for run in self.runs)]
-        return set[str]().union(*(held(store, wanted) for store in stores)) if wanted else set()
+        return set[str]().union(*(held(store, own_photos) for store in stores)) if own_photos else set()
 
-    def files_naming(self, buried: Sequence[Buried]) -> list[Path]:
+    def files_naming(self, tombstones: Sequence[TombstoneRecord]) -> list[Path]:
         """The files of runs that name what was erased after they had begun."""
-        return [path for run in self.runs for path in _files(run, buried)]
+        return [path for run in self.runs for path in _files(run, tombstones)]
 
-    def _remove_files(self, run: Run, buried: Sequence[Buried]) -> int:
+    def _remove_files(self, run: Run, tombstones: Sequence[TombstoneRecord]) -> int:
         # The oldest last: it tells when the run was begun, should this be stopped in its middle.
-        files = sorted(_files(run, buried), key=lambda path: path.stat().st_mtime, reverse=True)
+        files = sorted(_files(run, tombstones), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in files:
-            run.forget(path)
+            run.remove_file(path)
         return len(files)
 
     def _is_busy(self, run: Run) -> bool:
-        return run.folder != self.own and run.under_way()
+        return run.folder != self.own and run.is_active()
 
 
-def _files(run: Run, buried: Sequence[Buried]) -> list[Path]:
-    begun = run.begun()
-    names = {each.photo_sha256 or each.person for each in buried if each.erased_at > begun}
-    found = run.naming({name for name in names if name})
+def _files(run: Run, tombstones: Sequence[TombstoneRecord]) -> list[Path]:
+    begun = run.started_at()
+    names = {each.photo_sha256 or each.person for each in tombstones if each.erased_at > begun}
+    found = run.files_naming({name for name in names if name})
     return sorted({path for paths in found.values() for path in paths})
 
 
 @dataclass(frozen=True)
-class Place:
-    """A place, and what remains there; nothing, where that is empty."""
+class Location:
+    """A place of data, and what remains there; empty: nothing."""
 
     name: str
     remains: str = ""
@@ -108,11 +110,11 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Whereabouts:
-    """All that is known of a caption, a person or a photo."""
+class DataLocations:
+    """Where data of a caption, a person or a photo was erased, and where some remains."""
 
-    erasures: tuple[Buried, ...]
-    places: tuple[Place, ...]
+    erasures: tuple[TombstoneRecord, ...]
+    places: tuple[Location, ...]
     notes: tuple[str, ...] = ()
 
     @property
@@ -126,38 +128,40 @@ class Whereabouts:
         return not any(place.remains for place in self.places)
 
 
-def whereabouts(
-    names: Sequence[str], store: RatingsStore, archive: PhotoArchive, derived: Derived | None
-) -> Whereabouts:
-    """What is known of all these names of one thing: ids of captions, people, SHA-256 of photos.
+def locate_data(
+    names: Sequence[str], store: RatingsStore, archive: PhotoArchive, derived: DerivedData | None
+) -> DataLocations:
+    """Looks in all places for these names of one thing: ids of captions, people, SHA-256 of photos.
 
     Without `derived`, the ledger is believed about feature stores and runs; all else is looked at.
 
     Raises:
         CaptionloopError: database, archive or a store do not answer.
     """
-    buried = {each.tombstone_id: each for name in names for each in store.ledger.of(name)}
-    erasures = tuple(buried[number] for number in sorted(buried))
+    tombstones = {each.tombstone_id: each for name in names for each in store.ledger.tombstones_of(name)}
+    erasures = tuple(tombstones[number] for number in sorted(tombstones))
     photos = {each.photo_sha256 for each in erasures if each.photo_sha256}
     photos |= {name for name in names if len(name) == 64}
     shown = {sha256 for sha256 in photos if _count(store, Photo.sha256 == sha256)}
     places = [_in_database(names, store)]
-    mine = sorted(photos - shown)
-    places.append(_in_archive(mine, archive, erasures))
+    unshown = sorted(photos - shown)
+    places.append(_in_archive(unshown, archive, erasures))
     if derived is None:
-        places.append(_as_noted("feature stores", erasures, lambda each: each.features_done_at))
-        places.append(_as_noted("folders of runs", erasures, lambda each: each.runs_done_at))
+        places.append(_by_ledger("feature stores", erasures, lambda each: each.features_done_at))
+        places.append(_by_ledger("folders of runs", erasures, lambda each: each.runs_done_at))
     else:
-        count = len(derived.features_of(mine))
-        places.append(Place("feature stores", f"features of {_counted(count, 'photo')}" if count else ""))
+        count = len(derived.features_of(unshown))
+        places.append(
+            Location("feature stores", f"features of {_with_unit(count, 'photo')}" if count else "")
+        )
         files = derived.files_naming(erasures)
-        told = f"{_counted(len(files), 'file')}, the first {shown_path(files[0])}" if files else ""
-        places.append(Place("folders of runs", told))
+        remains = f"{_with_unit(len(files), 'file')}, the first {shown_path(files[0])}" if files else ""
+        places.append(Location("folders of runs", remains))
     notes = tuple(f"photo {sha256} stays: a caption of somebody else shows it" for sha256 in sorted(shown))
-    return Whereabouts(erasures, tuple(places), notes if erasures else ())
+    return DataLocations(erasures, tuple(places), notes if erasures else ())
 
 
-def _in_database(names: Sequence[str], store: RatingsStore) -> Place:
+def _in_database(names: Sequence[str], store: RatingsStore) -> Location:
     captions = (
         Caption.caption_id.in_(names)
         | Caption.owner.in_(names)
@@ -170,31 +174,35 @@ def _in_database(names: Sequence[str], store: RatingsStore) -> Place:
         "rating": _count(store, Rating.rater.in_(names)),
         "photo about to be written": _count(store, pending),
     }
-    return Place("database", ", ".join(_counted(count, what) for what, count in counts.items() if count))
+    return Location("database", ", ".join(_with_unit(count, what) for what, count in counts.items() if count))
 
 
-def _in_archive(photos: Sequence[str], archive: PhotoArchive, erasures: Sequence[Buried]) -> Place:
-    there = [sha256 for sha256 in photos if archive.holds(sha256)]
+def _in_archive(
+    photos: Sequence[str], archive: PhotoArchive, erasures: Sequence[TombstoneRecord]
+) -> Location:
+    archived = [sha256 for sha256 in photos if archive.holds(sha256)]
     done = [each.archive_done_at for each in erasures if each.archive_done_at is not None]
-    remains = f"{_counted(len(there), 'photo')}, the first {there[0]}" if there else ""
-    return Place("photo archive", remains, max(done, default=None))
+    remains = f"{_with_unit(len(archived), 'photo')}, the first {archived[0]}" if archived else ""
+    return Location("photo archive", remains, max(done, default=None))
 
 
-def _as_noted(place: str, erasures: Sequence[Buried], done_at: Callable[[Buried], datetime | None]) -> Place:
+def _by_ledger(
+    place: str, erasures: Sequence[TombstoneRecord], done_at: Callable[[TombstoneRecord], datetime | None]
+) -> Location:
     pending = sum(done_at(each) is None for each in erasures)
     if pending:
-        return Place(place, f"{_counted(pending, 'erasure')} not heeded yet")
+        return Location(place, f"{_with_unit(pending, 'erasure')} not heeded yet")
     done = [moment for each in erasures if (moment := done_at(each)) is not None]
-    return Place(place, gone_since=max(done, default=None))
+    return Location(place, gone_since=max(done, default=None))
 
 
-def _count(store: RatingsStore, wanted: ColumnElement[bool]) -> int:
+def _count(store: RatingsStore, condition: ColumnElement[bool]) -> int:
     try:
         with store.reader.connect() as connection:
-            return int(connection.execute(select(func.count()).where(wanted)).scalar_one())
+            return int(connection.execute(select(func.count()).where(condition)).scalar_one())
     except DBAPIError as error:
         raise unreachable(error) from error
 
 
-def _counted(count: int, what: str) -> str:
+def _with_unit(count: int, what: str) -> str:
     return f"{count} {what}" + ("" if count == 1 else "s")

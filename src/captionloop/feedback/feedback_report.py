@@ -1,4 +1,4 @@
-"""Curated ratings in; `feedback_report.json` out: how many are new and count, and what became of the rest."""
+"""Curated ratings in; `feedback_report.json` out: how many are new, counted, used and quarantined."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,19 +8,19 @@ import pandas as pd
 
 from captionloop.errors import ConfigurationError
 from captionloop.feedback.curation import Curated
-from captionloop.feedback.rating_checks import IN_SHORT, RatingIssue
+from captionloop.feedback.rating_checks import SHORT_REASONS, RatingIssue
 
 
 @dataclass(frozen=True)
 class Window:
-    """From when on ratings count as new: `since` (None: all are new), and where that comes from, in words."""
+    """From when on ratings count as new: `since` (None: all are new), and the same in words."""
 
     since: datetime | None
-    origin: str
+    description: str
 
     @classmethod
     def parse(cls, since: str | None, learnt: str | None, version: int | None) -> "Window":
-        """The moment that was asked for, else up to when the champion (`version`) has learnt from ratings.
+        """The window from `since`, else from the newest rating that the champion (`version`) has learnt from.
 
         Raises:
             ConfigurationError: it is not a moment in ISO 8601.
@@ -48,14 +48,14 @@ def summary(
     set_aside = pd.concat([bad, curated.quarantine])
     quarantined = set_aside["reason"].value_counts().sort_index()
     sources = curated.references["source"].value_counts()
-    listened = curated.judged.raters
+    raters = curated.rater_scores.raters
     return {
         "new_ratings": new,
         "needed": needed,
         "counted_ratings": counted,
         "enough": counted >= needed and counted > 0,
         "sentence": _sentence(new, counted, needed, window),
-        "believed": _believed(new, len(ratings), _new(set_aside, window)["reason"], sources),
+        "believed": _usage_sentence(new, len(ratings), _new(set_aside, window)["reason"], sources),
         "since": None if window.since is None else window.since.isoformat(),
         "until": None if ratings.empty else ratings["updated_at"].max().isoformat(),
         "ratings": len(ratings),
@@ -69,42 +69,42 @@ def summary(
         },
         "quarantined": {str(reason): int(count) for reason, count in quarantined.items()},
         "raters": {
-            "all": len(listened),
+            "all": len(raters),
             "strangers": curated.quarantine.loc[
                 curated.quarantine["reason"] == RatingIssue.UNKNOWN, "rater"
             ].nunique(),
-            "mean_accuracy": None if listened.empty else round(float(listened["accuracy"].mean()), 3),
-            "gold_ratings": int(listened["gold"].sum()),
+            "mean_accuracy": None if raters.empty else round(float(raters["accuracy"].mean()), 3),
+            "gold_ratings": int(raters["gold"].sum()),
         },
     }
 
 
 def _sentence(new: int, counted: int, needed: int, window: Window) -> str:
-    """How many are new, and how many of them count: neither those that are doubted, nor gold items."""
+    """A sentence: how many ratings are new, and how many of them count (not rejected, no gold items)."""
     count = "" if counted == new else f", of which {counted} {'counts' if counted == 1 else 'count'}"
-    return f"{new} new {'rating' if new == 1 else 'ratings'} {window.origin}{count}, {needed} needed"
+    return f"{new} new {'rating' if new == 1 else 'ratings'} {window.description}{count}, {needed} needed"
 
 
 def _new(rows: pd.DataFrame, window: Window) -> pd.DataFrame:
     return rows if window.since is None else rows[rows["updated_at"] > window.since]
 
 
-def _believed(new: int, ratings: int, doubted: pd.Series, sources: pd.Series) -> str:
-    """What became of the new ratings: how many are not believed and why; how many corrections are used."""
-    counts = doubted.value_counts()
-    said = [f"{new} new"]
+def _usage_sentence(new: int, ratings: int, rejected: pd.Series, sources: pd.Series) -> str:
+    """A sentence: how many new ratings are rejected and why, and how many corrections are used."""
+    counts = rejected.value_counts()
+    clauses = [f"{new} new"]
     if len(counts):
-        short = [IN_SHORT.get(str(reason), str(reason)) for reason in counts.index]
+        short = [SHORT_REASONS.get(str(reason), str(reason)) for reason in counts.index]
         why = (
             [f"{count} {text}" for count, text in zip(counts, short, strict=True)]
             if len(short) > 1
             else short
         )
-        said.append(f"{len(doubted)} not believed: {' and '.join(why)}")
+        clauses.append(f"{len(rejected)} not believed: {' and '.join(why)}")
     corrections = int(sources.get("correction", 0))
     older = ", those of older ratings included" if ratings > new else ""
-    said.append(f"{corrections} {'correction' if corrections == 1 else 'corrections'} used{older}")
-    return ", ".join(said)
+    clauses.append(f"{corrections} {'correction' if corrections == 1 else 'corrections'} used{older}")
+    return ", ".join(clauses)
 
 
 def _moment(text: str) -> datetime:

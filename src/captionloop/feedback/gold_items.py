@@ -1,4 +1,4 @@
-"""From a corpus to captions whose quality is known: right ones, and ones that belong to other photos."""
+"""A corpus in, gold items out: captions known to be good, or bad (of another photo)."""
 
 import hashlib
 import random
@@ -21,7 +21,7 @@ from captionloop.ratings.records import CORPUS, PhotoFacts, ServedCaption
 
 LOOK_SECONDS = 0.1
 PREFERRED_SPLIT = "val"
-TRIED = 3
+CANDIDATES_PER_ITEM = 3
 """Candidates for one gold item: not every caption of a person is like the others of the photo."""
 
 
@@ -46,7 +46,7 @@ def choose_gold_items(
 ) -> list[GoldItem]:
     """Up to `count` gold items, half of them good, each of another photo; the same for the same seed.
 
-    Curation judges raters by the same measure, so nothing is chosen that it would not take for gold.
+    Curation uses the same measure, so nothing is chosen that it would not take for gold.
     Photos that nothing was trained on come first: the corpus's validation split.
 
     Args:
@@ -59,34 +59,34 @@ def choose_gold_items(
     """
     rng = random.Random(seed)  # noqa: S311 - not for secrets
     human = captions[captions["source"] == "human"]
-    texts = {str(key): sorted(said) for key, said in human.groupby("image_id")["text"]}
+    texts = {str(key): sorted(group) for key, group in human.groupby("image_id")["text"]}
     known = images[(images["source"] == "corpus") & images["image_id"].isin(list(texts))]
     known = known.drop_duplicates("sha256").sort_values("image_id")
     validation = known[known["split"] == PREFERRED_SPLIT]
     first, rest = (validation.index.tolist(), known.index.difference(validation.index).tolist())
     rng.shuffle(first)
     rng.shuffle(rest)
-    rows = known.loc[[*first, *rest][: TRIED * count]].to_dict("records")
+    rows = known.loc[[*first, *rest][: CANDIDATES_PER_ITEM * count]].to_dict("records")
     if len(rows) < 2:
         return []
-    ids, shown = [str(row["image_id"]) for row in rows], []
+    ids, candidates = [str(row["image_id"]) for row in rows], []
     for number, row in enumerate(rows):
         other = ids[(number + 1 + rng.randrange(len(ids) - 1)) % len(ids)]
-        shown.append((f"{number} good", rng.choice(texts[ids[number]]), row["sha256"], None))
-        shown.append((f"{number} bad", rng.choice(texts[other]), row["sha256"], None))
-    table = pd.DataFrame(shown, columns=["caption_id", "text", "image_id", "sent_sha256"])
+        candidates.append((f"{number} good", rng.choice(texts[ids[number]]), row["sha256"], None))
+        candidates.append((f"{number} bad", rng.choice(texts[other]), row["sha256"], None))
+    table = pd.DataFrame(candidates, columns=["caption_id", "text", "image_id", "sent_sha256"])
     table["sent_sha256"] = table["sent_sha256"].astype(object)
-    judged = gold_items(
+    quality = gold_items(
         table, images, captions, good=parameters.known_good, bad=parameters.known_bad, language=language
     )
     text_of = dict(zip(table["caption_id"], table["text"], strict=True))
-    found: dict[bool, list[GoldItem]] = {True: [], False: []}
+    chosen: dict[bool, list[GoldItem]] = {True: [], False: []}
     for number, row in enumerate(rows):
-        good = len(found[True]) <= len(found[False])
+        good = len(chosen[True]) <= len(chosen[False])
         name = f"{number} {'good' if good else 'bad'}"
-        if judged.get(name) is good and len(found[True]) + len(found[False]) < count:
-            found[good].append(GoldItem(str(row["sha256"]), str(row["uri"]), text_of[name], good))
-    return [*found[True], *found[False]]
+        if quality.get(name) is good and len(chosen[True]) + len(chosen[False]) < count:
+            chosen[good].append(GoldItem(str(row["sha256"]), str(row["uri"]), text_of[name], good))
+    return [*chosen[True], *chosen[False]]
 
 
 def add_gold_items(
@@ -102,16 +102,16 @@ def add_gold_items(
     """
     added = []
     for item in items:
-        kept = without_metadata(read(item.uri))
-        photo, sha256 = open_photo(kept), hashlib.sha256(kept).hexdigest()
+        data = without_metadata(read(item.uri))
+        photo, sha256 = open_photo(data), hashlib.sha256(data).hexdigest()
         caption_id = secrets.token_urlsafe(16)
         while store.ledger.begin(caption_id, sha256).result(WRITE_SECONDS):
             time.sleep(LOOK_SECONDS)  # somebody is removing the same photo
-        archive.write(sha256, kept)
+        archive.write(sha256, data)
         served = ServedCaption(
             caption_id=caption_id,
             owner=CORPUS,
-            photo=PhotoFacts(sha256, photo.media_type, len(kept), photo.width, photo.height),
+            photo=PhotoFacts(sha256, photo.media_type, len(data), photo.width, photo.height),
             text=item.text,
             confidence=1.0,
             words=[],

@@ -1,4 +1,4 @@
-"""Which references do not fit their photos, as far as an encoder can tell that was not taught them.
+"""Label noise: references that do not fit their photos, by an encoder that was not trained on them.
 
 Of people's corrections some belong to another photo, and whoever has been taught one believes it. So the
 photos are divided, and the references of each part are examined by an encoder that was taught the others. A
@@ -25,13 +25,13 @@ smaller bound a handful of them would tell their number."""
 Floats = NDArray[np.float64]
 
 
-def fold_of(image_ids: "pd.Series[str]", parts: int) -> "pd.Series[int]":
-    """Which part each photo is in, by the end of its id, a hash: the same in every run."""
-    return image_ids.map(lambda image_id: int(image_id[-6:], 16) % parts).astype(int)
+def fold_of(image_ids: "pd.Series[str]", folds: int) -> "pd.Series[int]":
+    """The fold of each photo, by the end of its id, a hash: the same in every run."""
+    return image_ids.map(lambda image_id: int(image_id[-6:], 16) % folds).astype(int)
 
 
 def reference_fit(
-    said: NDArray[np.float32],
+    logits: NDArray[np.float32],
     image_ids: "pd.Series[str]",
     references: pd.DataFrame,
     concepts: Sequence[str],
@@ -40,7 +40,7 @@ def reference_fit(
     """For each reference, the share of the other photos that it fits worse; 1 where there is no other.
 
     Args:
-        said: what an encoder says of photos, logits `[photos, concepts]`.
+        logits: of an encoder for these photos, `[photos, concepts]`.
         image_ids: of these photos.
         references: of these photos, with `caption_id`, `image_id` and `text`.
         concepts: of the columns.
@@ -48,11 +48,11 @@ def reference_fit(
     """
     if len(image_ids) < 2:
         return pd.Series(1.0, index=references.index)
-    spoken = references.assign(image_id=references["caption_id"], weight=1.0)
-    said_of = references["caption_id"].tolist()
-    mentions = np.ceil(concept_targets(spoken, concepts, said_of, language))
-    wide = said.astype(np.float64)
-    likely, unlikely = -np.logaddexp(0, -wide), -np.logaddexp(0, wide)
+    references_as_images = references.assign(image_id=references["caption_id"], weight=1.0)
+    reference_ids = references["caption_id"].tolist()
+    mentions = np.ceil(concept_targets(references_as_images, concepts, reference_ids, language))
+    logits64 = logits.astype(np.float64)
+    likely, unlikely = -np.logaddexp(0, -logits64), -np.logaddexp(0, logits64)
     # log P(what the reference mentions, and nothing else | photo), [references, photos]
     fit: Floats = mentions @ likely.T + (1 - mentions) @ unlikely.T
     own = pd.Index(image_ids).get_indexer(pd.Index(references["image_id"]))
@@ -62,7 +62,7 @@ def reference_fit(
 
 @dataclass(frozen=True)
 class NoiseThreshold:
-    """Ranks below `bound` are doubted; `wrong` is the share of all that is estimated to be wrong.
+    """Ranks below `bound` are suspect; `wrong` is the share of all that is estimated to be wrong.
 
     `wrong` is None where nothing was examined.
     """
@@ -71,20 +71,20 @@ class NoiseThreshold:
     wrong: float | None
 
 
-def noise_threshold(found: Floats, most_wrong: float) -> NoiseThreshold:
-    """Doubts the references that are more probably wrong than right.
+def noise_threshold(ranks: Floats, max_noise_rate: float) -> NoiseThreshold:
+    """The rank below which references are more probably wrong than right.
 
     Of the wrong ones a share as large as a bound lies below it, of the right ones hardly any; the bound is
     chosen so that the wrong ones outnumber the right ones below it by most. An encoder that tells nothing
-    gives even ranks to all, as if all were wrong; so no more than `most_wrong` are assumed to be, and then
-    nothing is doubted.
+    gives even ranks to all, as if all were wrong; so no more than `max_noise_rate` are assumed to be, and
+    then nothing is doubted.
 
     Args:
-        found: the ranks.
-        most_wrong: the largest share of wrong references that is believed.
+        ranks: of the references.
+        max_noise_rate: the largest share of wrong references that is assumed.
     """
-    wrong = min(most_wrong, float((found < _LOW).mean()) / _LOW) if len(found) else 0.0
-    bounds = np.concatenate([[0.0], np.unique(found)])
-    below = np.searchsorted(np.sort(found), bounds)
-    gain = 2 * wrong * bounds * len(found) - below
+    wrong = min(max_noise_rate, float((ranks < _LOW).mean()) / _LOW) if len(ranks) else 0.0
+    bounds = np.concatenate([[0.0], np.unique(ranks)])
+    below = np.searchsorted(np.sort(ranks), bounds)
+    gain = 2 * wrong * bounds * len(ranks) - below
     return NoiseThreshold(float(bounds[int(gain.argmax())]), wrong)

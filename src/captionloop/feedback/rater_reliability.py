@@ -1,4 +1,4 @@
-"""How far each rater can be believed, from gold items and agreement.
+"""Reliability of raters, estimated from gold items and agreement.
 
 Dawid and Skene 1979 ("Maximum Likelihood Estimation of Observer Error-Rates Using the EM Algorithm"), with
 one accuracy for each rater: 4 and 5 stars vote for a caption, 1 and 2 against it, 3 abstain. Three things are
@@ -43,42 +43,40 @@ def gold_items(
         bad: see above.
         language: of the captions.
     """
-    shown = ratings.drop_duplicates("caption_id")
-    shown = shown.assign(image_id=names_in_corpus(shown, images))
-    known = images[images["sha256"].isin(shown["image_id"]) & (images["source"] == "corpus")]
+    rated_captions = ratings.drop_duplicates("caption_id")
+    rated_captions = rated_captions.assign(image_id=names_in_corpus(rated_captions, images))
+    known = images[images["sha256"].isin(rated_captions["image_id"]) & (images["source"] == "corpus")]
     if known.empty:
         return {}
     human = captions[captions["source"] == "human"]
-    said = {
+    references = {
         str(key): [word_tokens(text, language) for text in texts]
         for key, texts in human.groupby("image_id")["text"]
     }
     photos = {
         sha256: image_id
         for sha256, image_id in zip(known["sha256"], known["image_id"], strict=True)
-        if len(said.get(image_id, ())) >= 2
+        if len(references.get(image_id, ())) >= 2
     }
     if not photos:
         return {}
-    people = _what_people_reach({image_id: said[image_id] for image_id in photos.values()}, said)
-    judged = shown[shown["image_id"].isin(photos)]
-    ids = [photos[sha256] for sha256 in judged["image_id"]]
-    cider = CiderD({image_id: said[image_id] for image_id in photos.values()}, corpus=said)
-    values = cider.rewards(ids, [word_tokens(text, language) for text in judged["text"]])
-    found = {}
-    for caption_id, image_id, value in zip(judged["caption_id"], ids, values, strict=True):
-        share = float(value) / max(people[image_id], 1e-9)
+    human_cider = _human_cider({image_id: references[image_id] for image_id in photos.values()}, references)
+    candidates = rated_captions[rated_captions["image_id"].isin(photos)]
+    ids = [photos[sha256] for sha256 in candidates["image_id"]]
+    cider = CiderD({image_id: references[image_id] for image_id in photos.values()}, corpus=references)
+    values = cider.rewards(ids, [word_tokens(text, language) for text in candidates["text"]])
+    quality = {}
+    for caption_id, image_id, value in zip(candidates["caption_id"], ids, values, strict=True):
+        share = float(value) / max(human_cider[image_id], 1e-9)
         if share >= good or share <= bad:
-            found[str(caption_id)] = share >= good
-    return found
+            quality[str(caption_id)] = share >= good
+    return quality
 
 
-def _what_people_reach(
-    wanted: dict[str, list[list[str]]], corpus: dict[str, list[list[str]]]
-) -> dict[str, float]:
+def _human_cider(photos: dict[str, list[list[str]]], corpus: dict[str, list[list[str]]]) -> dict[str, float]:
     """The mean CIDEr of a photo's captions, each against the others."""
     references, ids, left_out = {}, [], []
-    for image_id, texts in wanted.items():
+    for image_id, texts in photos.items():
         for number, text in enumerate(texts):
             references[f"{image_id} {number}"] = [other for k, other in enumerate(texts) if k != number]
             ids.append(image_id)
@@ -89,7 +87,8 @@ def _what_people_reach(
 
 
 def known_raters(ratings: pd.DataFrame, gold: Mapping[str, bool], needed: int) -> frozenset[str]:
-    """Who counts: keys, and people who rated `needed` gold items rightly, good and bad captions among them.
+    """The raters who count: keys, and people who rated `needed` gold items rightly, good and bad captions
+    among them.
 
     Whoever finds everything bad is right about half of them, hence both kinds. Only those count that the
     service chose (`gold`): whoever has the corpus could send its photos, and know what to say of them.
@@ -102,10 +101,10 @@ def known_raters(ratings: pd.DataFrame, gold: Mapping[str, bool], needed: int) -
     raters = set(ratings["rater"])
     if needed == 0:
         return frozenset(raters)
-    offered = ratings[ratings["gold"] & (ratings["stars"] != 3) & ratings["caption_id"].isin(list(gold))]
-    good = offered["caption_id"].map(gold).astype(bool)
-    right = offered[good == (offered["stars"] > 3)]
-    rated = right.assign(good=good).groupby("rater")["good"].agg(["size", "nunique"])
+    gold_ratings = ratings[ratings["gold"] & (ratings["stars"] != 3) & ratings["caption_id"].isin(list(gold))]
+    good = gold_ratings["caption_id"].map(gold).astype(bool)
+    correct = gold_ratings[good == (gold_ratings["stars"] > 3)]
+    rated = correct.assign(good=good).groupby("rater")["good"].agg(["size", "nunique"])
     passed = rated[(rated["size"] >= needed) & (rated["nunique"] >= min(2, needed))]
     return frozenset({*passed.index, *(rater for rater in raters if rater.startswith(KEY))})
 
@@ -128,7 +127,7 @@ def estimate_reliability(
     strikes: Mapping[str, int],
     parameters: Reliability,
 ) -> RaterScores:
-    """Judges raters and captions.
+    """Estimates the accuracy of raters and the probability that captions are good.
 
     Args:
         ratings: `caption_id`, `rater`, `stars`, in any order.
@@ -139,23 +138,25 @@ def estimate_reliability(
     votes = ratings[ratings["stars"] != 3].sort_values(["caption_id", "rater"])
     raters = sorted({*ratings["rater"], *strikes})
     captions = sorted(set(votes["caption_id"]))
-    who = votes["rater"].map({name: number for number, name in enumerate(raters)}).to_numpy(np.int64)
-    what = votes["caption_id"].map({name: number for number, name in enumerate(captions)}).to_numpy(np.int64)
+    rater_index = votes["rater"].map({name: number for number, name in enumerate(raters)}).to_numpy(np.int64)
+    caption_index = (
+        votes["caption_id"].map({name: number for number, name in enumerate(captions)}).to_numpy(np.int64)
+    )
     vote = np.where(votes["stars"].to_numpy() > 3, 1.0, -1.0)
     gold = np.array([{None: 0.0, True: 1.0, False: -1.0}[known.get(name)] for name in captions])
-    struck = np.array([strikes.get(name, 0) for name in raters], float)
+    strike_counts = np.array([strikes.get(name, 0) for name in raters], float)
     accuracy = np.full(len(raters), parameters.agreed / (parameters.agreed + parameters.differed))
-    others = np.zeros(len(votes))
+    consensus = np.zeros(len(votes))
     for _ in range(ROUNDS):
-        prior = _logit(_prevalence(vote, who, accuracy))
-        said = vote * _logit(accuracy)[who]
-        total = prior + np.bincount(what, said, len(captions)) if captions else np.zeros(0)
-        others = np.tanh((total[what] - said) / 2)  # 2 P(good) - 1, by everybody else
-        certain = np.where(gold[what] != 0, parameters.gold, np.abs(others))
-        truth = np.where(gold[what] != 0, gold[what], np.sign(others))
-        right = np.bincount(who, certain * (truth == vote), len(raters))
-        wrong = np.bincount(who, certain * (truth == -vote), len(raters))
-        against = parameters.differed + wrong + parameters.strike * struck
+        prior = _logit(_prevalence(vote, rater_index, accuracy))
+        evidence = vote * _logit(accuracy)[rater_index]
+        total = prior + np.bincount(caption_index, evidence, len(captions)) if captions else np.zeros(0)
+        consensus = np.tanh((total[caption_index] - evidence) / 2)  # 2 P(good) - 1, by everybody else
+        certain = np.where(gold[caption_index] != 0, parameters.gold, np.abs(consensus))
+        truth = np.where(gold[caption_index] != 0, gold[caption_index], np.sign(consensus))
+        right = np.bincount(rater_index, certain * (truth == vote), len(raters))
+        wrong = np.bincount(rater_index, certain * (truth == -vote), len(raters))
+        against = parameters.differed + wrong + parameters.strike * strike_counts
         accuracy = (parameters.agreed + right) / (parameters.agreed + right + against)
         accuracy = np.clip(accuracy, _LOWEST, _HIGHEST)
     good = 1 / (1 + np.exp(-total)) if captions else np.zeros(0)
@@ -166,15 +167,15 @@ def estimate_reliability(
             "accuracy": accuracy,
             "weight": np.clip((accuracy - 0.5) / (parameters.full - 0.5), 0.0, 1.0),
             "ratings": [int((ratings["rater"] == name).sum()) for name in raters],
-            "gold": np.bincount(who, gold[what] != 0, len(raters)).astype(int),
-            "strikes": struck.astype(int),
+            "gold": np.bincount(rater_index, gold[caption_index] != 0, len(raters)).astype(int),
+            "strikes": strike_counts.astype(int),
         }
     )
     return RaterScores(table, dict(zip(captions, good.tolist(), strict=True)))
 
 
-def believed(ratings: pd.DataFrame) -> RaterScores:
-    """As `estimate_reliability`, but everybody is believed: for showing what judging is for."""
+def trust_everyone(ratings: pd.DataFrame) -> RaterScores:
+    """As `estimate_reliability`, but every rater has full weight: the baseline without defences."""
     raters = sorted(set(ratings["rater"]))
     counts = ratings["rater"].value_counts()
     table = pd.DataFrame(
@@ -192,9 +193,9 @@ def believed(ratings: pd.DataFrame) -> RaterScores:
     return RaterScores(table, {str(name): float(value) for name, value in good.items()})
 
 
-def _prevalence(vote: np.ndarray, who: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
+def _prevalence(vote: np.ndarray, rater_index: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
     """How many captions are good, by weighted votes, shrunk to a half."""
-    trust = np.maximum(accuracy[who] - 0.5, 0)
+    trust = np.maximum(accuracy[rater_index] - 0.5, 0)
     return np.asarray((1 + np.sum(trust * (vote > 0))) / (2 + np.sum(trust)))
 
 

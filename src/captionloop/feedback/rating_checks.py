@@ -17,7 +17,7 @@ from captionloop.ratings.records import CORRECTION_LENGTH, now
 
 
 class RatingIssue:
-    """Each is shown in the report and on the Data Docs."""
+    """Why a rating is quarantined, as the report and the Data Docs say it."""
 
     STARS: Final = "its stars are not 1 to 5"
     NO_RATER: Final = "nobody is named as its rater"
@@ -39,7 +39,7 @@ class RatingIssue:
     UNRELIABLE: Final = "its rater disagrees with other people and with photos that are known"
 
 
-IN_SHORT: Final = {
+SHORT_REASONS: Final = {
     RatingIssue.STARS: "with impossible stars",
     RatingIssue.NO_RATER: "of nobody",
     RatingIssue.NO_CAPTION: "about an empty caption",
@@ -70,7 +70,7 @@ TITLE: Final = "Are these ratings fit to learn from?"
 
 @dataclass(frozen=True)
 class CheckedRatings:
-    """The ratings that hold, the ones that do not with their `reason`, the findings, and pages about them."""
+    """Ratings that passed, those that failed with their `reason`, the findings, and the Data Docs."""
 
     good: pd.DataFrame
     bad: pd.DataFrame
@@ -89,21 +89,21 @@ def check_ratings(ratings: pd.DataFrame, erased: frozenset[str]) -> CheckedRatin
         for row in finding.rows:
             reasons.setdefault(row, finding.reason)
     reason = pd.Series([reasons.get(row, "") for row in range(len(ratings))], index=ratings.index, dtype=str)
-    told = [asdict(finding) | {"rows": len(finding.rows)} for finding in findings]
+    documents = [asdict(finding) | {"rows": len(finding.rows)} for finding in findings]
     bad = ratings[reason != ""].assign(reason=reason[reason != ""])
-    return CheckedRatings(ratings[reason == ""], bad, told, site(pages, TITLE, [], told))
+    return CheckedRatings(ratings[reason == ""], bad, documents, site(pages, TITLE, [], documents))
 
 
-def tell_feedback(
+def feedback_docs(
     pages: Mapping[str, bytes], findings: Sequence[Mapping[str, Any]], report: Mapping[str, Any]
 ) -> dict[str, bytes]:
-    """The Data Docs of ratings, with what became of them: used, or in quarantine and why."""
+    """The Data Docs of ratings, with how many are used, and how many are in quarantine and why."""
     used = report["used"]
     quarantine = sorted(report["quarantined"].items(), key=lambda item: -item[1])
-    believed = report["ratings"] - sum(report["quarantined"].values())
+    accepted = report["ratings"] - sum(report["quarantined"].values())
     rows = [
         ["ratings", report["ratings"]],
-        ["believed", believed],
+        ["believed", accepted],
         ["new", report["new_ratings"]],
         ["new, and count", report["counted_ratings"]],
     ]
@@ -127,7 +127,7 @@ def _with_facts(ratings: pd.DataFrame, erased: frozenset[str]) -> pd.DataFrame:
     ).drop(columns=["created_at", "updated_at", "correction", "sent_sha256", "network"])
 
 
-def _vocabulary() -> Any:
+def _expectations() -> Any:
     """Great Expectations' classes, imported where they are needed: it takes a second."""
     from great_expectations import expectations
 
@@ -135,7 +135,7 @@ def _vocabulary() -> Any:
 
 
 def _rules() -> tuple[Any, ...]:
-    gxe = _vocabulary()
+    gxe = _expectations()
 
     def because(reason: str) -> dict[str, Any]:
         return {"meta": {"reason": reason}, "description": f"no rating where {reason}"}
@@ -173,17 +173,17 @@ def inspect_rated_photos(
     rows = []
     for sha256 in sorted(set(ratings["image_id"])):
         facts = inspect_photo(archive, archive_uri(sha256), parameters.photo)
-        sound = facts.state == PhotoState.GOOD and facts.sha256 == sha256
-        large = min(facts.width, facts.height) >= parameters.min_side
+        is_valid = facts.state == PhotoState.GOOD and facts.sha256 == sha256
+        is_large = min(facts.width, facts.height) >= parameters.min_side
         detail = facts.detail or ("" if facts.sha256 == sha256 else "its bytes do not match its name")
         rows.append(
             {
                 "sha256": sha256,
                 "width": facts.width,
                 "height": facts.height,
-                "good": sound and large,
+                "good": is_valid and is_large,
                 "missing": facts.state == PhotoState.MISSING,
-                "detail": detail or ("" if large else "too small"),
+                "detail": detail or ("" if is_large else "too small"),
             }
         )
     columns = {

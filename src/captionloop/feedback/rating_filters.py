@@ -1,4 +1,4 @@
-"""Ratings that are not believed: too many of one rater, contradicting, repeated, or not worded as captions.
+"""Filters of untrustworthy ratings: too many of a rater, contradictory, repeated, or not worded as captions.
 
 Whoever finds a caption good and betters it keeps something of it. Where the correction shares nothing with
 the caption, it was meant for another photo, or the stars were given blindly.
@@ -30,8 +30,8 @@ def beyond_cap(ratings: pd.DataFrame, caps: Caps) -> pd.Series:
     """Which ratings are beyond their rater's cap for the day: of each day the earliest count."""
     ordered = ratings.sort_values(["created_at", "rating_id"])
     number = ordered.groupby([ordered["rater"], ordered["created_at"].dt.floor("D")]).cumcount()
-    most = ordered["rater"].str.startswith(KEY).map({True: caps.key_per_day, False: caps.person_per_day})
-    return (number >= most).reindex(ratings.index).astype(bool)
+    limit = ordered["rater"].str.startswith(KEY).map({True: caps.key_per_day, False: caps.person_per_day})
+    return (number >= limit).reindex(ratings.index).astype(bool)
 
 
 def in_burst(ratings: pd.DataFrame, caps: Caps) -> pd.Series:
@@ -78,10 +78,10 @@ def capped_networks(weights: pd.Series, networks: pd.Series, largest: float, fre
 
 def beyond_network(networks: pd.Series, largest: float, free: float) -> pd.Series:
     """Which rows are more than their network may have where each counts the same: the first ones count."""
-    ones = pd.Series(1.0, index=networks.index)
-    most = capped_networks(ones, networks, largest, free).groupby(networks).sum().round(6)
+    equal_weights = pd.Series(1.0, index=networks.index)
+    limits = capped_networks(equal_weights, networks, largest, free).groupby(networks).sum().round(6)
     number = networks.groupby(networks).cumcount().reindex(networks.index)
-    return networks.notna() & (number >= networks.map(most).astype(float))
+    return networks.notna() & (number >= networks.map(limits).astype(float))
 
 
 def _scale(totals: pd.Series, limit: float) -> pd.Series:
@@ -136,7 +136,7 @@ def repeated_corrections(
     """Which corrections are copies, or have the template of many raters. Rows without a correction are not.
 
     Every text is compared with every other that may be like it, so the order of the rows does not matter.
-    `usual` is how alike people's captions are without any harm (`usual_likeness`).
+    `usual` is how alike people's captions are without any harm (`usual_similarity`).
     """
     given = ratings[ratings["correction"].notna()]
     if given.empty:
@@ -145,8 +145,10 @@ def repeated_corrections(
     pairs = given["correction"].map(lambda text: word_pairs(text, language))
     words = given["correction"].map(lambda text: numbered_words(text, language))
     template = max(copies.template_share, copies.template_usual * usual)
-    found = _for_many(given, pairs, copies.similarity, max(copies.photos, copies.share * photos), 1)
-    found |= _for_many(
+    found = _said_of_many_photos(
+        given, pairs, copies.similarity, max(copies.photos, copies.share * photos), 1
+    )
+    found |= _said_of_many_photos(
         given,
         words,
         copies.template_similarity,
@@ -156,7 +158,7 @@ def repeated_corrections(
     return found.reindex(ratings.index, fill_value=False).astype(bool)
 
 
-def usual_likeness(corpus: pd.DataFrame, copies: Copies, language: Language = ENGLISH) -> float:
+def usual_similarity(corpus: pd.DataFrame, copies: Copies, language: Language = ENGLISH) -> float:
     """The largest share of the corpus's photos whose captions might have one template, though none has.
 
     Of each of up to `SAMPLE` photos one caption is looked at (columns `image_id` and `text`).
@@ -164,33 +166,35 @@ def usual_likeness(corpus: pd.DataFrame, copies: Copies, language: Language = EN
     one_each = corpus.drop_duplicates("image_id").sort_values("image_id")
     sample = one_each.iloc[:: max(1, len(one_each) // SAMPLE)].head(SAMPLE)
     counts = Counter(numbered_words(text, language) for text in sample["text"])
-    alike = Alike(counts, copies.template_similarity)
-    largest = max((sum(counts[one] for one in alike.to(said)) for said in counts), default=0)
+    similar = SimilarTexts(counts, copies.template_similarity)
+    largest = max((sum(counts[one] for one in similar.similar_to(said)) for said in counts), default=0)
     return largest / max(1, len(sample))
 
 
 SAMPLE: Final = 400
 
 
-def _for_many(given: pd.DataFrame, said: pd.Series, least: float, photos: float, raters: int) -> pd.Series:
-    """Which rows say, nearly, what is said for more than `photos` photos by at least so many raters."""
-    places: dict[Pairs, set[str]] = defaultdict(set)
-    people: dict[Pairs, set[str]] = defaultdict(set)
-    for text, photo, rater in zip(said, given["image_id"], given["rater"], strict=True):
-        places[text].add(photo)
-        people[text].add(rater)
-    alike = Alike(places, least)
-    many = set()
-    for text in places:
-        same = alike.to(text)
-        by = set().union(*(people[one] for one in same))
-        if len(by) >= raters and len(set().union(*(places[one] for one in same))) > photos:
-            many.add(text)
-    return said.isin(many)
+def _said_of_many_photos(
+    given: pd.DataFrame, texts: pd.Series, min_similarity: float, photos: float, raters: int
+) -> pd.Series:
+    """Which rows have a text like those of more than `photos` photos by at least `raters` raters."""
+    photos_by_text: dict[Pairs, set[str]] = defaultdict(set)
+    raters_by_text: dict[Pairs, set[str]] = defaultdict(set)
+    for text, photo, rater in zip(texts, given["image_id"], given["rater"], strict=True):
+        photos_by_text[text].add(photo)
+        raters_by_text[text].add(rater)
+    similar = SimilarTexts(photos_by_text, min_similarity)
+    repeated = set()
+    for text in photos_by_text:
+        matches = similar.similar_to(text)
+        users = set().union(*(raters_by_text[one] for one in matches))
+        if len(users) >= raters and len(set().union(*(photos_by_text[one] for one in matches))) > photos:
+            repeated.add(text)
+    return texts.isin(repeated)
 
 
 def numbered_words(text: str, language: Language = ENGLISH) -> Pairs:
-    """The words in any order, each with how often it came before: of a template, most are the same."""
+    """The set of (word, number of its earlier occurrences): texts of one template share most of it."""
     counts: Counter[str] = Counter()
     found = []
     for word in word_tokens(text, language):
@@ -205,36 +209,36 @@ def word_pairs(text: str, language: Language = ENGLISH) -> Pairs:
     return frozenset(pairwise(words))
 
 
-def likeness(one: Pairs, other: Pairs) -> float:
+def jaccard(one: Pairs, other: Pairs) -> float:
     """Jaccard similarity, 0 to 1."""
     return len(one & other) / len(one | other)
 
 
-class Alike:
+class SimilarTexts:
     """Finds the texts that are at least so like a given one, without comparing it with all of them.
 
     Prefix filtering (Chaudhuri et al. 2006): two sets of similarity t share an element among the rarest
     |x| - ceil(t |x|) + 1 of each.
     """
 
-    def __init__(self, texts: Iterable[Pairs], least: float) -> None:
-        self._least = least
+    def __init__(self, texts: Iterable[Pairs], min_similarity: float) -> None:
+        self._min_similarity = min_similarity
         texts = list(texts)
-        self._occurs = Counter(pair for said in texts for pair in said)
+        self._occurs = Counter(pair for text in texts for pair in text)
         self._by_pair: dict[tuple[str, str], list[Pairs]] = defaultdict(list)
-        for said in texts:
-            for pair in self._rarest(said):
-                self._by_pair[pair].append(said)
+        for text in texts:
+            for pair in self._rarest(text):
+                self._by_pair[pair].append(text)
 
-    def to(self, said: Pairs) -> set[Pairs]:
-        """All texts that are like this one; itself, where it is among them."""
-        candidates = {other for pair in self._rarest(said) for other in self._by_pair[pair]}
-        return {other for other in candidates if likeness(said, other) >= self._least}
+    def similar_to(self, text: Pairs) -> set[Pairs]:
+        """All texts that are similar to this one; itself, where it is among them."""
+        candidates = {other for pair in self._rarest(text) for other in self._by_pair[pair]}
+        return {other for other in candidates if jaccard(text, other) >= self._min_similarity}
 
-    def _rarest(self, said: Pairs) -> list[tuple[str, str]]:
-        shared = max(1, math.ceil(self._least * len(said) - 1e-9))
-        ordered = sorted(said, key=lambda pair: (self._occurs[pair], pair))
-        return ordered[: len(said) - shared + 1]
+    def _rarest(self, text: Pairs) -> list[tuple[str, str]]:
+        shared = max(1, math.ceil(self._min_similarity * len(text) - 1e-9))
+        ordered = sorted(text, key=lambda pair: (self._occurs[pair], pair))
+        return ordered[: len(text) - shared + 1]
 
 
 _LOOKALIKES: Final = str.maketrans("013457@$!|", "oieastasii")
@@ -255,11 +259,11 @@ class AbuseList:
     def parse(cls, text: str) -> Self:
         """One word a line; `#` begins a comment."""
         lines = (line.split("#", 1)[0].strip() for line in text.splitlines())
-        return cls(frozenset(_bare(line) for line in lines if line))
+        return cls(frozenset(_normalised(line) for line in lines if line))
 
     def holds(self, text: str, language: Language = ENGLISH) -> bool:
         """Whether one of the words, or a form of it that the language's stemmer knows, is in the text."""
-        words = [form for word in _pieces(text) for form in _shortened(_bare(word))]
+        words = [form for word in _plain_words(text) for form in _collapsed(_normalised(word))]
         letters = [word for word in words if len(word) == 1]
         spelt_out = "".join(letters) if len(letters) > 3 else ""
         if not self.words.isdisjoint(_forms(words)) or any(word in spelt_out for word in self.words):
@@ -288,23 +292,23 @@ def _is_sentence(text: str, wording: Wording, language: Language) -> bool:
         return False
     if max(map(_letters, words)) > wording.longest_word * (2 if language.compounds else 1):
         return False
-    if language != ENGLISH and _most_in_a_row(words) > wording.most_repeated:
+    if language != ENGLISH and _longest_run(words) > wording.most_repeated:
         return False
-    often = max(Counter(_weighty(words, language)).values(), default=0)
+    repetitions = max(Counter(_content_tokens(words, language)).values(), default=0)
     visible = [character for character in text if not character.isspace() and not _is_invisible(character)]
     letters = sum(character.isalpha() or _is_mark(character) for character in visible)
-    return often <= wording.most_repeated and letters >= 0.7 * len(visible)
+    return repetitions <= wording.most_repeated and letters >= 0.7 * len(visible)
 
 
-def _weighty(words: list[str], language: Language) -> list[str]:
-    """What may not be said again and again: long words; of characters, those that stand together."""
+def _content_tokens(words: list[str], language: Language) -> list[str]:
+    """The tokens that may not be repeated often: long words; of unspaced scripts, pairs of characters."""
     if language.is_spaced:
         return [word for word in words if len(word) > 3]
     return [one + other for one, other in pairwise(words)]
 
 
-def _most_in_a_row(words: list[str]) -> int:
-    return max(sum(1 for _ in same) for _, same in groupby(words))
+def _longest_run(words: list[str]) -> int:
+    return max(sum(1 for _ in run) for _, run in groupby(words))
 
 
 def _letters(word: str) -> int:
@@ -320,7 +324,7 @@ def _is_invisible(character: str) -> bool:
     return unicodedata.category(character) == "Cf" or ord(character) in _VARIANTS
 
 
-def _pieces(text: str) -> list[str]:
+def _plain_words(text: str) -> list[str]:
     """Words without accents and points; vowel signs, which make the word in many scripts, stay."""
     plain = unicodedata.normalize("NFKD", text).casefold()
     kept = [
@@ -338,12 +342,12 @@ def _stemmed(words: frozenset[str], language: Language) -> frozenset[str]:
     return frozenset(snowballstemmer.stemmer(language.stemmer).stemWords(sorted(words)))
 
 
-def _bare(word: str) -> str:
-    """As a reader takes it: `1d10t` is `idiot`."""
-    return "".join(_pieces(word)).rstrip("!").translate(_LOOKALIKES)
+def _normalised(word: str) -> str:
+    """A word with look-alike characters replaced: `1d10t` is `idiot`."""
+    return "".join(_plain_words(word)).rstrip("!").translate(_LOOKALIKES)
 
 
-def _shortened(word: str) -> tuple[str, ...]:
+def _collapsed(word: str) -> tuple[str, ...]:
     """The word, and where letters are drawn out (`idiooot`) also with one of each and with two."""
     if _DRAWN_OUT.search(word) is None:
         return (word,)

@@ -1,4 +1,4 @@
-"""The tables to teach a captioner and its encoder on with: feedback, and the corpus again.
+"""Training tables of a retraining: feedback, and a replayed share of the corpus.
 
 Rehearsal of old examples is the plainest remedy for catastrophic forgetting (Robins 1995), and with cached
 features it is cheap.
@@ -119,45 +119,45 @@ def training_tables(
     feedback: Tables,
     erased: frozenset[str],
     parameters: RetrainingParameters,
-    turn: int = 0,
+    replay_seed: int = 0,
 ) -> Tables:
     """Images and captions (canonical columns): feedback, a share of `train`, and the whole of `val`.
 
-    It is what all of the decoders are taught with; `tables_of` gives what one of them is.
+    They are for all decoders together; `tables_of` gives those of one.
 
     Args:
         corpus: its images and captions.
         feedback: its images and references.
         erased: photos that were erased since the feedback was curated; they are left out.
         parameters: see `RetrainingParameters`.
-        turn: another number replays other captions; the version that is taught on, so that all of the corpus
-            has its turn.
+        replay_seed: another number replays other captions; the version that is fine-tuned, so that in time
+            all of the corpus is replayed.
 
     Raises:
         CorpusError: the feedback teaches nothing.
     """
     images, captions = corpus
-    new_images, new_captions = teachable(feedback, erased)
-    wanted = parameters.decoders * _captions_to_replay(len(new_captions), parameters)
-    examined = images.loc[images["split"] == "val", "image_id"]
-    replayed = _replayed(images, captions, wanted, (parameters.seed, turn))
-    old_captions = captions[captions["image_id"].isin(examined) | captions["caption_id"].isin(replayed)]
+    new_images, new_captions = usable_feedback(feedback, erased)
+    count = parameters.decoders * _captions_to_replay(len(new_captions), parameters)
+    validation = images.loc[images["split"] == "val", "image_id"]
+    replayed = _replayed(images, captions, count, (parameters.seed, replay_seed))
+    old_captions = captions[captions["image_id"].isin(validation) | captions["caption_id"].isin(replayed)]
     kept = images[images["image_id"].isin(old_captions["image_id"])]
-    return _joined((kept, old_captions), _repeated(new_images, new_captions, parameters.repeat))
+    return _concatenated((kept, old_captions), _repeated(new_images, new_captions, parameters.repeat))
 
 
 def tables_of(tables: Tables, decoder: int, parameters: RetrainingParameters) -> Tables:
-    """What one of the decoders is taught with: of the replayed captions in `training_tables` its share.
+    """The tables that one of the decoders is trained with: of the replayed captions its share.
 
     The shares are of the same size, and differ as far as there are enough captions. `decoder` counts from 0.
     """
     images, captions = tables
     feedback = captions["image_id"].isin(images.loc[images["source"] != "corpus", "image_id"])
-    wanted = _captions_to_replay(int(feedback.sum()) // parameters.repeat, parameters)
-    replayed = captions["image_id"].isin(images.loc[_taught_of_corpus(images), "image_id"])
+    count = _captions_to_replay(int(feedback.sum()) // parameters.repeat, parameters)
+    replayed = captions["image_id"].isin(images.loc[_is_corpus_training(images), "image_id"])
     ids = np.sort(captions.loc[replayed, "caption_id"].to_numpy(dtype=object))
     order = np.random.default_rng(parameters.seed).permutation(ids)
-    share = np.take(order, decoder * wanted + np.arange(min(wanted, len(order))), mode="wrap")
+    share = np.take(order, decoder * count + np.arange(min(count, len(order))), mode="wrap")
     kept = captions[~replayed | captions["caption_id"].isin(share)]
     return images[images["image_id"].isin(kept["image_id"])], kept
 
@@ -170,37 +170,44 @@ def feedback_once(tables: Tables) -> Tables:
     return once, captions[captions["image_id"].isin(once["image_id"])]
 
 
-def all_taught(corpus: Tables, tables: Tables) -> Tables:
-    """All that a captioner has been taught that was taught on with `training_tables`.
+def all_training_data(corpus: Tables, tables: Tables) -> Tables:
+    """All that a captioner that was fine-tuned with `training_tables` has been trained on.
 
-    The whole corpus, which its origin learnt from and of which a share was replayed, and the feedback once.
+    The whole corpus, which the base captioner was trained on, and the feedback once.
     """
-    return _joined(corpus, feedback_once(tables))
+    return _concatenated(corpus, feedback_once(tables))
 
 
 def encoder_tables(
-    corpus: Tables, feedback: Tables, parameters: EncoderRetrainingParameters, turn: int = 0
+    corpus: Tables, feedback: Tables, parameters: EncoderRetrainingParameters, replay_seed: int = 0
 ) -> Tables:
-    """What to teach an encoder on with: `teachable` feedback, and photos of the corpus with all captions.
+    """Images and captions to fine-tune an encoder with: `usable_feedback`, and photos of the corpus with all
+    captions.
 
-    As in `training_tables`, another `turn` replays other photos.
+    As in `training_tables`, another `replay_seed` replays other photos.
     """
     images, captions = corpus
-    there = images[_taught_of_corpus(images)]
-    order = np.random.default_rng((parameters.seed, turn)).permutation(np.sort(there["image_id"]))
+    available = images[_is_corpus_training(images)]
+    order = np.random.default_rng((parameters.seed, replay_seed)).permutation(np.sort(available["image_id"]))
     chosen = images["image_id"].isin(order[: parameters.replay]) | (images["split"] == "val")
-    said = captions["image_id"].isin(images.loc[chosen, "image_id"])
-    return _joined((images[chosen], captions[said]), _repeated(*feedback, parameters.repeat))
+    is_chosen = captions["image_id"].isin(images.loc[chosen, "image_id"])
+    return _concatenated((images[chosen], captions[is_chosen]), _repeated(*feedback, parameters.repeat))
 
 
-def examination_tables(
-    corpus: Tables, learnt: Tables, examined: Tables, parameters: EncoderRetrainingParameters, turn: int = 0
+def label_noise_tables(
+    corpus: Tables,
+    training: Tables,
+    examined: Tables,
+    parameters: EncoderRetrainingParameters,
+    replay_seed: int = 0,
 ) -> Tables:
-    """As `encoder_tables` of what is learnt, but the validation photos are those that are examined."""
-    images, captions = encoder_tables(corpus, learnt, parameters, turn)
-    taught = images["split"] == "train"
-    said = captions["image_id"].isin(images.loc[taught, "image_id"])
-    return _joined((images[taught], captions[said]), (examined[0].assign(split="val"), examined[1]))
+    """As `encoder_tables` of the training part, with the examined part as validation photos."""
+    images, captions = encoder_tables(corpus, training, parameters, replay_seed)
+    is_training = images["split"] == "train"
+    is_training_caption = captions["image_id"].isin(images.loc[is_training, "image_id"])
+    return _concatenated(
+        (images[is_training], captions[is_training_caption]), (examined[0].assign(split="val"), examined[1])
+    )
 
 
 def extended_concepts(
@@ -221,15 +228,15 @@ def extended_concepts(
     )
 
 
-def teachable(feedback: Tables, erased: frozenset[str]) -> Tables:
+def usable_feedback(feedback: Tables, erased: frozenset[str]) -> Tables:
     """The feedback without photos that were erased meanwhile, or have no caption.
 
     Raises:
         CorpusError: it teaches nothing.
     """
-    there = feedback[0][~feedback[0]["sha256"].isin(erased)]
-    captions = feedback[1][feedback[1]["image_id"].isin(there["image_id"])]
-    images = there[there["image_id"].isin(captions["image_id"])]
+    kept = feedback[0][~feedback[0]["sha256"].isin(erased)]
+    captions = feedback[1][feedback[1]["image_id"].isin(kept["image_id"])]
+    images = kept[kept["image_id"].isin(captions["image_id"])]
     if captions.empty:
         raise CorpusError(
             "the feedback holds no correction and no approved caption to learn from: wait for more ratings; "
@@ -239,34 +246,37 @@ def teachable(feedback: Tables, erased: frozenset[str]) -> Tables:
 
 
 def _captions_to_replay(feedback: int, parameters: RetrainingParameters) -> int:
-    """To each of the decoders, beside so many captions of the feedback."""
+    """Number of replayed captions for each decoder, given that of the feedback's captions."""
     return max(parameters.min_captions, round(parameters.replay * feedback))
 
 
-def _taught_of_corpus(images: pd.DataFrame) -> "pd.Series[bool]":
+def _is_corpus_training(images: pd.DataFrame) -> "pd.Series[bool]":
     return (images["split"] == "train") & (images["source"] == "corpus")
 
 
-def _joined(old: Tables, new: Tables) -> Tables:
+def _concatenated(old: Tables, new: Tables) -> Tables:
     return table(pd.concat([old[0], new[0]]), IMAGES), table(pd.concat([old[1], new[1]]), CAPTIONS)
 
 
-def _replayed(images: pd.DataFrame, captions: pd.DataFrame, wanted: int, seed: tuple[int, int]) -> list[str]:
+def _replayed(images: pd.DataFrame, captions: pd.DataFrame, count: int, seed: tuple[int, int]) -> list[str]:
     """Captions of `train`, drawn at random: from as many photos as there are, not all of a few."""
-    train = images.loc[_taught_of_corpus(images), "image_id"]
-    there = np.sort(captions.loc[captions["image_id"].isin(train), "caption_id"].to_numpy(dtype=object))
-    return list(np.random.default_rng(seed).permutation(there)[:wanted])
+    train = images.loc[_is_corpus_training(images), "image_id"]
+    available = np.sort(captions.loc[captions["image_id"].isin(train), "caption_id"].to_numpy(dtype=object))
+    return list(np.random.default_rng(seed).permutation(available)[:count])
 
 
 def _repeated(images: pd.DataFrame, captions: pd.DataFrame, times: int) -> Tables:
-    """Each photo under so many ids; a photo's captions are seen once an epoch under each."""
+    """Photos and captions repeated under `times` ids each, so that an epoch shows them as often."""
     ids = [("", images, captions)] + [(f"#{number}", images, captions) for number in range(2, times + 1)]
     return (
         pd.concat([rows.assign(image_id=rows["image_id"] + mark) for mark, rows, _ in ids]),
         pd.concat(
             [
-                said.assign(image_id=said["image_id"] + mark, caption_id=said["caption_id"] + mark)
-                for mark, _, said in ids
+                rows_of_captions.assign(
+                    image_id=rows_of_captions["image_id"] + mark,
+                    caption_id=rows_of_captions["caption_id"] + mark,
+                )
+                for mark, _, rows_of_captions in ids
             ]
         ),
     )

@@ -24,7 +24,7 @@ from captionloop.workspaces import display_path, is_remote, modified, working_co
 
 MODELS: Final = "06_models"
 STORE: Final = "04_feature/store"
-_TELLING: Final = (".parquet", ".json", ".html", ".md", ".csv")
+_TEXT_SUFFIXES: Final = (".parquet", ".json", ".html", ".md", ".csv")
 _NAME: Final = re.compile(r"(?:person|key):[0-9a-z]+|[0-9a-f]{64}")
 IDLE_SECONDS: Final = 6 * 3600
 """A run that has written nothing for so long waits for no next step, but perhaps for somebody's approval."""
@@ -42,7 +42,7 @@ class Run:
         return self.folder.name
 
     @property
-    def taught(self) -> bool:
+    def has_model(self) -> bool:
         """Whether a model was made: a retraining that went as far."""
         return (self.folder / MODELS).is_dir()
 
@@ -51,13 +51,13 @@ class Run:
         """The features of this run alone."""
         return FeatureStore(self.folder / STORE)
 
-    def begun(self) -> datetime:
+    def started_at(self) -> datetime:
         """When the oldest of its files was written."""
-        return datetime.fromtimestamp(min(self._written(), default=self.folder.stat().st_mtime), UTC)
+        return datetime.fromtimestamp(min(self._modified(), default=self.folder.stat().st_mtime), UTC)
 
-    def under_way(self) -> bool:
+    def is_active(self) -> bool:
         """Whether a step of it runs, or may follow soon."""
-        if max(self._written(), default=0.0) > time.time() - IDLE_SECONDS:
+        if max(self._modified(), default=0.0) > time.time() - IDLE_SECONDS:
             return True
         return self._is_held()
 
@@ -72,24 +72,24 @@ class Run:
                 os.close(handle)
         return False
 
-    def naming(self, names: Collection[str]) -> dict[str, list[Path]]:
+    def files_naming(self, names: Collection[str]) -> dict[str, list[Path]]:
         """The files that name one of these people and photos; models and features aside."""
         found: dict[str, list[Path]] = {}
-        for path in self._telling():
+        for path in self._text_files():
             for name in _names_in(path).intersection(names):
                 found.setdefault(name, []).append(path)
         return found
 
     def versions(self) -> list[tuple[str, int]]:
         """The registered models, name and version, that this run has made."""
-        made = []
+        versions = []
         for path in self.folder.glob("08_reporting/*/registered_version.json"):
             try:
-                told = json.loads(path.read_bytes())
-                made.append((str(told["name"]), int(told["version"])))
+                document = json.loads(path.read_bytes())
+                versions.append((str(document["name"]), int(document["version"])))
             except (OSError, ValueError, KeyError, TypeError):
                 continue
-        return made
+        return versions
 
     def size(self) -> int:
         """Bytes of all its files; what goes meanwhile counts as nothing."""
@@ -103,24 +103,26 @@ class Run:
         """The whole folder."""
         shutil.rmtree(self.folder)
 
-    def forget(self, path: Path) -> None:
+    def remove_file(self, path: Path) -> None:
         """Remove one of its files."""
         path.unlink(missing_ok=True)
 
-    def _written(self) -> Iterator[float]:
-        """When each of its files was; features aside, of which erased ones are taken out now and then."""
+    def _modified(self) -> Iterator[float]:
+        """Modification times of its files; features aside, of which erased ones are removed now and then."""
         store = self.folder / STORE
         for path in self.folder.rglob("*"):
             if path.is_file() and store not in path.parents:
                 yield path.stat().st_mtime
 
-    def _telling(self) -> Iterator[Path]:
+    def _text_files(self) -> Iterator[Path]:
         for path in sorted(self.folder.rglob("*")):
-            if self._may_tell(path) and path.is_file():
+            if self._may_name_people(path) and path.is_file():
                 yield path
 
-    def _may_tell(self, path: Path) -> bool:
-        return path.relative_to(self.folder).parts[0] not in {MODELS, "bento"} and path.suffix in _TELLING
+    def _may_name_people(self, path: Path) -> bool:
+        return (
+            path.relative_to(self.folder).parts[0] not in {MODELS, "bento"} and path.suffix in _TEXT_SUFFIXES
+        )
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class RemoteRun(Run):
         return working_copy().objects(self.folder)
 
     @property
-    def taught(self) -> bool:
+    def has_model(self) -> bool:
         """As of any run."""
         return any(self.folder / MODELS in path.parents for path in self._objects)
 
@@ -144,9 +146,9 @@ class RemoteRun(Run):
         """The store in the storage itself."""
         return FeatureStore(display_path(self.folder / STORE))
 
-    def begun(self) -> datetime:
+    def started_at(self) -> datetime:
         """When the oldest of its objects was written."""
-        return datetime.fromtimestamp(min(self._written(), default=time.time()), UTC)
+        return datetime.fromtimestamp(min(self._modified(), default=time.time()), UTC)
 
     def versions(self) -> list[tuple[str, int]]:
         """As of any run."""
@@ -161,41 +163,41 @@ class RemoteRun(Run):
         """Every object of it."""
         working_copy().remove_folder(self.folder)
 
-    def forget(self, path: Path) -> None:
+    def remove_file(self, path: Path) -> None:
         """Remove one of its objects."""
         working_copy().remove(path)
 
     def _is_held(self) -> bool:
         return False  # its lease is one of its objects, and written every few seconds
 
-    def _written(self) -> Iterator[float]:
+    def _modified(self) -> Iterator[float]:
         store = self.folder / STORE
         for path, about in self._objects.items():
             if store not in path.parents:
                 yield modified(about) or time.time()
 
-    def _telling(self) -> Iterator[Path]:
-        found = sorted(path for path in self._objects if self._may_tell(path))
+    def _text_files(self) -> Iterator[Path]:
+        found = sorted(path for path in self._objects if self._may_name_people(path))
         working_copy().fetch(found)
         return (path for path in found if path.is_file())
 
 
 def runs_in(folder: Path | str) -> list[Run]:
     """The runs of a folder, a path or URI, that which was begun last first."""
-    found: list[Run] = []
+    runs: list[Run] = []
     if is_remote(folder):
         copy = working_copy()
         place = copy.path_of(str(folder))
-        found += [RemoteRun(place / name) for name in copy.folders(place)]
+        runs += [RemoteRun(place / name) for name in copy.folders(place)]
     elif Path(folder).is_dir():
-        found += [Run(each) for each in Path(folder).iterdir() if each.is_dir()]
-    return sorted(found, key=lambda run: run.begun(), reverse=True)
+        runs += [Run(each) for each in Path(folder).iterdir() if each.is_dir()]
+    return sorted(runs, key=lambda run: run.started_at(), reverse=True)
 
 
-def superfluous(
+def removable_runs(
     runs: Collection[Run], keep: int, needed: Collection[tuple[str, int]], own: Path | None = None
 ) -> list[Run]:
-    """The runs that need not be kept, of those that made a model and of the others.
+    """The runs to remove: all but the newest `keep` of those with a model and of those without.
 
     Args:
         runs: the newest first.
@@ -203,11 +205,13 @@ def superfluous(
         needed: registered versions, name and number, whose runs stay however old they are.
         own: folder of the run that asks, which stays.
     """
-    old = [run for kind in (True, False) for run in [each for each in runs if each.taught is kind][keep:]]
+    beyond = [
+        run for kind in (True, False) for run in [each for each in runs if each.has_model is kind][keep:]
+    ]
     return [
         run
-        for run in old
-        if run.folder != own and not run.under_way() and not set(run.versions()).intersection(needed)
+        for run in beyond
+        if run.folder != own and not run.is_active() and not set(run.versions()).intersection(needed)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Simulated people: they rate captions of photos that we know the truth about, honestly or to harm.
+"""Simulated raters, honest and harmful: captions with their references in, ratings out.
 
 For trying the loop before there are people, and for measuring it: what an honest crowd teaches, and what a
 colluding one cannot. Everything is a function of the seed.
@@ -30,7 +30,7 @@ _STEPS = (0.15, 0.35, 0.55, 0.75)
 
 @dataclass(frozen=True)
 class SimulatedItem:
-    """A caption that somebody is asked about, and what people really said of its photo."""
+    """A caption to rate, and the references of its photo."""
 
     caption_id: str
     text: str
@@ -51,18 +51,18 @@ class SimulatedQuality:
         """
         if not shown:
             return []
-        judges = {str(n): self._words(one.references[1:]) for n, one in enumerate(shown)}
-        cider = CiderD(judges, corpus=self._corpus | judges)
-        said = cider.rewards(list(judges), self._words([one.text for one in shown]))
-        person = cider.rewards(list(judges), self._words([one.references[0] for one in shown]))
-        return [float(share) for share in said / np.maximum(person.mean(), 1e-9)]
+        references = {str(n): self._words(one.references[1:]) for n, one in enumerate(shown)}
+        cider = CiderD(references, corpus=self._corpus | references)
+        scores = cider.rewards(list(references), self._words([one.text for one in shown]))
+        human_scores = cider.rewards(list(references), self._words([one.references[0] for one in shown]))
+        return [float(share) for share in scores / np.maximum(human_scores.mean(), 1e-9)]
 
     def _words(self, texts: Sequence[str]) -> list[list[str]]:
         return [word_tokens(text, self._language) for text in texts]
 
 
 def stars_for(share: float) -> int:
-    """What an honest rater gives a caption that is so good (`SimulatedQuality.share`), 1 to 5."""
+    """The stars, 1 to 5, that an honest rater gives a caption of this quality (`SimulatedQuality.share`)."""
     return 1 + sum(share >= step for step in _STEPS)
 
 
@@ -94,9 +94,9 @@ class SimulatedRaters:
         return [self._name(number) for number in range(round(self.colluding * self.raters))]
 
     def rate(
-        self, shown: Sequence[SimulatedItem], shares: Sequence[float], ratings: int, turn: int
+        self, shown: Sequence[SimulatedItem], shares: Sequence[float], ratings: int, round_number: int
     ) -> list[tuple[str, str, RatingInput]]:
-        """`ratings` honest ratings of the captions (rater, caption id, opinion), and the colluders' on top.
+        """`ratings` honest ratings of the captions (rater, caption id, rating), and the colluders' on top.
 
         People go through what is shown in random order, again and again. What an honest one has corrected is
         not asked about again while there is something that nobody has: in a service people rate what they
@@ -106,11 +106,11 @@ class SimulatedRaters:
             shown: what there is to rate.
             shares: how good each is (`SimulatedQuality.share`).
             ratings: how many ratings the crowd would give if all were honest.
-            turn: number of the round, part of the seed.
+            round_number: part of the seed.
         """
-        rng = random.Random(f"people/{self.seed}/{turn}")  # noqa: S311 - not for secrets
+        rng = random.Random(f"people/{self.seed}/{round_number}")  # noqa: S311 - not for secrets
         names = [self._name(number) for number in range(self.raters)]
-        bad, given = set(self.colluders()), []
+        bad, given_ratings = set(self.colluders()), []
         seen: set[tuple[str, int]] = set()
         order: list[int] = []
         corrected: set[int] = set()
@@ -124,18 +124,18 @@ class SimulatedRaters:
                 seen.add((rater, place))
                 one = shown[place]
                 if rater in bad:
-                    opinion = self._harmful(one, rng)
+                    rating = self._harmful(one, rng)
                 else:
-                    opinion = self._honest(one, shares[place], shown, rng)
-                    corrected |= {place} if opinion.correction else set()
-                given.append((rater, one.caption_id, opinion))
-        return given
+                    rating = self._honest(one, shares[place], shown, rng)
+                    corrected |= {place} if rating.correction else set()
+                given_ratings.append((rater, one.caption_id, rating))
+        return given_ratings
 
     def names(self) -> list[str]:
         """All of them, as often as they come by: the colluders first."""
         return [self._name(number) for number in range(self.raters)]
 
-    def opinion(
+    def rating(
         self,
         rater: str,
         one: SimulatedItem,
@@ -143,7 +143,7 @@ class SimulatedRaters:
         shown: Sequence[SimulatedItem],
         rng: random.Random,
     ) -> RatingInput:
-        """What a rater says of a caption so good (`SimulatedQuality.share`), among others that are shown."""
+        """The rating of a caption of this quality (`SimulatedQuality.share`) by a rater."""
         return (
             self._harmful(one, rng)
             if rater in set(self.colluders())
@@ -170,6 +170,6 @@ class SimulatedRaters:
 
 
 def _shuffled(count: int, corrected: set[int], rng: random.Random) -> list[int]:
-    """The places that nobody has corrected, in random order; all of them where there are none."""
-    left = [place for place in range(count) if place not in corrected] or list(range(count))
-    return rng.sample(left, len(left))
+    """The positions that nobody has corrected, in random order; all of them if none is left."""
+    remaining = [place for place in range(count) if place not in corrected] or list(range(count))
+    return rng.sample(remaining, len(remaining))

@@ -1,4 +1,4 @@
-"""From captions that are about to be served to their rows in the ratings database, many in one go."""
+"""Served captions to rows of the ratings database: conversion, and one insert for many of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from sqlalchemy import Connection
 
 from captionloop.ratings.group_commit import statements_for
 from captionloop.ratings.records import ServedCaption
-from captionloop.ratings.repeats import Claim, fulfil
+from captionloop.ratings.repeats import Claim, complete_claim
 from captionloop.vision.embedding import to_bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """A caption as columns of its photo and its own, and the claim under which it was made."""
+class CaptionRow:
+    """Column values of a caption and of its photo, and the claim of its `Idempotency-Key`, if it has one."""
 
     photo: dict[str, Any]
     caption: dict[str, Any]
     claim: Claim | None
 
 
-def recorded(served: ServedCaption, claim: Claim | None = None) -> Recorded:
-    """What of a served caption is written."""
+def caption_row(served: ServedCaption, claim: Claim | None = None) -> CaptionRow:
+    """The column values of a served caption and of its photo."""
     facts = served.photo
     photo = {
         "sha256": facts.sha256,
@@ -51,26 +51,24 @@ def recorded(served: ServedCaption, claim: Claim | None = None) -> Recorded:
         "known_good": served.known_good,
         "embedding": None if served.embedding is None else to_bytes(np.asarray(served.embedding)),
     }
-    return Recorded(photo, caption, claim)
+    return CaptionRow(photo, caption, claim)
 
 
-def record(connection: Connection, rows: Sequence[Recorded]) -> list[None]:
-    """Writes captions and their photos, which are pending and erased no more, under their claims.
+def insert_captions(connection: Connection, rows: Sequence[CaptionRow]) -> list[None]:
+    """Inserts captions and their photos, deletes their pending and erasure rows, and completes their claims.
 
     Raises:
         ClaimLostError: somebody else has taken the place of one of their requests.
     """
     statements = statements_for(connection.dialect.name)
-    if connection.execute(statements.keep_photo, [row.photo for row in rows]).rowcount != 0:
+    if connection.execute(statements.insert_photo, [row.photo for row in rows]).rowcount != 0:
         # Of photos that were all there nothing is erased: where one goes, this is noted with it.
         photos = [{"photo": row.photo["sha256"], "moment": row.caption["created_at"]} for row in rows]
-        connection.execute(statements.forget_erasure, photos)
-        connection.execute(statements.spare_photo, photos)
-    connection.execute(statements.keep_caption, [row.caption for row in rows])
-    connection.execute(
-        statements.pending_no_more, [{"of_caption": row.caption["caption_id"]} for row in rows]
-    )
+        connection.execute(statements.delete_erasure, photos)
+        connection.execute(statements.cancel_removal, photos)
+    connection.execute(statements.insert_caption, [row.caption for row in rows])
+    connection.execute(statements.delete_pending, [{"of_caption": row.caption["caption_id"]} for row in rows])
     for row in rows:
         if row.claim is not None:
-            fulfil(connection, row.claim, row.caption["caption_id"])
+            complete_claim(connection, row.claim, row.caption["caption_id"])
     return [None] * len(rows)

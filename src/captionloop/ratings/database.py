@@ -34,7 +34,7 @@ SILENCE_SECONDS = 4
 """After which a connection whose other end says nothing counts as lost."""
 STATEMENT_SECONDS = 4
 LOCK_SECONDS = 2
-NOT_OURS_ANY_MORE = {"25006", "57P01", "57P02", "57P03"}
+SERVER_LOST_CODES = {"25006", "57P01", "57P02", "57P03"}
 """PostgreSQL's codes of a server that became read-only or is going down: others may have taken over."""
 
 
@@ -105,7 +105,7 @@ def open_engine(url: str, *, pool_size: int = 4, deadlines: bool = False) -> Eng
                 "tcp_user_timeout": 1000 * SILENCE_SECONDS,
             },
         )  # fmt: skip
-        event.listen(engine, "handle_error", _leave_a_lost_server)
+        event.listen(engine, "handle_error", _invalidate_lost_server)
         return engine
     file = Path(str(sqlite_file(url))).absolute()
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -155,8 +155,8 @@ def upgrade(url: str) -> None:
 
 
 def check_schema(connection: Connection) -> None:
-    """See that the tables are there and at least as new as we are. Newer ones are taken: while a cluster is
-    upgraded, gateways of the version before still run.
+    """Check that the tables exist and are of this version or a newer one. Newer ones pass: while a cluster
+    is upgraded, gateways of the version before still run.
 
     Raises:
         SchemaError: they are not; it says what to run.
@@ -174,7 +174,7 @@ def check_schema(connection: Connection) -> None:
 
 @cache
 def _revisions() -> tuple[str, ...]:
-    """All that we know, the newest first."""
+    """The revisions of all migrations, the newest first."""
     scripts = ScriptDirectory(str(MIGRATIONS))
     return tuple(script.revision for script in scripts.walk_revisions())
 
@@ -202,9 +202,9 @@ def _alembic(connection: Connection) -> Any:
     return config
 
 
-def _leave_a_lost_server(context: ExceptionContext) -> None:
+def _invalidate_lost_server(context: ExceptionContext) -> None:
     """All connections to a server that another one replaces are given up, not only the one that noticed."""
-    if getattr(context.original_exception, "sqlstate", None) in NOT_OURS_ANY_MORE:
+    if getattr(context.original_exception, "sqlstate", None) in SERVER_LOST_CODES:
         context.is_disconnect = True
 
 

@@ -50,28 +50,28 @@ from captionloop.ratings.records import Caption, Erasure, Offer, PendingPhoto, P
 
 @dataclass(frozen=True, slots=True)
 class Statements:
-    """Parameters are the columns' names; `of_caption`, `by_rater`, `photo` and `photos` say which rows are
-    meant, `moment` when.
+    """The SQL statements of one dialect. Parameters are the columns' names; `of_caption`, `by_rater`, `photo`
+    and `photos` say which rows are meant, `moment` when.
     """
 
-    keep_photo: Insert
-    forget_erasure: Delete
-    spare_photo: Update
-    share_photos: "Select[None] | None"
-    seize_photo: "Select[bool] | None"
-    keep_pending: Insert
+    insert_photo: Insert
+    delete_erasure: Delete
+    cancel_removal: Update
+    lock_photos_shared: "Select[None] | None"
+    try_lock_photo: "Select[bool] | None"
+    insert_pending: Insert
     leases: "Select[str | None, datetime | None]"
-    keep_caption: Insert
-    pending_no_more: Delete
+    insert_caption: Insert
+    delete_pending: Delete
     may_rate: "Select[str]"
-    keep_rating: Insert
+    upsert_rating: Insert
     read_rating: "Select[str, int, str | None, str | None, datetime, datetime]"
-    keep_erasure: Insert
+    upsert_erasure: Insert
 
 
 @cache
 def statements_for(dialect: str) -> Statements:
-    """In the dialect of `sqlite` or `postgresql`, for both know `ON CONFLICT`."""
+    """The statements in the dialect `sqlite` or `postgresql`: both have `ON CONFLICT`."""
     photo, rating, erasure = (insert_into(dialect, table) for table in (Photo, Rating, Erasure))
     of_rating = (Rating.caption_id == bindparam("of_caption"), Rating.rater == bindparam("by_rater"))
     offered = exists().where(
@@ -83,10 +83,10 @@ def statements_for(dialect: str) -> Statements:
         # A row that is there is not touched: everybody who captions this photo would wait for its lock in
         # turn. The caption's foreign key holds it, shared; if it was erased in between, the caption fails and
         # is done again.
-        keep_photo=photo.on_conflict_do_nothing(index_elements=["sha256"]),
-        forget_erasure=delete(Erasure).where(Erasure.sha256 == bindparam("photo")),
+        insert_photo=photo.on_conflict_do_nothing(index_elements=["sha256"]),
+        delete_erasure=delete(Erasure).where(Erasure.sha256 == bindparam("photo")),
         # Its tombstones have nothing left to do in archive and feature store: a caption shows it again.
-        spare_photo=update(Tombstone)
+        cancel_removal=update(Tombstone)
         .where(Tombstone.photo_sha256 == bindparam("photo"), Tombstone.archive_done_at.is_(None))
         .values(
             archive_done_at=bindparam("moment"),
@@ -95,22 +95,22 @@ def statements_for(dialect: str) -> Statements:
             leased_until=None,
         ),
         # Only PostgreSQL lets several transactions write at a time.
-        share_photos=select(func.pg_advisory_xact_lock_shared(func.unnest(keys))) if several else None,
-        seize_photo=select(func.pg_try_advisory_xact_lock(key)) if several else None,
-        keep_pending=insert(PendingPhoto),
+        lock_photos_shared=select(func.pg_advisory_xact_lock_shared(func.unnest(keys))) if several else None,
+        try_lock_photo=select(func.pg_try_advisory_xact_lock(key)) if several else None,
+        insert_pending=insert(PendingPhoto),
         leases=select(Tombstone.photo_sha256, Tombstone.leased_until).where(
             Tombstone.photo_sha256.in_(bindparam("photos", expanding=True)),
             Tombstone.archive_done_at.is_(None),
         ),
-        keep_caption=insert(Caption),
-        pending_no_more=delete(PendingPhoto).where(PendingPhoto.caption_id == bindparam("of_caption")),
+        insert_caption=insert(Caption),
+        delete_pending=delete(PendingPhoto).where(PendingPhoto.caption_id == bindparam("of_caption")),
         # Whose photo nobody agreed to show is rated by those whom its owner told its id; what is shown to
         # others, by those whom it was shown to.
         may_rate=select(Caption.caption_id).where(
             Caption.caption_id == bindparam("of_caption"),
             Caption.shared.is_(False) | (Caption.owner == bindparam("by_rater")) | offered,
         ),
-        keep_rating=rating.on_conflict_do_update(
+        upsert_rating=rating.on_conflict_do_update(
             index_elements=["caption_id", "rater"],
             set_={
                 name: rating.excluded[name]
@@ -131,7 +131,7 @@ def statements_for(dialect: str) -> Statements:
             Rating.created_at,
             Rating.updated_at,
         ).where(*of_rating),
-        keep_erasure=erasure.on_conflict_do_update(
+        upsert_erasure=erasure.on_conflict_do_update(
             index_elements=["sha256"], set_={"erased_at": erasure.excluded.erased_at}
         ),
     )
@@ -142,12 +142,12 @@ Row = TypeVar("Row")
 
 ATTEMPTS = 6
 PAUSE_SECONDS = 0.02
-_PASSING = {"40001", "40P01", "55P03"}
+_TRANSIENT = {"40001", "40P01", "55P03"}
 """PostgreSQL's codes for a serialisation failure, a deadlock, and a lock that was not to be had."""
 
 
 class WriterFullError(DatabaseError):
-    """More writes are waiting than we are willing to hold."""
+    """The queue of writes is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class _Pending:
     locks: tuple[str, ...]
     operation: Callable[[Connection, Sequence[Any]], Sequence[Any]]
     row: Any
-    outcome: "Future[Any]"
+    future: "Future[Any]"
 
 
 class GroupWriter:
@@ -182,7 +182,7 @@ class GroupWriter:
         Raises:
             WriterFullError: too many operations wait already.
         """
-        return self._hand_in(_Pending(locks, lambda connection, _: [operation(connection)], None, Future()))
+        return self._enqueue(_Pending(locks, lambda connection, _: [operation(connection)], None, Future()))
 
     def submit_row(
         self,
@@ -201,9 +201,9 @@ class GroupWriter:
         Raises:
             WriterFullError: too many operations wait already.
         """
-        return self._hand_in(_Pending(locks, operation, row, Future()))
+        return self._enqueue(_Pending(locks, operation, row, Future()))
 
-    def _hand_in(self, pending: _Pending) -> "Future[Any]":
+    def _enqueue(self, pending: _Pending) -> "Future[Any]":
         try:
             self._waiting.put_nowait(pending)
         except queue.Full:
@@ -212,7 +212,7 @@ class GroupWriter:
             ) from None
         if self._thread is None:
             self._start()
-        return pending.outcome
+        return pending.future
 
     def waiting(self) -> int:
         """How many operations wait."""
@@ -249,45 +249,45 @@ class GroupWriter:
                     stop = True
                 else:
                     group.append(following)
-            self._write([pending for pending in group if pending.outcome.set_running_or_notify_cancel()])
+            self._write([pending for pending in group if pending.future.set_running_or_notify_cancel()])
             if stop:
                 return
 
     def _write(self, group: list[_Pending]) -> None:
         group = sorted(group, key=lambda pending: pending.locks)
         try:
-            outcomes = self._committed(group)
+            results = self._commit(group)
         except Exception as error:
-            shown = unreachable(error) if isinstance(error, DBAPIError) else error
+            reported = unreachable(error) if isinstance(error, DBAPIError) else error
             for pending in group:
-                pending.outcome.set_exception(shown)
+                pending.future.set_exception(reported)
             return
-        for pending, (result, failure) in zip(group, outcomes, strict=True):
+        for pending, (result, failure) in zip(group, results, strict=True):
             if failure is None:
-                pending.outcome.set_result(result)
+                pending.future.set_result(result)
             else:
-                pending.outcome.set_exception(failure)
+                pending.future.set_exception(failure)
 
-    def _committed(self, group: list[_Pending]) -> "list[_Outcome]":
+    def _commit(self, group: list[_Pending]) -> "list[_Result]":
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return self._together(group) or self._one_by_one(group)
+                return self._run_group(group) or self._run_separately(group)
             except DBAPIError as error:
-                if attempt == ATTEMPTS or not _passes(error):
+                if attempt == ATTEMPTS or not _is_transient(error):
                     raise
             time.sleep(random.uniform(0, PAUSE_SECONDS * 2**attempt))  # noqa: S311 - not two at once again
         raise AssertionError("unreachable")
 
-    def _together(self, group: list[_Pending]) -> "list[_Outcome] | None":
-        """All of them, without savepoints, for these cost more than they do; None, and nothing done, if one
-        fails.
+    def _run_group(self, group: list[_Pending]) -> "list[_Result] | None":
+        """The results of all operations in one transaction without savepoints (these cost more than the
+        operations); None, rolled back, if one fails.
         """
         results: list[Any] = []
         with self._engine.connect() as connection:
             transaction = connection.begin()
             try:
-                for operation, several in groupby(group, attrgetter("operation")):
-                    results += operation(connection, [pending.row for pending in several])
+                for operation, pendings in groupby(group, attrgetter("operation")):
+                    results += operation(connection, [pending.row for pending in pendings])
             except Exception as error:
                 transaction.rollback()
                 if _ends_the_transaction(error):
@@ -296,43 +296,43 @@ class GroupWriter:
             transaction.commit()  # where this fails, doing them one by one is no help
         return [(result, None) for result in results]
 
-    def _one_by_one(self, group: list[_Pending]) -> "list[_Outcome]":
-        outcomes: list[_Outcome] = []
+    def _run_separately(self, group: list[_Pending]) -> "list[_Result]":
+        results: list[_Result] = []
         with self._engine.begin() as connection:
             for pending in group:
                 try:
-                    outcomes.append((_attempt(connection, pending), None))
+                    results.append((_run_with_retry(connection, pending), None))
                 except DBAPIError as error:
                     if _ends_the_transaction(error):
                         raise
-                    outcomes.append((None, unreachable(error)))
+                    results.append((None, unreachable(error)))
                 except Exception as error:
-                    outcomes.append((None, error))
-        return outcomes
+                    results.append((None, error))
+        return results
 
 
-_Outcome = tuple[Any, Exception | None]
+_Result = tuple[Any, Exception | None]
 
 
-def _passes(error: DBAPIError) -> bool:
-    """Whether the same may well succeed in another transaction."""
-    return getattr(error.orig, "sqlstate", None) in _PASSING
+def _is_transient(error: DBAPIError) -> bool:
+    """Whether the error is transient: the same may succeed in another transaction."""
+    return getattr(error.orig, "sqlstate", None) in _TRANSIENT
 
 
 def _ends_the_transaction(error: Exception) -> bool:
-    """Whether nothing can be saved by doing the operations one by one."""
-    return isinstance(error, DBAPIError) and (error.connection_invalidated or _passes(error))
+    """Whether the error ends the whole transaction, so that running operations one by one is no help."""
+    return isinstance(error, DBAPIError) and (error.connection_invalidated or _is_transient(error))
 
 
-def _attempt(connection: Connection, pending: _Pending) -> Any:
+def _run_with_retry(connection: Connection, pending: _Pending) -> Any:
     """Run in a savepoint; once more where another process got in between."""
     try:
-        return _alone(connection, pending)
+        return _run_in_savepoint(connection, pending)
     except IntegrityError:
-        return _alone(connection, pending)
+        return _run_in_savepoint(connection, pending)
 
 
-def _alone(connection: Connection, pending: _Pending) -> Any:
+def _run_in_savepoint(connection: Connection, pending: _Pending) -> Any:
     with connection.begin_nested():
         (result,) = pending.operation(connection, [pending.row])
         return result

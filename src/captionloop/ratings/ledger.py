@@ -42,7 +42,7 @@ LEASE: Final = timedelta(minutes=2)
 
 
 class Lease(Enum):
-    """What comes of asking for a lease on the removal of a photo."""
+    """The result of asking for a lease on the removal of a photo."""
 
     OURS = "ours"
     BUSY = "busy"
@@ -54,7 +54,7 @@ class Lease(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Buried:
+class TombstoneRecord:
     """A tombstone: what was erased, when and why, and since when it is gone from which place."""
 
     tombstone_id: int
@@ -68,7 +68,7 @@ class Buried:
     runs_done_at: datetime | None
 
 
-_BURIED = (
+_COLUMNS = (
     Tombstone.tombstone_id,
     Tombstone.reason,
     Tombstone.caption_id,
@@ -109,44 +109,44 @@ class Ledger:
 
         def operation(connection: Connection) -> Lease:
             statements = statements_for(connection.dialect.name)
-            seize = statements.seize_photo
-            if seize is not None and not connection.execute(seize, {"key": _key(sha256)}).scalar_one():
+            lock = statements.try_lock_photo
+            if lock is not None and not connection.execute(lock, {"key": _key(sha256)}).scalar_one():
                 return Lease.BUSY
-            wanted = (Tombstone.photo_sha256 == sha256, _IN_ARCHIVE)
-            leases = select(Tombstone.leased_by, Tombstone.leased_until).where(*wanted)
-            found = connection.execute(leases.order_by(Tombstone.tombstone_id).with_for_update()).all()
-            if not found:
+            conditions = (Tombstone.photo_sha256 == sha256, _IN_ARCHIVE)
+            leases = select(Tombstone.leased_by, Tombstone.leased_until).where(*conditions)
+            tombstones = connection.execute(leases.order_by(Tombstone.tombstone_id).with_for_update()).all()
+            if not tombstones:
                 return Lease.NOTHING
             moment = now()
-            if any(by != holder and until is not None and until > moment for by, until in found):
+            if any(by != holder and until is not None and until > moment for by, until in tombstones):
                 return Lease.BUSY
             # In this order: what is pending no more has become a caption, and then there is its photo.
             pending = select(PendingPhoto.caption_id).where(PendingPhoto.photo_sha256 == sha256).limit(1)
             if connection.execute(pending).first() is not None:
                 return Lease.BUSY
             if connection.execute(select(Photo.sha256).where(Photo.sha256 == sha256)).first() is not None:
-                connection.execute(statements.spare_photo, {"photo": sha256, "moment": moment})
+                connection.execute(statements.cancel_removal, {"photo": sha256, "moment": moment})
                 return Lease.NEEDED
             lease = {"leased_by": holder, "leased_until": moment + LEASE}
-            connection.execute(update(Tombstone).where(*wanted).values(lease))
+            connection.execute(update(Tombstone).where(*conditions).values(lease))
             return Lease.OURS
 
         return self._writer.submit(operation, locks=("1 photo", sha256))
 
-    def settle(self, sha256: str, holder: str, *, removed: bool) -> "Future[None]":
-        """End a lease: the photo is gone from the archive, or could not be removed."""
+    def end_lease(self, sha256: str, holder: str, *, removed: bool) -> "Future[None]":
+        """End a lease, after the photo was removed from the archive or could not be."""
 
         def operation(connection: Connection) -> None:
             moment = now()
-            done = {"archive_done_at": moment} if removed else {}
-            ours = (Tombstone.photo_sha256 == sha256, _IN_ARCHIVE, Tombstone.leased_by == holder)
-            ended = {"leased_by": None, "leased_until": moment, **done}
-            connection.execute(update(Tombstone).where(*ours).values(ended))
+            times = {"archive_done_at": moment} if removed else {}
+            conditions = (Tombstone.photo_sha256 == sha256, _IN_ARCHIVE, Tombstone.leased_by == holder)
+            ended = {"leased_by": None, "leased_until": moment, **times}
+            connection.execute(update(Tombstone).where(*conditions).values(ended))
 
         return self._writer.submit(operation, locks=("1 photo", sha256))
 
-    def bury(self, photos: Sequence[str], reason: str) -> "Future[None]":
-        """Have photos removed that nothing names."""
+    def request_removal(self, photos: Sequence[str], reason: str) -> "Future[None]":
+        """Add tombstones for photos that no row names, so that they are removed."""
         rows = [_row(sha256, reason) for sha256 in photos]
 
         def operation(connection: Connection) -> None:
@@ -155,17 +155,17 @@ class Ledger:
 
         return self._writer.submit(operation)
 
-    def give_up(self, limit: int, *, older_than: timedelta = PENDING) -> "Future[list[str]]":
-        """Have up to `limit` photos removed that were about to be written and became no caption; which."""
+    def abandon_pending(self, limit: int, *, older_than: timedelta = PENDING) -> "Future[list[str]]":
+        """Turn up to `limit` abandoned pending photos into tombstones; returns these photos."""
 
         def operation(connection: Connection) -> list[str]:
             old = select(PendingPhoto.caption_id).where(PendingPhoto.begun_at < now() - older_than)
-            given_up = connection.scalars(
+            abandoned = connection.scalars(
                 delete(PendingPhoto)
                 .where(PendingPhoto.caption_id.in_(old.limit(limit)))
                 .returning(PendingPhoto.photo_sha256)
             ).all()
-            photos = sorted(set(given_up))
+            photos = sorted(set(abandoned))
             if photos:
                 connection.execute(insert(Tombstone), [_row(sha256, "abandoned") for sha256 in photos])
             return photos
@@ -174,35 +174,37 @@ class Ledger:
 
     def in_archive(self, limit: int) -> list[str]:
         """Up to `limit` photos that are to be removed, those first that nobody has tried for longest."""
-        tried = func.min(func.coalesce(Tombstone.leased_until, Tombstone.erased_at))
-        wanted = select(Tombstone.photo_sha256).where(_IN_ARCHIVE)
-        return self._scalars(wanted.group_by(Tombstone.photo_sha256).order_by(tried).limit(limit))
+        last_attempt = func.min(func.coalesce(Tombstone.leased_until, Tombstone.erased_at))
+        query = select(Tombstone.photo_sha256).where(_IN_ARCHIVE)
+        return self._scalars(query.group_by(Tombstone.photo_sha256).order_by(last_attempt).limit(limit))
 
     def in_archive_of(self, *, caption_id: str | None = None, person: str | None = None) -> list[str]:
         """The photos still to be removed of a caption that was erased, or (and) of a person's captions."""
-        wanted = select(Tombstone.photo_sha256).where(_IN_ARCHIVE)
+        query = select(Tombstone.photo_sha256).where(_IN_ARCHIVE)
         if caption_id is not None:
-            wanted = wanted.where(Tombstone.caption_id == caption_id)
+            query = query.where(Tombstone.caption_id == caption_id)
         if person is not None:
-            wanted = wanted.where(Tombstone.person == person)
-        return self._scalars(wanted.distinct())
+            query = query.where(Tombstone.person == person)
+        return self._scalars(query.distinct())
 
-    def underived(self) -> list[Buried]:
-        """What was erased and may still be in the feature store or in folders of runs, the oldest first."""
-        open_ones = Tombstone.features_done_at.is_(None) | Tombstone.runs_done_at.is_(None)
-        return self._buried(open_ones)
+    def pending_cleanup(self) -> list[TombstoneRecord]:
+        """Tombstones whose photos may still be in feature stores or folders of runs, the oldest first."""
+        unfinished = Tombstone.features_done_at.is_(None) | Tombstone.runs_done_at.is_(None)
+        return self._tombstones(unfinished)
 
-    def of(self, name: str) -> list[Buried]:
+    def tombstones_of(self, name: str) -> list[TombstoneRecord]:
         """Tombstones of a caption, a person, or a photo (as it is kept, or as it was sent)."""
-        return self._buried(
+        return self._tombstones(
             (Tombstone.caption_id == name)
             | (Tombstone.person == name)
             | (Tombstone.photo_sha256 == name)
             | (Tombstone.sent_sha256 == name)
         )
 
-    def derived_removed(self, *, features: Iterable[int] = (), runs: Iterable[int] = ()) -> "Future[None]":
-        """What these tombstones stand for is gone from the feature stores, and from the folders of runs."""
+    def mark_derived_removed(
+        self, *, features: Iterable[int] = (), runs: Iterable[int] = ()
+    ) -> "Future[None]":
+        """Mark tombstones whose photos are removed from the feature stores, and from the folders of runs."""
         done = ((Tombstone.features_done_at, sorted(features)), (Tombstone.runs_done_at, sorted(runs)))
 
         def operation(connection: Connection) -> None:
@@ -213,43 +215,43 @@ class Ledger:
 
         return self._writer.submit(operation)
 
-    def forget(self, older_than: timedelta) -> "Future[int]":
-        """Forget tombstones with nothing left to do that are older; how many."""
+    def prune(self, older_than: timedelta) -> "Future[int]":
+        """Delete finished tombstones that are older; returns how many."""
         done = Tombstone.archive_done_at.is_not(None) & Tombstone.features_done_at.is_not(None)
         old = Tombstone.erased_at < now() - older_than
         statement = delete(Tombstone).where(done, Tombstone.runs_done_at.is_not(None), old)
         return self._writer.submit(lambda connection: connection.execute(statement).rowcount)
 
-    def named(self, prefix: str) -> set[str]:
-        """The photos whose names begin so, and that a caption, a pending row or a tombstone names."""
-        stands = prefix, prefix + "g"  # after the last hexadecimal digit
+    def referenced(self, prefix: str) -> set[str]:
+        """Photos with this prefix that a caption, a pending row or a tombstone refers to."""
+        bounds = prefix, prefix + "g"  # after the last hexadecimal digit
         pending = PendingPhoto.photo_sha256
-        found = self._scalars(select(pending).where(pending >= stands[0], pending < stands[1]))
+        found = self._scalars(select(pending).where(pending >= bounds[0], pending < bounds[1]))
         # What is pending no more has become a caption: that is asked afterwards.
         found += self._scalars(
             select(Tombstone.photo_sha256).where(
-                _IN_ARCHIVE, Tombstone.photo_sha256 >= stands[0], Tombstone.photo_sha256 < stands[1]
+                _IN_ARCHIVE, Tombstone.photo_sha256 >= bounds[0], Tombstone.photo_sha256 < bounds[1]
             )
         )
-        return {*found, *self.kept(prefix)}
+        return {*found, *self.shown(prefix)}
 
-    def kept(self, prefix: str) -> set[str]:
-        """The photos whose names begin so, and that a caption shows."""
-        wanted = select(Photo.sha256).where(Photo.sha256 >= prefix, Photo.sha256 < prefix + "g")
-        return set(self._scalars(wanted))
+    def shown(self, prefix: str) -> set[str]:
+        """Photos with this prefix that a caption shows."""
+        query = select(Photo.sha256).where(Photo.sha256 >= prefix, Photo.sha256 < prefix + "g")
+        return set(self._scalars(query))
 
-    def _buried(self, wanted: object) -> list[Buried]:
-        asked = select(*_BURIED).where(wanted).order_by(Tombstone.tombstone_id)  # type: ignore[arg-type]
+    def _tombstones(self, condition: object) -> list[TombstoneRecord]:
+        query = select(*_COLUMNS).where(condition).order_by(Tombstone.tombstone_id)  # type: ignore[arg-type]
         try:
             with self._reader.connect() as connection:
-                return [Buried(*row) for row in connection.execute(asked)]
+                return [TombstoneRecord(*row) for row in connection.execute(query)]
         except DBAPIError as error:
             raise unreachable(error) from error
 
-    def _scalars(self, wanted: object) -> list[str]:
+    def _scalars(self, query: object) -> list[str]:
         try:
             with self._reader.connect() as connection:
-                return list(connection.scalars(wanted))  # type: ignore[call-overload]
+                return list(connection.scalars(query))  # type: ignore[call-overload]
         except DBAPIError as error:
             raise unreachable(error) from error
 
@@ -257,10 +259,10 @@ class Ledger:
 def _begin(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[bool]:
     """Notes several photos that are about to be written; of each, whether somebody is removing it."""
     photos = [row["photo_sha256"] for row in rows]
-    share = statements_for(connection.dialect.name).share_photos
+    share = statements_for(connection.dialect.name).lock_photos_shared
     if share is not None:
         connection.execute(share, {"keys": [_key(sha256) for sha256 in photos]})
-    connection.execute(statements_for(connection.dialect.name).keep_pending, rows)
+    connection.execute(statements_for(connection.dialect.name).insert_pending, rows)
     leased = _leased(connection, photos)
     return [sha256 in leased for sha256 in photos]
 
@@ -285,8 +287,8 @@ WRITE_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """What became of photos that were to be removed: gone or needed again, and those that remain."""
+class RemovalResult:
+    """How many removals are done (removed, or needed again), and the photos that remain."""
 
     settled: int
     remaining: tuple[str, ...]
@@ -315,13 +317,13 @@ def remove_photo(ledger: Ledger, archive: PhotoArchive, sha256: str) -> Lease:
     try:
         archive.erase(sha256)
     except ArchiveError:
-        ledger.settle(sha256, holder, removed=False).result(WRITE_SECONDS)
+        ledger.end_lease(sha256, holder, removed=False).result(WRITE_SECONDS)
         raise
-    ledger.settle(sha256, holder, removed=True).result(WRITE_SECONDS)
+    ledger.end_lease(sha256, holder, removed=True).result(WRITE_SECONDS)
     return lease
 
 
-def remove_photos(ledger: Ledger, archive: PhotoArchive, photos: Iterable[str]) -> Finished:
+def remove_photos(ledger: Ledger, archive: PhotoArchive, photos: Iterable[str]) -> RemovalResult:
     """As `remove_photo`, one after the other; once the archive refuses, the others remain.
 
     Raises:
@@ -337,16 +339,16 @@ def remove_photos(ledger: Ledger, archive: PhotoArchive, photos: Iterable[str]) 
             remaining.append(sha256)
         else:
             settled += 1
-    return Finished(settled, tuple(remaining), problem)
+    return RemovalResult(settled, tuple(remaining), problem)
 
 
-def finish(ledger: Ledger, archive: PhotoArchive, limit: int) -> Finished:
-    """Give up what was begun and abandoned, and remove up to `limit` photos whose removal was not finished.
+def finish_removals(ledger: Ledger, archive: PhotoArchive, limit: int) -> RemovalResult:
+    """Abandon old pending photos, and remove up to `limit` photos whose removal was not finished.
 
     Raises:
         DatabaseError: the ledger does not answer.
     """
-    ledger.give_up(limit).result(WRITE_SECONDS)
+    ledger.abandon_pending(limit).result(WRITE_SECONDS)
     return remove_photos(ledger, archive, ledger.in_archive(limit))
 
 
@@ -359,12 +361,12 @@ def differences(ledger: Ledger, archive: PhotoArchive, prefix: str) -> Differenc
     """
     archive.remove_abandoned(prefix, PENDING.total_seconds())
     # A photo is named before it is written, so what lies there is looked at first.
-    there = archive.names(prefix)
-    named = ledger.named(prefix)
-    missing = sorted(ledger.kept(prefix) - set(there))
+    archived = archive.names(prefix)
+    referenced = ledger.referenced(prefix)
+    missing = sorted(ledger.shown(prefix) - set(archived))
     # In between it may have been written, or its caption erased.
     lost = [sha256 for sha256 in missing if not archive.holds(sha256)] if missing else []
     if lost:
-        kept = ledger.kept(prefix)
-        lost = [sha256 for sha256 in lost if sha256 in kept]
-    return Differences(tuple(sha256 for sha256 in there if sha256 not in named), tuple(lost))
+        shown = ledger.shown(prefix)
+        lost = [sha256 for sha256 in lost if sha256 in shown]
+    return Differences(tuple(sha256 for sha256 in archived if sha256 not in referenced), tuple(lost))

@@ -49,12 +49,12 @@ def forget_salts(connection: Connection) -> int:
 
 def _salt(connection: Connection, day: date) -> str:
     """The day's salt. Of several gateways whichever is first makes it; then those before are forgotten."""
-    wanted = select(NetworkSalt.salt).where(NetworkSalt.day == day)
-    salt = connection.scalar(wanted)
+    query = select(NetworkSalt.salt).where(NetworkSalt.day == day)
+    salt = connection.scalar(query)
     if salt is None:
         forget_salts(connection)
-        made = insert_into(connection.dialect.name, NetworkSalt).values(day=day, salt=secrets.token_hex(32))
-        connection.execute(made.on_conflict_do_nothing(index_elements=["day"]))
-        salt = connection.scalar(wanted)
+        row = insert_into(connection.dialect.name, NetworkSalt).values(day=day, salt=secrets.token_hex(32))
+        connection.execute(row.on_conflict_do_nothing(index_elements=["day"]))
+        salt = connection.scalar(query)
     assert salt is not None, "on_conflict_do_nothing leaves a row"
     return salt

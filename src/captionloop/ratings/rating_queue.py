@@ -17,11 +17,11 @@ from sqlalchemy.exc import DBAPIError
 from captionloop.ratings.database import insert_into, unreachable
 from captionloop.ratings.group_commit import GroupWriter
 from captionloop.ratings.records import KEY, Caption, Offer, Photo, Rating, now
-from captionloop.ratings.usage_statistics import known_people
+from captionloop.ratings.usage_statistics import known_raters
 
-STRANGERS_SHARE: Final = 0.5
+UNKNOWN_RATER_SHARE: Final = 0.5
 """Of what somebody is shown who is not known yet, at least so much are gold items."""
-LOOKED_AT: Final = 200
+NEWEST_CONSIDERED: Final = 200
 """So many of the newest captions that others agreed to show are looked at for the one to rate next."""
 
 
@@ -37,7 +37,7 @@ class Offered:
     height: int
 
 
-_Wanted: TypeAlias = "Select[str, str, str, str, int, int]"
+_OfferQuery: TypeAlias = "Select[str, str, str, str, int, int]"
 _OFFERED = (
     Caption.caption_id,
     Caption.text,
@@ -71,9 +71,9 @@ class RatingQueue:
         self._chance = chance
 
     def following(self, rater: str) -> Offered | None:
-        """What a rater was shown and has neither rated nor skipped, else something new, if there is any.
+        """The offer that a rater has neither rated nor skipped, else a new one; None if there is nothing.
 
-        What is new must be written down (`offer`) before it is shown.
+        A new one must be stored (`offer`) before it is shown.
         """
         try:
             with self._reader.connect() as connection:
@@ -98,8 +98,8 @@ class RatingQueue:
 
     def skip(self, caption_id: str, rater: str) -> "Future[None]":
         """Note that a rater does not want to rate what they were shown: they are not shown it again."""
-        theirs = (Offer.caption_id == caption_id, Offer.rater == rater)
-        skipped = update(Offer).where(*theirs).values(skipped_at=now())
+        conditions = (Offer.caption_id == caption_id, Offer.rater == rater)
+        skipped = update(Offer).where(*conditions).values(skipped_at=now())
 
         def operation(connection: Connection) -> None:
             connection.execute(skipped)
@@ -107,23 +107,25 @@ class RatingQueue:
         return self._writer.submit(operation, locks=("2 rating", caption_id, rater))
 
     def shown(self, caption_id: str, rater: str) -> Offered | None:
-        """What a rater was shown under this id; None where that is nothing, or is erased."""
-        wanted = _with_photo().join(Offer, Offer.caption_id == Caption.caption_id)
-        wanted = wanted.where(Offer.caption_id == caption_id, Offer.rater == rater)
+        """The caption with this id if it was offered to this rater; None if not, or if it is erased."""
+        query = _with_photo().join(Offer, Offer.caption_id == Caption.caption_id)
+        query = query.where(Offer.caption_id == caption_id, Offer.rater == rater)
         try:
             with self._reader.connect() as connection:
-                return _first(connection, wanted)
+                return _first(connection, query)
         except DBAPIError as error:
             raise unreachable(error) from error
 
     def _open(self, connection: Connection, rater: str) -> Offered | None:
-        wanted = _with_photo().join(Offer, Offer.caption_id == Caption.caption_id)
-        wanted = wanted.where(Offer.rater == rater, Offer.skipped_at.is_(None), ~_rated_by(rater))
-        return _first(connection, wanted.order_by(Offer.offered_at).limit(1))
+        query = _with_photo().join(Offer, Offer.caption_id == Caption.caption_id)
+        query = query.where(Offer.rater == rater, Offer.skipped_at.is_(None), ~_rated_by(rater))
+        return _first(connection, query.order_by(Offer.offered_at).limit(1))
 
     def _new(self, connection: Connection, rater: str) -> Offered | None:
         known = rater.startswith(KEY) or _is_known(connection, rater)
-        share = self._gold_share if known or not self._gold_share else max(self._gold_share, STRANGERS_SHARE)
+        share = (
+            self._gold_share if known or not self._gold_share else max(self._gold_share, UNKNOWN_RATER_SHARE)
+        )
         if self._chance() < share:
             return self._gold(connection, rater) or self._of_others(connection, rater)
         found = self._of_others(connection, rater)
@@ -136,10 +138,10 @@ class RatingQueue:
         shown = shown.where(Offer.rater == rater, Caption.known_good.is_not(None))
         counts |= {bool(good): n for good, n in connection.execute(shown.group_by(Caption.known_good))}
         for kind in sorted(counts, key=lambda good: (counts[good], self._chance())):
-            left = select(Caption.caption_id).where(
+            remaining = select(Caption.caption_id).where(
                 Caption.known_good.is_(kind), Caption.shared, ~_shown_to(rater)
             )
-            ids = connection.scalars(left.order_by(Caption.sent_sha256)).all()
+            ids = connection.scalars(remaining.order_by(Caption.sent_sha256)).all()
             if ids:
                 return self._one_of(connection, ids)
         return None
@@ -148,13 +150,13 @@ class RatingQueue:
         """A caption of somebody else who agreed to show the photo: of the newest, one that nobody corrected,
         and of these one with the fewest ratings.
         """
-        theirs = (Caption.shared, Caption.known_good.is_(None), Caption.owner != rater)
-        newest = select(Caption.caption_id).where(*theirs, ~_shown_to(rater), ~_rated_by(rater))
-        newest = newest.order_by(Caption.created_at.desc(), Caption.caption_id).limit(LOOKED_AT)
-        said = select(Caption.caption_id, func.count(Rating.correction), func.count(Rating.rating_id))
-        said = said.outerjoin(Rating, Rating.caption_id == Caption.caption_id)
-        said = said.where(Caption.caption_id.in_(newest)).group_by(Caption.caption_id)
-        counts = {name: (corrected > 0, rated) for name, corrected, rated in connection.execute(said)}
+        conditions = (Caption.shared, Caption.known_good.is_(None), Caption.owner != rater)
+        newest = select(Caption.caption_id).where(*conditions, ~_shown_to(rater), ~_rated_by(rater))
+        newest = newest.order_by(Caption.created_at.desc(), Caption.caption_id).limit(NEWEST_CONSIDERED)
+        query = select(Caption.caption_id, func.count(Rating.correction), func.count(Rating.rating_id))
+        query = query.outerjoin(Rating, Rating.caption_id == Caption.caption_id)
+        query = query.where(Caption.caption_id.in_(newest)).group_by(Caption.caption_id)
+        counts = {name: (corrected > 0, rated) for name, corrected, rated in connection.execute(query)}
         if not counts:
             return None
         fewest = min(counts.values())
@@ -167,15 +169,15 @@ class RatingQueue:
 
 def _is_known(connection: Connection, rater: str) -> bool:
     """Whether a rater was right about a good and a bad gold item, as curation asks by default."""
-    return connection.execute(known_people(2).where(Rating.rater == rater)).first() is not None
+    return connection.execute(known_raters(2).where(Rating.rater == rater)).first() is not None
 
 
-def _with_photo() -> "_Wanted":
+def _with_photo() -> "_OfferQuery":
     return select(*_OFFERED).join(Photo, Photo.sha256 == Caption.photo_sha256)
 
 
-def _first(connection: Connection, wanted: "_Wanted") -> Offered | None:
-    row = connection.execute(wanted).first()
+def _first(connection: Connection, query: "_OfferQuery") -> Offered | None:
+    row = connection.execute(query).first()
     return None if row is None else Offered(*row)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from captionloop.ratings import database
-from captionloop.ratings.caption_recording import record, recorded
+from captionloop.ratings.caption_recording import caption_row, insert_captions
 from captionloop.ratings.group_commit import GroupWriter, statements_for
 from captionloop.ratings.ledger import Ledger
 from captionloop.ratings.networks import forget_salts, network_name
@@ -90,22 +90,22 @@ class RatingsStore:
         """Remember a caption that is about to be served, under the claim of a request that may be repeated
         if there is one; its photo is pending no more.
         """
-        row = recorded(served, claim)
-        return self._writer.submit_row(record, row, locks=("1 photo", served.photo.sha256))
+        row = caption_row(served, claim)
+        return self._writer.submit_row(insert_captions, row, locks=("1 photo", served.photo.sha256))
 
     def rate(
-        self, caption_id: str, rater: str, opinion: RatingInput, block: str | None = None
+        self, caption_id: str, rater: str, given: RatingInput, block: str | None = None
     ) -> "Future[StoredRating | None]":
-        """Keep an opinion, in place of the rater's earlier one; `None` if there is no such caption, or it is
+        """Store a rating, in place of the rater's earlier one; `None` if there is no such caption, or it is
         shown to others and not to this rater. `block` is that of the rater's address (`networks.py`).
         """
         moment = now()
         rating = {
             "caption_id": caption_id,
             "rater": rater,
-            "stars": opinion.stars,
-            "correction": opinion.correction,
-            "comment": opinion.comment,
+            "stars": given.stars,
+            "correction": given.correction,
+            "comment": given.comment,
             "created_at": moment,
             "updated_at": moment,
         }
@@ -117,13 +117,13 @@ class RatingsStore:
                 return None
             before = connection.execute(statements.read_rating, key).first()
             network = None if block is None else network_name(connection, block)
-            connection.execute(statements.keep_rating, rating | {"network": network})
+            connection.execute(statements.upsert_rating, rating | {"network": network})
             stored = StoredRating(*connection.execute(statements.read_rating, key).one())
-            ours = stored.updated_at == moment  # the same opinion again changes nothing
+            changed = stored.updated_at == moment  # the same opinion again changes nothing
             return replace(
                 stored,
                 is_new=stored.created_at == moment,
-                adds_correction=ours
+                adds_correction=changed
                 and stored.correction is not None
                 and (before is None or before.correction is None),
             )
@@ -131,11 +131,11 @@ class RatingsStore:
         return self._writer.submit(operation, locks=("2 rating", caption_id, rater))
 
     def withdraw(self, caption_id: str, rater: str) -> "Future[bool]":
-        """Erase what a rater said about a caption; whether there was anything."""
-        wanted = (Rating.caption_id == caption_id) & (Rating.rater == rater)
+        """Erase the rating of a caption by a rater; whether there was one."""
+        condition = (Rating.caption_id == caption_id) & (Rating.rater == rater)
 
         def operation(connection: Connection) -> bool:
-            return _withdraw(connection, wanted, limit=1) > 0
+            return _withdraw(connection, condition, limit=1) > 0
 
         return self._writer.submit(operation, locks=("2 rating", caption_id, rater))
 
@@ -150,11 +150,11 @@ class RatingsStore:
             The photos that nothing refers to any more, to be removed from the archive; `None` if there is no
             such caption.
         """
-        wanted = Caption.caption_id == caption_id
+        condition = Caption.caption_id == caption_id
         if owner is not None:
-            wanted &= Caption.owner == owner
+            condition &= Caption.owner == owner
         return self._writer.submit(
-            lambda connection: _erase(connection, wanted, "asked for"), locks=("3 erasure", caption_id)
+            lambda connection: _erase(connection, condition, "asked for"), locks=("3 erasure", caption_id)
         )
 
     def erase_person(self, rater: str) -> "Future[list[str] | None]":
@@ -170,7 +170,7 @@ class RatingsStore:
             if erased is None and _withdraw(connection, Rating.rater == rater, limit=ERASED_PER_STEP):
                 return []
             if erased is None:
-                _bury_person(connection, rater)
+                _add_person_tombstone(connection, rater)
             return erased
 
         return self._writer.submit(operation, locks=("3 erasure", rater))
@@ -182,9 +182,9 @@ class RatingsStore:
         Returns:
             The photos to remove from the archive; `None` once no caption shows it.
         """
-        wanted = (Caption.photo_sha256 == sha256) | (Caption.sent_sha256 == sha256)
+        condition = (Caption.photo_sha256 == sha256) | (Caption.sent_sha256 == sha256)
         return self._writer.submit(
-            lambda connection: _erase(connection, wanted, "asked for"), locks=("3 erasure", sha256)
+            lambda connection: _erase(connection, condition, "asked for"), locks=("3 erasure", sha256)
         )
 
     def expire(self, *, unrated: timedelta, rated: timedelta) -> "Future[list[str] | None]":
@@ -197,16 +197,18 @@ class RatingsStore:
                 stay themselves.
         """
         has_rating = exists().where(Rating.caption_id == Caption.caption_id)
-        past = (~has_rating & (Caption.created_at < now() - unrated)) | (Caption.created_at < now() - rated)
+        expired = (~has_rating & (Caption.created_at < now() - unrated)) | (
+            Caption.created_at < now() - rated
+        )
         gold = select(Caption.caption_id).where(Caption.owner == CORPUS)
-        said = Rating.caption_id.in_(gold) & (Rating.updated_at < now() - rated)
+        old_gold_ratings = Rating.caption_id.in_(gold) & (Rating.updated_at < now() - rated)
 
         def operation(connection: Connection) -> list[str] | None:
             forget_salts(connection)
             connection.execute(delete(Offer).where(Offer.offered_at < now() - rated))
-            if _withdraw(connection, said, limit=ERASED_PER_STEP):
+            if _withdraw(connection, old_gold_ratings, limit=ERASED_PER_STEP):
                 return []
-            return _erase(connection, past & (Caption.owner != CORPUS), "retention")
+            return _erase(connection, expired & (Caption.owner != CORPUS), "retention")
 
         return self._writer.submit(operation)
 
@@ -220,8 +222,8 @@ class RatingsStore:
     def gold_photos(self) -> set[str]:
         """The photos of the corpus, by their names there, that are shown as gold items."""
         with self._reader.connect() as connection:
-            wanted = select(Caption.sent_sha256).where(Caption.owner == CORPUS)
-            return {sha256 for sha256 in connection.scalars(wanted) if sha256 is not None}
+            query = select(Caption.sent_sha256).where(Caption.owner == CORPUS)
+            return {sha256 for sha256 in connection.scalars(query) if sha256 is not None}
 
     def of_owner(
         self, owner: str, limit: int, before: tuple[datetime, str] | None = None
@@ -234,7 +236,7 @@ class RatingsStore:
             before: when the last caption of the page before was made, and its id.
         """
         own = (Rating.caption_id == Caption.caption_id) & (Rating.rater == owner)
-        wanted = (
+        query = (
             select(Caption, Photo, Rating)
             .join(Photo, Photo.sha256 == Caption.photo_sha256)
             .outerjoin(Rating, own)
@@ -245,11 +247,11 @@ class RatingsStore:
         if before is not None:
             moment, last = before
             older = Caption.created_at < moment
-            wanted = wanted.where(older | ((Caption.created_at == moment) & (Caption.caption_id < last)))
+            query = query.where(older | ((Caption.created_at == moment) & (Caption.caption_id < last)))
         with Session(self._reader) as session:
             return [
                 (_served(caption, photo), None if rating is None else _stored(rating))
-                for caption, photo, rating in session.execute(wanted)
+                for caption, photo, rating in session.execute(query)
             ]
 
     def rating(self, caption_id: str, rater: str) -> StoredRating | None:
@@ -262,13 +264,13 @@ class RatingsStore:
             return None if row is None else StoredRating(*row)
 
 
-def _erase(connection: Connection, wanted: ColumnElement[bool], reason: str) -> list[str] | None:
+def _erase(connection: Connection, condition: ColumnElement[bool], reason: str) -> list[str] | None:
     """Up to `ERASED_PER_STEP` captions, their ratings (by the foreign key), and photos that are left alone.
 
     Returns those photos; None where there are no such captions.
     """
     statements = statements_for(connection.dialect.name)
-    ids = connection.scalars(select(Caption.caption_id).where(wanted).limit(ERASED_PER_STEP)).all()
+    ids = connection.scalars(select(Caption.caption_id).where(condition).limit(ERASED_PER_STEP)).all()
     removed = connection.execute(
         delete(Caption)
         .where(Caption.caption_id.in_(ids))
@@ -276,14 +278,14 @@ def _erase(connection: Connection, wanted: ColumnElement[bool], reason: str) -> 
     ).all()
     if not removed:
         return None
-    alone = ~exists().where(Caption.photo_sha256 == Photo.sha256)
+    unreferenced = ~exists().where(Caption.photo_sha256 == Photo.sha256)
     shown = {row.photo_sha256 for row in removed}
     photos = connection.scalars(
-        delete(Photo).where(Photo.sha256.in_(shown), alone).returning(Photo.sha256)
+        delete(Photo).where(Photo.sha256.in_(shown), unreferenced).returning(Photo.sha256)
     ).all()
     moment = now()
     for sha256 in photos:
-        connection.execute(statements.keep_erasure, {"sha256": sha256, "erased_at": moment})
+        connection.execute(statements.upsert_erasure, {"sha256": sha256, "erased_at": moment})
     rows = []
     for caption_id, owner, sha256, sent_sha256 in removed:
         done = None if sha256 in photos else moment  # another caption shows it
@@ -302,15 +304,15 @@ def _erase(connection: Connection, wanted: ColumnElement[bool], reason: str) -> 
     return list(photos)
 
 
-def _withdraw(connection: Connection, wanted: ColumnElement[bool], *, limit: int) -> int:
+def _withdraw(connection: Connection, condition: ColumnElement[bool], *, limit: int) -> int:
     """Up to `limit` ratings; how many there were."""
-    ids = select(Rating.rating_id).where(wanted).limit(limit)
-    gone = connection.execute(
+    ids = select(Rating.rating_id).where(condition).limit(limit)
+    withdrawn = connection.execute(
         delete(Rating).where(Rating.rating_id.in_(ids)).returning(Rating.caption_id, Rating.rater)
     ).all()
-    if not gone:
+    if not withdrawn:
         return 0
-    rated = {row.caption_id for row in gone}
+    rated = {row.caption_id for row in withdrawn}
     photos = dict(
         connection.execute(
             select(Caption.caption_id, Caption.photo_sha256).where(Caption.caption_id.in_(rated))
@@ -329,23 +331,23 @@ def _withdraw(connection: Connection, wanted: ColumnElement[bool], *, limit: int
             "photo_sha256": photos[caption],
             "erased_at": moment,
         }
-        for caption, rater in gone
+        for caption, rater in withdrawn
     ]
     connection.execute(insert(Tombstone), rows)
     return len(rows)
 
 
-def _bury_person(connection: Connection, rater: str) -> None:
-    """Once for all that was erased of a person since runs were last looked through."""
-    theirs = (Tombstone.person == rater, Tombstone.runs_done_at.is_(None))
-    reasons = set(connection.scalars(select(Tombstone.reason).where(*theirs).distinct()))
+def _add_person_tombstone(connection: Connection, rater: str) -> None:
+    """Add one tombstone for a person, unless one of theirs still waits for the folders of runs."""
+    conditions = (Tombstone.person == rater, Tombstone.runs_done_at.is_(None))
+    reasons = set(connection.scalars(select(Tombstone.reason).where(*conditions).distinct()))
     if reasons and PERSON not in reasons:
         row = {"reason": PERSON, "person": rater, "erased_at": now()}
         connection.execute(insert(Tombstone), row | _photo_done(now()))
 
 
 def _photo_done(moment: datetime | None) -> dict[str, object]:
-    """Since when nothing is to be removed of a photo, as it is, or None."""
+    """The columns that say since when the photo of a tombstone needs no removal; None: it does."""
     return {"archive_done_at": moment, "features_done_at": moment}
 
 

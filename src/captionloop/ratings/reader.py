@@ -55,7 +55,7 @@ class RatingsDatabase:
         Raises:
             DatabaseError: the database is missing, does not answer, or has no ratings tables.
         """
-        wanted = (
+        query = (
             select(
                 Rating.rating_id,
                 Rating.caption_id,
@@ -77,7 +77,7 @@ class RatingsDatabase:
         engine = self.engine()
         try:
             with engine.connect() as connection:
-                rows = [tuple(row) for row in connection.execute(wanted)]
+                rows = [tuple(row) for row in connection.execute(query)]
         except DBAPIError as error:
             raise unreachable(error) from error
         finally:
@@ -90,11 +90,11 @@ class RatingsDatabase:
         Raises:
             DatabaseError: as `ratings`.
         """
-        wanted = select(Erasure.sha256).where(~exists().where(Photo.sha256 == Erasure.sha256))
+        query = select(Erasure.sha256).where(~exists().where(Photo.sha256 == Erasure.sha256))
         engine = self.engine()
         try:
             with engine.connect() as connection:
-                return frozenset(connection.scalars(wanted))
+                return frozenset(connection.scalars(query))
         except DBAPIError as error:
             raise unreachable(error) from error
         finally:
@@ -110,13 +110,13 @@ class RatingsDatabase:
             DatabaseError: as `ratings`.
         """
         rated = exists().where(Rating.caption_id == Caption.caption_id)
-        wanted = select(Caption.caption_id, Caption.words).where(rated, Caption.familiar.is_not(False))
+        query = select(Caption.caption_id, Caption.words).where(rated, Caption.familiar.is_not(False))
         engine = self.engine()
         try:
             with engine.connect() as connection:
                 rows = [
                     (caption_id, sureness([word["confidence"] for word in words]))
-                    for caption_id, words in connection.execute(wanted)
+                    for caption_id, words in connection.execute(query)
                     if words
                 ]
         except DBAPIError as error:
@@ -176,10 +176,10 @@ def read_traffic(
     *,
     served: Collection[str],
     comparable: Collection[str],
-    most: int,
+    limit: int,
     language: Language = ENGLISH,
 ) -> Traffic:
-    """Captions and ratings of a window, the newest `most` of each.
+    """Captions and ratings of a window, the newest `limit` of each.
 
     Args:
         engine: of the ratings database.
@@ -187,39 +187,39 @@ def read_traffic(
         until: its end, excluded.
         served: versions whose confidences and caption lengths count: those of one model.
         comparable: versions whose embeddings count: those with one encoder.
-        most: captions and ratings to read.
+        limit: captions and ratings to read, of each.
         language: of the captions.
 
     Raises:
         DatabaseError: the database does not answer.
     """
     window = (Caption.created_at >= since, Caption.created_at < until)
-    said = (
+    caption_query = (
         select(Caption.text, Caption.confidence)
         .where(*window, Caption.model_version.in_(list(served)))
         .order_by(Caption.created_at.desc())
-        .limit(most)
+        .limit(limit)
     )
-    seen = (
+    embedding_query = (
         # A photo that was sent twice is seen once.
         select(Caption.photo_sha256, func.max(Caption.embedding))
         .where(*window, Caption.model_version.in_(list(comparable)), Caption.embedding.is_not(None))
         .group_by(Caption.photo_sha256)
         .order_by(func.max(Caption.created_at).desc())
-        .limit(most)
+        .limit(limit)
     )
-    rated = (
+    rating_query = (
         select(Rating.stars, Rating.correction)
         .join(Caption, Caption.caption_id == Rating.caption_id)
         .where(Rating.updated_at >= since, Rating.updated_at < until, Caption.owner != CORPUS)
         .order_by(Rating.updated_at.desc())
-        .limit(most)
+        .limit(limit)
     )
     try:
         with engine.connect() as connection:
-            captions = connection.execute(said).all()
-            embeddings = [from_bytes(row[1] or b"") for row in connection.execute(seen)]
-            ratings = connection.execute(rated).all()
+            captions = connection.execute(caption_query).all()
+            embeddings = [from_bytes(row[1] or b"") for row in connection.execute(embedding_query)]
+            ratings = connection.execute(rating_query).all()
     except DBAPIError as error:
         raise unreachable(error) from error
     return Traffic(
@@ -232,5 +232,5 @@ def read_traffic(
 
 
 def _stacked(embeddings: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    whole = [embedding for embedding in embeddings if embedding.shape == (SIZE,)]
-    return np.stack(whole) if whole else np.zeros((0, SIZE), np.float32)
+    complete = [embedding for embedding in embeddings if embedding.shape == (SIZE,)]
+    return np.stack(complete) if complete else np.zeros((0, SIZE), np.float32)

@@ -292,7 +292,7 @@ class RatingInput:
 
 @dataclass(frozen=True, slots=True)
 class StoredRating:
-    """An opinion that is on the disk.
+    """A rating as it is stored.
 
     `is_new` and `adds_correction` say what the request that it answers has changed, for counting.
     """

@@ -39,7 +39,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What `GET /v1/statistics` tells."""
+    """The numbers of `GET /v1/statistics`."""
 
     first: date
     last: date
@@ -70,38 +70,40 @@ def count_ratings(engine: Engine, since: datetime | None, gold_items: int = 0) -
     With `gold_items`, only those of keys, and of people who rated so many of these rightly, good and bad
     ones: as curation asks (`feedback/rater_reliability.py`), which looks at more than that.
     """
-    asked = select(func.count()).select_from(Rating).where(NOT_GOLD)
+    query = select(func.count()).select_from(Rating).where(NOT_GOLD)
     if since is not None:
-        asked = asked.where(Rating.updated_at > since)
+        query = query.where(Rating.updated_at > since)
     if gold_items:
-        asked = asked.where(Rating.rater.startswith(KEY) | Rating.rater.in_(known_people(gold_items)))
+        query = query.where(Rating.rater.startswith(KEY) | Rating.rater.in_(known_raters(gold_items)))
     with Session(engine) as session:
-        return int(session.execute(asked).scalar_one())
+        return int(session.execute(query).scalar_one())
 
 
-def known_people(gold_items: int) -> "Select[str]":
+def known_raters(gold_items: int) -> "Select[str]":
     """People who rated so many gold items rightly, good and bad ones among them."""
-    right = (Caption.known_good & (Rating.stars > 3)) | (~Caption.known_good & (Rating.stars < 3))
-    rated = select(Rating.rater).join(Caption, Caption.caption_id == Rating.caption_id).where(right)
+    correct = (Caption.known_good & (Rating.stars > 3)) | (~Caption.known_good & (Rating.stars < 3))
+    rated = select(Rating.rater).join(Caption, Caption.caption_id == Rating.caption_id).where(correct)
     kinds = func.count(func.distinct(Caption.known_good))
     return rated.group_by(Rating.rater).having(func.count() >= gold_items, kinds >= min(2, gold_items))
 
 
 def _by_day(session: Session, first: date, days: int, since: datetime) -> tuple[Day, ...]:
-    made = func.date(Caption.created_at)
+    caption_day = func.date(Caption.created_at)
     captions: dict[object, int] = dict(
-        session.execute(select(made, func.count()).where(SERVED, Caption.created_at >= since).group_by(made))
+        session.execute(
+            select(caption_day, func.count()).where(SERVED, Caption.created_at >= since).group_by(caption_day)
+        )
         .tuples()
         .all()
     )
-    given = func.date(Rating.updated_at)
+    rating_day = func.date(Rating.updated_at)
     corrected = func.count(Rating.correction)
     ratings = {
         str(day): (count, corrections, mean)
         for day, count, corrections, mean in session.execute(
-            select(given, func.count(), corrected, func.avg(Rating.stars))
+            select(rating_day, func.count(), corrected, func.avg(Rating.stars))
             .where(NOT_GOLD, Rating.updated_at >= since)
-            .group_by(given)
+            .group_by(rating_day)
         )
     }
     counts = {str(day): count for day, count in captions.items()}
@@ -114,7 +116,7 @@ def _by_day(session: Session, first: date, days: int, since: datetime) -> tuple[
 
 
 def _by_version(session: Session, since: datetime) -> list[tuple[str, Tally]]:
-    made = {
+    captions_by_version = {
         version: (count, confidence, newest)
         for version, count, confidence, newest in session.execute(
             select(
@@ -128,7 +130,7 @@ def _by_version(session: Session, since: datetime) -> list[tuple[str, Tally]]:
         )
     }
     columns = [func.sum(case((Rating.stars == stars, 1), else_=0)) for stars in range(1, 6)]
-    rated = {
+    ratings_by_version = {
         row[0]: (row[1], {stars: int(row[1 + stars] or 0) for stars in range(1, 6)})
         for row in session.execute(
             select(Caption.model_version, func.count(Rating.correction), *columns)
@@ -138,9 +140,11 @@ def _by_version(session: Session, since: datetime) -> list[tuple[str, Tally]]:
         )
     }
     tallies = []
-    for version in sorted(made.keys() | rated.keys(), key=_newest_first, reverse=True):
-        captions, confidence, _ = made.get(version, (0, None, None))
-        corrections, stars = rated.get(version, (0, dict.fromkeys(range(1, 6), 0)))
+    for version in sorted(
+        captions_by_version.keys() | ratings_by_version.keys(), key=_newest_first, reverse=True
+    ):
+        captions, confidence, _ = captions_by_version.get(version, (0, None, None))
+        corrections, stars = ratings_by_version.get(version, (0, dict.fromkeys(range(1, 6), 0)))
         tallies.append((version, _tally(captions, corrections, confidence, stars)))
     return tallies
 

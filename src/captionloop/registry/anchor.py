@@ -1,4 +1,4 @@
-"""The anchor, the best version served so far on an evaluation set; and how worn that set is by decisions.
+"""The anchor (best served version on an evaluation set), and the number of decisions made on that set.
 
 The champion alone is no fixed point: a row of candidates, each worse by a little less than the margin, would
 walk downhill. So a candidate is compared, by the same margin, with the version that did best on this
@@ -25,33 +25,33 @@ from captionloop.registry.scored_captions import EvaluationCaptions, ScoredCapti
 
 logger = logging.getLogger(__name__)
 
-WARNED = 0.8
+WARNING_SHARE = 0.8
 """Of the budget, from which on people are told."""
-HOW = "docs/gate.md says how to draw a new one: evaluation.draw."
+NEW_SET_ADVICE = "docs/gate.md says how to draw a new one: evaluation.draw."
 
 
 def count_decision(decision: GateDecision, before: int, parameters: GateParameters) -> GateDecision:
     """The decision with the number of those on its evaluation set, and a warning where it becomes large."""
-    used, budget = before + 1, parameters.decisions
-    counted = decision.model_copy(update={"set_use": SetUse(decisions=used, budget=budget)})
-    if used > budget:
+    decisions, budget = before + 1, parameters.decisions
+    counted = decision.model_copy(update={"set_use": SetUse(decisions=decisions, budget=budget)})
+    if decisions > budget:
         warning = (
             f"This evaluation set is worn out: it was good for {budget} decisions, and this is number "
-            f"{used}. How often the gate errs on it is not known any more. {HOW}"
+            f"{decisions}. How often the gate errs on it is not known any more. {NEW_SET_ADVICE}"
         )
-    elif used >= WARNED * budget:
+    elif decisions >= WARNING_SHARE * budget:
         warning = (
-            f"This evaluation set is soon worn out: this is decision {used} of the {budget} that it is good "
-            f"for. {HOW}"
+            f"This evaluation set is soon worn out: this is decision {decisions} of the {budget} that it is "
+            f"good for. {NEW_SET_ADVICE}"
         )
     else:
         return counted
     logger.warning("%s", warning)
-    return noted(counted, warning)
+    return with_note(counted, warning)
 
 
 @dataclass(frozen=True)
-class Found:
+class AnchorSearch:
     """The anchor's version and captions; or none, and `note` says why."""
 
     note: str
@@ -59,60 +59,65 @@ class Found:
     captions: Mapping[str, str] = field(default_factory=dict)
 
 
-def find_anchor(registry: ModelRegistry, champion: ModelVersion, evaluation_set: str, scratch: Path) -> Found:
+def find_anchor(
+    registry: ModelRegistry, champion: ModelVersion, evaluation_set: str, scratch: Path
+) -> AnchorSearch:
     """The version before the champion that did best on an evaluation set, of those that were served.
 
     `scratch` is a folder for what is fetched.
     """
-    known = served(registry.versions(), champion)
-    there = [version for version in known if _score(version, evaluation_set) is not None]
-    if not there:
-        return Found(
+    served = served_versions(registry.versions(), champion)
+    evaluated = [version for version in served if _score(version, evaluation_set) is not None]
+    if not evaluated:
+        return AnchorSearch(
             "No version that was served has kept captions of this evaluation set: there is no anchor, and "
             "the candidate is compared with the champion alone."
         )
-    lost: list[str] = []
-    ranked = sorted(there, key=lambda version: (-(_score(version, evaluation_set) or 0), version.version))
+    unreadable: list[str] = []
+    ranked = sorted(evaluated, key=lambda version: (-(_score(version, evaluation_set) or 0), version.version))
     for version in ranked:
         if version.version == champion.version:
             break
-        captions = kept_captions(registry, version, scratch / str(version.version), evaluation_set)
+        captions = stored_captions(registry, version, scratch / str(version.version), evaluation_set)
         if captions is not None:
-            return Found(_without(lost), version.version, captions)
-        lost.append(str(version.version))
-    return Found(f"The champion is the best version so far on this evaluation set. {_without(lost)}".strip())
+            return AnchorSearch(_unreadable_note(unreadable), version.version, captions)
+        unreadable.append(str(version.version))
+    return AnchorSearch(
+        "The champion is the best version so far on this evaluation set."
+        f" {_unreadable_note(unreadable)}".rstrip()
+    )
 
 
-def served(versions: Sequence[ModelVersion], champion: ModelVersion) -> list[ModelVersion]:
-    """The champion, those that it and its predecessors replaced, back to the first.
+def served_versions(versions: Sequence[ModelVersion], champion: ModelVersion) -> list[ModelVersion]:
+    """The versions that were champion: the present one, and those that it and its predecessors replaced.
 
     What was rolled back is left out. So is what stood before a version that people promoted though the gate
     did not: they have chosen another standard, and it begins with that version.
     """
     by_number = {version.version: version for version in versions}
-    found: list[ModelVersion] = []
+    line: list[ModelVersion] = []
     seen: set[int] = set()
-    at: ModelVersion | None = champion
-    while at is not None and at.version not in seen:
-        seen.add(at.version)
-        if at.rolled_back is None:
-            found.append(at)
-        if not at.passed_gate or at.replaced is None:
+    current: ModelVersion | None = champion
+    while current is not None and current.version not in seen:
+        seen.add(current.version)
+        if current.rolled_back is None:
+            line.append(current)
+        if not current.passed_gate or current.replaced is None:
             break
-        at = by_number.get(at.replaced)
-    return found
+        current = by_number.get(current.replaced)
+    return line
 
 
-def kept_captions(
-    registry: ModelRegistry, version: ModelVersion, place: Path, evaluation_set: str
+def stored_captions(
+    registry: ModelRegistry, version: ModelVersion, folder_: Path, evaluation_set: str
 ) -> dict[str, str] | None:
-    """What a version said when it was registered, where that is of this evaluation set; else None."""
-    folder = registry.fetch_evidence(version.version, place)
+    """The captions stored with a version, if they are of this evaluation set; else None."""
+    folder = registry.fetch_evidence(version.version, folder_)
     try:
-        kept = EvaluationCaptions.load(folder) if folder else None
+        stored = EvaluationCaptions.load(folder) if folder else None
     except RegistryError:
         return None
-    return kept.captions if kept and kept.evaluation_set == evaluation_set else None
+    return stored.captions if stored and stored.evaluation_set == evaluation_set else None
 
 
 def decide_on_anchor(  # noqa: PLR0917 - three versions, and how they are compared
@@ -130,7 +135,7 @@ def decide_on_anchor(  # noqa: PLR0917 - three versions, and how they are compar
     """
     refuse_unless_same_set(candidate, anchor)
     if anchor.scores.values[PRIMARY] <= champion.scores.values[PRIMARY]:
-        return noted(decision, "The champion is the best version so far on this evaluation set.")
+        return with_note(decision, "The champion is the best version so far on this evaluation set.")
     confidence = parameters.anchor_confidence
     difference = difference_of(candidate, anchor, parameters, confidence)
     level = f"{100 * confidence:g} % interval"
@@ -139,7 +144,7 @@ def decide_on_anchor(  # noqa: PLR0917 - three versions, and how they are compar
         difference.low,
         -parameters.margin,
     )
-    compared = Anchor(version=version, confidence=confidence, difference=difference)
+    comparison = Anchor(version=version, confidence=confidence, difference=difference)
     verdict = "is worse" if difference.high < -parameters.margin else "may be worse"
     interval = f"{level} {difference.low:+.3f} to {difference.high:+.3f}"
     reason = (
@@ -147,10 +152,10 @@ def decide_on_anchor(  # noqa: PLR0917 - three versions, and how they are compar
         f"{anchor.name}, the best served so far on this evaluation set, by more than the margin of "
         f"{parameters.margin:g} (difference {difference.value:+.3f}, {interval})."
     )
-    return decision.with_check(check, reason, anchor=compared)
+    return decision.with_check(check, reason, anchor=comparison)
 
 
-def noted(decision: GateDecision, note: str) -> GateDecision:
+def with_note(decision: GateDecision, note: str) -> GateDecision:
     """The decision with one more note for people; an empty one adds nothing."""
     return decision.model_copy(update={"notes": (*decision.notes, note)}) if note else decision
 
@@ -160,7 +165,7 @@ def _score(version: ModelVersion, evaluation_set: str) -> float | None:
     return version.metrics.get(PRIMARY) if version.gate.get("evaluation_set") == evaluation_set else None
 
 
-def _without(lost: Sequence[str]) -> str:
-    if not lost:
+def _unreadable_note(unreadable: Sequence[str]) -> str:
+    if not unreadable:
         return ""
-    return f"The captions that version {', '.join(lost)} left cannot be read: it is no anchor."
+    return f"The captions that version {', '.join(unreadable)} left cannot be read: it is no anchor."

@@ -46,8 +46,8 @@ not answer.
 
 
 @dataclass(frozen=True, slots=True)
-class GivenRating:
-    """What one person said of a caption of a photo of their own, and which version had made that."""
+class CanaryRating:
+    """A person's rating of a caption of their own photo, and the version that made the caption."""
 
     rater: str
     version: str
@@ -65,7 +65,7 @@ class CanaryEvidence:
         captions: how many each version made, for each person.
     """
 
-    ratings: Sequence[GivenRating]
+    ratings: Sequence[CanaryRating]
     captions: dict[tuple[str, str], int]
 
 
@@ -89,7 +89,7 @@ class Measures:
 
     @property
     def advice(self) -> Advice:
-        """What they say together."""
+        """The advice that follows from the three comparisons."""
         if "worse" in {self.stars.verdict, self.corrected.verdict, self.changed.verdict}:
             return "roll back"
         of_stars: dict[str, Advice] = {"better": "promote", "no difference shown": "stop"}
@@ -97,8 +97,8 @@ class Measures:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What people's ratings say of the canary so far.
+class CanaryAssessment:
+    """The advice about the canary from the ratings so far.
 
     Attributes:
         advice: what follows.
@@ -122,29 +122,29 @@ def read_evidence(database: RatingsDatabase, trial: Trial) -> CanaryEvidence:
         DatabaseError: the database is missing, does not answer, or has no ratings tables.
     """
     both = [str(trial.version.version), str(trial.plan.champion)]
-    of_both = (
+    of_either = (
         Caption.model_name == trial.version.name,
         Caption.model_version.in_(both),
         Caption.created_at >= trial.plan.began,
     )
-    rated = (
+    ratings_query = (
         select(Rating.rater, Caption.model_version, Rating.stars, Caption.text, Rating.correction)
         .join(Caption, Caption.caption_id == Rating.caption_id)
-        .where(*of_both, Caption.owner == Rating.rater)
+        .where(*of_either, Caption.owner == Rating.rater)
         .order_by(Rating.created_at, Rating.rating_id)
     )
-    first = select(func.min(Caption.created_at)).where(*of_both, Caption.model_version == both[0])
+    first = select(func.min(Caption.created_at)).where(*of_either, Caption.model_version == both[0])
     engine = database.engine()
     try:
         with engine.connect() as connection:
-            ratings = [GivenRating(*row) for row in connection.execute(rated)]
+            ratings = [CanaryRating(*row) for row in connection.execute(ratings_query)]
             began = connection.scalar(first)
-            made = (
+            counts = (
                 select(Caption.owner, Caption.model_version, func.count())
-                .where(*of_both, Caption.created_at >= (began or trial.plan.began + LOADING))
+                .where(*of_either, Caption.created_at >= (began or trial.plan.began + LOADING))
                 .group_by(Caption.owner, Caption.model_version)
             )
-            captions = {(owner, version): count for owner, version, count in connection.execute(made)}
+            captions = {(owner, version): count for owner, version, count in connection.execute(counts)}
     except DBAPIError as error:
         raise unreachable(error) from error
     finally:
@@ -152,26 +152,26 @@ def read_evidence(database: RatingsDatabase, trial: Trial) -> CanaryEvidence:
     return CanaryEvidence(ratings, captions)
 
 
-def judge_canary(
+def assess_canary(
     trial: Trial, evidence: CanaryEvidence, now: datetime, language: Language = ENGLISH
-) -> Judgement:
-    """Plays the ratings through, and says whether to promote, to roll back, to stop, or to wait for more."""
-    measures = _played(trial, evidence, language)
-    counted = measures.stars.candidate.ratings + measures.stars.champion.ratings
-    answered, replaced = _made(trial, evidence)
-    asked = answered + replaced
-    advice, reason = measures.advice, _compared(measures)
+) -> CanaryAssessment:
+    """Compares the ratings of both versions: whether to promote, roll back, stop, or wait for more."""
+    measures = _compare_ratings(trial, evidence, language)
+    ratings = measures.stars.candidate.ratings + measures.stars.champion.ratings
+    answered, replaced = _caption_counts(trial, evidence)
+    total = answered + replaced
+    advice, reason = measures.advice, _reason(measures)
     if trial.is_void:
         advice, reason = "stop", f"version {trial.plan.champion} is not the champion any more"
     elif advice == "extend" and trial.plan.is_over(now):
-        advice, reason = "stop", f"its {trial.plan.days:g} days are over, and {counted} ratings show nothing"
-    elif advice != "roll back" and asked >= FEWEST_CAPTIONS and replaced > MOST_REPLACED * asked:
+        advice, reason = "stop", f"its {trial.plan.days:g} days are over, and {ratings} ratings show nothing"
+    elif advice != "roll back" and total >= FEWEST_CAPTIONS and replaced > MOST_REPLACED * total:
         advice = "stop"
-        reason = f"it does not answer: of {asked} captions for its people the champion gave {replaced}"
-    return Judgement(advice, reason, measures, answered, replaced)
+        reason = f"it does not answer: of {total} captions for its people the champion gave {replaced}"
+    return CanaryAssessment(advice, reason, measures, answered, replaced)
 
 
-def _played(trial: Trial, evidence: CanaryEvidence, language: Language) -> Measures:
+def _compare_ratings(trial: Trial, evidence: CanaryEvidence, language: Language) -> Measures:
     """The ratings in their order, until they decide."""
     measures = Measures.planned(trial.plan)
     for rating in evidence.ratings:
@@ -187,7 +187,7 @@ def _played(trial: Trial, evidence: CanaryEvidence, language: Language) -> Measu
     return measures
 
 
-def _made(trial: Trial, evidence: CanaryEvidence) -> tuple[int, int]:
+def _caption_counts(trial: Trial, evidence: CanaryEvidence) -> tuple[int, int]:
     """Captions for people of the canary: by the canary, and by the champion in its place."""
     canary = str(trial.version.version)
     of_its_people = [
@@ -197,7 +197,7 @@ def _made(trial: Trial, evidence: CanaryEvidence) -> tuple[int, int]:
     return answered, sum(count for _, count in of_its_people) - answered
 
 
-def _compared(measures: Measures) -> str:
+def _reason(measures: Measures) -> str:
     stars, corrected, changed = measures.stars, measures.corrected, measures.changed
     if not stars.candidate.ratings or not stars.champion.ratings:
         return "there are no ratings of both versions yet"
@@ -208,12 +208,12 @@ def _compared(measures: Measures) -> str:
         "people give it fewer stars": stars.verdict,
     }
     worse = [name for name, verdict in verdicts.items() if verdict == "worse"]
-    told = (
+    text = (
         f"{stars.difference:+.2f} stars [{low:+.2f}, {high:+.2f}]: {stars.candidate.mean:.2f} of "
         f"{stars.candidate.ratings} ratings by {stars.candidate.raters} people, beside "
         f"{stars.champion.mean:.2f} of {stars.champion.ratings} by {stars.champion.raters}"
     )
-    return f"{worse[0]}; {told}" if worse else told
+    return f"{worse[0]}; {text}" if worse else text
 
 
 def words_changed(text: str, correction: str, language: Language = ENGLISH) -> float:
@@ -221,10 +221,10 @@ def words_changed(text: str, correction: str, language: Language = ENGLISH) -> f
     one, other = word_tokens(text, language), word_tokens(correction, language)
     if not one and not other:
         return 0.0
-    before = list(range(len(other) + 1))
+    previous = list(range(len(other) + 1))
     for number, word in enumerate(one, start=1):
         row = [number]
-        for place, wanted in enumerate(other, start=1):
-            row.append(min(before[place] + 1, row[-1] + 1, before[place - 1] + (word != wanted)))
-        before = row
-    return before[-1] / max(len(one), len(other))
+        for place, target in enumerate(other, start=1):
+            row.append(min(previous[place] + 1, row[-1] + 1, previous[place - 1] + (word != target)))
+        previous = row
+    return previous[-1] / max(len(one), len(other))

@@ -47,7 +47,7 @@ def decide(
     is nothing to compare then.
     """
     if champion is None:
-        return _first(candidate, parameters)
+        return _decide_first_version(candidate, parameters)
     refuse_unless_same_set(candidate, champion)
     difference = difference_of(candidate, champion, parameters)
     inferiority = Check.at_least(
@@ -132,7 +132,7 @@ def _decision(
     )
 
 
-def _first(candidate: ScoredCaptions, parameters: GateParameters) -> GateDecision:
+def _decide_first_version(candidate: ScoredCaptions, parameters: GateParameters) -> GateDecision:
     floors, photos = parameters.floors, max(len(candidate.captions), 1)
     checks = (
         Check.at_least(PRIMARY, candidate.scores.values[PRIMARY], floors.cider),
@@ -172,7 +172,7 @@ def difference_of(
     candidate: ScoredCaptions, other: ScoredCaptions, parameters: GateParameters, confidence: float = 0.95
 ) -> Difference:
     """CIDEr of the candidate less that of another, with the interval of the paired bootstrap."""
-    found = paired_bootstrap(
+    interval = paired_bootstrap(
         other.scores,
         candidate.scores,
         PRIMARY,
@@ -180,18 +180,18 @@ def difference_of(
         resamples=parameters.resamples,
         confidence=confidence,
     ).interval
-    return Difference(value=found.value, low=found.low, high=found.high)
+    return Difference(value=interval.value, low=interval.low, high=interval.high)
 
 
 def _fresh_difference(
     candidate: ScoredCaptions, champion: ScoredCaptions, parameters: GateParameters
 ) -> Difference:
-    found = sign_flip_interval(
+    interval = sign_flip_interval(
         paired_differences(champion.scores, candidate.scores, PRIMARY),
         seed=parameters.seed,
         resamples=parameters.resamples,
     )
-    return Difference(value=found.value, low=found.low, high=found.high)
+    return Difference(value=interval.value, low=interval.low, high=interval.high)
 
 
 def _no_empty_captions(candidate: ScoredCaptions) -> Check:

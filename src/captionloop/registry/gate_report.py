@@ -12,9 +12,9 @@ from captionloop.registry.gate_decision import (
     Hallucinations,
     SetUse,
 )
-from captionloop.registry.verdict import IN_POINTS, shown, verdict
+from captionloop.registry.verdict import IN_POINTS, formatted_value, readable_reason
 
-_TOLD_FROM = {
+_MEASURED_FROM = {
     "facts": "told exactly, from the facts of the scenes",
     "references": "visual words that no reference of the photo has",
 }
@@ -26,7 +26,7 @@ def gate_report(decision: GateDecision) -> str:
         [
             f"# {'Passed' if decision.promoted else 'Not passed'}: {decision.candidate}",
             "",
-            verdict(decision.reason),
+            readable_reason(decision.reason),
             "",
             *(line for note in decision.notes for line in (f"> {note}", "")),
             *_comparison(decision),
@@ -86,9 +86,9 @@ def _hallucinations(found: Hallucinations | None) -> list[str]:
         return []
     rise = found.difference
     return [
-        f"Things per caption that are not there ({_TOLD_FROM[found.measure]}): {found.candidate:.3f} against "
-        f"{found.champion:.3f}, **{rise.value:+.3f}**, 95 % interval {rise.low:+.3f} to {rise.high:+.3f}; "
-        f"its low end may not lie above {found.limit:+.3f}.",
+        f"Things per caption that are not there ({_MEASURED_FROM[found.measure]}): {found.candidate:.3f} "
+        f"against {found.champion:.3f}, **{rise.value:+.3f}**, 95 % interval {rise.low:+.3f} to "
+        f"{rise.high:+.3f}; its low end may not lie above {found.limit:+.3f}.",
         "",
     ]
 
@@ -137,8 +137,8 @@ def _points(difference: Difference, level: str = "95 %") -> str:
 
 
 def _row(check: Check) -> str:
-    champion = "" if check.champion is None else shown(check.name, check.champion)
-    value, limit = (shown(check.name, each) for each in (check.value, check.limit))
+    champion = "" if check.champion is None else formatted_value(check.name, check.champion)
+    value, limit = (formatted_value(check.name, each) for each in (check.value, check.limit))
     sign = "≥" if check.bound == "at least" else "≤"
     passed = "passed" if check.passed else "**failed**"
     return f"| {check.name} | {value} | {champion} | {sign} {limit} | {passed} |"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from captionloop.evaluation.hallucination import Truth
+from captionloop.evaluation.hallucination import HallucinationCounter
 from captionloop.evaluation.subgroups import Subgroup
 from captionloop.registry.gate import PRIMARY
 from captionloop.registry.gate_decision import (
@@ -53,9 +53,9 @@ def decide_on_groups(
         worst.worst,
         limit,
     )
-    fallen = [f"{row.by} {row.name}" for row in table if row.worst > limit]
+    collapsed = [f"{row.by} {row.name}" for row in table if row.worst > limit]
     reason = (
-        f"Not promoted: {PRIMARY} collapses on photos of one kind ({', '.join(fallen)}). On the "
+        f"Not promoted: {PRIMARY} collapses on photos of one kind ({', '.join(collapsed)}). On the "
         f"{worst.photos} photos of {worst.by} {worst.name} it is {100 * worst.candidate:.1f} against "
         f"{100 * worst.champion:.1f} of {champion.name}: more than {100 * limit:g} % are lost."
     )
@@ -63,31 +63,31 @@ def decide_on_groups(
 
 
 def _row(group: Subgroup, new: Floats, old: Floats, groups: int) -> GroupDifference:
-    ours, theirs = new[group.member], old[group.member]
-    difference, photos = ours - theirs, len(ours)
+    candidate, champion = new[group.member], old[group.member]
+    difference, photos = candidate - champion, len(candidate)
     reach = float(stdtrit(photos - 1, 0.975) * difference.std(ddof=1) / np.sqrt(photos))
     value = float(difference.mean())
     return GroupDifference(
         by=group.by,
         name=group.name,
         photos=photos,
-        candidate=float(ours.mean()),
-        champion=float(theirs.mean()),
+        candidate=float(candidate.mean()),
+        champion=float(champion.mean()),
         difference=Difference(value=value, low=value - reach, high=value + reach),
-        worst=surely_lost(ours, theirs, ERROR / groups),
+        worst=surely_lost(candidate, champion, ERROR / groups),
     )
 
 
-def surely_lost(ours: Floats, theirs: Floats, error: float) -> float:
+def surely_lost(candidate: Floats, champion: Floats, error: float) -> float:
     """The largest share of a mean that is lost by a one-sided paired t-test with this error (Fieller 1954).
 
     Below 0 where none is. It is the share d for which the mean of `ours - (1 - d) * theirs` is just so far
     below 0 as the error asks.
     """
-    photos = len(ours)
+    photos = len(candidate)
     bound = float(stdtrit(photos - 1, 1 - error)) ** 2 / photos
-    covariance = np.cov(ours, theirs)
-    x, y = float(ours.mean()), float(theirs.mean())
+    covariance = np.cov(candidate, champion)
+    x, y = float(candidate.mean()), float(champion.mean())
     # (x - r y)^2 = bound * var(ours - r theirs), for the ratio r = 1 - d; wanted is the larger root.
     a = y * y - bound * float(covariance[1, 1])
     b = x * y - bound * float(covariance[0, 1])
@@ -102,7 +102,7 @@ def decide_on_hallucinations(
     decision: GateDecision,
     candidate: ScoredCaptions,
     champion: ScoredCaptions,
-    truth: Truth,
+    counter: HallucinationCounter,
     parameters: GateParameters,
 ) -> GateDecision:
     """The decision, refused where the candidate names clearly more things that are not there.
@@ -110,12 +110,12 @@ def decide_on_hallucinations(
     The rise is that of the things per caption, photo by photo; it must lie above the limit with its whole
     95 % interval.
     """
-    new, old = truth.counts(candidate.captions), truth.counts(champion.captions)
+    new, old = counter.counts(candidate.captions), counter.counts(champion.captions)
     values = np.array([(new[image_id], old[image_id]) for image_id in new], float)
     rise = mean_interval(values[:, 0] - values[:, 1], seed=parameters.seed, resamples=parameters.resamples)
     limit = parameters.guardrails.hallucinations
     found = Hallucinations(
-        measure=truth.measure,
+        measure=counter.measure,
         candidate=float(values[:, 0].mean()),
         champion=float(values[:, 1].mean()),
         difference=Difference(value=rise.value, low=rise.low, high=rise.high),

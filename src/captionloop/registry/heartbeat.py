@@ -19,7 +19,7 @@ def note_end(registry: ModelRegistry, moment: datetime | None = None) -> datetim
     if not tracking.exists(registry.tracking_uri):
         raise RegistryError(f"there is no MLflow store in {tracking.without_password(registry.tracking_uri)}")
     ended = moment or datetime.now(UTC)
-    with tracking.for_people(f"note that a retraining of {registry.name} ended"):
+    with tracking.readable_errors(f"note that a retraining of {registry.name} ended"):
         tracking.connect(registry.tracking_uri).set_registered_model_tag(
             registry.name, TAG, ended.isoformat()
         )
@@ -31,7 +31,7 @@ def last_end(registry: ModelRegistry) -> datetime | None:
     if not tracking.exists(registry.tracking_uri):
         return None
     name = registry.name.replace("'", "''")
-    with tracking.for_people(f"ask when a retraining of {registry.name} ended"):
-        found = tracking.connect(registry.tracking_uri).search_registered_models(f"name = '{name}'")
-    told = [model.tags[TAG] for model in found if TAG in model.tags]
-    return datetime.fromisoformat(told[0]) if told else None
+    with tracking.readable_errors(f"ask when a retraining of {registry.name} ended"):
+        models = tracking.connect(registry.tracking_uri).search_registered_models(f"name = '{name}'")
+    moments = [model.tags[TAG] for model in models if TAG in model.tags]
+    return datetime.fromisoformat(moments[0]) if moments else None

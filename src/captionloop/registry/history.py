@@ -33,13 +33,13 @@ Action = Literal[
     "register", "pass", "refuse", "promote", "verify", "rollback", "withdraw", "sign", "found",
     "shadow", "canary", "end",
 ]  # fmt: skip
-_CROWNS = {"promote", "found"}
-_TAKES_BACK = {"rollback", "withdraw"}
-_JUDGES = {"pass", "refuse"}
+_MAKES_CHAMPION = {"promote", "found"}
+_REVOKES = {"rollback", "withdraw"}
+_GATE_ACTIONS = {"pass", "refuse"}
 
 
-class Line(BaseModel):
-    """One thing that was done.
+class HistoryEntry(BaseModel):
+    """One action on a version.
 
     Attributes:
         number: its place; of two lines of one number the one that was written first comes first.
@@ -89,15 +89,15 @@ class Champions:
         """To whom a rollback of `champion` leads: the newest other one that was not taken back, and that is
         `known` still.
         """
-        fit = [each for each in self.served if each != champion and each not in self.taken_back]
-        return next((each for each in reversed(fit) if each in known), None)
+        eligible = [each for each in self.served if each != champion and each not in self.taken_back]
+        return next((each for each in reversed(eligible) if each in known), None)
 
 
 def actor() -> str:
     """Who is acting: what `CAPTIONLOOP_ACTOR` says, else the user and the machine."""
-    told = os.environ.get(ACTOR, "").strip()
-    if told:
-        return told
+    name = os.environ.get(ACTOR, "").strip()
+    if name:
+        return name
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
@@ -105,19 +105,19 @@ def actor() -> str:
     return f"user:{user}@{socket.gethostname()}"
 
 
-def ordered(lines: Iterable[Line]) -> list[Line]:
+def ordered(lines: Iterable[HistoryEntry]) -> list[HistoryEntry]:
     """The lines in the order in which things were done."""
     first = datetime.min.replace(tzinfo=UTC)
     return sorted(lines, key=lambda line: (line.number, line.at or first))
 
 
-def champions(lines: Iterable[Line]) -> Champions:
-    """Plays a history through."""
+def champions(lines: Iterable[HistoryEntry]) -> Champions:
+    """The champions, present and former, that follow from the entries of a history."""
     current: int | None = None
     served: list[int] = []
     taken_back: set[int] = set()
     for line in ordered(lines):
-        if line.action in _CROWNS:
+        if line.action in _MAKES_CHAMPION:
             for version in (*line.served, line.version):
                 if version in served:
                     served.remove(version)
@@ -125,34 +125,34 @@ def champions(lines: Iterable[Line]) -> Champions:
                 taken_back.discard(version)
             taken_back |= set(line.taken_back)
             current = line.version
-        elif line.action in _TAKES_BACK:
+        elif line.action in _REVOKES:
             taken_back.add(line.version)
             current = line.champion
     return Champions(current, tuple(served), frozenset(taken_back))
 
 
-def found(lines: Sequence[Line], versions: Sequence[ModelVersion]) -> Line | None:
-    """The line that is missing where the champion is not the one of the history, else None.
+def missing_entry(lines: Sequence[HistoryEntry], versions: Sequence[ModelVersion]) -> HistoryEntry | None:
+    """The entry that is missing where the champion is not the one of the history, else None.
 
     It is the first of a registry that had no history; later, that of a champion that somebody made outside of
     captionloop, or of a promotion that was cut off before its line was written.
     """
     champion = next((version for version in versions if version.is_champion), None)
-    told = champions(lines).current
-    if champion is None or told == champion.version:
+    recorded = champions(lines).current
+    if champion is None or recorded == champion.version:
         return None
-    if told is not None:
-        return Line(
+    if recorded is not None:
+        return HistoryEntry(
             action="found",
             version=champion.version,
             champion=champion.version,
-            before=told,
-            why=f"it is champion though version {told} was: the alias was set outside of captionloop, or a "
-            "promotion was cut off",
+            before=recorded,
+            why=f"it is champion though version {recorded} was: the alias was set outside of captionloop, or "
+            "a promotion was cut off",
         )
     served = _served_before(champion, versions)
     taken_back = sorted(version.version for version in versions if version.rolled_back)
-    return Line(
+    return HistoryEntry(
         action="found",
         version=champion.version,
         champion=champion.version,
@@ -164,18 +164,20 @@ def found(lines: Sequence[Line], versions: Sequence[ModelVersion]) -> Line | Non
     )
 
 
-def completed(lines: Sequence[Line], versions: Sequence[ModelVersion]) -> list[Line]:
+def completed(lines: Sequence[HistoryEntry], versions: Sequence[ModelVersion]) -> list[HistoryEntry]:
     """The history, with what only the versions' tags tell: of versions from before there was one."""
     registered = {line.version for line in lines if line.action == "register"}
-    judged = {line.version for line in lines if line.action in _JUDGES}
-    tried = {line.version for line in lines if line.action == "end"}
+    decided = {line.version for line in lines if line.action in _GATE_ACTIONS}
+    trial_ended = {line.version for line in lines if line.action == "end"}
     derived = []
     for version in sorted(versions, key=lambda version: version.version):
         if version.version not in registered:
-            derived.append(Line(action="register", version=version.version, at=version.created, derived=True))
-        if version.passed_gate is not None and version.version not in judged:
             derived.append(
-                Line(
+                HistoryEntry(action="register", version=version.version, at=version.created, derived=True)
+            )
+        if version.passed_gate is not None and version.version not in decided:
+            derived.append(
+                HistoryEntry(
                     action="pass" if version.passed_gate else "refuse",
                     version=version.version,
                     at=version.created,
@@ -184,11 +186,13 @@ def completed(lines: Sequence[Line], versions: Sequence[ModelVersion]) -> list[L
                     derived=True,
                 )
             )
-        told = version.version in tried or any(line.action in _TAKES_BACK | {"found"} for line in lines)
-        if version.rolled_back and not told:
+        is_recorded = version.version in trial_ended or any(
+            line.action in _REVOKES | {"found"} for line in lines
+        )
+        if version.rolled_back and not is_recorded:
             at = datetime.fromisoformat(version.rolled_back)
-            derived.append(Line(action="rollback", version=version.version, at=at, derived=True))
-    missing = found(lines, versions)
+            derived.append(HistoryEntry(action="rollback", version=version.version, at=at, derived=True))
+    missing = missing_entry(lines, versions)
     if missing is not None:
         missing = missing.model_copy(update={"number": 1 + max((line.number for line in lines), default=0)})
     return [*ordered(derived), *ordered(lines), *([missing] if missing else [])]
@@ -216,20 +220,20 @@ logger = logging.getLogger(__name__)
 PREFIX = "captionloop.history."
 
 
-def read(client: "MlflowClient", name: str) -> list[Line]:
+def read(client: "MlflowClient", name: str) -> list[HistoryEntry]:
     """The lines of a registered model that exists, in order. What is not ours is left out, with a warning."""
     lines = []
     for key, value in client.get_registered_model(name).tags.items():
         if not key.startswith(PREFIX):
             continue
         try:
-            lines.append(Line.model_validate_json(value))
+            lines.append(HistoryEntry.model_validate_json(value))
         except ValidationError:
             logger.warning("The tag %s of %s is no line of its history: it was changed by hand", key, name)
     return ordered(lines)
 
 
-def append(client: "MlflowClient", name: str, line: Line) -> Line:
+def append(client: "MlflowClient", name: str, line: HistoryEntry) -> HistoryEntry:
     """Writes a line after all that are there, with the time and who acts; the line as it was written."""
     number = 1 + max((each.number for each in read(client, name)), default=0)
     update = {"number": number, "at": datetime.now(UTC), "by": line.by or actor()}

@@ -44,18 +44,18 @@ class ChangeLock:
     @contextmanager
     def held(self) -> Iterator["ChangeLock"]:
         """Alone within. Raises `RegistryError` where others do not end."""
-        with tracking.for_people(f"take the lock of {self._of}"):
+        with tracking.readable_errors(f"take the lock of {self._of}"):
             self._take()
         try:
-            with tracking.for_people(f"wait for the lock of {self._of}"):
+            with tracking.readable_errors(f"wait for the lock of {self._of}"):
                 self._wait()
             yield self
         finally:
-            self._give_back(self._ticket)
+            self._release(self._ticket)
 
     def check(self) -> None:
         """Raises `RegistryError` where others may have taken the lock meanwhile: asked before what counts."""
-        with tracking.for_people(f"hold the lock of {self._of}: it was lost"):
+        with tracking.readable_errors(f"hold the lock of {self._of}: it was lost"):
             self._client.get_model_version(self._name, str(self._ticket))
         if time.monotonic() - self._renewed > LEASE_SECONDS / 2:
             raise RegistryError(
@@ -73,29 +73,29 @@ class ChangeLock:
                     self._client.create_registered_model(
                         self._name, description=_DESCRIPTION.format(name=self._of)
                     )
-                made = self._client.create_model_version(self._name, _NO_FILES, tags=tags)
+                version = self._client.create_model_version(self._name, _NO_FILES, tags=tags)
                 break
             except MlflowException:  # all wanted the same number
                 if attempt == ATTEMPTS:
                     raise
                 time.sleep(LOOK_SECONDS)
-        self._ticket = str(made.version)
+        self._ticket = str(version.version)
 
     def _wait(self) -> None:
         began = time.monotonic()
         while True:
             now = self._renew()
             while time.monotonic() - self._renewed < RENEW_SECONDS:
-                before = self._before()
-                if not before:
+                earlier = self._before()
+                if not earlier:
                     self._renew()
                     return
-                there = now + time.monotonic() - self._renewed  # by the clock that dates the tickets
-                for each in before:
-                    if _is_gone(each.tags) or there - each.last_updated_timestamp / 1000 > LEASE_SECONDS:
-                        self._give_back(each.version)
+                store_time = now + time.monotonic() - self._renewed  # by the clock that dates the tickets
+                for each in earlier:
+                    if _is_gone(each.tags) or store_time - each.last_updated_timestamp / 1000 > LEASE_SECONDS:
+                        self._release(each.version)
                 if time.monotonic() - began > PATIENCE_SECONDS:
-                    by = before[0].tags.get(_BY, "somebody")
+                    by = earlier[0].tags.get(_BY, "somebody")
                     raise RegistryError(f"{self._of} is being changed by {by}: try again when that has ended")
                 time.sleep(LOOK_SECONDS)
 
@@ -111,7 +111,7 @@ class ChangeLock:
         renewed = self._client.update_model_version(self._name, str(self._ticket), "held, or waiting")
         return (renewed.last_updated_timestamp or 0) / 1000
 
-    def _give_back(self, version: Any) -> None:
+    def _release(self, version: Any) -> None:
         with suppress(Exception):  # it is gone already, or ends by itself when its time is over
             self._client.delete_model_version(self._name, str(version))
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from captionloop.errors import ConfigurationError, RegistryError
 from captionloop.paths import how_to_make
 from captionloop.registry import history, model_version, promotion, tracking
-from captionloop.registry.history import Line, champions, completed
+from captionloop.registry.history import HistoryEntry, champions, completed
 from captionloop.registry.model_version import ModelVersion, checksums, damaged_files, fingerprint
 from captionloop.registry.signing import SIGNATURE, SIGNING_KEY, Signing
 from captionloop.registry.trials import ROLES, Trial, current
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 PREVIOUS = "previous"
-_TOLD_ELSEWHERE = {"promoted", "reason"}
+_RECORDED_SEPARATELY = {"promoted", "reason"}
 
 
 class ModelRegistry:
@@ -69,11 +69,11 @@ class ModelRegistry:
         """All versions, the newest first."""
         if not tracking.exists(self.tracking_uri):
             return []
-        with tracking.for_people(f"list the versions of {self.name}"):
+        with tracking.readable_errors(f"list the versions of {self.name}"):
             found = self._client.search_model_versions(f"name='{self.name}'", max_results=10_000)
             # Found by search, versions do not know their aliases: these come with the model itself.
             aliases = self._client.get_registered_model(self.name).aliases if found else {}
-        versions = [_named(ModelVersion.from_mlflow(each), aliases) for each in found]
+        versions = [_with_aliases(ModelVersion.from_mlflow(each), aliases) for each in found]
         return sorted(versions, key=lambda version: version.version, reverse=True)
 
     def version(self, version_or_alias: int | str) -> ModelVersion:
@@ -81,15 +81,15 @@ class ModelRegistry:
 
         Raises `RegistryError` where there is none.
         """
-        asked = str(version_or_alias)
-        number = asked.removeprefix("v")
+        wanted = str(version_or_alias)
+        number = wanted.removeprefix("v")
         versions = self.versions()
         for version in versions:
-            if asked in version.aliases or (number.isdecimal() and int(number) == version.version):
+            if wanted in version.aliases or (number.isdecimal() and int(number) == version.version):
                 return version
         known = ", ".join(str(version.version) for version in versions)
         raise RegistryError(
-            f"There is no {self.name} {asked} in the registry: "
+            f"There is no {self.name} {wanted} in the registry: "
             + (
                 f"the versions are {known}, see captionloop models list"
                 if known
@@ -107,9 +107,9 @@ class ModelRegistry:
 
     def trial(self) -> Trial | None:
         """The version that is tried beside the champion, or None. Model servers ask every few seconds."""
-        tried = [version for version in map(self._with_alias, ROLES) if version is not None]
-        champion = self.champion() if tried else None
-        return current([*tried, *([champion] if champion else [])])
+        on_trial = [version for version in map(self._with_alias, ROLES) if version is not None]
+        champion = self.champion() if on_trial else None
+        return current([*on_trial, *([champion] if champion else [])])
 
     def previous(self) -> ModelVersion | None:
         """The champion that a rollback returns to, or None."""
@@ -118,7 +118,7 @@ class ModelRegistry:
         if champion is None:
             return None
         known = {version.version: version for version in versions}
-        before = champions(completed(self._written(), versions)).before(champion.version, known)
+        before = champions(completed(self._entries(), versions)).before(champion.version, known)
         return None if before is None else known[before]
 
     def refuse_other_corpus(self) -> None:
@@ -127,11 +127,11 @@ class ModelRegistry:
         Two corpora in one registered model would meet at the gate, and one be served in the other's place.
         """
         champion = self.champion() if self.corpus else None
-        of = champion.lineage.get("corpus") if champion else None
-        if champion is None or of is None or of == self.corpus:
+        corpus = champion.lineage.get("corpus") if champion else None
+        if champion is None or corpus is None or corpus == self.corpus:
             return
         raise RegistryError(
-            f"{self.name} version {champion.version} is of the corpus {of}, not {self.corpus}: "
+            f"{self.name} version {champion.version} is of the corpus {corpus}, not {self.corpus}: "
             f"give the environment of {self.corpus} a registered_model of its own in its globals.yml"
         )
 
@@ -156,43 +156,49 @@ class ModelRegistry:
         `bundle` is not a bundle, or a damaged one; `RegistryError` where the champion is of another corpus.
         """
         self.refuse_other_corpus()
-        mark = fingerprint(bundle)
-        version = self.with_fingerprint(mark)
+        bundle_fingerprint = fingerprint(bundle)
+        version = self.with_fingerprint(bundle_fingerprint)
         if version is None:
             known = {"corpus": self.corpus} if self.corpus else {}
-            described = model_version.description_tags(metrics or {}, {**(lineage or {}), **known})
-            version = self._create(bundle, mark, described, evidence)
+            tags = model_version.description_tags(metrics or {}, {**(lineage or {}), **known})
+            version = self._create(bundle, bundle_fingerprint, tags, evidence)
             logger.info("Registered %s version %d", self.name, version.version)
             self.note(
-                Line(
+                HistoryEntry(
                     action="register",
                     version=version.version,
-                    evidence={"fingerprint": mark, "run": version.run_id, **_short(metrics or {})},
+                    evidence={
+                        "fingerprint": bundle_fingerprint,
+                        "run": version.run_id,
+                        **_short(metrics or {}),
+                    },
                 )
             )
-        self._point(CHALLENGER, version.version)
+        self._set_alias(CHALLENGER, version.version)
         return self.version(version.version)
 
     def record_decision(self, version: int, decision: "GateDecision", report: str) -> ModelVersion:
         """Writes the gate's decision on the version: as tags, and as `gate.json` and `gate.md`."""
-        held = self.version(version)
-        folder = f"{held.artifacts}/{model_version.GATE_FOLDER}"
-        with tracking.for_people(f"write the gate's decision on {self.name} version {version}"):
-            self._client.log_text(held.run_id, decision.model_dump_json(indent=2), f"{folder}/gate.json")
-            self._client.log_text(held.run_id, report, f"{folder}/gate.md")
+        before = self.version(version)
+        folder = f"{before.artifacts}/{model_version.GATE_FOLDER}"
+        with tracking.readable_errors(f"write the gate's decision on {self.name} version {version}"):
+            self._client.log_text(before.run_id, decision.model_dump_json(indent=2), f"{folder}/gate.json")
+            self._client.log_text(before.run_id, report, f"{folder}/gate.md")
             for key, value in model_version.decision_tags(decision).items():
                 self._tag(version, key, value)
-        judged = self.version(version)
-        if (judged.gate, judged.passed_gate) != (held.gate, held.passed_gate):  # not the same once more
+        after = self.version(version)
+        if (after.gate, after.passed_gate) != (before.gate, before.passed_gate):  # not the same once more
             self.note(
-                Line(
+                HistoryEntry(
                     action="pass" if decision.promoted else "refuse",
                     version=version,
                     why=decision.reason,
-                    evidence={key: value for key, value in judged.gate.items() if key not in _TOLD_ELSEWHERE},
+                    evidence={
+                        key: value for key, value in after.gate.items() if key not in _RECORDED_SEPARATELY
+                    },
                 )
             )
-        return judged
+        return after
 
     def promote(self, version: int | str, *, check_files: bool = False, why: str = "") -> ModelVersion:
         """Makes a version the champion and remembers which one it replaced.
@@ -223,14 +229,14 @@ class ModelRegistry:
         """
         return promotion.rollback(self, check_files=check_files, only_from=only_from, blame=blame, why=why)
 
-    def history(self) -> list[Line]:
+    def history(self) -> list[HistoryEntry]:
         """What was done to the versions, in order; of older ones, what their tags tell."""
         versions = self.versions()
-        return completed(self._written(), versions) if versions else []
+        return completed(self._entries(), versions) if versions else []
 
-    def note(self, line: Line) -> Line:
+    def note(self, line: HistoryEntry) -> HistoryEntry:
         """Adds a line to the history, with the time and who acts."""
-        with tracking.for_people(f"write into the history of {self.name}"):
+        with tracking.readable_errors(f"write into the history of {self.name}"):
             return history.append(self._client, self.name, line)
 
     def fetch(self, version_or_alias: int | str, folder: Path) -> Path:
@@ -262,9 +268,9 @@ class ModelRegistry:
             key = self.signing.sign(bundle, signature)
             if key is None:
                 raise ConfigurationError(f"There is no key to sign with: set {SIGNING_KEY} to its file")
-            with tracking.for_people(f"sign {self.name} version {version.version}"):
+            with tracking.readable_errors(f"sign {self.name} version {version.version}"):
                 self._client.log_artifact(version.run_id, str(signature), version.artifacts)
-        self.note(Line(action="sign", version=version.version, evidence={"key": key.key_id}))
+        self.note(HistoryEntry(action="sign", version=version.version, evidence={"key": key.key_id}))
         return version, key.key_id
 
     def check_files(self, version_or_alias: int | str) -> None:
@@ -289,58 +295,60 @@ class ModelRegistry:
         """The version that was registered last, or None in an empty registry."""
         if not tracking.exists(self.tracking_uri):
             return None
-        with tracking.for_people(f"ask for the newest version of {self.name}"):
+        with tracking.readable_errors(f"ask for the newest version of {self.name}"):
             return model_version.newest(self._client, self.name)
 
     def _with_alias(self, alias: str) -> ModelVersion | None:
         if not tracking.exists(self.tracking_uri):
             return None
-        with tracking.for_people(f"ask for the {alias} of {self.name}"):
+        with tracking.readable_errors(f"ask for the {alias} of {self.name}"):
             return model_version.with_alias(self._client, self.name, alias)
 
     def _create(
         self,
         bundle: Path,
-        mark: str,
-        described: Mapping[str, str],
+        bundle_fingerprint: str,
+        description: Mapping[str, str],
         evidence: Path | None,
     ) -> ModelVersion:
-        place = f"{self.name}/{mark[:12]}"
+        folder = f"{self.name}/{bundle_fingerprint[:12]}"
         tags = {
-            model_version.FINGERPRINT: mark,
+            model_version.FINGERPRINT: bundle_fingerprint,
             model_version.CHECKSUMS: json.dumps(checksums(bundle)),
-            model_version.ARTIFACTS: place,
-            **described,
+            model_version.ARTIFACTS: folder,
+            **description,
         }
-        with tracking.for_people(f"register {bundle} as a version of {self.name}"):
+        with tracking.readable_errors(f"register {bundle} as a version of {self.name}"):
             client = self._client
-            run = client.get_run(self.run_id) if self.run_id else self._own_run(mark)
+            run = client.get_run(self.run_id) if self.run_id else self._own_run(bundle_fingerprint)
             with tempfile.TemporaryDirectory() as scratch:
                 signature = Path(scratch) / SIGNATURE
                 if self.signing.sign(bundle, signature) is not None:  # as it is here, before it leaves
-                    client.log_artifact(run.info.run_id, str(signature), place)
-            client.log_artifacts(run.info.run_id, str(bundle), f"{place}/{model_version.BUNDLE}")
+                    client.log_artifact(run.info.run_id, str(signature), folder)
+            client.log_artifacts(run.info.run_id, str(bundle), f"{folder}/{model_version.BUNDLE}")
             if evidence is not None:
-                client.log_artifacts(run.info.run_id, str(evidence), f"{place}/{model_version.EVIDENCE}")
+                client.log_artifacts(run.info.run_id, str(evidence), f"{folder}/{model_version.EVIDENCE}")
             self._ensure_model()
-            source = f"{run.info.artifact_uri}/{place}/{model_version.BUNDLE}"
+            source = f"{run.info.artifact_uri}/{folder}/{model_version.BUNDLE}"
             created = client.create_model_version(self.name, source, run.info.run_id, tags=tags)
             if self.run_id is None:
                 client.set_terminated(run.info.run_id)
         return ModelVersion.from_mlflow(created)
 
-    def _own_run(self, mark: str) -> Any:
+    def _own_run(self, bundle_fingerprint: str) -> Any:
         """The run that holds this model's artifacts: the one begun before a crash, else a new one."""
         client = self._client
-        known = client.get_experiment_by_name(self.experiment)
-        experiment = known.experiment_id if known else client.create_experiment(self.experiment)
-        begun = client.search_runs(
-            [experiment], f"tags.`{model_version.FINGERPRINT}` = '{mark}'", max_results=1
+        found = client.get_experiment_by_name(self.experiment)
+        experiment = found.experiment_id if found else client.create_experiment(self.experiment)
+        runs = client.search_runs(
+            [experiment], f"tags.`{model_version.FINGERPRINT}` = '{bundle_fingerprint}'", max_results=1
         )
-        if begun:
-            return begun[0]
+        if runs:
+            return runs[0]
         return client.create_run(
-            experiment, run_name=f"register {mark[:12]}", tags={model_version.FINGERPRINT: mark}
+            experiment,
+            run_name=f"register {bundle_fingerprint[:12]}",
+            tags={model_version.FINGERPRINT: bundle_fingerprint},
         )
 
     def _ensure_model(self) -> None:
@@ -355,12 +363,12 @@ class ModelRegistry:
     def _tag(self, version: int, key: str, value: str) -> None:
         self._client.set_model_version_tag(self.name, str(version), key, value)
 
-    def _point(self, alias: str, version: int) -> None:
-        with tracking.for_people(f"make version {version} of {self.name} the {alias}"):
+    def _set_alias(self, alias: str, version: int) -> None:
+        with tracking.readable_errors(f"make version {version} of {self.name} the {alias}"):
             self._client.set_registered_model_alias(self.name, alias, str(version))
 
-    def _written(self) -> list[Line]:
-        with tracking.for_people(f"read the history of {self.name}"):
+    def _entries(self) -> list[HistoryEntry]:
+        with tracking.readable_errors(f"read the history of {self.name}"):
             return history.read(self._client, self.name)
 
 
@@ -368,7 +376,7 @@ def _short(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in metrics.items()}
 
 
-def _named(version: ModelVersion, aliases: Mapping[str, Any]) -> ModelVersion:
+def _with_aliases(version: ModelVersion, aliases: Mapping[str, Any]) -> ModelVersion:
     names = tuple(sorted(alias for alias, number in aliases.items() if int(number) == version.version))
     return replace(version, aliases=names)
 

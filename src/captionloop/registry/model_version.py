@@ -140,7 +140,7 @@ class ModelVersion:
         )
 
 
-_THERE_IS_NONE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+_NOT_FOUND_CODES = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """What MLflow says of a registered model that is not there, and of an alias that is not."""
 
 
@@ -154,7 +154,7 @@ def with_alias(client: "MlflowClient", name: str, alias: str) -> ModelVersion | 
     try:
         return ModelVersion.from_mlflow(client.get_model_version_by_alias(name, alias))
     except MlflowException as error:
-        if error.error_code not in _THERE_IS_NONE:
+        if error.error_code not in _NOT_FOUND_CODES:
             raise
     return None
 
@@ -195,8 +195,8 @@ def _fingerprint(tags: Mapping[str, str]) -> str:
     """The fingerprint, empty where it is none: it becomes part of a folder's name, and whoever writes tags
     must not choose the folder.
     """
-    told = tags.get(FINGERPRINT, "")
-    return told if _SHA256.fullmatch(told) else ""
+    value = tags.get(FINGERPRINT, "")
+    return value if _SHA256.fullmatch(value) else ""
 
 
 def _with_prefix(tags: Mapping[str, str], prefix: str) -> dict[str, str]:
@@ -237,7 +237,7 @@ def check_signature(client: "MlflowClient", version: ModelVersion, folder: Path,
     called = f"{version.name} version {version.version}"
     with files.beside(beside) as place:
         fetched = place / SIGNATURE
-        with tracking.for_people(f"fetch the signature of {called}"):
+        with tracking.readable_errors(f"fetch the signature of {called}"):
             known = [each.path for each in client.list_artifacts(version.run_id, version.artifacts)]
             if f"{version.artifacts}/{SIGNATURE}" in known:
                 path = f"{version.artifacts}/{SIGNATURE}"
@@ -249,7 +249,7 @@ def check_signature(client: "MlflowClient", version: ModelVersion, folder: Path,
 def download_evidence(client: "MlflowClient", version: ModelVersion, folder: Path) -> bool:
     """Puts at `folder` what was kept beside the version's bundle; False where there is nothing."""
     # Asked first, because what a download of nothing is depends on the store: an error, or an empty folder.
-    with tracking.for_people(f"look for the {EVIDENCE} of {version.name} version {version.version}"):
+    with tracking.readable_errors(f"look for the {EVIDENCE} of {version.name} version {version.version}"):
         if not client.list_artifacts(version.run_id, f"{version.artifacts}/{EVIDENCE}"):
             return False
     with _downloaded(client, version, EVIDENCE, beside=folder) as partial:
@@ -261,6 +261,6 @@ def download_evidence(client: "MlflowClient", version: ModelVersion, folder: Pat
 def _downloaded(client: "MlflowClient", version: ModelVersion, part: str, beside: Path) -> Iterator[Path]:
     """A part of a version's artifacts in a temporary folder on the same file system as `beside`."""
     with files.beside(beside) as folder:
-        with tracking.for_people(f"fetch the {part} of {version.name} version {version.version}"):
+        with tracking.readable_errors(f"fetch the {part} of {version.name} version {version.version}"):
             place = client.download_artifacts(version.run_id, f"{version.artifacts}/{part}", str(folder))
         yield Path(place)

@@ -1,5 +1,4 @@
-"""Who is champion, and who is tried beside it, changed by one at a time: what is compared is compared once
-more under the lock.
+"""Promotion, rollback and trials: each changes the registry under a lock, after checking again within it.
 
 What takes long, fetching files and checking them, comes before the lock is taken. Within, the champion is
 read, the alias is set, and the line of the history is written. Killed anywhere, the next one finishes: it
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from captionloop.errors import RegistryError
 from captionloop.registry import history, model_version, tracking
-from captionloop.registry.history import Line, champions, found
+from captionloop.registry.history import HistoryEntry, champions, missing_entry
 from captionloop.registry.lock import ChangeLock
 from captionloop.registry.model_version import ModelVersion
 from captionloop.registry.trials import Plan, Role, Trial, current
@@ -30,8 +29,8 @@ def promote(
     chosen = registry.version(version)
     if check_files or registry.signing.trust_store is not None:
         registry.check_files(chosen.version)
-    with _changing(registry) as scene:
-        return scene.crown(scene.unchanged(chosen), why)
+    with _locked(registry) as locked:
+        return locked.make_champion(locked.unchanged(chosen), why)
 
 
 def promote_gated(registry: "ModelRegistry", version: int | str, *, check_files: bool = True) -> ModelVersion:
@@ -46,14 +45,14 @@ def promote_gated(registry: "ModelRegistry", version: int | str, *, check_files:
         refuse_ungated(chosen, champion)
         if check_files or registry.signing.trust_store is not None:
             registry.check_files(chosen.version)
-        with _changing(registry) as scene:
-            chosen = scene.unchanged(chosen)
-            if scene.champion is None or scene.champion.version != chosen.version:
-                refuse_ungated(chosen, scene.champion)
-            return scene.crown(chosen, chosen.reason)
+        with _locked(registry) as locked:
+            chosen = locked.unchanged(chosen)
+            if locked.champion is None or locked.champion.version != chosen.version:
+                refuse_ungated(chosen, locked.champion)
+            return locked.make_champion(chosen, chosen.reason)
     except UngatedError as error:
         with suppress(RegistryError):  # what is to be told is why it was refused
-            registry.note(Line(action="refuse", version=chosen.version, why=str(error)))
+            registry.note(HistoryEntry(action="refuse", version=chosen.version, why=str(error)))
         raise
 
 
@@ -69,27 +68,27 @@ def rollback(
     previous = registry.previous()
     if previous is not None and (check_files or registry.signing.trust_store is not None):
         registry.check_files(previous.version)
-    with _changing(registry) as scene:
-        left, back = scene.champion, scene.previous()
-        if left is None:
+    with _locked(registry) as locked:
+        old, new = locked.champion, locked.previous()
+        if old is None:
             raise RegistryError(f"Nothing to roll back: {registry.name} has no champion yet")
-        if only_from is not None and left.version != only_from:
+        if only_from is not None and old.version != only_from:
             raise RegistryError(
-                f"Version {only_from} of {registry.name} is not the champion, version {left.version} is: "
+                f"Version {only_from} of {registry.name} is not the champion, version {old.version} is: "
                 "nothing was rolled back"
             )
-        if back is None:
+        if new is None:
             raise RegistryError(
-                f"Nothing to roll back to: {registry.name} version {left.version} is the first champion, or "
+                f"Nothing to roll back to: {registry.name} version {old.version} is the first champion, or "
                 "all before it were rolled back; choose one by hand with captionloop models promote"
             )
-        if previous is None or back.version != previous.version:
+        if previous is None or new.version != previous.version:
             raise RegistryError(
                 f"The champion of {registry.name} was changed meanwhile: look at captionloop models history, "
                 "and roll back again if it shall still be"
             )
-        scene.give_back(left, back, blame, why)
-        return registry.version(back.version)
+        locked.restore(old, new, blame, why)
+        return registry.version(new.version)
 
 
 def begin_trial(
@@ -109,11 +108,11 @@ def begin_trial(
     """
     chosen = registry.version(version)
     registry.check_files(chosen.version)
-    with _changing(registry) as scene:
-        beside = scene.champion.version if scene.champion else 0
+    with _locked(registry) as locked:
+        champion = locked.champion.version if locked.champion else 0
         began = datetime.now(UTC).replace(microsecond=0)
-        plan = Plan(role=role, share=share, champion=beside, began=began, most=most, days=days)
-        return scene.begin(scene.unchanged(chosen), plan, why)
+        plan = Plan(role=role, share=share, champion=champion, began=began, most=most, days=days)
+        return locked.begin(locked.unchanged(chosen), plan, why)
 
 
 def end_trial(
@@ -129,11 +128,11 @@ def end_trial(
 
     With `blame` the version counts as rolled back: the gate's word alone does not bring it into service.
     """
-    with _changing(registry) as scene:
-        trial = current(scene.versions)
+    with _locked(registry) as locked:
+        trial = current(locked.versions)
         if trial is None or trial.plan.role != role or only not in {None, trial.version.version}:
             return None
-        scene.end(trial, outcome, why, blame=blame)
+        locked.end(trial, outcome, why, blame=blame)
         return trial
 
 
@@ -161,13 +160,13 @@ def refuse_ungated(version: ModelVersion, champion: ModelVersion | None) -> None
 
 
 @dataclass
-class _Scene:
+class _LockedRegistry:
     """The registry while nobody else changes its champion."""
 
     registry: "ModelRegistry"
     lock: ChangeLock
     versions: list[ModelVersion]
-    lines: list[Line]
+    entries: list[HistoryEntry]
 
     @property
     def champion(self) -> ModelVersion | None:
@@ -186,21 +185,21 @@ class _Scene:
             )
         return now
 
-    def crown(self, chosen: ModelVersion, why: str) -> ModelVersion:
+    def make_champion(self, chosen: ModelVersion, why: str) -> ModelVersion:
         registry, before = self.registry, self.champion
         if before is not None and before.version == chosen.version:
-            self._forgive(chosen)
+            self._clear_rolled_back(chosen)
             return registry.version(chosen.version)
         self.lock.check()
         self._end_any(f"version {chosen.version} was promoted")
         if before is not None:
-            with tracking.for_people(f"promote {registry.name} version {chosen.version}"):
+            with tracking.readable_errors(f"promote {registry.name} version {chosen.version}"):
                 registry._tag(chosen.version, model_version.REPLACED, str(before.version))
-            registry._point("previous", before.version)
-        registry._point("champion", chosen.version)
-        self._forgive(chosen)
-        self.write(
-            Line(
+            registry._set_alias("previous", before.version)
+        registry._set_alias("champion", chosen.version)
+        self._clear_rolled_back(chosen)
+        self.append(
+            HistoryEntry(
                 action="promote",
                 version=chosen.version,
                 champion=chosen.version,
@@ -210,27 +209,27 @@ class _Scene:
         )
         return registry.version(chosen.version)
 
-    def give_back(self, left: ModelVersion, back: ModelVersion, blame: bool, why: str) -> None:
+    def restore(self, old: ModelVersion, new: ModelVersion, blame: bool, why: str) -> None:
         registry = self.registry
         self.lock.check()
-        self._end_any(f"version {left.version} was rolled back")
+        self._end_any(f"version {old.version} was rolled back")
         if blame:
-            self._blame(left)
-        registry._point("champion", back.version)
-        self.write(
-            Line(
+            self._mark_rolled_back(old)
+        registry._set_alias("champion", new.version)
+        self.append(
+            HistoryEntry(
                 action="rollback" if blame else "withdraw",
-                version=left.version,
-                champion=back.version,
-                before=left.version,
+                version=old.version,
+                champion=new.version,
+                before=old.version,
                 why=why,
             )
         )
-        further = self._before(back.version)
-        if further is not None:
-            registry._point("previous", further.version)
+        before = self._before(new.version)
+        if before is not None:
+            registry._set_alias("previous", before.version)
             return
-        with tracking.for_people(f"clear the alias previous of {registry.name}"):
+        with tracking.readable_errors(f"clear the alias previous of {registry.name}"):
             registry._client.delete_registered_model_alias(registry.name, "previous")
 
     def begin(self, chosen: ModelVersion, plan: Plan, why: str) -> Trial:
@@ -251,22 +250,22 @@ class _Scene:
         self.lock.check()
         if trial is not None:
             self.end(trial, "stopped", "by another plan" if same else "the champion is another one")
-        with tracking.for_people(f"make version {chosen.version} of {registry.name} the {role}"):
+        with tracking.readable_errors(f"make version {chosen.version} of {registry.name} the {role}"):
             registry._tag(chosen.version, model_version.TRIAL, plan.model_dump_json())
-        registry._point(role, chosen.version)
-        told = {"share": plan.share, "beside": plan.champion, "most": plan.most, "days": plan.days}
-        self.write(Line(action=role, version=chosen.version, why=why, evidence=told))
+        registry._set_alias(role, chosen.version)
+        evidence = {"share": plan.share, "beside": plan.champion, "most": plan.most, "days": plan.days}
+        self.append(HistoryEntry(action=role, version=chosen.version, why=why, evidence=evidence))
         return Trial(registry.version(chosen.version), plan, is_void=False)
 
     def end(self, trial: Trial, outcome: str, why: str, *, blame: bool = False) -> None:
         registry, version = self.registry, trial.version
         self.lock.check()
         if blame:
-            self._blame(version)
-        with tracking.for_people(f"end the {trial.plan.role} of {registry.name}"):
+            self._mark_rolled_back(version)
+        with tracking.readable_errors(f"end the {trial.plan.role} of {registry.name}"):
             registry._client.delete_registered_model_alias(registry.name, trial.plan.role)
-        self.write(
-            Line(
+        self.append(
+            HistoryEntry(
                 action="end",
                 version=version.version,
                 outcome=outcome,
@@ -280,39 +279,39 @@ class _Scene:
         if trial is not None:
             self.end(trial, "stopped", why)
 
-    def _blame(self, left: ModelVersion) -> None:
-        with tracking.for_people(f"note that {left.name} version {left.version} was rolled back"):
+    def _mark_rolled_back(self, version: ModelVersion) -> None:
+        with tracking.readable_errors(f"note that {version.name} version {version.version} was rolled back"):
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            self.registry._tag(left.version, model_version.ROLLED_BACK, now)
+            self.registry._tag(version.version, model_version.ROLLED_BACK, now)
 
-    def _forgive(self, chosen: ModelVersion) -> None:
-        """Whoever is promoted counts as rolled back no more."""
+    def _clear_rolled_back(self, chosen: ModelVersion) -> None:
+        """Removes the mark of a rollback from a promoted version."""
         if not chosen.rolled_back:
             return
-        with tracking.for_people(f"promote {chosen.name} version {chosen.version}"):
+        with tracking.readable_errors(f"promote {chosen.name} version {chosen.version}"):
             self.registry._client.delete_model_version_tag(
                 chosen.name, str(chosen.version), model_version.ROLLED_BACK
             )
 
-    def write(self, line: Line) -> None:
-        self.lines.append(self.registry.note(line))
+    def append(self, line: HistoryEntry) -> None:
+        self.entries.append(self.registry.note(line))
 
     def _before(self, champion: int) -> ModelVersion | None:
         known = {version.version: version for version in self.versions}
-        before = champions(self.lines).before(champion, known)
+        before = champions(self.entries).before(champion, known)
         return None if before is None else known[before]
 
 
 @contextmanager
-def _changing(registry: "ModelRegistry") -> Iterator[_Scene]:
+def _locked(registry: "ModelRegistry") -> Iterator[_LockedRegistry]:
     """The registry as it is under the lock; who is champion is in its history by then."""
     client = registry._client
     with ChangeLock(client, registry.name).held() as lock:
         versions = registry.versions()
-        with tracking.for_people(f"read the history of {registry.name}"):
-            lines = history.read(client, registry.name) if versions else []
-        scene = _Scene(registry, lock, versions, lines)
-        missing = found(lines, versions)
-        if missing is not None:
-            scene.write(missing)
-        yield scene
+        with tracking.readable_errors(f"read the history of {registry.name}"):
+            entries = history.read(client, registry.name) if versions else []
+        locked = _LockedRegistry(registry, lock, versions, entries)
+        entry = missing_entry(entries, versions)
+        if entry is not None:
+            locked.append(entry)
+        yield locked

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from captionloop.evaluation.calibration import CalibrationReport, as_calibration
 from captionloop.evaluation.evaluation_set import ImageTextParameters
 from captionloop.photos import PhotoFolder
-from captionloop.registry.anchor import find_anchor, kept_captions
+from captionloop.registry.anchor import find_anchor, stored_captions
 from captionloop.registry.gate import GateDecision, GateParameters
 from captionloop.registry.model_registry import ModelRegistry
 from captionloop.registry.model_version import ModelVersion, fingerprint
@@ -64,7 +64,7 @@ class EncodedPhotos(Mapping[str, bytes]):
 
 
 class ChampionComparison(BaseModel):
-    """What is known of the champion that a candidate is measured against.
+    """The champion that a candidate is compared with: its captions, speed, and the anchor's captions.
 
     Attributes:
         version: of the champion; None where there is none, and the candidate is to be the first.
@@ -113,24 +113,24 @@ def compare_with_champion(
         RegistryError: the champion's artifacts are missing or damaged.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch)
-        candidate.save(place / "candidate")
-        known = registry.with_fingerprint(fingerprint(place / "candidate"))
+        folder = Path(scratch)
+        candidate.save(folder / "candidate")
+        known = registry.with_fingerprint(fingerprint(folder / "candidate"))
         rolled_back = known.rolled_back if known else None
-        version = opponent(registry, known)
-        decisions = decisions_on(registry, evaluation_set, known)
+        version = comparison_version(registry, known)
+        decisions = count_decisions_on(registry, evaluation_set, known)
         if version is None:
             return ChampionComparison(rolled_back=rolled_back, decisions=decisions)
-        champion = _loaded(registry, version, place / "champion")
+        champion = _loaded(registry, version, folder / "champion")
         champion_seconds, candidate_seconds = seconds_per_photo(
             [champion, candidate], [photos[image_id] for image_id in list(photos)[:timed]]
         )
-        kept = kept_captions(registry, version, place / "evidence", evaluation_set)
-        anchor = find_anchor(registry, version, evaluation_set, place / "anchor")
+        stored = stored_captions(registry, version, folder / "evidence", evaluation_set)
+        anchor = find_anchor(registry, version, evaluation_set, folder / "anchor")
         return ChampionComparison(
             version=version.version,
             evaluation_set=evaluation_set,
-            captions=kept or caption_all(champion, photos),
+            captions=stored or caption_all(champion, photos),
             champion_seconds=champion_seconds,
             candidate_seconds=candidate_seconds,
             rolled_back=rolled_back,
@@ -141,7 +141,7 @@ def compare_with_champion(
         )
 
 
-def opponent(registry: ModelRegistry, candidate: ModelVersion | None) -> ModelVersion | None:
+def comparison_version(registry: ModelRegistry, candidate: ModelVersion | None) -> ModelVersion | None:
     """The version that the candidate must not be worse than.
 
     It is the champion; for a candidate that is the champion already (its registration was repeated), the one
@@ -153,7 +153,7 @@ def opponent(registry: ModelRegistry, candidate: ModelVersion | None) -> ModelVe
     return None if champion.replaced is None else registry.version(champion.replaced)
 
 
-def decisions_on(registry: ModelRegistry, evaluation_set: str, candidate: ModelVersion | None) -> int:
+def count_decisions_on(registry: ModelRegistry, evaluation_set: str, candidate: ModelVersion | None) -> int:
     """How many versions were brought to the gate on an evaluation set, but for the candidate itself."""
     own = candidate.version if candidate else None
     return sum(
@@ -164,37 +164,37 @@ def decisions_on(registry: ModelRegistry, evaluation_set: str, candidate: ModelV
 
 
 def caption_all(captioner: "Captioner", photos: Mapping[str, bytes]) -> dict[str, str]:
-    """What a captioner says about every photo, by image id."""
-    image_ids, said = list(photos), []
+    """The captions of all photos by a captioner, by image id."""
+    image_ids, captions = list(photos), []
     for start in range(0, len(image_ids), BATCH):
         batch = [photos[image_id] for image_id in image_ids[start : start + BATCH]]
-        said += [captioned.best.text for captioned in captioner.caption(batch)]
-    return dict(zip(image_ids, said, strict=True))
+        captions += [captioned.best.text for captioned in captioner.caption(batch)]
+    return dict(zip(image_ids, captions, strict=True))
 
 
 def seconds_per_photo(captioners: Sequence["Captioner"], photos: Sequence[bytes]) -> list[float]:
     """Median time from photo to caption of each captioner, taken in turn so that all see the same load."""
     for captioner in captioners:
         captioner.caption(photos[:1])  # makes the encoder's runtime, and warms the caches
-    taken: list[list[float]] = [[] for _ in captioners]
+    seconds: list[list[float]] = [[] for _ in captioners]
     for photo in photos:
-        for captioner, times in zip(captioners, taken, strict=True):
+        for captioner, times in zip(captioners, seconds, strict=True):
             start = perf_counter()
             captioner.caption([photo])
             times.append(perf_counter() - start)
-    return [median(times) for times in taken]
+    return [median(times) for times in seconds]
 
 
-def _loaded(registry: ModelRegistry, version: ModelVersion, place: Path) -> "Captioner":
+def _loaded(registry: ModelRegistry, version: ModelVersion, folder: Path) -> "Captioner":
     from captionloop.captioner.captioner import Captioner
 
-    return Captioner.load(registry.fetch(version.version, place))
+    return Captioner.load(registry.fetch(version.version, folder))
 
 
 def register_version(
     registry: ModelRegistry,
     candidate: "Captioner",
-    kept: EvaluationCaptions,
+    captions: EvaluationCaptions,
     decision: GateDecision,
     report: str,
     *,
@@ -210,14 +210,14 @@ def register_version(
     Repeated after being killed anywhere, it ends in the same state.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch)
-        candidate.save(place / "bundle")
-        kept.save(place / "evidence")
+        folder = Path(scratch)
+        candidate.save(folder / "bundle")
+        captions.save(folder / "evidence")
         if training_data is not None:
-            save_training_data(training_data, place / "evidence")
+            save_training_data(training_data, folder / "evidence")
         version = registry.register(
-            place / "bundle",
-            evidence=place / "evidence",
+            folder / "bundle",
+            evidence=folder / "evidence",
             metrics=_point_values(candidate.metrics),
             lineage={"model": candidate.name, **candidate.lineage},
         )

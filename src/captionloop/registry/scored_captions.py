@@ -1,4 +1,4 @@
-"""What the gate is shown: how one captioner did on the frozen evaluation set."""
+"""Captions of one captioner for the evaluation set with their scores: the input of the gate."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from captionloop.scoring.cider import CiderD
 from captionloop.scoring.scores import Scores, score, tokenized
 from captionloop.tokenizer import word_tokens
 
-KEPT = "captions.json"
+CAPTIONS_FILE = "captions.json"
 TRAINING_DATA = "training_data.json"
 SILENCE = "xxsilencexx"  # scored in the place of an empty caption: a word that no reference has
 
@@ -29,7 +29,7 @@ def evaluation_set_hash(references: Mapping[str, Sequence[str]]) -> str:
 
 
 class EvaluationCaptions(BaseModel):
-    """What a captioner said about every photo of an evaluation set, as it is kept beside its version.
+    """Captions of every photo of an evaluation set by a captioner, stored beside its version.
 
     A later candidate is compared with these, without captioning the photos again, where the set is the same.
     """
@@ -42,16 +42,18 @@ class EvaluationCaptions(BaseModel):
     def save(self, folder: Path) -> None:
         """Writes `captions.json` into the folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / KEPT).write_text(self.model_dump_json(indent=0), encoding="utf-8")
+        (folder / CAPTIONS_FILE).write_text(self.model_dump_json(indent=0), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "EvaluationCaptions":
         """Raises `RegistryError` where the file is missing or not ours."""
         try:
-            return cls.model_validate_json((folder / KEPT).read_bytes())
+            return cls.model_validate_json((folder / CAPTIONS_FILE).read_bytes())
         except (OSError, ValidationError) as error:
             reason = first_line(error)
-            raise RegistryError(f"{folder / KEPT} cannot be read ({reason}): register again") from error
+            raise RegistryError(
+                f"{folder / CAPTIONS_FILE} cannot be read ({reason}): register again"
+            ) from error
 
 
 def save_training_data(training_data: Mapping[str, Any], folder: Path) -> None:
@@ -86,7 +88,7 @@ class ScoredCaptions:
     language: Language = ENGLISH
 
     @classmethod
-    def gathered(
+    def by_all_metrics(
         cls,
         name: str,
         captions: Mapping[str, str],
@@ -98,12 +100,12 @@ class ScoredCaptions:
 
         An empty caption scores nothing, where scoring by itself would refuse it: refusing is for the gate.
         """
-        spoken = {image_id: caption if caption.strip() else SILENCE for image_id, caption in captions.items()}
+        scored = {image_id: caption if caption.strip() else SILENCE for image_id, caption in captions.items()}
         return cls(
             name=name,
             evaluation_set=evaluation_set_hash(references),
             captions=captions,
-            scores=score(spoken, references, language),
+            scores=score(scored, references, language),
             seconds_per_photo=seconds_per_photo,
             language=language,
         )
@@ -116,14 +118,14 @@ class ScoredCaptions:
         references: Mapping[str, Sequence[str]],
         language: Language = ENGLISH,
     ) -> "ScoredCaptions":
-        """As `gathered`, by CIDEr alone: for a comparison that asks nothing else."""
+        """As `by_all_metrics`, by CIDEr alone: for a comparison that asks nothing else."""
         texts = [*captions.values(), *(text for image_id in captions for text in references[image_id])]
         tokens = iter(tokenized(texts, language))
-        spoken = {image_id: next(tokens).split() for image_id in captions}
-        judge = CiderD({i: [next(tokens).split() for _ in references[i]] for i in captions})
-        _, values = judge.score(spoken)
+        words = {image_id: next(tokens).split() for image_id in captions}
+        cider = CiderD({i: [next(tokens).split() for _ in references[i]] for i in captions})
+        _, values = cider.score(words)
         columns = np.column_stack([values, np.ones(len(values))])
-        scores = Scores(tuple(spoken), {"CIDEr": columns})
+        scores = Scores(tuple(words), {"CIDEr": columns})
         return cls(name, evaluation_set_hash(references), captions, scores, language=language)
 
     @cached_property

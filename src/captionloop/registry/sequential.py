@@ -30,7 +30,7 @@ USUAL_VARIANCE = 1.1**2
 """Of stars from 1 to 5: what is taken for their variance while few have come in."""
 USUAL_RATINGS = 40
 """How many ratings that counts for."""
-ALIKE = 0.5
+RATER_CORRELATION = 0.5
 """The correlation of two ratings by one person: more than was ever seen, so that it errs on the safe side."""
 
 
@@ -63,7 +63,7 @@ class Arm:
     def _count(self, count: int, total: float, squares: float, sign: int) -> None:
         if count == 0:
             return
-        each = sign / (1 + (count - 1) * ALIKE)
+        each = sign / (1 + (count - 1) * RATER_CORRELATION)
         self.weight += each * count
         self._total += each * total
         self._squares += each * squares
@@ -98,7 +98,7 @@ class RatingComparison:
     """
 
     share: float = 0.5
-    most: int = 400
+    max_ratings: int = 400
     alpha: float = 0.04
     alpha_worse: float = 0.04
     usual_variance: float = USUAL_VARIANCE
@@ -108,7 +108,7 @@ class RatingComparison:
 
     def __post_init__(self) -> None:
         alphas = (self.alpha, self.alpha_worse)
-        if not (0 < self.share < 1 and self.most >= 20 and all(0 < each < 0.5 for each in alphas)):
+        if not (0 < self.share < 1 and self.max_ratings >= 20 and all(0 < each < 0.5 for each in alphas)):
             raise ConfigurationError(
                 "A comparison of ratings takes a share between 0 and 1, at least 20 ratings, "
                 "and an alpha below 0.5"
@@ -124,7 +124,7 @@ class RatingComparison:
             self.verdict = "better"
         elif high < 0:
             self.verdict = "worse"
-        elif self.candidate.weight + self.champion.weight >= self.most:
+        elif self.candidate.weight + self.champion.weight >= self.max_ratings:
             self.verdict = "no difference shown"
         return self.verdict
 
@@ -141,7 +141,7 @@ class RatingComparison:
         information = self._information(self.candidate.weight, self.champion.weight)
         if information == 0:
             return -math.inf, math.inf
-        planned = self._information(self.share * self.most, (1 - self.share) * self.most)
+        planned = self._information(self.share * self.max_ratings, (1 - self.share) * self.max_ratings)
         step = math.sqrt(max(planned, information)) / information
         low, high = _quantile(self.alpha) * step, _quantile(self.alpha_worse) * step
         return self.difference - low, self.difference + high

@@ -67,13 +67,13 @@ def make_key_pair(folder: Path, lifetime: timedelta | None = None) -> tuple[Path
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    made = ec.generate_private_key(ec.SECP256R1())
-    secret = made.private_bytes(
+    private_key = ec.generate_private_key(ec.SECP256R1())
+    secret = private_key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    key = PublicKey(_public_pem(made.public_key()), _last_day(lifetime))
+    key = PublicKey(_public_pem(private_key.public_key()), _last_day(lifetime))
     folder.mkdir(parents=True, exist_ok=True)
     private, public = folder / PRIVATE, folder / f"{key.key_id}{PUBLIC}"
     try:
@@ -84,9 +84,9 @@ def make_key_pair(folder: Path, lifetime: timedelta | None = None) -> tuple[Path
         ) from None
     with os.fdopen(handle, "wb") as file:
         file.write(secret)
-    told = f"captionloop signing key {key.key_id}\n"
-    told += f"Trusted until: {key.until}\n" if key.until else ""
-    public.write_bytes(told.encode() + key.pem)
+    header = f"captionloop signing key {key.key_id}\n"
+    header += f"Trusted until: {key.until}\n" if key.until else ""
+    public.write_bytes(header.encode() + key.pem)
     return private, public
 
 
@@ -146,10 +146,10 @@ def _keys_in(file: Path) -> Iterator[PublicKey]:
             f"{file} in {TRUST_STORE} is a private key, which belongs to whoever signs and nowhere else: "
             "put its public key there"
         )
-    for found in _PEM.finditer(text):
-        until = _UNTIL.search(found["before"])
+    for match in _PEM.finditer(text):
+        until = _UNTIL.search(match["before"])
         try:
-            loaded = serialization.load_pem_public_key(found["pem"].encode())
+            loaded = serialization.load_pem_public_key(match["pem"].encode())
             yield PublicKey(_public_pem(loaded), date.fromisoformat(until["day"]) if until else None)
         except ValueError as error:
             raise ConfigurationError(
@@ -248,7 +248,7 @@ class Signing:
     def _signer(self, signature: Path, trusted: dict[str, PublicKey], called: str) -> PublicKey:
         """The trusted key that a signature names."""
         try:
-            told = _named_key(json.loads(signature.read_text(encoding="utf-8")))
+            fingerprint = _named_key(json.loads(signature.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise SignatureError(
                 f"{called} is not signed, and {TRUST_STORE} is set: use another version, register this one "
@@ -259,12 +259,12 @@ class Signing:
                 f"The signature of {called} cannot be read ({type(error).__name__}): use another version, or "
                 "sign this one again with captionloop models sign"
             ) from None
-        key = trusted.get(told)
+        key = trusted.get(fingerprint)
         if key is None:
             known = ", ".join(sorted(each.key_id for each in trusted.values()))
             raise SignatureError(
-                f"{called} is signed by key {told[:ID_LENGTH]}, which is not trusted ({TRUST_STORE} holds "
-                f"{known}): use another version, or put that key there if it is one of yours"
+                f"{called} is signed by key {fingerprint[:ID_LENGTH]}, which is not trusted ({TRUST_STORE} "
+                f"holds {known}): use another version, or put that key there if it is one of yours"
             )
         if key.has_ended:
             raise SignatureError(

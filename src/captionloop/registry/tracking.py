@@ -1,6 +1,4 @@
-"""The MLflow store: its address, its errors as lines for people, and several pipeline runs as one MLflow
-run.
-"""
+"""The MLflow store: its address, its errors as one line, and several pipeline runs as one MLflow run."""
 
 import os
 import socket
@@ -40,17 +38,21 @@ def create(uri: str) -> None:
     """
     if exists(uri) or not uri.startswith(SQLITE):
         return
-    final = Path(uri.removeprefix(SQLITE))
-    with for_people(f"make the MLflow store {final}"), beside(final) as folder, suppress(FileExistsError):
+    file_path = Path(uri.removeprefix(SQLITE))
+    with (
+        readable_errors(f"make the MLflow store {file_path}"),
+        beside(file_path) as folder,
+        suppress(FileExistsError),
+    ):
         from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-        partial = folder / final.name
-        made = SqlAlchemyStore(f"{SQLITE}{partial}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)  # type: ignore[no-untyped-call]
-        made.engine.dispose()
+        partial = folder / file_path.name
+        store = SqlAlchemyStore(f"{SQLITE}{partial}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH)  # type: ignore[no-untyped-call]
+        store.engine.dispose()
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
-        final.hardlink_to(partial)  # unlike a renaming, it replaces nothing
+        file_path.hardlink_to(partial)  # unlike a renaming, it replaces nothing
 
 
 def connect(uri: str) -> "MlflowClient":
@@ -62,9 +64,9 @@ def connect(uri: str) -> "MlflowClient":
     if address.hostname and not uri.startswith(SQLITE):
         port = address.port or PORTS.get(address.scheme.split("+")[0], 80)
         try:
-            with socket.create_connection((address.hostname, port), timeout=SECONDS_TO_ANSWER) as wire:
+            with socket.create_connection((address.hostname, port), timeout=SECONDS_TO_ANSWER) as connection:
                 if address.scheme.startswith("postgresql"):
-                    _hear(wire)
+                    _probe_postgresql(connection)
         except OSError as error:
             raise RegistryError(
                 f"The MLflow store {address.scheme}://{address.hostname}:{port} does not answer ({error}): "
@@ -75,18 +77,18 @@ def connect(uri: str) -> "MlflowClient":
     # A server that takes the connection and says nothing would be waited for over a quarter of an hour.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    with for_people(f"open the MLflow store {without_password(uri)}"):
+    with readable_errors(f"open the MLflow store {without_password(uri)}"):
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def _hear(wire: socket.socket) -> None:
-    """Have PostgreSQL say whether it speaks TLS, as it says to anybody: one that hangs takes connections and
-    says nothing, and its driver would wait for it for ever. Raises `OSError` where nothing is said in time.
+def _probe_postgresql(connection: socket.socket) -> None:
+    """Asks PostgreSQL whether it speaks TLS: a server that hangs accepts connections without answering, and
+    its driver would wait for ever. Raises `OSError` where no answer comes in time.
     """
-    wire.sendall(struct.pack("!II", 8, 80877103))  # SSLRequest
-    if not wire.recv(1):
+    connection.sendall(struct.pack("!II", 8, 80877103))  # SSLRequest
+    if not connection.recv(1):
         raise ConnectionError("it ended the connection")
 
 
@@ -96,7 +98,7 @@ def check(uri: str) -> None:
     Raises `RegistryError` where it cannot be used: it is away, no store, or of an unknown kind.
     """
     try:
-        with for_people("use it"):
+        with readable_errors("use it"):
             connect(uri).search_experiments(max_results=1)
     except RegistryError as error:
         if not isinstance(error.__cause__, Exception) or str(error).startswith("The MLflow store"):
@@ -109,7 +111,7 @@ def check(uri: str) -> None:
 
 
 @contextmanager
-def for_people(attempt: str) -> Iterator[None]:
+def readable_errors(attempt: str) -> Iterator[None]:
     """Turns what MLflow, its database and its network raise into one line."""
     from mlflow.exceptions import MlflowException
     from requests.exceptions import RequestException
@@ -144,7 +146,7 @@ def find_run(tracking_uri: str, name: str) -> NamedRun | None:
     """
     if not exists(tracking_uri):
         return None
-    with for_people(f"look for the MLflow run {name}"):
+    with readable_errors(f"look for the MLflow run {name}"):
         client = connect(tracking_uri)
         experiments = [each.experiment_id for each in client.search_experiments()]
         found = client.search_runs(
@@ -163,7 +165,7 @@ def ensure_experiment(tracking_uri: str, name: str) -> None:
     """
     from mlflow.exceptions import MlflowException
 
-    with for_people(f"make the MLflow experiment {name}"):
+    with readable_errors(f"make the MLflow experiment {name}"):
         client = connect(tracking_uri)
         if client.get_experiment_by_name(name) is not None:
             return
@@ -182,7 +184,7 @@ def find_or_begin_run(tracking_uri: str, experiment: str, name: str) -> str:
     found = find_run(tracking_uri, name)
     if found is not None:
         return found.run_id
-    with for_people(f"begin the MLflow run {name}"):
+    with readable_errors(f"begin the MLflow run {name}"):
         client = connect(tracking_uri)
         known = client.get_experiment_by_name(experiment)
         if known is None:

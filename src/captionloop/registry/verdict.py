@@ -1,4 +1,4 @@
-"""A gate's reason as people read it: metrics in points (0.58 is 58), nothing said of what is done about it.
+"""The gate's reason for display: metrics in points (0.58 is 58), without the word "promoted".
 
 Passing the gate is not being promoted: a person may be asked first, and what fails when it is served is
 rolled back. So a verdict does not say "promoted".
@@ -17,7 +17,7 @@ _CHECK: Final = re.compile(rf"({'|'.join(METRICS)}) is ([\d.]+), at (least|most)
 _DECIDED: Final = re.compile(r"^(?:Not p|P)romoted: (\w)")
 
 
-def verdict(reason: str) -> str:
+def readable_reason(reason: str) -> str:
     """A decision's reason with its metrics in points, without "Promoted:" or "Not promoted:"."""
     text = _DECIDED.sub(lambda found: found[1].upper(), reason)
     text = _MARGIN.sub(lambda found: f"{100 * float(found[0]):g} points", text)
@@ -25,11 +25,11 @@ def verdict(reason: str) -> str:
     return _SIGNED.sub(lambda found: f"{100 * float(found[0]):+.1f}", text)
 
 
-def shown(name: str, value: float) -> str:
+def formatted_value(name: str, value: float) -> str:
     """A value of a check as it stands in a table."""
     return f"{100 * value:.1f}" if name.startswith(METRICS) else f"{value:.4g}"
 
 
-def _check_in_points(found: re.Match[str]) -> str:
-    value, limit = (f"{100 * float(found[group]):.1f}" for group in (2, 4))
-    return f"{found[1]} is {value}, at {found[3]} {limit} is wanted"
+def _check_in_points(match: re.Match[str]) -> str:
+    value, limit = (f"{100 * float(match[group]):.1f}" for group in (2, 4))
+    return f"{match[1]} is {value}, at {match[3]} {limit} is wanted"

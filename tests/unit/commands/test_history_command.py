@@ -3,13 +3,13 @@
 from datetime import UTC, datetime
 
 from captionloop.commands.models import last_verification, sentence
-from captionloop.registry.history import Line
+from captionloop.registry.history import HistoryEntry
 
 AT = datetime(2026, 11, 22, 8, 4, 31, tzinfo=UTC)
 
 
-def line(action: str, version: int = 4, **more) -> Line:
-    return Line.model_validate(
+def line(action: str, version: int = 4, **more) -> HistoryEntry:
+    return HistoryEntry.model_validate(
         {"action": action, "version": version, "at": AT, "by": "user:ann@host", **more}
     )
 

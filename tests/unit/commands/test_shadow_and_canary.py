@@ -15,7 +15,7 @@ from captionloop.commands.shadow_and_canary import (
     judge_shadow,
     shadow,
 )
-from captionloop.registry.history import Line
+from captionloop.registry.history import HistoryEntry
 from captionloop.registry.model_version import ModelVersion
 from captionloop.registry.trials import Plan, Trial
 from captionloop.serving.schemas import TrialBody
@@ -66,9 +66,9 @@ def test_what_makes_no_sense_is_told(command, arguments, said) -> None:
 
 
 def test_the_history_tells_of_beginnings_and_ends() -> None:
-    began = Line(action="canary", version=5, at=BEGAN, by="ann", evidence={"share": 0.5, "beside": 4})
+    began = HistoryEntry(action="canary", version=5, at=BEGAN, by="ann", evidence={"share": 0.5, "beside": 4})
     assert sentence(began).endswith("version 5 began as a canary by ann [share 0.5, beside 4]")
-    ended = Line(
+    ended = HistoryEntry(
         action="end", version=5, at=BEGAN, outcome="worse", why="-0.4 stars", evidence={"role": "canary"}
     )
     assert "version 5 ended as a canary: worse: -0.4 stars" in sentence(ended)

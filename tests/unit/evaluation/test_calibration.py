@@ -8,7 +8,7 @@ from captionloop.evaluation.calibration import (
     bins,
     calibrate,
     expected_error,
-    outcomes,
+    word_correctness,
 )
 from captionloop.evaluation.evaluation_set import CalibrationParameters
 from captionloop.evaluation.predictions import PredictedCaption, PredictedWord
@@ -35,11 +35,11 @@ def overconfident(photos=300, seed=0):
 
 
 def test_a_word_is_right_when_any_person_used_it():
-    words = outcomes(
+    words = word_correctness(
         {"1": said([("A", 0.9), ("dog", 0.5), ("t-shirt", 0.3)])}, {"1": ["The cat.", "a T-shirt, a dog?"]}
     )
     assert words.right.tolist() == [1, 1, 1]
-    words = outcomes({"1": said([("dog", 0.5)])}, {"1": ["dogs"]})
+    words = word_correctness({"1": said([("dog", 0.5)])}, {"1": ["dogs"]})
     assert words.right.tolist() == [0]
 
 

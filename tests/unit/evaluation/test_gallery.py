@@ -3,7 +3,14 @@ import warnings
 import numpy as np
 
 from captionloop.captioner.captioner import Caption, Word
-from captionloop.evaluation.gallery import Exhibit, choose, gallery_figure, spotlight, square, upsample
+from captionloop.evaluation.gallery import (
+    Exhibit,
+    choose_exhibits,
+    gallery_figure,
+    highlight_attention,
+    square,
+    upsample,
+)
 
 PHOTO = np.full((64, 64, 3), 200, np.uint8)
 
@@ -15,13 +22,15 @@ def caption(words, attention):
 def test_the_gallery_shows_best_middle_and_worst_and_no_caption_twice():
     ciders = {f"i{n}": n / 10 for n in range(9)}
     captions = {image_id: image_id for image_id in ciders} | {"i7": "i8"}
-    chosen = choose(ciders, captions, each=2)
+    chosen = choose_exhibits(ciders, captions, each=2)
     assert [rank for rank, _ in chosen] == ["best"] * 2 + ["middle"] * 2 + ["worst"] * 2
     assert [image_id for _, image_id in chosen] == ["i8", "i6", "i4", "i5", "i0", "i1"]
 
 
 def test_few_photos_are_shown_once_each():
-    assert [image_id for _, image_id in choose({"a": 1.0, "b": 0.0}, {"a": "x", "b": "y"}, each=2)] == [
+    assert [
+        image_id for _, image_id in choose_exhibits({"a": 1.0, "b": 0.0}, {"a": "x", "b": "y"}, each=2)
+    ] == [
         "a",
         "b",
     ]
@@ -31,7 +40,7 @@ def test_colours_stay_where_the_decoder_looked_and_fade_where_not():
     red = np.full((64, 64, 3), (200, 20, 20), np.uint8)
     attention = np.zeros((4, 4), np.float32)
     attention[0, 3] = 1
-    lit = spotlight(red, attention).astype(int)
+    lit = highlight_attention(red, attention).astype(int)
     near, far = lit[6, 58], lit[58, 6]
     assert near[0] - near[1] > 120
     assert far[0] - far[1] < 5
@@ -39,7 +48,7 @@ def test_colours_stay_where_the_decoder_looked_and_fade_where_not():
 
 
 def test_flat_attention_shows_all_of_the_photo():
-    np.testing.assert_array_equal(spotlight(PHOTO, np.full((7, 7), 1 / 49, np.float32)), PHOTO)
+    np.testing.assert_array_equal(highlight_attention(PHOTO, np.full((7, 7), 1 / 49, np.float32)), PHOTO)
     assert upsample(np.full((2, 3), 0.5), (10, 20)).shape == (10, 20)
 
 

@@ -12,7 +12,7 @@ from captionloop.corpus.scenes.render import domain_of, read_facts
 from captionloop.corpus.scenes.scene_captions import describe
 from captionloop.corpus.scenes.world import DOMAINS, SAMPLE
 from captionloop.errors import CorpusError
-from captionloop.evaluation.hallucination import truth_of, visual_words
+from captionloop.evaluation.hallucination import hallucination_counter, visual_words
 from captionloop.evaluation.subgroups import CONCEPTS, subgroups
 from captionloop.languages import language_of
 
@@ -30,7 +30,7 @@ def scenes(count: int) -> tuple[dict[str, Facts], dict[str, list[str]]]:
 
 
 def test_of_scenes_the_facts_say_what_is_not_there_whatever_the_references_say() -> None:
-    truth = truth_of({"1": ["nothing"]}, {"1": RED_BALL})
+    truth = hallucination_counter({"1": ["nothing"]}, {"1": RED_BALL})
     assert truth.measure == "facts"
     assert truth.counts({"1": "a red ball on the grass"}) == {"1": 0}
     assert truth.counts({"1": "a blue ball on the beach at night"}) == {"1": 3}
@@ -38,7 +38,7 @@ def test_of_scenes_the_facts_say_what_is_not_there_whatever_the_references_say()
 
 def test_what_people_say_of_scenes_is_never_untrue() -> None:
     facts, said = scenes(60)
-    truth = truth_of(said, facts)
+    truth = hallucination_counter(said, facts)
     for place in range(5):
         assert set(truth.counts({image_id: texts[place] for image_id, texts in said.items()}).values()) == {0}
 
@@ -50,7 +50,7 @@ def test_of_other_photos_words_count_that_no_reference_has() -> None:
         for animal in animals
         for n in range(9)
     }
-    truth = truth_of(references, {})
+    truth = hallucination_counter(references, {})
     assert truth.measure == "references"
     assert truth.count("dog 0", "a dog is outside") == 0
     assert truth.count("dog 0", "the dogs run") == 0, "another form of a word that was said"
@@ -62,8 +62,11 @@ def test_of_other_photos_words_count_that_no_reference_has() -> None:
 
 
 def test_facts_of_some_photos_only_or_of_captions_in_another_language_are_not_used() -> None:
-    assert truth_of(SAID, {"1": RED_BALL}).measure == "references"
-    assert truth_of({"1": ["un ballon rouge"]}, {"1": RED_BALL}, language_of("fr")).measure == "references"
+    assert hallucination_counter(SAID, {"1": RED_BALL}).measure == "references"
+    assert (
+        hallucination_counter({"1": ["un ballon rouge"]}, {"1": RED_BALL}, language_of("fr")).measure
+        == "references"
+    )
 
 
 def test_facts_come_back_as_they_were_kept_and_know_their_domain() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from captionloop.captioner.decoders import build_decoder
 from captionloop.errors import ConfigurationError
-from captionloop.evaluation.calibration import CalibrationReport, calibrate, outcomes
+from captionloop.evaluation.calibration import CalibrationReport, calibrate, word_correctness
 from captionloop.evaluation.evaluation_report import evaluation_report, evaluation_table, tracked
 from captionloop.evaluation.evaluation_set import CalibrationParameters, EvaluationSet, evaluation_set
 from captionloop.evaluation.latency import Latency
@@ -96,16 +96,16 @@ def test_the_gate_says_what_it_did_not_look_at(scores):
 
 def test_evidence_is_gathered_in_the_language():
     by_cider = ScoredCaptions.by_cider("good", GOOD, REFERENCES, CHINESE)
-    gathered = ScoredCaptions.gathered("good", GOOD, REFERENCES, language=CHINESE)
+    gathered = ScoredCaptions.by_all_metrics("good", GOOD, REFERENCES, language=CHINESE)
     assert by_cider.scores.values["CIDEr"] == pytest.approx(gathered.scores.values["CIDEr"])
 
 
 def test_words_are_right_where_a_reference_has_them():
     one = {"i0": said("一只狗")}
-    assert outcomes(one, {"i0": ["一只猫"]}, CHINESE).right.tolist() == [1, 1, 0]
+    assert word_correctness(one, {"i0": ["一只猫"]}, CHINESE).right.tolist() == [1, 1, 0]
     words = tuple(PredictedWord(text=text, confidence=0.5) for text in ("l'", "objet", "rouge"))
     french = {"i0": PredictedCaption(caption="l'objet rouge", log_probability=-1.0, words=words)}
-    assert outcomes(french, {"i0": ["L’objet bleu"]}, FRENCH).right.tolist() == [1, 1, 0]
+    assert word_correctness(french, {"i0": ["L’objet bleu"]}, FRENCH).right.tolist() == [1, 1, 0]
 
 
 def test_the_card_names_the_language_and_what_is_not_computed(captioner, report):
@@ -125,7 +125,7 @@ def test_the_card_names_the_language_and_what_is_not_computed(captioner, report)
         latency=Latency(p50_ms=1, p95_ms=2, from_features_per_second=3, from_photos_per_second=4),
         machine="a machine",
         data=TrainingData("corpus", 1, 2, 0),
-        unsaid=missing_words(POOR, PHOTOS),
+        missing=missing_words(POOR, PHOTOS),
     )
     assert "Captions photos in Chinese." in card
     assert "Not computed: METEOR" in card
@@ -138,7 +138,7 @@ def test_a_captioner_is_not_evaluated_in_another_language(captioner, features):
 
 
 def test_the_evaluation_set_says_its_language(images, captions):
-    assert evaluation_set(images, captions, "val", FRENCH).spoken == FRENCH
+    assert evaluation_set(images, captions, "val", FRENCH).reference_language == FRENCH
     kept = evaluation_set(images, captions, "val").model_dump(mode="json")
     del kept["language"]  # as one of before
-    assert EvaluationSet.model_validate(kept).spoken.code == "en"
+    assert EvaluationSet.model_validate(kept).reference_language.code == "en"

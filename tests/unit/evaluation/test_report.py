@@ -107,7 +107,7 @@ def test_the_pareto_front_leaves_out_what_is_slower_and_no_better():
 
 
 def test_words_that_people_use_and_the_model_does_not_are_counted_by_photo():
-    assert missing_words(dict.fromkeys(IDS, "a dog"), PHOTOS, most=2) == [("hill", 40), ("on", 40)]
+    assert missing_words(dict.fromkeys(IDS, "a dog"), PHOTOS, limit=2) == [("hill", 40), ("on", 40)]
 
 
 def test_families_and_columns_go_together():

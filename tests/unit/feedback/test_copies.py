@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 from ratings_for_tests import ratings
 
 from captionloop.feedback.feedback_parameters import Copies
-from captionloop.feedback.rating_filters import Alike, likeness, repeated_corrections, word_pairs
+from captionloop.feedback.rating_filters import SimilarTexts, jaccard, repeated_corrections, word_pairs
 
 COPIES = Copies(photos=3, share=0.0, similarity=0.7)
 NAMES = ["a", "red", "blue", "dog", "cat", "on", "the", "grass", "near"]
@@ -33,8 +33,8 @@ def test_many_people_who_say_the_same_of_one_photo_are_no_copies() -> None:
 @given(WORDS, WORDS)
 def test_likeness_is_symmetric_and_one_only_for_the_same_pairs(one, other) -> None:
     a, b = word_pairs(" ".join(one)), word_pairs(" ".join(other))
-    assert likeness(a, b) == likeness(b, a)
-    assert (likeness(a, b) == 1) == (a == b)
+    assert jaccard(a, b) == jaccard(b, a)
+    assert (jaccard(a, b) == 1) == (a == b)
 
 
 @settings(max_examples=25, deadline=None)
@@ -54,6 +54,6 @@ def test_the_order_of_the_rows_does_not_matter(rng, texts) -> None:
 @given(st.lists(WORDS, min_size=1, max_size=15), st.sampled_from([0.3, 0.5, 0.75, 1.0]))
 def test_texts_that_are_alike_are_found_as_by_comparing_all_with_all(texts, least: float) -> None:
     said = {word_pairs(" ".join(text)) for text in texts}
-    alike = Alike(said, least)
+    alike = SimilarTexts(said, least)
     for one in said:
-        assert alike.to(one) == {other for other in said if likeness(one, other) >= least}
+        assert alike.similar_to(one) == {other for other in said if jaccard(one, other) >= least}

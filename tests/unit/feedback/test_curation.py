@@ -124,7 +124,7 @@ def test_photos_of_the_corpus_judge_raters_and_teach_nothing() -> None:
     cleaned = [{**row, "sent": row["photo"], "photo": f"{row['photo']} without metadata"} for row in rows]
     for table in (ratings(*rows), ratings(*cleaned)):
         made = curated(table, corpus=corpus)
-        assert made.judged.raters.set_index("rater")["gold"].tolist() == [6, 6]
+        assert made.rater_scores.raters.set_index("rater")["gold"].tolist() == [6, 6]
         assert made.references["rater"].tolist() == ["person:good"]
         assert len(made.images) == 1 and not set(made.images["sha256"]) & set(corpus[0]["sha256"])
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from captionloop.corpus.tables import CAPTIONS, IMAGES
 from captionloop.feedback.label_noise import fold_of, noise_threshold, reference_fit
-from captionloop.feedback.retraining_data import EncoderRetrainingParameters, examination_tables
+from captionloop.feedback.retraining_data import EncoderRetrainingParameters, label_noise_tables
 
 WORDS = ["cat", "dog", "moon", "red"]
 
@@ -57,7 +57,7 @@ def test_wrong_references_are_found_among_right_ones(seed, count, wrong):
     bad = round(wrong * count)
     even = (np.arange(bad) + random.uniform(size=bad)) / max(1, bad)
     found = np.concatenate([even, 1 - random.beta(1, 20, size=count - bad)])
-    verdict = noise_threshold(found, most_wrong=0.25)
+    verdict = noise_threshold(found, max_noise_rate=0.25)
     assert verdict.wrong == pytest.approx(wrong, abs=0.12)
     doubted = found < verdict.bound
     assert doubted[bad:].mean() < 0.1
@@ -78,7 +78,7 @@ def test_how_many_are_wrong_is_not_told_by_a_handful_of_the_lowest_ranks():
 @given(st.integers(0, 10**6), st.integers(0, 400))
 def test_nothing_is_doubted_by_an_encoder_that_cannot_tell(seed, count):
     found = np.random.default_rng(seed).uniform(size=count)
-    verdict = noise_threshold(found, most_wrong=0.2)
+    verdict = noise_threshold(found, max_noise_rate=0.2)
     if count > 50:
         assert (found < verdict.bound).mean() < 0.1
     assert verdict.wrong <= 0.2
@@ -105,7 +105,7 @@ def test_what_is_examined_stands_where_validation_looks():
     learnt = images(["f1"], "train", "feedback"), said(["f1"])
     examined = images(["f2", "f3"], "train", "feedback"), said(["f2", "f3"])
     parameters = EncoderRetrainingParameters(replay=1, repeat=2)
-    tables = examination_tables(corpus, learnt, examined, parameters)
+    tables = label_noise_tables(corpus, learnt, examined, parameters)
     taught = tables[0].loc[tables[0]["split"] == "train", "image_id"].tolist()
     assert len(taught) == 3
     assert taught[1:] == ["f1", "f1#2"]

@@ -7,12 +7,12 @@ from captionloop.errors import CorpusError
 from captionloop.feedback.retraining_data import (
     EncoderRetrainingParameters,
     RetrainingParameters,
-    all_taught,
+    all_training_data,
     encoder_tables,
     feedback_once,
     tables_of,
-    teachable,
     training_tables,
+    usable_feedback,
 )
 
 
@@ -68,7 +68,11 @@ def test_the_corpus_is_replayed_in_proportion_and_val_is_whole() -> None:
 
 def test_every_turn_replays_other_captions_and_a_repeated_one_the_same() -> None:
     said = [
-        set(training_tables(corpus(100), feedback(20), frozenset(), PARAMETERS, turn=turn)[1]["caption_id"])
+        set(
+            training_tables(corpus(100), feedback(20), frozenset(), PARAMETERS, replay_seed=turn)[1][
+                "caption_id"
+            ]
+        )
         for turn in (1, 2, 1)
     ]
     assert said[0] == said[2] != said[1]
@@ -108,7 +112,7 @@ def test_an_encoder_sees_whole_photos_of_the_corpus_again_and_others_at_each_tur
     gone = feedback(4)[0]["sha256"].iloc[1]
     seen = []
     for turn in (1, 2):
-        new = teachable(feedback(4), frozenset({gone}))
+        new = usable_feedback(feedback(4), frozenset({gone}))
         images, captions = encoder_tables(corpus(100), new, parameters, turn)
         old = images[(images["source"] == "corpus") & (images["split"] == "train")]
         new = images[images["source"] == "feedback"]
@@ -161,7 +165,7 @@ def test_what_was_taught_is_the_whole_corpus_and_each_correction_once(repeat: in
     images, captions = feedback_once(tables)
     assert sorted(images["image_id"]) == sorted(feedback(20)[0]["image_id"])
     assert sorted(captions["caption_id"]) == sorted(feedback(20)[1]["caption_id"])
-    images, captions = all_taught(corpus(100), tables)
+    images, captions = all_training_data(corpus(100), tables)
     assert (images["source"] == "corpus").sum() == 100 and len(images) == 120
     assert len(captions) == 500 + 20
     assert captions["caption_id"].is_unique

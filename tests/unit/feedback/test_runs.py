@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from ratings_for_tests import ratings, served, sha
 
-from captionloop.feedback.erasure import Derived
-from captionloop.feedback.run_folders import IDLE_SECONDS, Run, runs_in, superfluous
+from captionloop.feedback.erasure import DerivedData
+from captionloop.feedback.run_folders import IDLE_SECONDS, Run, removable_runs, runs_in
 from captionloop.ratings.rating_store import RatingsStore
 from captionloop.ratings.records import RatingInput
 from captionloop.vision.feature_store import FeatureStore, held
@@ -72,8 +72,8 @@ def test_files_that_name_what_was_erased_go_from_a_run_that_ended(
     erased: RatingsStore, tmp_path: Path
 ) -> None:
     run, store = made(tmp_path / "runs", "one"), base(tmp_path)
-    derived = Derived(store, runs_in(tmp_path / "runs"))
-    files = derived.files_naming(erased.ledger.underived())
+    derived = DerivedData(store, runs_in(tmp_path / "runs"))
+    files = derived.files_naming(erased.ledger.pending_cleanup())
     assert {path.name for path in files} == {"ratings.parquet", "held_out.json"}
     assert derived.features_of([PHOTO, sha("another")]) == {PHOTO, sha("another")}
     done = derived.remove(erased.ledger)
@@ -81,7 +81,7 @@ def test_files_that_name_what_was_erased_go_from_a_run_that_ended(
     left = {path.name for path in run.folder.rglob("*") if path.is_file() and "store" not in path.parts}
     assert left == {"others.parquet", "registered_version.json", "index.html", "bundle.json"}
     assert derived.features_of([PHOTO]) == set() and sorted(run.store.reader(PRINT)) == [sha("another")]
-    assert erased.ledger.underived() == [] and derived.remove(erased.ledger).files == 0
+    assert erased.ledger.pending_cleanup() == [] and derived.remove(erased.ledger).files == 0
 
 
 def test_a_person_who_is_erased_is_named_nowhere(store: RatingsStore, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_person_who_is_erased_is_named_nowhere(store: RatingsStore, tmp_path: 
     run = made(tmp_path / "runs", "one")
     while store.erase_person("person:b").result(10) is not None:
         pass
-    Derived(base(tmp_path), [run]).remove(store.ledger)
+    DerivedData(base(tmp_path), [run]).remove(store.ledger)
     names = {path.name for path in run.folder.rglob("*") if path.is_file()}
     assert not names & {"ratings.parquet", "index.html"} and "others.parquet" in names
     assert PHOTO in base(tmp_path).reader(PRINT), "the photo is another's"
@@ -101,39 +101,39 @@ def test_a_run_that_is_under_way_is_left_alone_until_it_ends(erased: RatingsStor
     lock = busy.folder / ".training.-1.lock"
     lock.touch()
     age(busy.folder, 2 * IDLE_SECONDS)
-    derived = Derived(base(tmp_path), runs_in(tmp_path / "runs"))
+    derived = DerivedData(base(tmp_path), runs_in(tmp_path / "runs"))
     with lock.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         done = derived.remove(erased.ledger)
         assert (done.files, done.waits_for) == (2, ("busy",))
         assert derived.features_of([PHOTO]) == {PHOTO}, "it reads the store that all share"
-        assert len(erased.ledger.underived()) == 1
-        assert not ended.naming([PHOTO]) and busy.naming([PHOTO])
+        assert len(erased.ledger.pending_cleanup()) == 1
+        assert not ended.files_naming([PHOTO]) and busy.files_naming([PHOTO])
     assert derived.remove(erased.ledger).waits_for == ()
-    assert not busy.naming([PHOTO]) and erased.ledger.underived() == []
+    assert not busy.files_naming([PHOTO]) and erased.ledger.pending_cleanup() == []
 
 
 def test_a_run_that_wrote_lately_may_go_on_but_not_the_one_that_asks(
     erased: RatingsStore, tmp_path: Path
 ) -> None:
     lately = made(tmp_path / "runs", "lately", hours=0.1)
-    assert Derived(base(tmp_path), [lately]).remove(erased.ledger).waits_for == ("lately",)
-    done = Derived(base(tmp_path), [lately], own=lately.folder).remove(erased.ledger)
+    assert DerivedData(base(tmp_path), [lately]).remove(erased.ledger).waits_for == ("lately",)
+    done = DerivedData(base(tmp_path), [lately], own=lately.folder).remove(erased.ledger)
     assert (done.files, done.waits_for) == (2, ())
 
 
 def test_what_is_said_of_a_photo_after_it_was_erased_stays(erased: RatingsStore, tmp_path: Path) -> None:
     later = made(tmp_path / "runs", "later", hours=-1)
-    derived = Derived(base(tmp_path), [later], own=later.folder)
-    assert derived.files_naming(erased.ledger.underived()) == []
+    derived = DerivedData(base(tmp_path), [later], own=later.folder)
+    assert derived.files_naming(erased.ledger.pending_cleanup()) == []
     assert derived.remove(erased.ledger).files == 0
 
 
 def test_features_that_a_corpus_has_as_well_stay(erased: RatingsStore, tmp_path: Path) -> None:
-    derived = Derived(base(tmp_path), [], corpus=frozenset({PHOTO}))
+    derived = DerivedData(base(tmp_path), [], corpus=frozenset({PHOTO}))
     assert derived.features_of([PHOTO]) == set()
     assert derived.remove(erased.ledger).features == 0
-    assert PHOTO in base(tmp_path).reader(PRINT) and erased.ledger.underived() == []
+    assert PHOTO in base(tmp_path).reader(PRINT) and erased.ledger.pending_cleanup() == []
 
 
 def test_the_newest_runs_of_each_kind_stay_and_those_of_versions_in_use(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_the_newest_runs_of_each_kind_stay_and_those_of_versions_in_use(tmp_path
     runs = runs_in(tmp_path)
     assert runs[0].name.endswith("5") and not runs_in(tmp_path / "none")
     own = tmp_path / "looked 0"
-    gone = superfluous(runs, 2, [("captioner", 1), ("other", 2)], own)
+    gone = removable_runs(runs, 2, [("captioner", 1), ("other", 2)], own)
     assert {run.name for run in gone} == {
         "taught 0", "taught 2", "taught 3", "looked 1", "looked 2", "looked 3",
     }  # fmt: skip
@@ -156,7 +156,7 @@ def test_what_is_unreadable_in_a_run_names_nobody(tmp_path: Path) -> None:
     run = made(tmp_path, "torn")
     (run.folder / "02_intermediate/scenes/ratings.parquet").write_bytes(b"PAR1")
     (run.folder / "08_reporting/scenes/registered_version.json").write_text("{")
-    assert [path.name for path in run.naming([PHOTO])[PHOTO]] == ["held_out.json"]
+    assert [path.name for path in run.files_naming([PHOTO])[PHOTO]] == ["held_out.json"]
     assert run.versions() == []
 
 
@@ -168,18 +168,18 @@ def test_runs_in_object_storage_are_known_by_what_is_listed(s3_server: str, tmp_
     files.pipe_file(f"{place}/two/02_intermediate/scenes/drift.json", b"{}")
     runs = {run.name: run for run in runs_in(f"s3://{place}")}
     one, two = runs["one"], runs["two"]
-    assert (one.taught, two.taught) == (True, False)
+    assert (one.has_model, two.has_model) == (True, False)
     assert one.versions() == [("captioner", 1)] and two.versions() == []
-    assert one.under_way(), "it was written a moment ago"
+    assert one.is_active(), "it was written a moment ago"
     assert one.size() == local.size()
     assert held(one.store, [PHOTO]) == {PHOTO}
-    named = one.naming({"person:b", f"feedback-{PHOTO}", PHOTO})
+    named = one.files_naming({"person:b", f"feedback-{PHOTO}", PHOTO})
     found = named["person:b"]
     assert {path.name for path in found} == {"ratings.parquet", "index.html"}
     for path in found:
-        one.forget(path)
+        one.remove_file(path)
     (again,) = [run for run in runs_in(f"s3://{place}") if run.name == "one"]
-    assert again.naming({"person:b"}) == {}
+    assert again.files_naming({"person:b"}) == {}
     assert files.exists(f"{place}/one/02_intermediate/scenes/others.parquet")
     again.remove()
     assert [run.name for run in runs_in(f"s3://{place}")] == ["two"]

@@ -4,7 +4,7 @@ from test_curation import curated
 
 from captionloop.errors import ConfigurationError
 from captionloop.feedback.feedback_report import Window, summary
-from captionloop.feedback.rating_checks import IN_SHORT, RatingIssue
+from captionloop.feedback.rating_checks import SHORT_REASONS, RatingIssue
 
 
 def test_only_ratings_after_those_that_the_champion_learnt_from_are_new() -> None:
@@ -52,7 +52,7 @@ def test_several_reasons_are_told_the_most_frequent_first() -> None:
 
 def test_every_reason_has_a_short_form() -> None:
     reasons = {value for name, value in vars(RatingIssue).items() if name.isupper()}
-    assert set(IN_SHORT) == reasons
+    assert set(SHORT_REASONS) == reasons
 
 
 def test_older_ratings_are_used_but_not_counted_as_doubted_again() -> None:

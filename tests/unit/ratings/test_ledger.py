@@ -24,16 +24,16 @@ def ledger(store: RatingsStore) -> Ledger:
 
 def test_a_photo_is_pending_until_its_caption_is_there(store: RatingsStore, ledger: Ledger) -> None:
     ledger.begin("one", PHOTO).result(10)
-    assert ledger.named(PHOTO[:2]) == {PHOTO} and ledger.kept(PHOTO[:2]) == set()
+    assert ledger.referenced(PHOTO[:2]) == {PHOTO} and ledger.shown(PHOTO[:2]) == set()
     store.record(served("one")).result(10)
-    assert ledger.kept(PHOTO[:2]) == {PHOTO}
-    assert ledger.give_up(10, older_than=NOW).result(10) == []
+    assert ledger.shown(PHOTO[:2]) == {PHOTO}
+    assert ledger.abandon_pending(10, older_than=NOW).result(10) == []
 
 
 def test_what_was_begun_and_abandoned_is_to_be_removed(store: RatingsStore, ledger: Ledger) -> None:
     ledger.begin("one", PHOTO).result(10)
-    assert ledger.give_up(10).result(10) == [], "it may yet be written"
-    assert ledger.give_up(10, older_than=NOW).result(10) == [PHOTO]
+    assert ledger.abandon_pending(10).result(10) == [], "it may yet be written"
+    assert ledger.abandon_pending(10, older_than=NOW).result(10) == [PHOTO]
     assert ledger.in_archive(10) == [PHOTO]
     assert ledger.lease(PHOTO, "me").result(10) is Lease.OURS
 
@@ -41,7 +41,7 @@ def test_what_was_begun_and_abandoned_is_to_be_removed(store: RatingsStore, ledg
 def test_an_abandoned_photo_that_a_caption_shows_stays(store: RatingsStore, ledger: Ledger) -> None:
     store.record(served("one")).result(10)
     ledger.begin("two", PHOTO).result(10)
-    ledger.give_up(10, older_than=NOW).result(10)
+    ledger.abandon_pending(10, older_than=NOW).result(10)
     assert ledger.lease(PHOTO, "me").result(10) is Lease.NEEDED
     assert ledger.in_archive(10) == []
 
@@ -51,11 +51,11 @@ def test_one_removes_a_photo_and_the_others_let_it(store: RatingsStore, ledger: 
     store.erase("one", owner=None).result(10)
     assert ledger.lease(PHOTO, "me").result(10) is Lease.OURS
     assert ledger.lease(PHOTO, "other").result(10) is Lease.BUSY
-    ledger.settle(PHOTO, "other", removed=True).result(10)
+    ledger.end_lease(PHOTO, "other", removed=True).result(10)
     assert ledger.in_archive(10) == [PHOTO], "only who has the lease ends it"
-    ledger.settle(PHOTO, "me", removed=False).result(10)
+    ledger.end_lease(PHOTO, "me", removed=False).result(10)
     assert ledger.lease(PHOTO, "other").result(10) is Lease.OURS
-    ledger.settle(PHOTO, "other", removed=True).result(10)
+    ledger.end_lease(PHOTO, "other", removed=True).result(10)
     assert ledger.lease(PHOTO, "me").result(10) is Lease.NOTHING
     assert ledger.in_archive(10) == []
 
@@ -84,7 +84,7 @@ def test_who_sends_a_photo_that_is_being_removed_waits(store: RatingsStore, ledg
     ledger.lease(PHOTO, "me").result(10)
     assert ledger.begin("two", PHOTO).result(10) is True
     assert ledger.being_removed(PHOTO)
-    ledger.settle(PHOTO, "me", removed=True).result(10)
+    ledger.end_lease(PHOTO, "me", removed=True).result(10)
     assert not ledger.being_removed(PHOTO)
 
 
@@ -108,7 +108,7 @@ def test_never_do_two_gateways_remove_and_write_a_photo_at_once(database_url: st
             store.erase(caption_id, owner=None).result(20)
             if ledger.lease(PHOTO, caption_id).result(20) is Lease.OURS:
                 archive.discard(PHOTO)
-                ledger.settle(PHOTO, caption_id, removed=True).result(20)
+                ledger.end_lease(PHOTO, caption_id, removed=True).result(20)
 
     threads = [
         threading.Thread(target=work, args=(store, f"{number} {each}"))
@@ -131,27 +131,27 @@ def test_tombstones_say_whose_it_was_and_what_remains(store: RatingsStore, ledge
     store.rate("one", "person:b", RatingInput(2, "a cat")).result(10)
     store.withdraw("one", "person:b").result(10)
     store.erase("one", owner="key:a").result(10)
-    (withdrawn,) = ledger.of("person:b")
+    (withdrawn,) = ledger.tombstones_of("person:b")
     assert (withdrawn.reason, withdrawn.photo_sha256, withdrawn.runs_done_at) == ("withdrawn", PHOTO, None)
     assert withdrawn.archive_done_at is not None, "the photo was another's"
     for name in ("key:a", "5" * 64):
-        (erased,) = ledger.of(name)
+        (erased,) = ledger.tombstones_of(name)
         assert (erased.caption_id, erased.reason) == ("one", "asked for")
         assert (erased.archive_done_at, erased.features_done_at, erased.runs_done_at) == (None, None, None)
-    assert [each.tombstone_id for each in ledger.of("one")] == [1, 2]
-    ledger.derived_removed(features=[erased.tombstone_id], runs=[1, 2]).result(10)
-    assert ledger.underived() == []
-    assert ledger.forget(NOW).result(10) == 1, "the photo of the other is still in the archive"
+    assert [each.tombstone_id for each in ledger.tombstones_of("one")] == [1, 2]
+    ledger.mark_derived_removed(features=[erased.tombstone_id], runs=[1, 2]).result(10)
+    assert ledger.pending_cleanup() == []
+    assert ledger.prune(NOW).result(10) == 1, "the photo of the other is still in the archive"
     ledger.lease(PHOTO, "me").result(10)
-    ledger.settle(PHOTO, "me", removed=True).result(10)
-    assert ledger.forget(NOW).result(10) == 1 and ledger.of("one") == []
+    ledger.end_lease(PHOTO, "me", removed=True).result(10)
+    assert ledger.prune(NOW).result(10) == 1 and ledger.tombstones_of("one") == []
 
 
 def test_a_photo_that_is_shown_again_is_nowhere_to_be_removed(store: RatingsStore, ledger: Ledger) -> None:
     store.record(served("one")).result(10)
     store.erase("one", owner=None).result(10)
     store.record(served("two")).result(10)
-    (erased,) = ledger.of("one")
+    (erased,) = ledger.tombstones_of("one")
     assert erased.archive_done_at is not None and erased.features_done_at is not None
     assert erased.runs_done_at is None, "what was said of it then is still to be forgotten"
 
@@ -163,8 +163,11 @@ def test_a_person_is_buried_once_until_runs_were_looked_through(store: RatingsSt
         for _ in range(3):
             while store.erase_person("person:b").result(10) is not None:
                 pass
-    assert [each.reason for each in ledger.of("person:b")] == ["withdrawn", "person", "withdrawn"]
-    assert store.erase_person("person:unknown").result(10) is None and ledger.of("person:unknown") == []
+    assert [each.reason for each in ledger.tombstones_of("person:b")] == ["withdrawn", "person", "withdrawn"]
+    assert (
+        store.erase_person("person:unknown").result(10) is None
+        and ledger.tombstones_of("person:unknown") == []
+    )
 
 
 def test_all_captions_of_a_photo_are_erased_as_it_was_sent_or_is_kept(store: RatingsStore) -> None:

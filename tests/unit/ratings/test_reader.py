@@ -1,7 +1,7 @@
 import pytest
 from ratings_for_tests import ratings, served, sha
 
-from captionloop.feedback.rating_checks import RatingIssue, check_ratings, tell_feedback
+from captionloop.feedback.rating_checks import RatingIssue, check_ratings, feedback_docs
 from captionloop.ratings.database import DatabaseError
 from captionloop.ratings.rating_store import RatingsStore
 from captionloop.ratings.reader import RATINGS, RatingsDatabase
@@ -98,7 +98,7 @@ def test_the_page_says_what_is_not_believed_though_each_rating_was_sound_by_itse
         "believed": "97 new, 24 not believed: faster than a person can look, 17 corrections used",
         "quarantined": {str(RatingIssue.BURST): 24}, "used": {"corrections": 17, "held_out_photos": 2},
     }  # fmt: skip
-    pages = tell_feedback(checked.pages, checked.findings, report)
+    pages = feedback_docs(checked.pages, checked.findings, report)
     index = pages["index.html"].decode()
     assert report["believed"] in index and report["sentence"] in index
     assert f'<td>{RatingIssue.BURST}</td><td class="number">24</td>' in index and "Nothing." not in index

@@ -64,7 +64,7 @@ def test_stars_and_corrections_come_along(store) -> None:
     store.rate("one", "b", RatingInput(4)).result()
     found = read_traffic(
         store.reader, datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(hours=1),
-        served=["5"], comparable=["5"], most=100,
+        served=["5"], comparable=["5"], limit=100,
     )  # fmt: skip
     assert sorted(found.stars.tolist()) == [2, 4] and found.texts == ("a blue square",)
 

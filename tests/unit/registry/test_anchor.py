@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from captionloop.registry.anchor import decide_on_anchor, find_anchor, served
+from captionloop.registry.anchor import decide_on_anchor, find_anchor, served_versions
 from captionloop.registry.gate import GateDecision, GateParameters, decide
 from captionloop.registry.gate_report import gate_report
-from captionloop.registry.registration import decisions_on
+from captionloop.registry.registration import count_decisions_on
 from captionloop.registry.scored_captions import EvaluationCaptions, ScoredCaptions
 from captionloop.scoring.scores import Scores
 
@@ -147,14 +147,14 @@ def test_what_people_promote_against_the_gate_is_a_new_beginning(registry, versi
     version("one", 3.4)
     version("two", 2.0, promoted=False)
     version("three", 2.1)
-    assert [each.version for each in served(registry.versions(), registry.champion())] == [3, 2]
+    assert [each.version for each in served_versions(registry.versions(), registry.champion())] == [3, 2]
 
 
 def test_promoting_in_a_circle_ends(registry, version) -> None:
     version("one", 3.0)
     version("two", 3.1)
     registry.promote(1)
-    assert [each.version for each in served(registry.versions(), registry.champion())] == [1, 2]
+    assert [each.version for each in served_versions(registry.versions(), registry.champion())] == [1, 2]
 
 
 def test_decisions_are_counted_by_evaluation_set_and_a_repeated_one_once(registry, version) -> None:
@@ -162,7 +162,7 @@ def test_decisions_are_counted_by_evaluation_set_and_a_repeated_one_once(registr
     version("two", 3.1)
     made = version("three", 3.2)
     registry.record_decision(made, decided(), "")
-    assert decisions_on(registry, "old", None) == 1
-    assert decisions_on(registry, "set", None) == 2
-    assert decisions_on(registry, "set", registry.version(made)) == 1
-    assert decisions_on(registry, "new", None) == 0
+    assert count_decisions_on(registry, "old", None) == 1
+    assert count_decisions_on(registry, "set", None) == 2
+    assert count_decisions_on(registry, "set", registry.version(made)) == 1
+    assert count_decisions_on(registry, "new", None) == 0

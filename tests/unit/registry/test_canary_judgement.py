@@ -12,10 +12,10 @@ from captionloop.ratings.rating_store import RatingsStore
 from captionloop.ratings.reader import RatingsDatabase
 from captionloop.ratings.records import PhotoFacts, RatingInput, ServedCaption
 from captionloop.registry.canary_judgement import (
+    CanaryAssessment,
     CanaryEvidence,
-    GivenRating,
-    Judgement,
-    judge_canary,
+    CanaryRating,
+    assess_canary,
     read_evidence,
     words_changed,
 )
@@ -33,21 +33,21 @@ def trial(share: float = 0.5, most: int = 400, *, is_void: bool = False) -> Tria
 
 def given(
     stars: Iterable[int], chosen: bool, *, corrected: bool = False, name: str = "p"
-) -> list[GivenRating]:
+) -> list[CanaryRating]:
     """A rating each by people of one group."""
     people = (f"{name}{number}" for number in range(100_000))
     group = (each for each in people if trial().answers(each) == chosen)
     text, better = "a red dog on a hill", "a brown dog on the grass"
     return [
-        GivenRating(next(group), "5" if chosen else "4", each, text, better if corrected else None)
+        CanaryRating(next(group), "5" if chosen else "4", each, text, better if corrected else None)
         for each in stars
     ]
 
 
-def judged(*groups: list[GivenRating], now: datetime = SOON, **options) -> Judgement:
+def judged(*groups: list[CanaryRating], now: datetime = SOON, **options) -> CanaryAssessment:
     """Their ratings in turn."""
     ratings = [rating for together in zip(*groups, strict=True) for rating in together]
-    return judge_canary(trial(**options), CanaryEvidence(ratings, {}), now)
+    return assess_canary(trial(**options), CanaryEvidence(ratings, {}), now)
 
 
 def test_stars_decide_for_it_and_against_it() -> None:
@@ -71,8 +71,8 @@ def test_corrections_may_only_speak_against_it() -> None:
 
 
 def test_only_captions_by_the_version_of_ones_group_count() -> None:
-    by_champion = [GivenRating(each.rater, "4", 1, "a", None) for each in given([1] * 100, True)]
-    asked_for = [GivenRating(each.rater, "5", 1, "a", None) for each in given([1] * 100, False)]
+    by_champion = [CanaryRating(each.rater, "4", 1, "a", None) for each in given([1] * 100, True)]
+    asked_for = [CanaryRating(each.rater, "5", 1, "a", None) for each in given([1] * 100, False)]
     found = judged(by_champion, asked_for)
     assert found.advice == "extend" and found.reason == "there are no ratings of both versions yet"
 
@@ -92,11 +92,11 @@ def test_it_ends_with_its_days_or_its_champion() -> None:
 def test_a_canary_that_does_not_answer_is_ended_without_a_word_against_it() -> None:
     person, other = given([3], True)[0].rater, given([3], False)[0].rater
     evidence = CanaryEvidence([], {(person, "5"): 15, (person, "4"): 5, (other, "4"): 1000})
-    found = judge_canary(trial(), evidence, SOON)
+    found = assess_canary(trial(), evidence, SOON)
     assert (found.advice, found.answered, found.replaced) == ("stop", 15, 5)
     assert found.reason == "it does not answer: of 20 captions for its people the champion gave 5"
     fine = CanaryEvidence([], {(person, "5"): 19, (person, "4"): 1})
-    assert judge_canary(trial(), fine, SOON).advice == "extend"
+    assert assess_canary(trial(), fine, SOON).advice == "extend"
 
 
 @pytest.mark.parametrize(

@@ -98,5 +98,5 @@ def test_a_database_that_says_whether_it_speaks_tls_is_there() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(b"N")
-        tracking._hear(ours)
+        tracking._probe_postgresql(ours)
         assert theirs.recv(8) == b"\0\0\0\x08\x04\xd2\x16\x2f", "as PostgreSQL's protocol writes it"

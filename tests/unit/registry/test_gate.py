@@ -20,7 +20,7 @@ from captionloop.registry.gate import (
 )
 from captionloop.registry.gate_report import gate_report
 from captionloop.registry.scored_captions import EvaluationCaptions, ScoredCaptions, evaluation_set_hash
-from captionloop.registry.verdict import verdict
+from captionloop.registry.verdict import readable_reason
 from captionloop.scoring.scores import Scores
 
 PHOTOS = 300
@@ -211,7 +211,7 @@ def test_the_report_says_what_was_decided_and_why() -> None:
     decision = decide(evidence(shift=0.2, rouge=0.4), evidence("version 1"), PARAMETERS)
     report = gate_report(decision)
     assert report.startswith("# Not passed: candidate\n")
-    assert verdict(decision.reason) in report
+    assert readable_reason(decision.reason) in report
     assert "| ROUGE-L | 40.0 | 50.0 | ≥ 45.0 | **failed** |" in report
 
 
@@ -220,12 +220,14 @@ def test_page_and_verdict_know_one_scale_and_do_not_say_that_anything_was_promot
     passed = decide(evidence(shift=0.2), evidence("version 1"), PARAMETERS)
     worse = decide(evidence(shift=-0.2), evidence("version 1"), PARAMETERS)
     for decision in (refused, passed, worse, decide(evidence(), None, PARAMETERS)):
-        said = gate_report(decision) + verdict(decision.reason)
+        said = gate_report(decision) + readable_reason(decision.reason)
         assert "romoted" not in said
         assert "margin of 0.0" not in said and not re.search(r"[+-]0\.\d{3}", said)
-    assert verdict(passed.reason).startswith("CIDEr is better than that of version 1 (difference +20.5, 95 %")
-    assert "guardrail broke: ROUGE-L is 40.0, at least 45.0 is wanted" in verdict(refused.reason)
-    assert "by more than the margin of 5 points" in verdict(worse.reason)
+    assert readable_reason(passed.reason).startswith(
+        "CIDEr is better than that of version 1 (difference +20.5, 95 %"
+    )
+    assert "guardrail broke: ROUGE-L is 40.0, at least 45.0 is wanted" in readable_reason(refused.reason)
+    assert "by more than the margin of 5 points" in readable_reason(worse.reason)
 
 
 @pytest.mark.parametrize("wrong", [{"margin": 0}, {"margin": -0.1}, {"resamples": 10}, {"marign": 0.1}])

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from captionloop.evaluation.hallucination import Truth
+from captionloop.evaluation.hallucination import HallucinationCounter
 from captionloop.evaluation.subgroups import Subgroup
 from captionloop.registry.anchor import count_decision
 from captionloop.registry.gate import GateDecision, GateParameters, decide
@@ -22,7 +22,7 @@ from captionloop.scoring.scores import Scores
 PHOTOS = 1000
 IDS = tuple(str(i) for i in range(PHOTOS))
 PARAMETERS = GateParameters(margin=0.2, resamples=500)
-TRUTH = Truth("facts", lambda _, caption: caption.count("ghost"))
+TRUTH = HallucinationCounter("facts", lambda _, caption: caption.count("ghost"))
 
 
 def evidence(name: str, ghosts: float = 0.0, ciders: np.ndarray | None = None) -> ScoredCaptions:

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from captionloop.errors import RegistryError
 from captionloop.registry import history
 from captionloop.registry.gate import GateDecision
-from captionloop.registry.history import ACTOR, Line, champions, completed
+from captionloop.registry.history import ACTOR, HistoryEntry, champions, completed
 from captionloop.registry.model_registry import ModelRegistry
 from captionloop.registry.model_version import REPLACED, ROLLED_BACK, ModelVersion
 
 
-def promoted(version: int, number: int = 0) -> Line:
-    return Line(action="promote", version=version, champion=version, number=number)
+def promoted(version: int, number: int = 0) -> HistoryEntry:
+    return HistoryEntry(action="promote", version=version, champion=version, number=number)
 
 
-def given_back(version: int, to: int, number: int = 0) -> Line:
-    return Line(action="rollback", version=version, champion=to, number=number)
+def given_back(version: int, to: int, number: int = 0) -> HistoryEntry:
+    return HistoryEntry(action="rollback", version=version, champion=to, number=number)
 
 
 def test_rollbacks_after_a_promotion_by_hand_reach_the_first_champion_and_stop() -> None:
@@ -39,7 +39,7 @@ def test_a_rollback_never_leads_to_what_was_taken_back_and_a_row_of_them_ends(
     deeds: list[int | None],
 ) -> None:
     """A number is a promotion by hand, None a rollback."""
-    lines: list[Line] = []
+    lines: list[HistoryEntry] = []
     current, taken_back = None, set()
     for number, deed in enumerate([*deeds, *[None] * 6]):
         if deed is not None:
@@ -104,7 +104,7 @@ class TestInMlflow:
         registry.record_decision(2, decision(), "")
         registry.record_decision(2, decision(), "")  # the run was repeated
         registry.promote_gated(2)
-        registry.note(Line(action="verify", version=2, outcome="failed", why="it is silent"))
+        registry.note(HistoryEntry(action="verify", version=2, outcome="failed", why="it is silent"))
         registry.rollback(why="it is silent")
         with pytest.raises(RegistryError, match="was rolled back on"):
             registry.promote_gated(2)
@@ -163,7 +163,7 @@ class TestInMlflow:
         def write(who: int) -> None:
             own = ModelRegistry(registry.tracking_uri, registry.name)
             for turn in range(5):
-                own.note(Line(action="verify", version=1, outcome="passed", why=f"{who} {turn}"))
+                own.note(HistoryEntry(action="verify", version=1, outcome="passed", why=f"{who} {turn}"))
 
         threads = [threading.Thread(target=write, args=(who,)) for who in range(4)]
         for thread in threads:

@@ -187,7 +187,7 @@ def test_a_promotion_that_was_killed_is_finished_by_the_next(
     registry.register(make_bundle("two"))
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(registry, "_tag", counting_down(survived, registry._tag))
-        patch.setattr(registry, "_point", counting_down(max(survived - 1, 0), registry._point))
+        patch.setattr(registry, "_set_alias", counting_down(max(survived - 1, 0), registry._set_alias))
         registry.promote(2)
     assert names(registry)["champion"] == 1
     registry.promote(2)

@@ -34,14 +34,14 @@ def test_a_clear_difference_is_told_before_the_end_and_stays_told(candidate, ver
 
 
 def test_after_the_planned_number_there_is_an_end() -> None:
-    comparison = RatingComparison(most=40)
+    comparison = RatingComparison(max_ratings=40)
     for turn in range(20):
         comparison.add((3, 4)[turn % 2], of_candidate=True)
         comparison.add((3, 4)[turn % 2], of_candidate=False)
     assert comparison.verdict == "no difference shown"
 
 
-@pytest.mark.parametrize("wrong", [{"share": 0}, {"share": 1}, {"most": 3}, {"alpha": 0.7}])
+@pytest.mark.parametrize("wrong", [{"share": 0}, {"share": 1}, {"max_ratings": 3}, {"alpha": 0.7}])
 def test_a_plan_that_cannot_be_is_refused(wrong) -> None:
     with pytest.raises(ConfigurationError, match="a share between 0 and 1"):
         RatingComparison(**wrong)

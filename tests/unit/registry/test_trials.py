@@ -123,7 +123,7 @@ def test_a_rollback_ends_a_trial_and_one_beside_a_former_champion_gives_way(judg
     judged.rollback()
     assert current(judged.versions()) is None
     begin(judged, 2)
-    judged._point("champion", 3)  # in MLflow itself
+    judged._set_alias("champion", 3)  # in MLflow itself
     trial = current(judged.versions())
     assert trial is not None and trial.is_void
     assert begin(judged, 1).version.version == 1

@@ -122,7 +122,7 @@ def test_where_nothing_is_kept_no_key_is(gateway: Gateway) -> None:
 
 def test_after_a_day_it_is_forgotten(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     first = send(client).json()["caption_id"]
-    monkeypatch.setattr(repeats, "REMEMBERED", timedelta(seconds=-1))
+    monkeypatch.setattr(repeats, "RETENTION", timedelta(seconds=-1))
     assert send(client).json()["caption_id"] != first
     assert rows(client, RepeatableRequest) == 1
     asyncio.run(end_retention(client.app.state.parts))

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from captionloop.photos import ArchiveError, PhotoArchive
 from captionloop.ratings.database import DatabaseError
-from captionloop.ratings.ledger import differences, finish
+from captionloop.ratings.ledger import differences, finish_removals
 from captionloop.serving.gateway import retention
 from captionloop.serving.gateway.dependencies import Services
 
@@ -59,9 +59,9 @@ def test_a_photo_whose_caption_was_not_stored_is_found_and_removed(
     (kept,) = photos(tmp_path / "state")
     ledger, archive = parts.store.ledger, parts.archive
     assert differences(ledger, archive, kept[:2]).orphans == (), "it is still pending"
-    assert finish(ledger, archive, 10).settled == 0 and photos(tmp_path / "state") == [kept]
-    ledger.give_up(10, older_than=timedelta(0)).result(10)
-    assert finish(ledger, archive, 10).settled == 1
+    assert finish_removals(ledger, archive, 10).settled == 0 and photos(tmp_path / "state") == [kept]
+    ledger.abandon_pending(10, older_than=timedelta(0)).result(10)
+    assert finish_removals(ledger, archive, 10).settled == 1
     assert photos(tmp_path / "state") == []
 
 
@@ -202,5 +202,5 @@ def test_what_is_past_its_retention_goes_with_its_photo(
     client.portal.call(retention.end_retention, parts)
     client.portal.call(retention.finish_what_was_begun, parts)
     assert photos(tmp_path / "state") == [] and client.get(URL).json()["captions"] == []
-    (told,) = parts.store.ledger.underived()
+    (told,) = parts.store.ledger.pending_cleanup()
     assert told.reason == "retention"

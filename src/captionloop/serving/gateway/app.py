@@ -26,7 +26,7 @@ from captionloop.photos import PhotoArchive
 from captionloop.ratings.api_keys import ApiKeyStore
 from captionloop.ratings.rating_queue import RatingQueue
 from captionloop.ratings.rating_store import open_store
-from captionloop.ratings.repeats import Repeats
+from captionloop.ratings.repeats import IdempotencyStore
 from captionloop.ratings.usage_statistics import statistics
 from captionloop.serving.gateway import caption_routes, rating_routes, service_routes
 from captionloop.serving.gateway.auth import Access
@@ -233,7 +233,7 @@ def build_services(settings: Settings, model: CaptionModel) -> Services:
         settings=settings,
         store=store,
         queue=RatingQueue(store.reader, store.writer, settings.gold_share),
-        repeats=Repeats(store.writer, settings.caption_seconds + STORING_SECONDS),
+        repeats=IdempotencyStore(store.writer, settings.caption_seconds + STORING_SECONDS),
         archive=PhotoArchive(settings.photo_root),
         access=Access(settings, ApiKeyStore(store)),
         admission=Admission(

@@ -270,7 +270,7 @@ async def _made(  # noqa: PLR0917
             if await request.is_disconnected():
                 await erase(parts, served.caption_id, owner=None)
                 if claim is not None:
-                    parts.repeats.release(claim, although_made=True)
+                    parts.repeats.release(claim, even_if_done=True)
                 raise ClientDisconnect
         return served
 

@@ -17,7 +17,7 @@ from captionloop.photos import PhotoArchive
 from captionloop.ratings.database import DatabaseError
 from captionloop.ratings.rating_queue import RatingQueue
 from captionloop.ratings.rating_store import RatingsStore
-from captionloop.ratings.repeats import Repeats
+from captionloop.ratings.repeats import IdempotencyStore
 from captionloop.ratings.usage_statistics import Statistics
 from captionloop.serving.gateway.auth import COOKIE, COOKIE_SECONDS, Access, Caller
 from captionloop.serving.gateway.model_client import ModelWatch
@@ -46,7 +46,7 @@ class Services:
     settings: Settings
     store: RatingsStore
     queue: RatingQueue
-    repeats: Repeats
+    repeats: IdempotencyStore
     archive: PhotoArchive
     access: Access
     admission: Admission

@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from captionloop.ratings.database import DatabaseError
 from captionloop.ratings.records import ServedCaption
-from captionloop.ratings.repeats import Claim, ClaimLostError, Earlier
+from captionloop.ratings.repeats import Claim, ClaimLostError, EarlierRequest
 from captionloop.serving.gateway.dependencies import Services
 from captionloop.serving.gateway.problems import CAPTION_ERASED, KEY_REUSED, STILL_UNDER_WAY, Problem
 
@@ -55,7 +55,7 @@ async def once(parts: Services, caller: str, key: str | None, content: bytes) ->
         return
     asked = await run_in_threadpool(lambda: sha256(content).digest())  # megabytes
     begun = await parts.written(lambda: parts.repeats.begin(caller, key.strip('"'), asked))
-    if isinstance(begun, Earlier):
+    if isinstance(begun, EarlierRequest):
         yield Turn(earlier=await _repeated(parts, begun))
         return
     try:
@@ -68,7 +68,7 @@ async def once(parts: Services, caller: str, key: str | None, content: bytes) ->
         raise
 
 
-async def _repeated(parts: Services, begun: Earlier) -> ServedCaption:
+async def _repeated(parts: Services, begun: EarlierRequest) -> ServedCaption:
     if not begun.is_same:
         raise Problem(
             KEY_REUSED,

@@ -13,7 +13,7 @@ import structlog
 
 from captionloop.errors import CaptionloopError
 from captionloop.photos import PREFIXES
-from captionloop.ratings.ledger import Differences, Lease, differences, finish, remove_photo
+from captionloop.ratings.ledger import Differences, Lease, differences, finish_removals, remove_photo
 from captionloop.ratings.records import ServedCaption
 from captionloop.ratings.repeats import Claim
 from captionloop.serving import telemetry
@@ -125,7 +125,7 @@ async def end_retention(parts: Services) -> None:
         await asyncio.sleep(0)
     while await parts.written(parts.repeats.prune):
         await asyncio.sleep(0)
-    await parts.written(lambda: parts.store.ledger.forget(rated))
+    await parts.written(lambda: parts.store.ledger.prune(rated))
 
 
 async def finish_what_was_begun(parts: Services) -> None:
@@ -134,7 +134,7 @@ async def finish_what_was_begun(parts: Services) -> None:
         await erase(parts, caption_id, owner=None)
         parts.abandoned.discard(caption_id)
     for _ in range(PHOTOS_PER_MINUTE // PHOTOS_AT_ONCE):
-        done = await with_archive(finish, parts.store.ledger, parts.archive, PHOTOS_AT_ONCE)
+        done = await with_archive(finish_removals, parts.store.ledger, parts.archive, PHOTOS_AT_ONCE)
         telemetry.PHOTOS_TO_REMOVE.set(len(done.remaining))
         if done.problem:
             logger.warning("photos to be removed remain", photos=len(done.remaining), reason=done.problem)
