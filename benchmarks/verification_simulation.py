@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from captionloop.client import ServiceError
-from captionloop.commands.canaries import Canary, CanaryAnswer, Limits, NotVerifiedError, VerificationError
+from captionloop.commands.canaries import Canary, CanaryResult, Limits, NotVerifiedError, VerificationError
 from captionloop.commands.canaries import find_problems as found_in
-from captionloop.commands.verification import Clock, Patience, refuse, verified
+from captionloop.commands.verification import Clock, Patience, raise_if_problems, verify_version
 from captionloop.serving.gateway.model_client import PINNED_ATTEMPTS
 from captionloop.serving.gateway.model_servers import ModelServers
-from captionloop.serving.gateway.service_routes import told_of
+from captionloop.serving.gateway.service_routes import server_bodies
 from captionloop.serving.schemas import (
     CaptionResult,
     ImageSize,
@@ -66,19 +66,23 @@ class ModelServer:
 
     def caption(self, photo: bytes, now: float, chance: random.Random) -> CaptionResult:
         version = self.version(now)
-        said: str | None = f"caption {photo.decode()}" if version == NEW else f"old {photo.decode()}"
+        caption_text: str | None = f"caption {photo.decode()}" if version == NEW else f"old {photo.decode()}"
         sure = 0.7
         if version == NEW and self.fault == "hangs":
             raise TimeoutError
         if version == NEW:
-            said = {"silent": "", "monotonous": "a dog", "wrong": f"a dog {photo.decode()}"}.get(
-                self.fault, said
+            caption_text = {"silent": "", "monotonous": "a dog", "wrong": f"a dog {photo.decode()}"}.get(
+                self.fault, caption_text
             )
             sure = 0.1 if self.fault == "unsure" else sure
-            said = None if self.fault == "breaks" and chance.random() < 0.3 else said
-        self.counts[f"{version} {'failed' if said is None else 'captioned'}"] += 1
+            caption_text = None if self.fault == "breaks" and chance.random() < 0.3 else caption_text
+        self.counts[f"{version} {'failed' if caption_text is None else 'captioned'}"] += 1
         return CaptionResult(
-            model_name="captioner", model_version=version, caption=said, confidence=sure, server=self.name
+            model_name="captioner",
+            model_version=version,
+            caption=caption_text,
+            confidence=sure,
+            server=self.name,
         )
 
 
@@ -113,7 +117,7 @@ class PlayedService:
         self._people = self.chance.uniform(0, 5)
         for gateway in self.gateways:  # they have run for a while
             for model in self.models:
-                gateway.servers.described(model.describe(-1))
+                gateway.servers.record_description(model.describe(-1))
             gateway.latest = self.models[0].describe(-1)
 
     def pass_time(self, seconds: float) -> None:
@@ -122,7 +126,7 @@ class PlayedService:
             self._ticked += 1
             for gateway in self.gateways:
                 gateway.latest = self.chance.choice(self.models).describe(self.now)
-                gateway.servers.described(gateway.latest)
+                gateway.servers.record_description(gateway.latest)
             for _ in range(int(self._people + self.chance.random())):
                 with suppress(ServiceError):
                     self._captioned(self.chance.choice(self.gateways), b"1000", "")
@@ -138,17 +142,17 @@ class PlayedService:
             raise self._refused(gateway)
         gateway.statuses["200"] += 1
         assert gateway.latest is not None
-        told = gateway.latest.model_dump(exclude={"ready", "reason"})
-        return ModelBody.model_validate({**told, "servers": told_of(gateway.servers)})
+        description = gateway.latest.model_dump(exclude={"ready", "reason"})
+        return ModelBody.model_validate({**description, "servers": server_bodies(gateway.servers)})
 
     def look(self, photo: bytes, *, version: str | None = None) -> UnkeptCaption:
         self.pass_time(self.chance.uniform(0.05, 0.3))
-        outcome = self._captioned(self.chance.choice(self.gateways), photo, version or "")
-        word = WordBody(text="a", confidence=outcome.confidence, attention=None)
+        result = self._captioned(self.chance.choice(self.gateways), photo, version or "")
+        word = WordBody(text="a", confidence=result.confidence, attention=None)
         return UnkeptCaption.model_validate(
             {
-                "caption": outcome.caption, "confidence": outcome.confidence, "words": [word.model_dump()],
-                "alternatives": [], "model": ModelRef(name="captioner", version=outcome.model_version),
+                "caption": result.caption, "confidence": result.confidence, "words": [word.model_dump()],
+                "alternatives": [], "model": ModelRef(name="captioner", version=result.model_version),
                 "image": ImageSize(width=1, height=1), "created_at": "2026-11-30T00:00:00Z",
             }
         )  # fmt: skip
@@ -172,18 +176,18 @@ class PlayedService:
             raise self._refused(gateway)
         for _ in range(PINNED_ATTEMPTS if version else 1):
             try:
-                outcome = self.chance.choice(self.models).caption(photo, self.now, self.chance)
+                result = self.chance.choice(self.models).caption(photo, self.now, self.chance)
             except TimeoutError:
                 raise self._refused(gateway) from None
-            gateway.servers.answered(outcome)
-            if version in {"", outcome.model_version}:
+            gateway.servers.record_result(result)
+            if version in {"", result.model_version}:
                 break
-        if version not in {"", outcome.model_version}:
+        if version not in {"", result.model_version}:
             raise self._refused(gateway)
-        if outcome.caption is None:
+        if result.caption is None:
             raise self._refused(gateway, 422, "image-unreadable")
         gateway.statuses["200"] += 1
-        return outcome
+        return result
 
     def _strangers(self) -> float:
         return self._turned_away if self.now < self._strangers_until else 0.0
@@ -199,7 +203,7 @@ class PlayedService:
 
 def of_all_replicas(service: PlayedService) -> None:
     """`captionloop verify` as it is."""
-    verified(service, "captioner", NEW, CANARIES, PATIENCE, clock=service.clock)
+    verify_version(service, "captioner", NEW, CANARIES, PATIENCE, clock=service.clock)
 
 
 def of_the_first_that_answers(service: PlayedService) -> None:
@@ -215,24 +219,24 @@ def of_the_first_that_answers(service: PlayedService) -> None:
     before = service.statuses()
     answers = [_asked(service, canary) for canary in CANARIES]
     others = {version for _, version in answers} - {NEW}
-    refuse(NEW, [f"version {OLD} answered instead"] if others else [])
-    refuse(NEW, found_in([answer for answer, _ in answers], 0.7, Limits()))
-    end, turn = service.now + PATIENCE.watch, 0
+    raise_if_problems(NEW, [f"version {OLD} answered instead"] if others else [])
+    raise_if_problems(NEW, found_in([answer for answer, _ in answers], 0.7, Limits()))
+    end, number = service.now + PATIENCE.watch_seconds, 0
     while service.now < end:
         service.pass_time(5)
-        answer, version = _asked(service, CANARIES[turn % len(CANARIES)])
-        turn += 1
-        refuse(NEW, [f"version {version} answers now"] if version != NEW else [])
-        refuse(NEW, [] if (answer.caption or "").strip() else ["an empty caption"])
+        answer, version = _asked(service, CANARIES[number % len(CANARIES)])
+        number += 1
+        raise_if_problems(NEW, [f"version {version} answers now"] if version != NEW else [])
+        raise_if_problems(NEW, [] if (answer.caption or "").strip() else ["an empty caption"])
     after = service.statuses()
-    grown = {status: count - before[status] for status, count in after.items()}
-    if any(count < 0 for count in grown.values()):
-        grown = dict(after)
-    failed = sum(count for status, count in grown.items() if status >= "500")
-    refuse(NEW, ["requests failed"] if failed > 0.01 * sum(grown.values()) else [])
+    increase = {status: count - before[status] for status, count in after.items()}
+    if any(count < 0 for count in increase.values()):
+        increase = dict(after)
+    failed = sum(count for status, count in increase.items() if status >= "500")
+    raise_if_problems(NEW, ["requests failed"] if failed > 0.01 * sum(increase.values()) else [])
 
 
-def _asked(service: PlayedService, canary: Canary) -> tuple[CanaryAnswer, str]:
+def _asked(service: PlayedService, canary: Canary) -> tuple[CanaryResult, str]:
     for attempt in range(3):
         try:
             made = service.look(canary.photo)
@@ -242,7 +246,7 @@ def _asked(service: PlayedService, canary: Canary) -> tuple[CanaryAnswer, str]:
                 raise VerificationError(str(error)) from error
             service.pass_time(5)
         else:
-            return CanaryAnswer(canary, made.caption, made.confidence), made.model.version
+            return CanaryResult(canary, made.caption, made.confidence), made.model.version
     raise AssertionError("unreachable")
 
 
@@ -261,11 +265,11 @@ def play(
     verify: Callable[[PlayedService], None], trials: int, model_servers: int, gateways: int, faulty: bool
 ) -> Counter[str]:
     """How often what becomes of a version: a good one, or one with the faults in turn."""
-    told: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for seed in range(trials):
         fault = FAULTS[seed % len(FAULTS)] if faulty else ""
-        told[outcome_of(verify, PlayedService(seed, model_servers, gateways, fault))] += 1
-    return told
+        counts[outcome_of(verify, PlayedService(seed, model_servers, gateways, fault))] += 1
+    return counts
 
 
 def main() -> None:

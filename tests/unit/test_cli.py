@@ -448,7 +448,7 @@ def test_the_doctor_fails_only_for_what_is_required(project, monkeypatch) -> Non
     assert findings["no-such-package"]["mend"] == "apt-get install no-such-package"
 
     missing = doctor.Finding("torch", "missing", "not installed", "make install")
-    monkeypatch.setattr(doctor, "LOOKS", (lambda _: iter([missing]),))
+    monkeypatch.setattr(doctor, "CHECKS", (lambda _: iter([missing]),))
     result = call("doctor")
     assert result.exit_code == 1
     assert "-> make install" in result.stdout
@@ -456,7 +456,7 @@ def test_the_doctor_fails_only_for_what_is_required(project, monkeypatch) -> Non
 
 def test_the_doctor_names_a_registry_that_is_away(project, monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    monkeypatch.setattr(doctor, "LOOKS", (doctor.registry,))
+    monkeypatch.setattr(doctor, "CHECKS", (doctor.registry,))
     result = call("doctor")
     assert result.exit_code == 1
     assert "http://127.0.0.1:1 does not answer" in result.stdout
@@ -498,7 +498,7 @@ def damage(registry: ModelRegistry, version: int) -> None:
 
 
 def test_the_doctor_looks_at_the_champions_files(project, registry, make_captioner, monkeypatch) -> None:
-    monkeypatch.setattr(doctor, "LOOKS", (doctor.registry,))
+    monkeypatch.setattr(doctor, "CHECKS", (doctor.registry,))
     make_captioner().save(project / "bundle")
     registry.register(project / "bundle")
     registry.promote(1)

@@ -200,9 +200,9 @@ class ModelBody(_Body):
         Edit(
             "serving/gateway/service_routes.py",
             '''@counted.get("/v1/length", response_model=LengthBody, responses=problems(401, 429, 503))
-async def read_length(parts: PartsDep) -> LengthBody:
+async def read_length(services: ServicesDep) -> LengthBody:
     """How long a caption may be."""
-    return LengthBody(words=parts.model.require().decoding.get("max_length", 20))
+    return LengthBody(words=services.model.require().decoding.get("max_length", 20))
 
 
 @counted.get(
@@ -223,9 +223,9 @@ from captionloop.serving.service_settings import Settings
 with TemporaryDirectory() as folder:
     settings = Settings(state=folder)
     app = create_app(settings)
-    app.state.parts = build_services(settings, FakeModel())
+    app.state.services = build_services(settings, FakeModel())
     with TestClient(app) as client:
-        while not app.state.parts.model.latest.ready:
+        while not app.state.services.model.latest.ready:
             client.get("/livez")
         answer = client.get("/v1/length")
         assert answer.status_code == 200 and answer.json() == {"words": 20}, answer.text
@@ -244,7 +244,7 @@ SETTING = Recipe(
         ),
         Edit(
             "serving/gateway/service_routes.py",
-            """    if not parts.settings.statistics:
+            """    if not services.settings.statistics:
         raise Problem(NOT_FOUND, "There are no statistics here.")
     if caller.has_key:
         return _statistics_body(""",
@@ -267,7 +267,7 @@ for shown in ("", "false"):
     with TemporaryDirectory() as folder:
         settings = Settings.from_environment({"CAPTIONLOOP_STATE": folder, "CAPTIONLOOP_STATISTICS": shown})
         app = create_app(settings)
-        app.state.parts = build_services(settings, FakeModel())
+        app.state.services = build_services(settings, FakeModel())
         with TestClient(app) as client:
             assert client.get("/v1/statistics").status_code == (404 if shown else 200)
 """,

@@ -35,9 +35,9 @@ def keys() -> None:
 def create(name: str, scopes: tuple[str, ...], expires: timedelta | None) -> None:
     """Make a key and show it, this once."""
     check_key(name, scopes)
-    with _key_ring() as ring, by_command("keys.create", "") as deed:
-        record, key = ring.create(name, scopes, expires)
-        deed.subject = record.key_id
+    with _open_key_store() as key_store, by_command("keys.create", "") as entry:
+        record, key = key_store.create(name, scopes, expires)
+        entry.subject = record.key_id
     click.echo(key)
     until = f", until {record.expires_at:%Y-%m-%d %H:%M} UTC" if record.expires_at else ""
     click.echo(f"Key {record.key_id}{until}; keep it now, it cannot be shown again.", err=True)
@@ -48,8 +48,8 @@ def list_keys() -> None:
     """List all keys, the oldest first: until when they hold, and when they were used last, to the minute."""
     records = []
     if Settings.from_environment().has_database:
-        with _key_ring() as ring:
-            records = ring.all()
+        with _open_key_store() as key_store:
+            records = key_store.all()
     if not records:
         click.echo("There are no keys: make one with captionloop keys create NAME.")
     for record in records:
@@ -70,8 +70,8 @@ def rotate(key_id: str) -> None:
     """
     if not Settings.from_environment().has_database:
         raise ConfigurationError(f"there is no valid key {key_id!r}; see captionloop keys list")
-    with _key_ring() as ring, by_command("keys.rotate", key_id):
-        record, key = ring.rotate(key_id)
+    with _open_key_store() as key_store, by_command("keys.rotate", key_id):
+        record, key = key_store.rotate(key_id)
     click.echo(key)
     click.echo(f"Key {record.key_id}; keep it now, it cannot be shown again.", err=True)
 
@@ -82,8 +82,8 @@ def revoke(key_id: str) -> None:
     """End a key; it stops working within two seconds."""
     if not Settings.from_environment().has_database:
         raise ConfigurationError(f"there is no key {key_id!r}; see captionloop keys list")
-    with _key_ring() as ring, by_command("keys.revoke", key_id):
-        record = ring.revoke(key_id)
+    with _open_key_store() as key_store, by_command("keys.revoke", key_id):
+        record = key_store.revoke(key_id)
     click.echo(f"Key {record.key_id} ({record.name}) is revoked.")
 
 
@@ -96,7 +96,7 @@ def _state(record: KeyRecord) -> str:
 
 
 @contextmanager
-def _key_ring() -> Iterator[ApiKeyStore]:
+def _open_key_store() -> Iterator[ApiKeyStore]:
     settings = Settings.from_environment()
     store = open_store(settings.database_url, is_embedded=settings.embedded_database)
     try:

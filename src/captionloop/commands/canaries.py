@@ -1,4 +1,4 @@
-"""Canary photos: a few of the frozen evaluation set, and what of a version's answers to them is not sane."""
+"""Canary photos: a sample of the frozen evaluation set, and checks of a version's captions for them."""
 
 import tempfile
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class NotVerifiedError(CaptionloopError):
 
 @dataclass(frozen=True)
 class Canary:
-    """A photo to caption, and what the version said of it when it was evaluated, where that is known."""
+    """A photo to caption, and the version's caption of it at evaluation, if known."""
 
     name: str
     photo: bytes
@@ -37,8 +37,8 @@ class Canary:
 
 
 @dataclass(frozen=True)
-class CanaryAnswer:
-    """What the service said of a canary; no caption where the model could not make one."""
+class CanaryResult:
+    """The service's caption of a canary; None where the model could not make one."""
 
     canary: Canary
     caption: str | None
@@ -47,7 +47,7 @@ class CanaryAnswer:
 
 @dataclass(frozen=True)
 class Limits:
-    """How far the answers may stray: shares between 0 and 1."""
+    """Limits of the checks: shares between 0 and 1."""
 
     agreement: float = 0.5
     """Answers that are word for word what was said at evaluation. Another processor rounds otherwise, and a
@@ -86,38 +86,40 @@ def choose_canaries(project: Path, env: str | None, photos: str | None, count: i
     return [Canary(name, folder.read(uri)) for name, uri in found]
 
 
-def expect(canaries: Sequence[Canary], registry: "ModelRegistry", version: str) -> list[Canary]:
-    """The canaries with what `version` said of them at evaluation, where the registry knows."""
+def with_expected_captions(
+    canaries: Sequence[Canary], registry: "ModelRegistry", version: str
+) -> list[Canary]:
+    """The canaries with the captions of `version` at evaluation, where the registry has them."""
     from captionloop.registry.scored_captions import EvaluationCaptions
 
     with tempfile.TemporaryDirectory() as scratch:
         folder = registry.fetch_evidence(version, Path(scratch) / "evidence")
-        kept = EvaluationCaptions.load(folder).captions if folder else {}
-    return [Canary(each.name, each.photo, kept.get(each.name)) for each in canaries]
+        captions = EvaluationCaptions.load(folder).captions if folder else {}
+    return [Canary(each.name, each.photo, captions.get(each.name)) for each in canaries]
 
 
 def find_problems(
-    answers: Sequence[CanaryAnswer], usual_confidence: float | None, limits: Limits
+    answers: Sequence[CanaryResult], usual_confidence: float | None, limits: Limits
 ) -> list[str]:
-    """What is wrong with a version's answers, one plain sentence each; none where they are sane."""
-    found = []
-    made = [answer for answer in answers if answer.caption is not None]
-    if len(made) < len(answers):
-        found.append(f"{len(answers) - len(made)} of {len(answers)} photos could not be captioned")
-    if not made:
-        return found
-    silent = sum(not (answer.caption or "").strip() for answer in made)
-    if silent:
-        found.append(f"{silent} of {len(answers)} captions are empty")
-    if len(made) > 1 and len({answer.caption for answer in made}) == 1:
-        found.append(f"all {len(made)} photos got the same caption, {made[0].caption!r}")
-    confidence = fmean(answer.confidence for answer in made)
+    """The problems of a version's captions, one sentence each; empty: none."""
+    problems = []
+    captioned = [answer for answer in answers if answer.caption is not None]
+    if len(captioned) < len(answers):
+        problems.append(f"{len(answers) - len(captioned)} of {len(answers)} photos could not be captioned")
+    if not captioned:
+        return problems
+    empty = sum(not (answer.caption or "").strip() for answer in captioned)
+    if empty:
+        problems.append(f"{empty} of {len(answers)} captions are empty")
+    if len(captioned) > 1 and len({answer.caption for answer in captioned}) == 1:
+        problems.append(f"all {len(captioned)} photos got the same caption, {captioned[0].caption!r}")
+    confidence = fmean(answer.confidence for answer in captioned)
     lowest = limits.lowest_confidence if usual_confidence is None else limits.confidence * usual_confidence
     if confidence < lowest:
         before = "" if usual_confidence is None else f", it was {usual_confidence:.2f} before"
-        found.append(f"the mean confidence collapsed to {confidence:.2f}{before}")
-    known = [answer for answer in made if answer.canary.expected is not None]
-    same = sum(answer.caption == answer.canary.expected for answer in known)
-    if known and same < limits.agreement * len(known):
-        found.append(f"only {same} of {len(known)} captions are as at evaluation")
-    return found
+        problems.append(f"the mean confidence collapsed to {confidence:.2f}{before}")
+    comparable = [answer for answer in captioned if answer.canary.expected is not None]
+    same = sum(answer.caption == answer.canary.expected for answer in comparable)
+    if comparable and same < limits.agreement * len(comparable):
+        problems.append(f"only {same} of {len(comparable)} captions are as at evaluation")
+    return problems

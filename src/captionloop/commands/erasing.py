@@ -1,4 +1,4 @@
-"""`captionloop erase`, `erased`, `reconcile`: what somebody asked to be forgotten is gone everywhere."""
+"""`captionloop erase`, `erased`, `reconcile`: erase data everywhere, and show what remains of it."""
 
 import hashlib
 import re
@@ -61,22 +61,22 @@ def erase(
     with _opened(env, feature_store) as opened:
         with by_command("erase", names[0]):
             _erase(names, person is not None, opened)
-        _tell(names, opened)
+        _print_locations(names, opened)
 
 
 def _erase(names: list[str], are_people: bool, opened: _Opened) -> None:
-    """From database, archive, and what was derived, as far as that is there."""
+    """Erases from the database, the archive, and derived data if the project is here."""
     store, ledger = opened.store, opened.store.ledger
     known = locate_data(names, store, opened.archive, None).known
     for name in names:
-        step = store.erase_person if are_people else store.erase_photo
-        while step(name).result(WRITE_SECONDS) is not None:
+        erase_some = store.erase_person if are_people else store.erase_photo
+        while erase_some(name).result(WRITE_SECONDS) is not None:
             pass
     if not known:
         raise ConfigurationError(f"there is nothing of {names[0]}, and never was as far as is remembered")
     for name in names:
-        mine = {each.photo_sha256 for each in ledger.tombstones_of(name) if each.archive_done_at is None}
-        remove_photos(ledger, opened.archive, sorted(each for each in mine if each))
+        photos = {each.photo_sha256 for each in ledger.tombstones_of(name) if each.archive_done_at is None}
+        remove_photos(ledger, opened.archive, sorted(each for each in photos if each))
     if opened.derived is not None:
         opened.derived.remove(ledger)
 
@@ -92,7 +92,7 @@ def erased(name: str, env: str | None, feature_store: str | None) -> None:
     if something remains.
     """
     with _opened(env, feature_store) as opened:
-        _tell(_photo_names(name) if Path(name).is_file() else [name], opened)
+        _print_locations(_photo_names(name) if Path(name).is_file() else [name], opened)
 
 
 @click.command()
@@ -139,11 +139,13 @@ def reconcile(
 def _reconcile_archive(opened: _Opened, *, remove: bool) -> bool:
     """Whether database and archive differ in the end."""
     ledger, archive = opened.store.ledger, opened.archive
-    done = finish_removals(ledger, archive, _PHOTOS_AT_ONCE)
-    while done.settled == _PHOTOS_AT_ONCE:
-        done = finish_removals(ledger, archive, _PHOTOS_AT_ONCE)
-    if done.remaining:
-        click.echo(f"{len(done.remaining)} erased photos remain in the archive: {done.problem or 'in use'}")
+    finished = finish_removals(ledger, archive, _PHOTOS_AT_ONCE)
+    while finished.settled == _PHOTOS_AT_ONCE:
+        finished = finish_removals(ledger, archive, _PHOTOS_AT_ONCE)
+    if finished.remaining:
+        click.echo(
+            f"{len(finished.remaining)} erased photos remain in the archive: {finished.problem or 'in use'}"
+        )
     unnamed: list[str] = []
     lost: list[str] = []
     for prefix in PREFIXES:
@@ -154,14 +156,14 @@ def _reconcile_archive(opened: _Opened, *, remove: bool) -> bool:
         click.echo(f"photo {sha256} is gone, and captions show it")
     if unnamed and remove:
         ledger.request_removal(unnamed, "unnamed").result(WRITE_SECONDS)
-        gone = remove_photos(ledger, archive, unnamed)
-        click.echo(f"{gone.settled} photos that nothing named removed")
-        unnamed = list(gone.remaining)
+        result = remove_photos(ledger, archive, unnamed)
+        click.echo(f"{result.settled} photos that nothing named removed")
+        unnamed = list(result.remaining)
     for sha256 in unnamed:
         click.echo(f"photo {sha256} is in the archive, and nothing names it: --remove-unnamed removes it")
     if not unnamed and not lost:
         click.echo("database and photo archive agree")
-    return bool(unnamed or lost or done.problem)
+    return bool(unnamed or lost or finished.problem)
 
 
 def _without_pipelines(store: RatingsStore) -> None:
@@ -176,17 +178,17 @@ def _prune(project: Path, env: str | None, given: Path | str | None) -> None:
     runs = runs_in(place)
     own = _folder(project, given)
     if removable_runs(runs, keep, [], own):
-        gone = _remove_superfluous(project, runs, keep, own)
-        runs = [run for run in runs if run not in gone]
+        removed = _remove_old_runs(project, runs, keep, own)
+        runs = [run for run in runs if run not in removed]
     if runs:
-        held = f"{len(runs)} runs, {sum(run.size() for run in runs) / 1e9:.1f} GB"
+        summary = f"{len(runs)} runs, {sum(run.size() for run in runs) / 1e9:.1f} GB"
         click.echo(
-            f"{place} holds {held}: those under way, the newest {keep} of each "
+            f"{place} holds {summary}: those under way, the newest {keep} of each "
             "kind (keep_runs in globals.yml), and those of versions in use"
         )
 
 
-def _remove_superfluous(project: Path, runs: Sequence[Run], keep: int, own: Path | None) -> list[Run]:
+def _remove_old_runs(project: Path, runs: Sequence[Run], keep: int, own: Path | None) -> list[Run]:
     """The runs that were removed."""
     needed = []
     for each in environments(project):
@@ -197,14 +199,14 @@ def _remove_superfluous(project: Path, runs: Sequence[Run], keep: int, own: Path
             for version in versions
             if version.aliases or version.version in replaced
         ]
-    gone = removable_runs(runs, keep, needed, own)
-    for run in gone:
+    removed = removable_runs(runs, keep, needed, own)
+    for run in removed:
         run.remove()
         click.echo(f"run {run.name} removed: of each kind the newest {keep} are kept")
-    return gone
+    return removed
 
 
-def _tell(names: list[str], opened: _Opened) -> None:
+def _print_locations(names: list[str], opened: _Opened) -> None:
     found = locate_data(names, opened.store, opened.archive, opened.derived)
     if not found.known:
         raise ConfigurationError(

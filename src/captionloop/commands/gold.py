@@ -36,11 +36,11 @@ def gold(count: int, env: str | None, seed: int) -> None:
         )
     store = open_store(settings.database_url, is_embedded=settings.embedded_database)
     try:
-        there = store.gold_photos()
+        existing = store.gold_photos()
         chosen = choose_gold_items(
-            images[~images["sha256"].isin(there)],
+            images[~images["sha256"].isin(existing)],
             captions,
-            max(0, count - len(there)),
+            max(0, count - len(existing)),
             FeedbackParameters.model_validate(parameters["feedback"]),
             seed=seed,
             language=language_of(parameters["language"]),
@@ -49,4 +49,4 @@ def gold(count: int, env: str | None, seed: int) -> None:
             add_gold_items(chosen, photos.read, store, PhotoArchive(settings.photo_root))
     finally:
         store.close()
-    click.echo(f"{len(chosen)} gold items added; there are {len(there) + len(chosen)}.")
+    click.echo(f"{len(chosen)} gold items added; there are {len(existing) + len(chosen)}.")

@@ -58,10 +58,10 @@ def _run(*, report: bool = False, **chosen: Any) -> Any:
         check_names(chosen, register_pipelines())
         _check_runner(chosen.get("runner"))
         assert of_kedro.callback is not None
-        made = of_kedro.callback(**chosen)
+        result = of_kedro.callback(**chosen)
         if report:
             _print_report(chosen.get("env"), (chosen.get("params") or {}).get("workspace"))
-        return made
+        return result
 
 
 def _print_report(env: str | None, workspace: str | None) -> None:

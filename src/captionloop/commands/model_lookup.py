@@ -1,4 +1,4 @@
-"""Where the command line finds the project's models and its registry."""
+"""Looks up the project's models, registry and datasets for commands."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,8 +54,8 @@ class Catalog:
             dataset = AbstractDataset.from_config(name, entry)
             place = str(entry.get("filepath", "://"))
             # A file is read as it is; what a run would ask beyond that, of a registry, is not asked here.
-            there = dataset.exists() if "://" in place else fetched(Path(place)).exists()
-            return dataset.load() if there else None
+            exists = dataset.exists() if "://" in place else fetched(Path(place)).exists()
+            return dataset.load() if exists else None
         except (DatasetError, OSError, ValueError) as error:
             cause = error.__cause__ or error
             raise ConfigurationError(

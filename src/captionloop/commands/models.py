@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from captionloop.registry.history import HistoryEntry
     from captionloop.registry.model_version import ModelVersion
 
-DONE = {
+ACTION_TEXTS = {
     "register": "registered",
     "pass": "passed the gate",
     "refuse": "was refused",
@@ -47,51 +47,53 @@ def history(version: str | None, env: str | None, as_json: bool) -> None:
     there was a history is told by the tags of the versions, as far as they do.
     """
     registry = open_registry(project_folder(), env)
-    lines = registry.history()
+    entries = registry.history()
     if version is not None:
         number = registry.version(version).version
-        lines = [line for line in lines if number in {line.version, line.champion, line.before}]
+        entries = [entry for entry in entries if number in {entry.version, entry.champion, entry.before}]
     if as_json:
-        told = [line.model_dump(mode="json", exclude={"number"}) for line in lines]
-        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        documents = [entry.model_dump(mode="json", exclude={"number"}) for entry in entries]
+        click.echo(json.dumps(documents, indent=2, ensure_ascii=False))
         return
-    if not lines:
+    if not entries:
         click.echo("No models are registered yet: make one with make demo.")
-    for line in lines:
-        click.echo(sentence(line))
+    for entry in entries:
+        click.echo(sentence(entry))
 
 
-def sentence(line: "HistoryEntry") -> str:
+def sentence(entry: "HistoryEntry") -> str:
     """One line for people."""
-    when = f"{line.at:%Y-%m-%d %H:%M:%S}" if line.at else "some time before    "
-    done = f"was {line.outcome}" if line.action == "verify" and line.outcome else DONE[line.action]
-    if line.outcome == "passed":
+    when = f"{entry.at:%Y-%m-%d %H:%M:%S}" if entry.at else "some time before    "
+    done = (
+        f"was {entry.outcome}" if entry.action == "verify" and entry.outcome else ACTION_TEXTS[entry.action]
+    )
+    if entry.outcome == "passed":
         done = "passed the verification"
-    elif line.outcome == "failed":
+    elif entry.outcome == "failed":
         done = "failed the verification"
-    told = f"{when}  version {line.version} {done}"
-    if line.action == "end":
-        told += f" as a {line.evidence.get('role', 'trial')}: {line.outcome}"
-    if line.action in {"rollback", "withdraw"} and line.champion is not None:
-        told += f", version {line.champion} is champion again"
-    elif line.before is not None:
-        told += f" in the place of version {line.before}"
-    if line.served:
-        told += f"; champions before: {', '.join(map(str, line.served))}"
-    by = f" by {line.by}" if line.by else ""
-    why = f": {line.why}" if line.why else ""
-    evidence = ", ".join(f"{name} {value}" for name, value in line.evidence.items())
-    return f"{told}{by}{why}" + (f" [{evidence}]" if evidence else "")
+    text = f"{when}  version {entry.version} {done}"
+    if entry.action == "end":
+        text += f" as a {entry.evidence.get('role', 'trial')}: {entry.outcome}"
+    if entry.action in {"rollback", "withdraw"} and entry.champion is not None:
+        text += f", version {entry.champion} is champion again"
+    elif entry.before is not None:
+        text += f" in the place of version {entry.before}"
+    if entry.served:
+        text += f"; champions before: {', '.join(map(str, entry.served))}"
+    by = f" by {entry.by}" if entry.by else ""
+    why = f": {entry.why}" if entry.why else ""
+    evidence = ", ".join(f"{name} {value}" for name, value in entry.evidence.items())
+    return f"{text}{by}{why}" + (f" [{evidence}]" if evidence else "")
 
 
-def last_verification(lines: Sequence["HistoryEntry"], version: int) -> "HistoryEntry | None":
+def last_verification(entries: Sequence["HistoryEntry"], version: int) -> "HistoryEntry | None":
     """What a verification found of a version since it was promoted last, or None."""
     found = None
-    for line in lines:
-        if line.version == version and line.action in {"promote", "found"}:
+    for entry in entries:
+        if entry.version == version and entry.action in {"promote", "found"}:
             found = None
-        elif line.version == version and line.action == "verify":
-            found = line
+        elif entry.version == version and entry.action == "verify":
+            found = entry
     return found
 
 
@@ -199,23 +201,23 @@ def rollback(only_from: int | None, after_verify: bool, why: str, env: str | Non
     from captionloop.serving.logs import by_command
 
     registry = open_registry(project_folder(), env)
-    left = registry.champion()
-    if only_from is not None and (left is None or left.version != only_from):
-        held = f"version {left.version} is" if left else "there is none"
+    old = registry.champion()
+    if only_from is not None and (old is None or old.version != only_from):
+        held = f"version {old.version} is" if old else "there is none"
         click.echo(f"Version {only_from} is not the champion ({held}): nothing to roll back.")
         return
-    blame = True
-    if after_verify and left is not None:
-        verified = last_verification(registry.history(), left.version)
-        blame = verified is not None and verified.outcome == "failed"
+    is_at_fault = True
+    if after_verify and old is not None:
+        verified = last_verification(registry.history(), old.version)
+        is_at_fault = verified is not None and verified.outcome == "failed"
         why = why or (verified.why if verified else "it was not verified")
-    with by_command("models.rollback", f"{registry.name} {left.version if left else 'champion'}"):
-        back = registry.rollback(check_files=True, only_from=only_from, blame=blame, why=why)
-    click.echo(f"Version {back.version} is the champion again.")
-    if not blame and left is not None:
-        click.echo(f"Version {left.version} was not verified, which is no fault of it: promote it again.")
-    elif left is not None:
-        click.echo(f"Forward to version {left.version}: captionloop models promote {left.version}")
+    with by_command("models.rollback", f"{registry.name} {old.version if old else 'champion'}"):
+        new = registry.rollback(check_files=True, only_from=only_from, blame=is_at_fault, why=why)
+    click.echo(f"Version {new.version} is the champion again.")
+    if not is_at_fault and old is not None:
+        click.echo(f"Version {old.version} was not verified, which is no fault of it: promote it again.")
+    elif old is not None:
+        click.echo(f"Forward to version {old.version}: captionloop models promote {old.version}")
 
 
 @models.command()

@@ -47,8 +47,8 @@ STEP_REPORTS = {
 }
 PAGES = {"feedback": "feedback_data_docs", "gate": "retraining_gate_report", "drift": "drift_page"}
 """The datasets of the reports, and of the pages for people."""
-SAID = "*.stderr"
-"""What a step has said on stderr lies beside its lock until it succeeds: `.<task>.<index>.stderr`."""
+STDERR_FILES = "*.stderr"
+"""The stderr of a step lies beside its lock until it succeeds: `.<task>.<index>.stderr`."""
 LONGEST_PAGE = 20_000
 """Characters of a page that go into the outcome: orchestrators keep it in their database."""
 
@@ -75,75 +75,75 @@ def outcome(
     project = project_folder()
     name = STEP_REPORTS[what]
     if name is None:
-        told: dict[str, Any] = {"failures": failures(_near(workspace or ".", project))}
-        click.echo(json.dumps(told, ensure_ascii=False))
+        document: dict[str, Any] = {"failures": failures(_local_folder(workspace or ".", project))}
+        click.echo(json.dumps(document, ensure_ascii=False))
         return
     catalog = Catalog(project, env, workspace)
-    told = read_report(catalog, name)
+    document = read_report(catalog, name)
     if publish is not None:
-        write_report(publish, told)
-    told.pop("references", None)
+        write_report(publish, document)
+    document.pop("references", None)
     page = catalog.location(PAGES[what]) if what in PAGES else None
     if page is not None and page.is_dir():
         page /= "index.html"
     if page is not None and page.exists():
-        told["page"] = display_path(page)
+        document["page"] = display_path(page)
         if page.suffix == ".md":
-            told["markdown"] = page.read_text(encoding="utf-8")[:LONGEST_PAGE]
+            document["markdown"] = page.read_text(encoding="utf-8")[:LONGEST_PAGE]
     if mlflow_run is not None:
         from captionloop.registry.tracking import find_run
 
         found = find_run(tracking_uri(project, env), mlflow_run)
         if found is not None:
-            told |= {"mlflow_run": found.run_id, "mlflow_page": found.page}
-    click.echo(json.dumps(told, ensure_ascii=False))
+            document |= {"mlflow_run": found.run_id, "mlflow_page": found.page}
+    click.echo(json.dumps(document, ensure_ascii=False))
 
 
-def _near(workspace: Path | str, project: Path) -> Path:
-    """The folder of a workspace on this machine; of a remote one, with what steps have said."""
+def _local_folder(workspace: Path | str, project: Path) -> Path:
+    """The folder of a workspace on this machine; of a remote one, with the stderr files of its steps."""
     if not is_remote(workspace):
         return project / workspace
     copy = working_copy()
     folder = copy.path_of(str(workspace))
-    there = [folder / name for name in copy.files(folder) if fnmatch(name, f".{SAID}")]
-    for old in set(folder.glob(f".{SAID}")).difference(there):  # its step has succeeded since
+    stderr_files = [folder / name for name in copy.files(folder) if fnmatch(name, f".{STDERR_FILES}")]
+    for old in set(folder.glob(f".{STDERR_FILES}")).difference(stderr_files):  # its step has succeeded since
         old.unlink()
-    copy.fetch(there)
+    copy.fetch(stderr_files)
     return folder
 
 
 @click.command()
-@click.argument("said", type=WrittenPath(path_type=Path, exists=True, dir_okay=False))
+@click.argument("stderr_file", metavar="SAID", type=WrittenPath(path_type=Path, exists=True, dir_okay=False))
 @click.option("--workspace", required=True, help="Of the run, in object storage.")
 @click.option("--code", type=int, required=True, help="Its exit code.")
-def step_ended(said: Path, workspace: str, code: int) -> None:
+def step_ended(stderr_file: Path, workspace: str, code: int) -> None:
     """Keep what a step of a run SAID on stderr in the run's workspace, if it failed: `outcome failures` tells
     of it.
     """
     copy = working_copy()
-    place = copy.path_of(below(workspace, said.name))
+    place = copy.path_of(below(workspace, stderr_file.name))
     if code == 0:
         copy.remove(place)
         return
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_bytes(said.read_bytes()[-LONGEST_PAGE:])
+    place.write_bytes(stderr_file.read_bytes()[-LONGEST_PAGE:])
     copy.store(place)
 
 
 def failures(workspace: Path) -> dict[str, str]:
-    """The last line that each step which has not succeeded has said on stderr, by the step's name."""
+    """The last line on stderr of each step that has not succeeded, by the step's name."""
     found: dict[str, str] = {}
-    for path in sorted(workspace.glob(f".{SAID}")):
-        step, index, _ = path.name.strip(".").rsplit(".", 2)
+    for path in sorted(workspace.glob(f".{STDERR_FILES}")):
+        task, index, _ = path.name.strip(".").rsplit(".", 2)
         lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
-        said = [line for line in lines if line]
-        if said:
-            found[step if index == "-1" else f"{step}_{index}"] = _reason(said[-1])
+        lines_said = [line for line in lines if line]
+        if lines_said:
+            found[task if index == "-1" else f"{task}_{index}"] = _reason(lines_said[-1])
     return found
 
 
 def _reason(line: str) -> str:
-    """Without the name of whoever says it."""
+    """The line without the name of the program that wrote it."""
     return line.removeprefix("Error: ").removeprefix("captionloop: ")
 
 
@@ -164,12 +164,12 @@ def write_report(where: str, report: dict[str, Any]) -> None:
 
 def read_report(catalog: Catalog, name: str) -> dict[str, Any]:
     """A report, which is a JSON object. Raises `ConfigurationError` where there is none."""
-    told = catalog.load(name)
-    if not isinstance(told, dict):
+    document = catalog.load(name)
+    if not isinstance(document, dict):
         raise ConfigurationError(
             f"There is no report in {display_path(catalog.location(name))}: run the pipeline that makes it"
         )
-    return dict(told)
+    return dict(document)
 
 
 @click.command()
@@ -234,7 +234,7 @@ REPORTS = (
     ("gate", "gate_report"),
     ("data", "data_docs"),
 )
-"""What people look at, and the datasets that it is."""
+"""The reports for people, by label, and their datasets."""
 NEXT = (
     ("captionloop caption photo.jpg --attention words.png", "caption a photo, and see where it looked"),
     ("captionloop models list", "the registered versions"),
@@ -294,28 +294,28 @@ def _as_written(place: Path) -> Iterator[None]:
 
 
 def _registration(registered: Mapping[str, Any] | None, project: Path, env: str | None) -> list[str]:
-    """What became of the version that the run registered, as the registry knows it now."""
+    """The state of the version that the run registered, as the registry has it now."""
     from captionloop.registry.model_registry import ModelRegistry
     from captionloop.registry.tracking import without_password
 
     if registered is None:
         return [f"Not registered yet: {how_to_make(registered_model(project, env))}"]
     uri = tracking_uri(project, env)
-    named = f"Registered: {registered['name']} version {registered['version']}"
+    label = f"Registered: {registered['name']} version {registered['version']}"
     try:
         registry = ModelRegistry(uri, registered["name"])
         found = registry.with_fingerprint(registered["fingerprint"])
     except RegistryError as error:
-        return [f"{named}; whether it is served cannot be told. {error}", f"  {registered['reason']}"]
+        return [f"{label}; whether it is served cannot be told. {error}", f"  {registered['reason']}"]
     if found is None:
         return [
-            f"{named} of another MLflow store: {without_password(uri)} has no such version",
+            f"{label} of another MLflow store: {without_password(uri)} has no such version",
             f"  {registered['reason']}",
         ]
-    held = ", which is now served" if found.is_champion else ""
+    state = ", which is now served" if found.is_champion else ""
     if found.rolled_back:
-        held = ", which was rolled back"
-    return [f"Registered: {found.name} version {found.version}{held}", f"  {registered['reason']}"]
+        state = ", which was rolled back"
+    return [f"Registered: {found.name} version {found.version}{state}", f"  {registered['reason']}"]
 
 
 def _page(place: Path) -> Path:

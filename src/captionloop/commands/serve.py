@@ -44,9 +44,9 @@ def serve(host: str, port: int, env: str | None) -> None:
     hold_address(settings.state, host, port)
     # Only now is anything changed: a start that fails leaves a service that runs already as it is.
     store = open_store(settings.database_url, is_embedded=settings.embedded_database)
-    with by_command("keys.create", "") as deed:
+    with by_command("keys.create", "") as entry:
         key = fresh_key(store, f"{KEY_NAME} {host}:{port}")
-        deed.subject = key.split("_")[1]
+        entry.subject = key.split("_")[1]
     store.close()
     click.echo(f"\n  captionloop     http://{host}:{port}\n  its API         http://{host}:{port}/docs")
     click.echo(f"  an API key      {key}\n\nCtrl-C stops it.\n")

@@ -84,9 +84,9 @@ def shadow(  # noqa: PLR0917
         trial = _running(registry, "shadow", version)
         with CaptionClient(url, key=key, attempts=1) as service:
             servers = service.model().servers or []
-        told = [each.trial for each in servers if each.trial is not None]
-        code, sentence = judge_shadow(trial, told, datetime.now(UTC))
-        counts = _counts(_of(trial, told))
+        trials = [each.trial for each in servers if each.trial is not None]
+        code, sentence = assess_shadow(trial, trials, datetime.now(UTC))
+        counts = _counts(_of(trial, trials))
         click.echo(json.dumps({**_plan(trial), **counts, "sentence": sentence}) if as_json else sentence)
         sys.exit(code)
     else:
@@ -144,34 +144,36 @@ def canary(  # noqa: PLR0917
         ended = _ended_before(registry, version, decide=decide)
         if ended is not None:
             sys.exit(ended)
-        _judge(registry, _running(registry, "canary", version), decide=decide, as_json=as_json, env=env)
+        _assess_canary(
+            registry, _running(registry, "canary", version), decide=decide, as_json=as_json, env=env
+        )
     else:
         _begin(registry, version, "canary", share, ratings or ratings_needed(share), days, why)
 
 
-def judge_shadow(trial: "Trial", told: "Sequence[TrialBody]", now: datetime) -> tuple[int, str]:
-    """What the model servers tell of the shadow: the exit code, and a sentence."""
-    called = f"Version {trial.version.version} as a shadow"
-    own = _of(trial, told)
+def assess_shadow(trial: "Trial", trials: "Sequence[TrialBody]", now: datetime) -> tuple[int, str]:
+    """The exit code and a sentence about the shadow, from the model servers' trial counts."""
+    label = f"Version {trial.version.version} as a shadow"
+    own = _of(trial, trials)
     counts = _counts(own)
     captioned, failed = counts["captioned"], counts["failed"]
     troubles = [each.reason for each in own if not each.ready and each.reason]
-    said = f"{captioned} photos captioned, {counts['agreed']} as by the champion, {failed} failed, "
-    said += f"{counts['dropped']} left out"
+    summary = f"{captioned} photos captioned, {counts['agreed']} as by the champion, {failed} failed, "
+    summary += f"{counts['dropped']} left out"
     if failed >= FEWEST_FAILURES and failed > FAILED_SHARE * (failed + captioned):
-        return WORSE, f"{called} fails: {said}"
+        return WORSE, f"{label} fails: {summary}"
     if captioned >= trial.plan.most:
-        return GOOD, f"{called} does well: {said}"
+        return GOOD, f"{label} does well: {summary}"
     if not any(each.ready for each in own) and now > trial.plan.began + LOADING:
-        return WORSE, f"{called} runs on no model server: {troubles[0] if troubles else 'none tells of it'}"
+        return WORSE, f"{label} runs on no model server: {troubles[0] if troubles else 'none tells of it'}"
     if trial.plan.is_over(now):
-        return NOTHING_SHOWN, f"{called} is over: {said}, of {trial.plan.most} that were planned"
-    return NOT_YET, f"{called}: {said}, {trial.plan.most} needed"
+        return NOTHING_SHOWN, f"{label} is over: {summary}, of {trial.plan.most} that were planned"
+    return NOT_YET, f"{label}: {summary}, {trial.plan.most} needed"
 
 
-def _of(trial: "Trial", told: "Sequence[TrialBody]") -> "list[TrialBody]":
+def _of(trial: "Trial", trials: "Sequence[TrialBody]") -> "list[TrialBody]":
     wanted = (trial.plan.role, str(trial.version.version))
-    return [each for each in told if (each.role, each.version) == wanted]
+    return [each for each in trials if (each.role, each.version) == wanted]
 
 
 def _counts(own: "Sequence[TrialBody]") -> dict[str, int]:
@@ -181,7 +183,7 @@ def _counts(own: "Sequence[TrialBody]") -> dict[str, int]:
     }
 
 
-def _judge(
+def _assess_canary(
     registry: "ModelRegistry", trial: "Trial", *, decide: bool, as_json: bool, env: str | None
 ) -> None:
     from captionloop.ratings.reader import RatingsDatabase
@@ -189,40 +191,42 @@ def _judge(
     from captionloop.serving.service_settings import Settings
 
     evidence = read_evidence(RatingsDatabase(Settings.from_environment().database_url), trial)
-    spoken = read_configuration(project_folder(), env)["parameters"].get("language", "en")
-    judged = assess_canary(trial, evidence, datetime.now(UTC), language_of(spoken))
+    language = read_configuration(project_folder(), env)["parameters"].get("language", "en")
+    assessment = assess_canary(trial, evidence, datetime.now(UTC), language_of(language))
     if as_json:
-        click.echo(json.dumps(_as_json(trial, judged), indent=2))
+        click.echo(json.dumps(_as_json(trial, assessment), indent=2))
     else:
-        for line in _lines(trial, judged):
+        for line in _lines(trial, assessment):
             click.echo(line)
     if decide:
-        _act(registry, trial, judged)
-    sys.exit(_code(judged.advice))
+        _apply(registry, trial, assessment)
+    sys.exit(_code(assessment.advice))
 
 
 def _code(advice: "Advice") -> int:
     return {"promote": GOOD, "roll back": WORSE, "stop": NOTHING_SHOWN, "extend": NOT_YET}[advice]
 
 
-def _act(registry: "ModelRegistry", trial: "Trial", judged: "CanaryAssessment") -> None:
+def _apply(registry: "ModelRegistry", trial: "Trial", assessment: "CanaryAssessment") -> None:
     """Ends the canary, if it is decided, and brings the version into service where people like it better."""
     from captionloop.registry.promotion import end_trial, refuse_ungated
     from captionloop.serving.logs import by_command
 
     number = trial.version.version
-    if judged.advice == "extend":
+    if assessment.advice == "extend":
         return
     with by_command("models.canary", f"{registry.name} {number}"):
-        if judged.advice == "promote":
+        if assessment.advice == "promote":
             refuse_ungated(registry.version(number), registry.champion())
-        blame = judged.advice == "roll back"
-        end_trial(registry, "canary", OUTCOMES[judged.advice], why=judged.reason, only=number, blame=blame)
-        if judged.advice == "promote":
+        blame = assessment.advice == "roll back"
+        end_trial(
+            registry, "canary", OUTCOMES[assessment.advice], why=assessment.reason, only=number, blame=blame
+        )
+        if assessment.advice == "promote":
             registry.promote_gated(number)
     click.echo(
         f"Version {number} is now the champion."
-        if judged.advice == "promote"
+        if assessment.advice == "promote"
         else f"The canary is ended: version {trial.plan.champion} answers everybody."
     )
 
@@ -233,21 +237,25 @@ def _ended_before(registry: "ModelRegistry", version: str | None, *, decide: boo
     """
     if version is None:
         return None
-    asked = registry.version(version)
+    model_version = registry.version(version)
     trial = registry.trial()
-    if trial is not None and (trial.plan.role, trial.version.version) == ("canary", asked.version):
+    if trial is not None and (trial.plan.role, trial.version.version) == ("canary", model_version.version):
         return None
-    ends = [line for line in registry.history() if line.action == "end" and line.version == asked.version]
-    ends = [line for line in ends if line.evidence.get("role") == "canary"]
+    ends = [
+        entry
+        for entry in registry.history()
+        if entry.action == "end" and entry.version == model_version.version
+    ]
+    ends = [entry for entry in ends if entry.evidence.get("role") == "canary"]
     if not ends:
         return None
-    outcome = ends[-1].outcome
-    if outcome == OUTCOMES["promote"] and decide and not asked.is_champion:
-        registry.promote_gated(asked.version)  # it was cut off there
-    click.echo(f"The canary of version {asked.version} has ended: {outcome}. {ends[-1].why}".rstrip())
-    if asked.is_champion or outcome == OUTCOMES["promote"]:
+    result = ends[-1].outcome
+    if result == OUTCOMES["promote"] and decide and not model_version.is_champion:
+        registry.promote_gated(model_version.version)  # it was cut off there
+    click.echo(f"The canary of version {model_version.version} has ended: {result}. {ends[-1].why}".rstrip())
+    if model_version.is_champion or result == OUTCOMES["promote"]:
         return GOOD
-    return WORSE if outcome == OUTCOMES["roll back"] else NOTHING_SHOWN
+    return WORSE if result == OUTCOMES["roll back"] else NOTHING_SHOWN
 
 
 def _running(registry: "ModelRegistry", role: "Role", version: str | None) -> "Trial":
@@ -287,10 +295,10 @@ def _stop(registry: "ModelRegistry", role: "Role", version: str | None, why: str
     from captionloop.serving.logs import by_command
 
     only = None if version is None else registry.version(version).version
-    with by_command(f"models.{role}", f"{registry.name} {version or ''}".rstrip()) as deed:
+    with by_command(f"models.{role}", f"{registry.name} {version or ''}".rstrip()) as entry:
         trial = end_trial(registry, role, "stopped", why=why or "by hand", only=only)
         if trial is None:
-            deed.outcome = "nothing"
+            entry.result = "nothing"
     click.echo(
         f"There is no such {role}: nothing to end."
         if trial is None
@@ -313,16 +321,16 @@ def _headline(trial: "Trial") -> str:
     )
 
 
-def _lines(trial: "Trial", judged: "CanaryAssessment") -> list[str]:
-    measures = judged.measures
+def _lines(trial: "Trial", assessment: "CanaryAssessment") -> list[str]:
+    measures = assessment.measures
     rows = [("stars", measures.stars, 1), ("corrected", measures.corrected, -1)]
     rows.append(("words changed", measures.changed, -1))
-    asked = judged.answered + judged.replaced
+    total = assessment.answered + assessment.replaced
     return [
         _headline(trial),
         *(f"{name:<14} {_row(each, sign)}" for name, each, sign in rows),
-        f"It made {judged.answered} of {asked} captions for its people.",
-        f"{judged.advice.capitalize()}: {judged.reason}.",
+        f"It made {assessment.answered} of {total} captions for its people.",
+        f"{assessment.advice.capitalize()}: {assessment.reason}.",
     ]
 
 
@@ -334,13 +342,13 @@ def _row(each: "RatingComparison", sign: int) -> str:
     return f"canary {next(sides)}, champion {next(sides)}: {difference}"
 
 
-def _as_json(trial: "Trial", judged: "CanaryAssessment") -> dict[str, Any]:
-    measures = {"stars": judged.measures.stars, "corrected": judged.measures.corrected}
-    measures["words_changed"] = judged.measures.changed
+def _as_json(trial: "Trial", assessment: "CanaryAssessment") -> dict[str, Any]:
+    measures = {"stars": assessment.measures.stars, "corrected": assessment.measures.corrected}
+    measures["words_changed"] = assessment.measures.changed
     return {
         **_plan(trial),
-        "advice": judged.advice,
-        "reason": judged.reason,
+        "advice": assessment.advice,
+        "reason": assessment.reason,
         "measures": {
             name: {
                 "verdict": each.verdict,
@@ -352,6 +360,6 @@ def _as_json(trial: "Trial", judged: "CanaryAssessment") -> dict[str, Any]:
             }
             for name, each in measures.items()
         },
-        "answered": judged.answered,
-        "replaced": judged.replaced,
+        "answered": assessment.answered,
+        "replaced": assessment.replaced,
     }

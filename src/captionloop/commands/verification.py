@@ -1,4 +1,4 @@
-"""A deployed version and canary photos in; whether the version answers as it should out, or no verdict.
+"""Verification of a deployed version: canary photos in; passed, failed, or no verdict out.
 
 All model servers must have taken it over. Canaries are captioned by that version or not at all, so none of
 them is judged by what another version said; what the version failed is told by the model servers that tried,
@@ -19,7 +19,7 @@ from captionloop.client import ServiceError
 from captionloop.commands.canaries import (
     FEWEST_TO_COMPARE,
     Canary,
-    CanaryAnswer,
+    CanaryResult,
     Limits,
     NotVerifiedError,
     VerificationError,
@@ -46,18 +46,18 @@ class PrometheusCounts:
             NotVerifiedError: it does not answer.
         """
         try:
-            answer = httpx.get(
+            response = httpx.get(
                 f"{self._url}/api/v1/query", params={"query": self._query}, timeout=ANSWER_SECONDS
             )
-            answer.raise_for_status()
+            response.raise_for_status()
             found = {
                 each["metric"].get("outcome", ""): float(each["value"][1])
-                for each in answer.json()["data"]["result"]
+                for each in response.json()["data"]["result"]
             }
         except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError) as error:
-            told = without_passwords(first_line(error))
+            reason = without_passwords(first_line(error))
             raise NotVerifiedError(
-                f"the Prometheus at {without_passwords(self._url)} gives no answer ({told}): correct "
+                f"the Prometheus at {without_passwords(self._url)} gives no answer ({reason}): correct "
                 "--prometheus, or leave it out"
             ) from error
         return int(found.get("captioned", 0)), int(found.get("failed", 0))
@@ -75,7 +75,7 @@ OF_THE_CALLER = {401, 403}
 
 
 class Service(Protocol):
-    """What is asked of the service: a `CaptionClient`."""
+    """The calls to the service that verification makes: a `CaptionClient` has them."""
 
     def model(self) -> ModelBody:
         """What is being served."""
@@ -92,7 +92,7 @@ class Service(Protocol):
 
 @dataclass(frozen=True)
 class Clock:
-    """The time, and how to let it pass."""
+    """The clock and the sleep function, replaceable in tests."""
 
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
@@ -111,16 +111,16 @@ class Patience:
     """Seconds to wait for the version, and for a canary's answer; and seconds to watch it afterwards."""
 
     wait: float = 120.0
-    watch: float = 60.0
+    watch_seconds: float = 60.0
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What was found of a version that passed."""
+    """The results of a version that passed."""
 
     version: str
     servers: int
-    answers: Sequence[CanaryAnswer]
+    answers: Sequence[CanaryResult]
     usual_confidence: float | None
     failed: int
     asked: int
@@ -160,10 +160,10 @@ class Fleet:
         self._service, self._name, self._clock = service, name, clock
         self._seen: dict[str, tuple[float, ModelServerBody]] = {}
         self.trouble = ""
-        self.tells = True
+        self.reports_servers = True
 
-    def look(self) -> None:
-        """Ask once; what is in the way is noted."""
+    def poll(self) -> None:
+        """Ask the service once for its model servers; an error is stored in `trouble`."""
         try:
             model = self._service.model()
         except ServiceError as error:
@@ -176,20 +176,20 @@ class Fleet:
             self.trouble = f"the service answers: {model.name} version {model.version}"
             return
         now = self._clock.now()
-        self.tells = bool(model.servers)
-        for each in model.servers or [_only(model)]:
+        self.reports_servers = bool(model.servers)
+        for each in model.servers or [_server_of_old_gateway(model)]:
             at = now - each.seconds_ago
             if each.server not in self._seen or at >= self._seen[each.server][0]:
                 self._seen[each.server] = (at, each)
 
     @property
     def servers(self) -> list[ModelServerBody]:
-        """Those that some gateway heard of lately."""
+        """The model servers that some gateway had an answer of lately."""
         now = self._clock.now()
         return [each for at, each in self._seen.values() if now - at <= FORGET_SECONDS]
 
-    def heard_since(self, moment: float) -> bool:
-        """Whether each of them was heard of since a moment."""
+    def updated_since(self, moment: float) -> bool:
+        """Whether each of them has answered some gateway since a moment."""
         now = self._clock.now()
         lately = [at for at, _ in self._seen.values() if now - at <= FORGET_SECONDS]
         return bool(lately) and all(at >= moment for at in lately)
@@ -203,7 +203,7 @@ class Fleet:
         }
 
 
-def verified(  # noqa: PLR0917 - what is verified, and how
+def verify_version(  # noqa: PLR0917 - what is verified, and how
     service: Service,
     name: str,
     version: str,
@@ -213,7 +213,7 @@ def verified(  # noqa: PLR0917 - what is verified, and how
     limits: Limits | None = None,
     clock: Clock | None = None,
 ) -> Verified:
-    """Holds the version of the registered model `name` to its canaries, and watches it for a while.
+    """Compares the captions of a version of the registered model `name` with those expected, for a while.
 
     Raises:
         VerificationError: it is at fault.
@@ -222,24 +222,24 @@ def verified(  # noqa: PLR0917 - what is verified, and how
     clock, limits = clock or Clock(), limits or Limits()
     fleet = Fleet(service, name, clock)
     wait_for_all(fleet, version, patience.wait, clock)
-    before, known_before = fleet.counts(version), counts() if counts else None
+    counts_before, known_before = fleet.counts(version), counts() if counts else None
     usual = usual_confidence(service, version)
-    answers = [ask(service, fleet, canary, version, patience.wait, clock) for canary in canaries]
-    refuse(version, find_problems(answers, usual, limits))
-    watched = watch(service, fleet, canaries, version, patience, clock)
-    said = [*answers, *watched]
-    refuse(version, find_problems(said, None, Limits(agreement=0, lowest_confidence=0)))
+    answers = [caption_canary(service, fleet, canary, version, patience.wait, clock) for canary in canaries]
+    raise_if_problems(version, find_problems(answers, usual, limits))
+    repeated = repeat_canaries(service, fleet, canaries, version, patience, clock)
+    all_results = [*answers, *repeated]
+    raise_if_problems(version, find_problems(all_results, None, Limits(agreement=0, lowest_confidence=0)))
     if counts is not None and known_before is not None:
-        asked, failed = _grown(counts, known_before, len(said), clock)
+        asked, failed = _counter_increase(counts, known_before, len(all_results), clock)
         if not asked:
             raise NotVerifiedError(f"no request of version {version} was counted, so nothing is known of it")
     else:
-        asked, failed = _counted(fleet, before, version, clock)
-    heard = asked >= len(said)
-    asked = max(asked, len(said))
+        asked, failed = _counted(fleet, counts_before, version, clock)
+    is_complete = asked >= len(all_results)
+    asked = max(asked, len(all_results))
     if failed >= limits.fewest_failures and failed > limits.failed_requests * asked:
-        refuse(version, [f"{failed} of {asked} requests failed since it took over"])
-    return Verified(version, len(fleet.servers), answers, usual, failed, asked, heard)
+        raise_if_problems(version, [f"{failed} of {asked} requests failed since it took over"])
+    return Verified(version, len(fleet.servers), answers, usual, failed, asked, is_complete)
 
 
 def wait_for_all(fleet: Fleet, version: str, seconds: float, clock: Clock) -> None:
@@ -251,28 +251,29 @@ def wait_for_all(fleet: Fleet, version: str, seconds: float, clock: Clock) -> No
     """
     deadline, since = clock.now() + seconds, None
     while True:
-        fleet.look()
+        fleet.poll()
         servers = fleet.servers
         refusing = [each for each in servers if each.refused_version == version]
         if not servers or any(each.version != version for each in servers):
             since = None
         elif not fleet.trouble:  # a look that was turned away tells nothing, and ends nothing
             since = clock.now() if since is None else since
-            if not fleet.tells or clock.now() - since >= min(SETTLED_SECONDS, seconds):
+            if not fleet.reports_servers or clock.now() - since >= min(SETTLED_SECONDS, seconds):
                 return
         if len(refusing) == len(servers) > 0 or (refusing and clock.now() >= deadline):
-            refuse(version, [f"{len(refusing)} of {len(servers)} model servers cannot load it"])
+            raise_if_problems(version, [f"{len(refusing)} of {len(servers)} model servers cannot load it"])
         if clock.now() >= deadline + (0 if since is None else SETTLED_SECONDS):
             raise NotVerifiedError(
-                f"version {version} is not served everywhere after {seconds:.0f} s: {_told(fleet, version)}"
+                f"version {version} is not served everywhere after {seconds:.0f} s:"
+                f" {_servers_summary(fleet, version)}"
             )
         clock.sleep(LOOK_SECONDS)
 
 
-def ask(  # noqa: PLR0917
+def caption_canary(  # noqa: PLR0917
     service: Service, fleet: Fleet, canary: Canary, version: str, seconds: float, clock: Clock
-) -> CanaryAnswer:
-    """One canary's answer by the version.
+) -> CanaryResult:
+    """The version's caption of one canary.
 
     Raises:
         NotVerifiedError: nobody answers in time, or another version took its place.
@@ -280,62 +281,64 @@ def ask(  # noqa: PLR0917
     deadline = clock.now() + max(seconds, RETRY_SECONDS)
     while True:
         try:
-            made = service.look(canary.photo, version=version)
-            if made.model.version == version:
+            response = service.look(canary.photo, version=version)
+            if response.model.version == version:
                 # The version before may not have known how often its captions are accepted: this was its
                 # confidence.
-                sure = mean_confidence([word.confidence for word in made.words])
-                return CanaryAnswer(canary, made.caption, max(made.confidence, sure))
-            trouble = f"version {made.model.version} answers"  # a gateway from before there was a choice
+                word_confidence = mean_confidence([word.confidence for word in response.words])
+                return CanaryResult(canary, response.caption, max(response.confidence, word_confidence))
+            trouble = f"version {response.model.version} answers"  # a gateway from before there was a choice
         except ServiceError as error:
             if error.problem is not None and error.problem.type == UNREADABLE:
-                return CanaryAnswer(canary, None, 0.0)
+                return CanaryResult(canary, None, 0.0)
             if error.problem is not None and error.problem.status in OF_THE_CALLER:
                 raise NotVerifiedError(str(error)) from error
             trouble = str(error)
-        fleet.look()
+        fleet.poll()
         serving = {each.version for each in fleet.servers}
         if not fleet.trouble and serving and version not in serving:
-            raise NotVerifiedError(f"version {version} is not served any more: {_told(fleet, version)}")
+            raise NotVerifiedError(
+                f"version {version} is not served any more: {_servers_summary(fleet, version)}"
+            )
         if clock.now() >= deadline:
             raise NotVerifiedError(f"photo {canary.name} got no answer of version {version}: {trouble}")
         clock.sleep(RETRY_SECONDS)
 
 
-def watch(  # noqa: PLR0917
+def repeat_canaries(  # noqa: PLR0917
     service: Service,
     fleet: Fleet,
     canaries: Sequence[Canary],
     version: str,
     patience: Patience,
     clock: Clock,
-) -> list[CanaryAnswer]:
+) -> list[CanaryResult]:
     """Sends a canary every few seconds for a while: their answers."""
-    end = clock.now() + patience.watch
-    answers: list[CanaryAnswer] = []
+    end = clock.now() + patience.watch_seconds
+    answers: list[CanaryResult] = []
     while (left := end - clock.now()) > 0:
         clock.sleep(min(left, BETWEEN_CANARIES_SECONDS))
         canary = canaries[len(answers) % len(canaries)]
-        answers.append(ask(service, fleet, canary, version, patience.wait, clock))
+        answers.append(caption_canary(service, fleet, canary, version, patience.wait, clock))
     return answers
 
 
 def usual_confidence(service: Service, version: str) -> float | None:
     """Mean confidence of what the other versions served lately, the newest of them that served enough."""
     try:
-        told = service.statistics().by_version
+        tallies = service.statistics().by_version
     except ServiceError:
         return None
-    for tally in told:  # the newest first
+    for tally in tallies:  # the newest first
         if tally.version != version and tally.captions >= FEWEST_TO_COMPARE:
             return tally.mean_confidence
     return None
 
 
-def refuse(version: str, found: Sequence[str]) -> None:
+def raise_if_problems(version: str, problems: Sequence[str]) -> None:
     """Raises `VerificationError` if anything is wrong."""
-    if found:
-        raise VerificationError(f"Version {version} does not pass: {'; '.join(found)}")
+    if problems:
+        raise VerificationError(f"Version {version} does not pass: {'; '.join(problems)}")
 
 
 def _counted(
@@ -343,10 +346,10 @@ def _counted(
 ) -> tuple[int, int]:
     """Photos asked and failed since, over all model servers, each heard of once more."""
     began = clock.now()
-    fleet.look()
-    while not fleet.heard_since(began) and clock.now() - began < COUNTED_WITHIN_SECONDS:
+    fleet.poll()
+    while not fleet.updated_since(began) and clock.now() - began < COUNTED_WITHIN_SECONDS:
         clock.sleep(LOOK_SECONDS)
-        fleet.look()
+        fleet.poll()
     captioned = failed = 0
     for server, (now_captioned, now_failed) in fleet.counts(version).items():
         was_captioned, was_failed = before.get(server, (0, 0))
@@ -355,26 +358,28 @@ def _counted(
     return captioned + failed, failed
 
 
-def _grown(counts: Counts, before: tuple[int, int], at_least: int, clock: Clock) -> tuple[int, int]:
+def _counter_increase(
+    counts: Counts, before: tuple[int, int], at_least: int, clock: Clock
+) -> tuple[int, int]:
     """Photos asked and failed since, by counters that are looked at now and then only."""
     began = clock.now()
     while True:
-        captioned, failed = (max(0, each - was) for each, was in zip(counts(), before, strict=True))
+        captioned, failed = (max(0, each - earlier) for each, earlier in zip(counts(), before, strict=True))
         if captioned + failed >= at_least or clock.now() - began >= FORGET_SECONDS:
             return captioned + failed, failed
         clock.sleep(LOOK_SECONDS)
 
 
-def _only(model: ModelBody) -> ModelServerBody:
-    """What a gateway from before it told of model servers says."""
+def _server_of_old_gateway(model: ModelBody) -> ModelServerBody:
+    """The one model server that an older gateway, which does not list them, has."""
     return ModelServerBody(server="", version=model.version, seconds_ago=0, captioned=0, failed=0)
 
 
-def _told(fleet: Fleet, version: str) -> str:
+def _servers_summary(fleet: Fleet, version: str) -> str:
     servers = fleet.servers
     if fleet.trouble or not servers:
         return fleet.trouble or "no model server is known"
     others = sorted({each.version for each in servers} - {version})
     serving = sum(each.version == version for each in servers)
-    told = f"{serving} of {len(servers)} model servers serve it"
-    return told + (f", others serve version {', '.join(others)}" if others else "")
+    text = f"{serving} of {len(servers)} model servers serve it"
+    return text + (f", others serve version {', '.join(others)}" if others else "")

@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING
 import click
 
 from captionloop.client import CaptionClient
-from captionloop.commands.canaries import NotVerifiedError, VerificationError, choose_canaries, expect
+from captionloop.commands.canaries import (
+    NotVerifiedError,
+    VerificationError,
+    choose_canaries,
+    with_expected_captions,
+)
 from captionloop.commands.model_lookup import open_registry
 from captionloop.commands.option_types import SERVICE_KEY, SERVICE_URL
-from captionloop.commands.verification import Patience, PrometheusCounts, Verified, verified
+from captionloop.commands.verification import Patience, PrometheusCounts, Verified, verify_version
 from captionloop.config import project_folder
 from captionloop.errors import RegistryError
 
@@ -72,23 +77,23 @@ def verify(  # noqa: PLR0917
     """
     project = project_folder()
     registry = open_registry(project, env)
-    known = expect(choose_canaries(project, env, photos, canaries), registry, version)
+    known = with_expected_captions(choose_canaries(project, env, photos, canaries), registry, version)
     counts = PrometheusCounts(prometheus, version) if prometheus else None
     with CaptionClient(url, key=key, attempts=1) as service:
         try:
-            found = verified(service, registry.name, version, known, Patience(wait, seconds), counts)
+            found = verify_version(service, registry.name, version, known, Patience(wait, seconds), counts)
         except VerificationError as error:
             note(registry, version, "failed", str(error))
             raise
         except NotVerifiedError as error:
             note(registry, version, "not verified", str(error))
             # One line, for the last one is what a step of Airflow gives as the reason.
-            told = f"Version {version} was not verified, which says nothing against it: {error}"
-            click.echo(f"captionloop: {told}", err=True)
+            text = f"Version {version} was not verified, which says nothing against it: {error}"
+            click.echo(f"captionloop: {text}", err=True)
             sys.exit(NOT_VERIFIED)
-    told = sentence(found, seconds)
-    note(registry, version, "passed", told, found)
-    click.echo(told)
+    text = sentence(found, seconds)
+    note(registry, version, "passed", text, found)
+    click.echo(text)
 
 
 def sentence(found: Verified, seconds: float) -> str:
@@ -104,7 +109,7 @@ def sentence(found: Verified, seconds: float) -> str:
 
 
 def note(
-    registry: "ModelRegistry", version: str, outcome: str, why: str, found: Verified | None = None
+    registry: "ModelRegistry", version: str, result: str, why: str, found: Verified | None = None
 ) -> None:
     """Writes the outcome into the history; where that cannot be done, says so."""
     from captionloop.registry.history import HistoryEntry
@@ -113,7 +118,7 @@ def note(
         number = registry.version(version).version
         evidence = found.evidence if found else {}
         registry.note(
-            HistoryEntry(action="verify", version=number, outcome=outcome, why=why, evidence=evidence)
+            HistoryEntry(action="verify", version=number, outcome=result, why=why, evidence=evidence)
         )
     except RegistryError as error:
         click.echo(f"captionloop: not written into the history: {error}", err=True)

@@ -1,4 +1,4 @@
-"""Batches that form by themselves: what came in while the model was busy goes in together when it is free.
+"""Dynamic batching: items that arrive while the model is busy form the next batch.
 
 A lone image never waits for company, and under load batches grow to what the model likes. Nothing is
 estimated, so nothing is dropped on an estimate; whoever has given up meanwhile is left out. Why this is not
@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 
 class BatcherFullError(Exception):
-    """More items are waiting than we are willing to hold."""
+    """The queue of items is full."""
 
 
 class Batcher(Generic[Item, Result]):
@@ -42,7 +42,7 @@ class Batcher(Generic[Item, Result]):
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._threads = ThreadPoolExecutor(streams, thread_name_prefix="batches")
         self._streams = streams
-        self._company = max(1, largest // 2)
+        self._min_concurrent_batch = max(1, largest // 2)
         self._busy = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -61,27 +61,27 @@ class Batcher(Generic[Item, Result]):
             raise BatcherFullError(f"{self._capacity} images wait for the model already")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if self._busy < self._streams and self._worth_it():
+        if self._busy < self._streams and self._should_start():
             self._busy += 1
-            task = asyncio.create_task(self._work())
+            task = asyncio.create_task(self._run_stream())
             self._tasks.add(task)  # the loop itself holds tasks by weak references
             task.add_done_callback(self._tasks.discard)
         return await future
 
-    def _worth_it(self) -> bool:
+    def _should_start(self) -> bool:
         """Whether a free stream should take what waits.
 
         A small batch costs nearly as much as a large one: while another stream is busy, which will soon take
         what waits, a free one starts for half a batch and not for less.
         """
-        return len(self._waiting) >= (self._company if self._busy else 1)
+        return len(self._waiting) >= (self._min_concurrent_batch if self._busy else 1)
 
-    async def _work(self) -> None:
-        """One stream; what it leaves waiting, a busy one will take."""
+    async def _run_stream(self) -> None:
+        """Runs batches until too few items wait; a busy stream takes the rest."""
         while True:
             await self._run_batch()
             self._busy -= 1
-            if not self._worth_it():
+            if not self._should_start():
                 return
             self._busy += 1
 

@@ -30,14 +30,14 @@ from captionloop.registry.signing import signature_of
 from captionloop.serving.model_sources import VERSION_FILE
 from captionloop.vision.architectures import is_of_timm
 
-ENTRIES = (
+ENTRY_POINTS = (
     "serving/service.py", "client.py", "commands/admin.py",
     "ratings/migrations/env.py", "ratings/migrations/versions/*.py",
 )  # fmt: skip
 """What is begun with: the services, what the image's `start.sh` runs, and what Alembic reads by its path."""
-LEFT_OUT = ("conf_loader.py",)
+EXCLUDED = ("conf_loader.py",)
 """What reads a project's `conf/`, with Kedro: a Bento has a model, or is told `CAPTIONLOOP_REGISTRY`."""
-BESIDES = ("py.typed", "ratings/migrations/script.py.mako")
+EXTRA_FILES = ("py.typed", "ratings/migrations/script.py.mako")
 FOR_GPUS = re.compile(r"(nvidia|cuda)-(?!ml-py$)|triton$")
 """What torch brings along for GPUs; the image's own torch decides about that. nvidia-ml-py is BentoML's."""
 
@@ -70,9 +70,9 @@ def package_bento(bundle: Path, *, version: str, project: Path, output: Path | N
         stage = Path(folder)
         stage_sources(stage, bundle, version, project)
         build = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-        asked = [*build["python"]["packages"], *family.packages]
-        asked += ["timm"] if is_of_timm(config.encoder.architecture) else []
-        build["python"]["packages"] = pinned(asked)
+        packages = [*build["python"]["packages"], *family.packages]
+        packages += ["timm"] if is_of_timm(config.encoder.architecture) else []
+        build["python"]["packages"] = pinned(packages)
         build["labels"] = {**build.get("labels", {}), "model_version": version}
         (stage / "bentofile.yaml").write_text(yaml.safe_dump(build, sort_keys=False), encoding="utf-8")
         moment = datetime.now(UTC).strftime("%Y%m%d%H%M%S")
@@ -90,9 +90,9 @@ def pinned(names: Iterable[str]) -> list[str]:
         BundleError: one of them is not installed.
     """
     found: dict[str, str] = {}
-    waiting = [Requirement(name) for name in names]
-    while waiting:
-        requirement = waiting.pop()
+    pending = [Requirement(name) for name in names]
+    while pending:
+        requirement = pending.pop()
         name = canonicalize_name(requirement.name)
         if name in found or FOR_GPUS.match(name):
             continue
@@ -104,24 +104,24 @@ def pinned(names: Iterable[str]) -> list[str]:
             ) from None
         found[name] = installed.version.partition("+")[0]
         needed = [Requirement(line) for line in installed.requires or []]
-        waiting += [each for each in needed if _applies(each, requirement.extras)]
+        pending += [each for each in needed if _applies(each, requirement.extras)]
     return [f"{name}=={version}" for name, version in sorted(found.items())]
 
 
 def imported_modules(package: Path) -> list[Path]:
-    """The modules of a package that its `ENTRIES` import, at their start or later, sorted."""
+    """The modules of a package that its `ENTRY_POINTS` import, at their start or later, sorted."""
     found: set[Path] = set()
-    waiting = [module for entry in ENTRIES for module in package.glob(entry)]
-    while waiting:
-        module = waiting.pop()
-        if module in found or str(module.relative_to(package)) in LEFT_OUT:
+    pending = [module for entry in ENTRY_POINTS for module in package.glob(entry)]
+    while pending:
+        module = pending.pop()
+        if module in found or str(module.relative_to(package)) in EXCLUDED:
             continue
         found.add(module)
         for name in sorted(imports_of(module)):
             first, *rest = name.split(".")
             if first == package.name:
                 # `a.b.c` runs a, a.b and a.b.c; the last may be a name inside a.b.
-                waiting += [
+                pending += [
                     file
                     for depth in range(len(rest) + 1)
                     for file in _files_of(package.joinpath(*rest[:depth]))
@@ -132,15 +132,17 @@ def imported_modules(package: Path) -> list[Path]:
 def imports_of(module: Path) -> set[str]:
     """The dotted names that a module imports anywhere, but for the type checker's eyes alone."""
     names: set[str] = set()
-    waiting: list[ast.AST] = [ast.parse(module.read_text(encoding="utf-8"))]
-    while waiting:
-        node = waiting.pop()
+    pending: list[ast.AST] = [ast.parse(module.read_text(encoding="utf-8"))]
+    while pending:
+        node = pending.pop()
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-        typed = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-        waiting += node.orelse if isinstance(node, ast.If) and typed else ast.iter_child_nodes(node)
+        is_type_checking = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        pending += (
+            node.orelse if isinstance(node, ast.If) and is_type_checking else ast.iter_child_nodes(node)
+        )
     return names
 
 
@@ -164,10 +166,10 @@ def stage_sources(stage: Path, bundle: Path, version: str, project: Path) -> Non
     package = Path(captionloop.__file__).parent
     target = stage / "captionloop"
     target.mkdir()
-    for module in [*imported_modules(package), *(package / name for name in BESIDES)]:
-        place = target / module.relative_to(package)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(module, place)
+    for module in [*imported_modules(package), *(package / name for name in EXTRA_FILES)]:
+        copy = target / module.relative_to(package)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(module, copy)
     shutil.copytree(bundle, stage / "model", ignore=shutil.ignore_patterns(".*"))
     # Weights may be their owner's alone where they were written; in an image another user reads them.
     for file in (stage / "model").rglob("*"):
@@ -175,8 +177,8 @@ def stage_sources(stage: Path, bundle: Path, version: str, project: Path) -> Non
     signature = signature_of(bundle)
     if signature.is_file():
         shutil.copy2(signature, signature_of(stage / "model"))
-    named = {"name": read_config(bundle).name, "version": version}
-    (stage / VERSION_FILE).write_text(json.dumps(named), encoding="utf-8")
+    version_info = {"name": read_config(bundle).name, "version": version}
+    (stage / VERSION_FILE).write_text(json.dumps(version_info), encoding="utf-8")
     page = project / "frontend/dist"
     if (page / "index.html").is_file():
         shutil.copytree(page, stage / "page")

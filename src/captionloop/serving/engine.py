@@ -23,7 +23,7 @@ from PIL import Image
 from captionloop.errors import CaptionloopError, RegistryError, SignatureError
 from captionloop.ratings.records import now
 from captionloop.serving import telemetry
-from captionloop.serving.model_sources import ModelReference, ModelSource, look_regularly
+from captionloop.serving.model_sources import ModelReference, ModelSource, poll_in_thread
 from captionloop.serving.schemas import (
     CaptionResult,
     ModelDescription,
@@ -43,7 +43,7 @@ RETRY_FAILED_LOAD_SECONDS = 60.0
 REFUSED = "the champion is not signed by a trusted key"
 
 
-class OutcomeCounts:
+class CaptionCounts:
     """Photos that a version captioned on this server, and those that it could not."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class ServedModel:
     captioner: "Captioner"
     loaded_at: datetime
     """When it took over here, the last time."""
-    counts: OutcomeCounts = field(default_factory=OutcomeCounts)
+    counts: CaptionCounts = field(default_factory=CaptionCounts)
 
     @property
     def input_size(self) -> int:
@@ -113,7 +113,7 @@ class Engine:
 
     def follow(self, seconds: float) -> None:
         """Look for another model every `seconds`, in a thread of its own, until `stop`."""
-        look_regularly(self.refresh, seconds, self._stopped, "follow-model")
+        poll_in_thread(self.refresh, seconds, self._stopped, "follow-model")
 
     def stop(self) -> None:
         """Stop following."""
@@ -131,15 +131,15 @@ class Engine:
                 return
             self._reason = f"version {wanted.version} is being loaded"
             same = _same(self._previous, wanted)
-            self._switch(self._again(now()) if same else self._loaded(wanted, self._source.fetch))
-            self._source.remember(wanted)
+            self._switch(self._restored(now()) if same else self._loaded(wanted, self._source.fetch))
+            self._source.record_served(wanted)
             self._failed, self._refused, self._notice = None, None, ""
         except RegistryError as error:
             self._not_loaded(str(error))
             refused = isinstance(error, SignatureError)
             if refused:
                 self._refused = wanted
-            self._serve_the_last(REFUSED if refused else "the registry does not answer")
+            self._serve_last_known(REFUSED if refused else "the registry does not answer")
         except CaptionloopError as error:
             self._refused = wanted
             self._not_loaded(str(error))
@@ -160,16 +160,17 @@ class Engine:
         began = perf_counter()
         own = {"", model.reference.version}
         squares = [_square(image, model.input_size) if image.version in own else None for image in images]
-        captions = self._captioned(model, [square for square in squares if square is not None])
+        captions = self._caption_squares(model, [square for square in squares if square is not None])
         captioned = iter(captions)
-        outcomes = [
-            _outcome(model, None if square is None else next(captioned), self.server) for square in squares
+        results = [
+            _caption_result(model, None if square is None else next(captioned), self.server)
+            for square in squares
         ]
         failed = captions.count(None)
         model.counts.add(model.reference.version, len(captions) - failed, failed)
         telemetry.BATCH.observe(len(images))
         telemetry.BATCH_SECONDS.observe(perf_counter() - began)
-        return outcomes
+        return results
 
     def describe(self) -> ModelDescription:
         """What is being served, or why nothing is."""
@@ -197,12 +198,14 @@ class Engine:
             refused_version=self._refused.version if self._refused else None,
         )
 
-    def _again(self, moment: datetime) -> ServedModel | None:
-        """The model before, which takes over again at this moment: what it said before is counted no more."""
-        before = self._previous
-        return before and replace(before, loaded_at=moment, counts=OutcomeCounts())
+    def _restored(self, moment: datetime) -> ServedModel | None:
+        """The previous model, loaded at this moment and with new counts."""
+        previous = self._previous
+        return previous and replace(previous, loaded_at=moment, counts=CaptionCounts())
 
-    def _captioned(self, model: ServedModel, squares: list[NDArray[np.uint8]]) -> "list[Captioned | None]":
+    def _caption_squares(
+        self, model: ServedModel, squares: list[NDArray[np.uint8]]
+    ) -> "list[Captioned | None]":
         if not squares:
             return []
         try:
@@ -212,11 +215,11 @@ class Engine:
                 logger.exception("image not captioned")
                 return [None]
         telemetry.BATCH_FALLBACKS.inc()
-        return [self._captioned(model, [square])[0] for square in squares]
+        return [self._caption_squares(model, [square])[0] for square in squares]
 
-    def _serve_the_last(self, why: str) -> None:
-        """Nobody says what should be served, or that is refused: what was served here before is better than
-        nothing.
+    def _serve_last_known(self, why: str) -> None:
+        """Loads the model that was served here last, where the registry does not answer or its champion is
+        refused.
         """
         if self._served is not None:
             if self._notice:
@@ -226,7 +229,7 @@ class Engine:
         if last is None:
             return
         try:
-            self._switch(self._loaded(last, self._source.kept))
+            self._switch(self._loaded(last, self._source.cached_bundle))
         except CaptionloopError as error:
             logger.error("the model served last is not loaded", reason=str(error))  # noqa: TRY400 - it is told
             self._reason += f"; the model served last cannot be loaded: {error}"
@@ -249,17 +252,17 @@ class Engine:
 
     def _switch(self, model: ServedModel | None) -> None:
         assert model is not None
-        before = self._served
-        self._previous, self._served = before, model
+        previous = self._served
+        self._previous, self._served = previous, model
         telemetry.MODEL_READY.set(1)
-        if before is not None:
+        if previous is not None:
             telemetry.SWAPS.inc()
-            telemetry.MODEL_INFO.labels(before.reference.name, before.reference.version).set(0)
+            telemetry.MODEL_INFO.labels(previous.reference.name, previous.reference.version).set(0)
         telemetry.MODEL_INFO.labels(model.reference.name, model.reference.version).set(1)
         logger.info(
             "serving model",
             version=model.reference.version,
-            before=before.reference.version if before else None,
+            before=previous.reference.version if previous else None,
         )
 
     def _is_served(self, wanted: ModelReference) -> bool:
@@ -302,7 +305,7 @@ def _square(image: PreparedImage, size: int) -> NDArray[np.uint8] | None:
     return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def _outcome(model: ServedModel, captioned: "Captioned | None", server: str) -> CaptionResult:
+def _caption_result(model: ServedModel, captioned: "Captioned | None", server: str) -> CaptionResult:
     reference = model.reference
     if captioned is None or not captioned.alternatives:
         return CaptionResult(

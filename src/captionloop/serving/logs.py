@@ -48,9 +48,9 @@ def configure_logs(level: str, service: str) -> None:
         foreign_pre_chain=_SHARED,
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            _naming(service),
-            structlog.processors.ExceptionRenderer(_described),
-            _discreet,
+            _service_name(service),
+            structlog.processors.ExceptionRenderer(_exception_chain),
+            _redact,
             structlog.processors.JSONRenderer(),
         ],
     )
@@ -89,10 +89,10 @@ def configure_logs(level: str, service: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    _log_what_nobody_caught()
+    _log_uncaught_exceptions()
 
 
-def _log_what_nobody_caught() -> None:
+def _log_uncaught_exceptions() -> None:
     """Python itself prints warnings, and exceptions that end a thread or the process, with their messages."""
     logging.captureWarnings(True)
     logger = logging.getLogger("captionloop.uncaught")
@@ -114,20 +114,20 @@ def _log_what_nobody_caught() -> None:
     )
 
 
-def _naming(service: str) -> Any:
+def _service_name(service: str) -> Any:
     def add_service(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
         return {"service": service, **event}
 
     return add_service
 
 
-def _described(exc_info: Any) -> list[dict[str, Any]]:
+def _exception_chain(exc_info: Any) -> list[dict[str, Any]]:
     """An exception and what caused it, the newest first."""
-    told: list[dict[str, Any]] = []
+    causes: list[dict[str, Any]] = []
     error: BaseException | None = exc_info[1]
-    while error is not None and len(told) < _MOST_CAUSES:
+    while error is not None and len(causes) < _MOST_CAUSES:
         frames = traceback.extract_tb(error.__traceback__)
-        told.append(
+        causes.append(
             {
                 "exc_type": type(error).__name__,
                 "exc_value": _message(error),
@@ -135,7 +135,7 @@ def _described(exc_info: Any) -> list[dict[str, Any]]:
             }
         )
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return told
+    return causes
 
 
 def _message(error: BaseException) -> str:
@@ -146,7 +146,7 @@ def _message(error: BaseException) -> str:
     return reason_of(error)
 
 
-def _discreet(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+def _redact(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
     if event.get("logger") in _QUOTING:
         event["event"] = str(event.get("event", "")).partition("\n")[0]
     return {name: _without_passwords(value) for name, value in event.items()}
@@ -167,60 +167,60 @@ FILE = "audit.log"
 
 
 @dataclass(slots=True)
-class Deed:
-    """Something that an administrator does; what came of it is written when it is over.
+class AuditEntry:
+    """An action of an administrator for the audit log, with its result.
 
     Attributes:
         actor: `key:<id>` of an API key, or `user:<name>` of whoever runs a command.
         action: what, `caption.erase`.
         subject: to what: the id of a caption or a key, a version.
-        outcome: `nothing` where there was no such thing, `failed` where an error ended it.
+        result: `nothing` where there was no such thing, `failed` where an error ended it.
     """
 
     actor: str
     action: str
     subject: str
-    outcome: Literal["done", "nothing", "failed"] = "done"
+    result: Literal["done", "nothing", "failed"] = "done"
 
     def line(self) -> dict[str, str]:
-        """As it is written."""
-        return {"actor": self.actor, "action": self.action, "object": self.subject, "outcome": self.outcome}
+        """The fields of the audit line."""
+        return {"actor": self.actor, "action": self.action, "object": self.subject, "outcome": self.result}
 
 
 @contextmanager
-def by_request(actor: str, action: str, subject: str) -> Iterator[Deed]:
+def by_request(actor: str, action: str, subject: str) -> Iterator[AuditEntry]:
     """Around what a request of an administrator does."""
-    with _written(Deed(actor, action, subject), _to_log) as deed:
-        yield deed
+    with _written(AuditEntry(actor, action, subject), _to_log) as entry:
+        yield entry
 
 
 @contextmanager
-def by_command(action: str, subject: str) -> Iterator[Deed]:
+def by_command(action: str, subject: str) -> Iterator[AuditEntry]:
     """Around what a command does that is an administrator's."""
-    with _written(Deed(f"user:{_user()}", action, subject), _to_file) as deed:
-        yield deed
+    with _written(AuditEntry(f"user:{_user()}", action, subject), _to_file) as entry:
+        yield entry
 
 
 @contextmanager
-def _written(deed: Deed, write: Callable[[Deed], None]) -> Iterator[Deed]:
+def _written(entry: AuditEntry, write: Callable[[AuditEntry], None]) -> Iterator[AuditEntry]:
     try:
-        yield deed
+        yield entry
     except BaseException:
-        deed.outcome = "failed"
+        entry.result = "failed"
         raise
     finally:
-        write(deed)
+        write(entry)
 
 
-def _to_log(deed: Deed) -> None:
-    structlog.get_logger("captionloop.audit").info(EVENT, **deed.line())
+def _to_log(entry: AuditEntry) -> None:
+    structlog.get_logger("captionloop.audit").info(EVENT, **entry.line())
 
 
-def _to_file(deed: Deed) -> None:
+def _to_file(entry: AuditEntry) -> None:
     """A line that cannot be written is told and stops nothing: a leaked key can be revoked on a full disk."""
     settings = Settings.from_environment()
     file = settings.audit_log or settings.state.absolute() / FILE
-    line = {"timestamp": datetime.now(UTC).isoformat(), "event": EVENT, **deed.line()}
+    line = {"timestamp": datetime.now(UTC).isoformat(), "event": EVENT, **entry.line()}
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         _append(file, json.dumps(line) + "\n")

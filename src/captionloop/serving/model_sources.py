@@ -1,6 +1,4 @@
-"""Where the model server finds the model it should be serving: a folder, or the registry's champion; and the
-version that is tried beside it.
-"""
+"""Sources of the model to serve: a folder, the registry's champion, or a version on trial."""
 
 import json
 import os
@@ -45,7 +43,7 @@ class ModelReference:
 
 
 class ModelSource(Protocol):
-    """Knows which model should be served at the moment, and how to get it."""
+    """Gives the model that should be served, and its bundle."""
 
     def newest(self) -> ModelReference | None:
         """The model to serve, or `None` if there is none yet. Raises `CaptionloopError` if it cannot tell."""
@@ -57,15 +55,15 @@ class ModelSource(Protocol):
 
     def last_served(self) -> ModelReference | None:
         """What was served here last and can be had though nobody says what should be; its bundle is
-        fetched by `kept`.
+        fetched by `cached_bundle`.
         """
         ...
 
-    def kept(self, reference: ModelReference) -> Path:
+    def cached_bundle(self, reference: ModelReference) -> Path:
         """The bundle of what was served last."""
         ...
 
-    def remember(self, reference: ModelReference) -> None:
+    def record_served(self, reference: ModelReference) -> None:
         """Note what is being served."""
         ...
 
@@ -89,9 +87,9 @@ class FolderSource:
         if not files:
             return None
         mark = f"{folder}:" + ",".join(f"{file.st_ino}.{file.st_size}.{file.st_mtime_ns}" for file in files)
-        named = _named_version(folder.with_name(VERSION_FILE))
-        if named is not None:
-            return ModelReference(named[0], named[1], mark)
+        packaged = _packaged_version(folder.with_name(VERSION_FILE))
+        if packaged is not None:
+            return ModelReference(packaged[0], packaged[1], mark)
         name, fingerprint = _config_identity(folder)
         return ModelReference(name, fingerprint, mark)
 
@@ -105,9 +103,9 @@ class FolderSource:
         """Nothing: the folder alone says what there is."""
         return None
 
-    kept = fetch
+    cached_bundle = fetch
 
-    def remember(self, reference: ModelReference) -> None:
+    def record_served(self, reference: ModelReference) -> None:
         """Nothing needs to be noted."""
 
 
@@ -157,13 +155,13 @@ class RegistrySource:
     def last_served(self) -> ModelReference | None:
         """What was served before this process started, if its bundle still lies in the cache."""
         try:
-            told = json.loads((self._cache / SERVED_FILE).read_text(encoding="utf-8"))
-            reference = ModelReference(str(told["name"]), str(told["version"]), str(told["mark"]))
+            record = json.loads((self._cache / SERVED_FILE).read_text(encoding="utf-8"))
+            reference = ModelReference(str(record["name"]), str(record["version"]), str(record["mark"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return reference if self._place(reference).is_dir() else None
 
-    def kept(self, reference: ModelReference) -> Path:
+    def cached_bundle(self, reference: ModelReference) -> Path:
         """Its bundle, as it was fetched; whoever loads it checks it file by file, and here its signature is,
         where one is asked for.
         """
@@ -175,15 +173,15 @@ class RegistrySource:
     def _place(self, reference: ModelReference) -> Path:
         return self._cache / f"{reference.name}-{reference.version}-{reference.mark[:12]}"
 
-    def remember(self, reference: ModelReference) -> None:
+    def record_served(self, reference: ModelReference) -> None:
         """Note it beside the bundles."""
-        beside = self._cache / f".{SERVED_FILE}.{uuid.uuid4().hex}"
+        temporary = self._cache / f".{SERVED_FILE}.{uuid.uuid4().hex}"
         try:
-            beside.write_text(json.dumps(asdict(reference)), encoding="utf-8")
-            beside.replace(self._cache / SERVED_FILE)
+            temporary.write_text(json.dumps(asdict(reference)), encoding="utf-8")
+            temporary.replace(self._cache / SERVED_FILE)
         except OSError as error:  # it is served all the same
             logger.warning("not noted what is served", reason=reason_of(error))
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 class TrialSource(RegistrySource):
@@ -191,7 +189,7 @@ class TrialSource(RegistrySource):
     so that they push none of the champions out.
     """
 
-    def wanted(self) -> "tuple[ModelReference, Plan] | None":
+    def current_trial(self) -> "tuple[ModelReference, Plan] | None":
         """Which, and by which plan; None where none is, or its days are over. Raises as `newest`."""
         trial = self._registry.trial()
         if trial is None or trial.is_void or trial.plan.is_over(datetime.now(UTC)):
@@ -229,13 +227,13 @@ def choose_source(settings: Settings) -> ModelSource:
     return RegistrySource(ModelRegistry(uri, name, signing=signing), settings.state.absolute() / "bundles")
 
 
-def look_regularly(look: Callable[[], None], seconds: float, stopped: threading.Event, name: str) -> None:
-    """Call `look` every `seconds`, in a thread of that name, until `stopped` is set."""
+def poll_in_thread(action: Callable[[], None], seconds: float, stopped: threading.Event, name: str) -> None:
+    """Call `action` every `seconds`, in a thread of that name, until `stopped` is set."""
 
     def run() -> None:
         while not stopped.is_set():
             try:
-                look()
+                action()
             except Exception:
                 logger.exception("not looked at", thread=name)
             stopped.wait(seconds)
@@ -243,10 +241,10 @@ def look_regularly(look: Callable[[], None], seconds: float, stopped: threading.
     threading.Thread(target=run, name=name, daemon=True).start()
 
 
-def _named_version(file: Path) -> tuple[str, str] | None:
+def _packaged_version(file: Path) -> tuple[str, str] | None:
     try:
-        named = json.loads(file.read_text(encoding="utf-8"))
-        return str(named["name"]), str(named["version"])
+        document = json.loads(file.read_text(encoding="utf-8"))
+        return str(document["name"]), str(document["version"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

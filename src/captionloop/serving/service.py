@@ -35,13 +35,19 @@ from captionloop.serving.batching import Batcher, BatcherFullError
 from captionloop.serving.engine import Engine
 from captionloop.serving.gateway.app import build_services, create_app
 from captionloop.serving.gateway.http_protocol import use_patient_protocol
-from captionloop.serving.gateway.middleware import unless_gone
+from captionloop.serving.gateway.middleware import unless_disconnected
 from captionloop.serving.gateway.model_client import ModelServerProxy, RemoteModelServers
 from captionloop.serving.logs import configure_logs
 from captionloop.serving.model_sources import RegistrySource, choose_source, trial_source
 from captionloop.serving.schemas import CaptionResult, ModelDescription, PreparedImage
 from captionloop.serving.service_settings import Settings
-from captionloop.serving.telemetry import read_drift, regularly, show_drift, show_retraining, trace_requests
+from captionloop.serving.telemetry import (
+    read_drift,
+    run_periodically,
+    show_drift,
+    show_retraining,
+    trace_requests,
+)
 from captionloop.serving.trial_serving import TrialServing, in_a_process
 from captionloop.vision.runtimes import cores
 
@@ -121,7 +127,7 @@ _GATEWAY_GONE_SECONDS = 3.0
 """The gateway asks every second; when it has not for so long, it has stopped."""
 
 
-def _name_unread_variables() -> None:
+def _warn_of_unknown_variables() -> None:
     for line in Settings.misspelt():
         logger.warning("unknown variable", reason=line)
 
@@ -134,10 +140,10 @@ class ModelServer:
 
     def __init__(self) -> None:
         configure_logs(settings.log_level, "model")
-        _name_unread_variables()
+        _warn_of_unknown_variables()
         from captionloop.captioner.model_memory import load_where_it_fits
 
-        self._asked = monotonic()
+        self._last_described = monotonic()
         source = choose_source(settings)
         streams = _share_out_cores(settings.model_streams)
         load = partial(load_where_it_fits, streams=streams, batch=settings.max_batch)
@@ -149,16 +155,16 @@ class ModelServer:
             streams=streams,
         )
         self._engine.follow(settings.follow_seconds)
-        self._trial = self._tried_beside()
+        self._trial = self._make_trial_serving()
         self._stopping = False
         GracefulShutdown(self._stop, self._may_stop).install()
         if isinstance(source, RegistrySource):
-            regularly(lambda: show_retraining(source.last_registered, source.last_ended))
+            run_periodically(lambda: show_retraining(source.last_registered, source.last_ended))
         if settings.metrics_port and bentoml.server_context.worker_index == 1:
             telemetry.serve_metrics(settings.metrics_port)
-        _settle()
+        _freeze_garbage_collector()
 
-    def _tried_beside(self) -> TrialServing | None:
+    def _make_trial_serving(self) -> TrialServing | None:
         """What serves a version that is tried beside the champion, where a registry may name one."""
         source = trial_source(settings)
         if source is None:
@@ -181,33 +187,33 @@ class ModelServer:
         """The image's outcome, captioned together with whatever else is waiting."""
         try:
             with telemetry.QUEUE.track_inprogress():
-                outcome = await unless_gone(ctx.request, self._captioned(image))
+                result = await unless_disconnected(ctx.request, self._captioned(image))
         except ClientDisconnect:
             raise bentoml.exceptions.ServiceUnavailable("the caller has given up") from None
         except BatcherFullError as error:
             raise bentoml.exceptions.ServiceUnavailable(str(error)) from error
-        if not outcome.model_name:
-            _pass_on(ctx)
-        return outcome
+        if not result.model_name:
+            _answer_unavailable(ctx)
+        return result
 
     async def _captioned(self, image: PreparedImage) -> CaptionResult:
         """By the version that is tried where that is asked for and answers, else by the champion."""
-        if self._trial is not None and (tried := await self._trial.caption(image)) is not None:
-            return tried
-        outcome = await self._batcher.submit(image)
+        if self._trial is not None and (trial_result := await self._trial.caption(image)) is not None:
+            return trial_result
+        result = await self._batcher.submit(image)
         if self._trial is not None:
-            self._trial.shadow(image, outcome)
-        return outcome
+            self._trial.shadow(image, result)
+        return result
 
     @bentoml.api  # type: ignore[untyped-decorator]
     async def describe(self, ctx: bentoml.Context) -> ModelDescription:
         """What is being served, or why nothing is."""
-        self._asked = monotonic()
+        self._last_described = monotonic()
         description = self._engine.describe()
         if self._trial is not None:
             description = description.model_copy(update={"trial": self._trial.describe()})
         if not description.ready:
-            _pass_on(ctx)
+            _answer_unavailable(ctx)
         return description
 
     def _stop(self) -> None:
@@ -217,8 +223,8 @@ class ModelServer:
             self._trial.stop()
 
     def _may_stop(self, seconds: float) -> bool:
-        alone = monotonic() - self._asked > _GATEWAY_GONE_SECONDS
-        return alone or seconds > settings.drain_seconds + settings.stop_seconds + 1
+        is_gateway_gone = monotonic() - self._last_described > _GATEWAY_GONE_SECONDS
+        return is_gateway_gone or seconds > settings.drain_seconds + settings.stop_seconds + 1
 
 
 def _share_out_cores(streams: int) -> int:
@@ -236,8 +242,8 @@ def _share_out_cores(streams: int) -> int:
     return streams
 
 
-def _pass_on(ctx: bentoml.Context) -> None:
-    """503 where model servers run apart, so that a balancer asks the next one.
+def _answer_unavailable(ctx: bentoml.Context) -> None:
+    """Answers 503 where model servers run apart, so that a load balancer asks the next one.
 
     A gateway beside its only model server reads the answer itself: BentoML keeps an error's body from it.
     """
@@ -245,10 +251,8 @@ def _pass_on(ctx: bentoml.Context) -> None:
         ctx.response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
 
 
-def _settle() -> None:
-    """What is there when a process has started stays: the garbage collector need not look through it, more
-    than a hundred thousand objects, again and again while people wait.
-    """
+def _freeze_garbage_collector() -> None:
+    """Excludes the objects of the start-up (more than a hundred thousand) from garbage collection."""
     gc.collect()
     gc.freeze()
 
@@ -288,22 +292,22 @@ class Gateway:
 
     def __init__(self) -> None:
         configure_logs(settings.log_level, "gateway")
-        _name_unread_variables()
+        _warn_of_unknown_variables()
         trace_requests(app, "captionloop-gateway")
-        apart = settings.model_server.get_secret_value()
-        parts = build_services(settings, RemoteModelServers(apart) if apart else ModelServerProxy(self.model))
-        app.state.parts = parts
-        regularly(lambda: show_drift(read_drift(settings)))
+        url = settings.model_server.get_secret_value()
+        services = build_services(settings, RemoteModelServers(url) if url else ModelServerProxy(self.model))
+        app.state.services = services
+        run_periodically(lambda: show_drift(read_drift(settings)))
 
         def begin() -> None:
-            parts.draining = True
+            services.is_stopping = True
 
         GracefulShutdown(
             begin,
             lambda seconds: seconds >= settings.drain_seconds,
             force_after=settings.drain_seconds + settings.stop_seconds,
         ).install()
-        _settle()
+        _freeze_garbage_collector()
 
 
 Gateway.add_asgi_middleware(_GatewayFirst)  # type: ignore[attr-defined]

@@ -261,9 +261,9 @@ def read_drift(settings: Settings) -> DriftReport | None:
 
     Of the project's reports it is the newest that is not about another registered model than ours.
     """
-    where = settings.drift_report.get_secret_value()
-    if where:
-        return _read(where)
+    uri = settings.drift_report.get_secret_value()
+    if uri:
+        return _read(uri)
     for file in _reports(settings.state.absolute().parent):
         report = _read(str(file))
         if report is None or not settings.registry_name or report.model in {None, settings.registry_name}:
@@ -297,9 +297,9 @@ Moment = Callable[[], datetime | None]
 
 def show_retraining(last_registered: Moment, last_ended: Moment) -> None:
     """Set the metrics to when the newest version was registered, and when a retraining last ended."""
-    for ask, metric in ((last_registered, RETRAINED), (last_ended, RETRAINING_ENDED)):
+    for moment_of, metric in ((last_registered, RETRAINED), (last_ended, RETRAINING_ENDED)):
         try:
-            moment = ask()
+            moment = moment_of()
         except CaptionloopError as error:
             logger.debug("registry not asked", reason=str(error))
             return
@@ -307,7 +307,7 @@ def show_retraining(last_registered: Moment, last_ended: Moment) -> None:
             metric.set(moment.timestamp())
 
 
-def regularly(action: Callable[[], None], seconds: float = LOOK_SECONDS) -> threading.Event:
+def run_periodically(action: Callable[[], None], seconds: float = LOOK_SECONDS) -> threading.Event:
     """Call it now and then, in a thread of its own, until the event that is returned is set."""
     stopped = threading.Event()
 

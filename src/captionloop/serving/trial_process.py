@@ -34,11 +34,11 @@ from captionloop.serving.schemas import CaptionResult, PreparedImage
 LOAD_SECONDS = 300.0
 ANSWER_SECONDS = 8.0
 """Within which a batch must be captioned: those who wait for it still get an answer of the champion then."""
-PATIENCE_SECONDS = 600.0
+SHADOW_ANSWER_SECONDS = 600.0
 """The same of a shadow, for which nobody waits: on a busy machine it may have to."""
 
 
-_OUTCOMES = TypeAdapter(list[CaptionResult])
+_RESULTS = TypeAdapter(list[CaptionResult])
 
 
 class TrialGoneError(CaptionloopError):
@@ -46,8 +46,8 @@ class TrialGoneError(CaptionloopError):
 
 
 @dataclass(frozen=True)
-class Loading:
-    """What the process loads.
+class TrialSpec:
+    """The version that the process loads, and how.
 
     Attributes:
         name, version, mark: of the model (`ModelReference`).
@@ -73,16 +73,16 @@ class TrialProcess:
         TrialGoneError: the version cannot be loaded.
     """
 
-    def __init__(self, what: Loading) -> None:
-        self._seconds = PATIENCE_SECONDS if what.role == "shadow" else ANSWER_SECONDS
-        self._turn = threading.Lock()
-        self._pipe, theirs = Pipe()
+    def __init__(self, spec: TrialSpec) -> None:
+        self._seconds = SHADOW_ANSWER_SECONDS if spec.role == "shadow" else ANSWER_SECONDS
+        self._lock = threading.Lock()
+        self._pipe, child_end = Pipe()
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
-            [sys.executable, "-m", __name__, str(theirs.fileno()), json.dumps(asdict(what))],
-            env=_environment(), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", __name__, str(child_end.fileno()), json.dumps(asdict(spec))],
+            env=_environment(), pass_fds=[child_end.fileno()], stdin=subprocess.DEVNULL,
         )  # fmt: skip
-        theirs.close()
-        with self._ended_after(LOAD_SECONDS):
+        child_end.close()
+        with self._killed_after(LOAD_SECONDS):
             ready = json.loads(self._pipe.recv_bytes())
         if "reason" in ready:
             self.stop()
@@ -97,7 +97,7 @@ class TrialProcess:
 
     @property
     def runs(self) -> bool:
-        """Whether it does."""
+        """Whether the process runs."""
         return self._process.poll() is None
 
     def caption(self, images: Sequence[PreparedImage]) -> list[CaptionResult]:
@@ -106,15 +106,15 @@ class TrialProcess:
         Raises:
             TrialGoneError: it has ended, or does not answer in time, and was ended for that.
         """
-        sent = packed(images)
-        with self._turn, self._ended_after(self._seconds):
-            self._pipe.send_bytes(sent)
+        message = pack_images(images)
+        with self._lock, self._killed_after(self._seconds):
+            self._pipe.send_bytes(message)
             answer = self._pipe.recv_bytes()
-        return _OUTCOMES.validate_json(answer)
+        return _RESULTS.validate_json(answer)
 
     @contextlib.contextmanager
-    def _ended_after(self, seconds: float) -> Iterator[None]:
-        """Whoever is neither read from nor answers is ended, and with it whatever waits for it."""
+    def _killed_after(self, seconds: float) -> Iterator[None]:
+        """Kills the process after so many seconds, which ends whatever waits for it."""
         timer = threading.Timer(seconds, self._process.kill)
         timer.start()
         try:
@@ -133,13 +133,13 @@ class TrialProcess:
         self._process.wait()
 
 
-def packed(images: Sequence[PreparedImage]) -> bytes:
+def pack_images(images: Sequence[PreparedImage]) -> bytes:
     """Images as one message: a line with the sizes and lengths of their pixels, then these."""
     head = json.dumps([(image.size, len(image.pixels)) for image in images]).encode()
     return b"".join([head, b"\n", *(image.pixels for image in images)])
 
 
-def unpacked(message: bytes) -> list[PreparedImage]:
+def unpack_images(message: bytes) -> list[PreparedImage]:
     """The images of a message."""
     head, _, pixels = message.partition(b"\n")
     images, place = [], 0
@@ -150,18 +150,18 @@ def unpacked(message: bytes) -> list[PreparedImage]:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, so that it finds what we find; but its metrics are counted here."""
-    ours = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
-    places = [str(Path(__file__).resolve().parents[2]), ours.get("PYTHONPATH", "")]
-    return {**ours, "PYTHONPATH": os.pathsep.join(place for place in places if place)}
+    """The environment of this process, with its import path and without its Prometheus folder."""
+    environment = {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
+    places = [str(Path(__file__).resolve().parents[2]), environment.get("PYTHONPATH", "")]
+    return {**environment, "PYTHONPATH": os.pathsep.join(place for place in places if place)}
 
 
-class _Given:
+class _FixedSource:
     """The one version that there is, as a source for the engine."""
 
-    def __init__(self, what: Loading) -> None:
-        self._reference = ModelReference(what.name, what.version, what.mark)
-        self._folder = Path(what.folder)
+    def __init__(self, spec: TrialSpec) -> None:
+        self._reference = ModelReference(spec.name, spec.version, spec.mark)
+        self._folder = Path(spec.folder)
 
     def newest(self) -> ModelReference | None:
         return self._reference
@@ -172,33 +172,33 @@ class _Given:
     def last_served(self) -> ModelReference | None:
         return None
 
-    kept = fetch
+    cached_bundle = fetch
 
-    def remember(self, reference: ModelReference) -> None:
+    def record_served(self, reference: ModelReference) -> None:
         pass
 
 
-def serve(pipe: "Connection", what: Loading) -> None:
+def serve(pipe: "Connection", spec: TrialSpec) -> None:
     """Loads the version, says so, and captions what comes until nothing comes any more."""
     import torch
 
     from captionloop.captioner.model_memory import load_where_it_fits
 
     torch.set_num_threads(1)  # the champion has the others
-    load = partial(load_where_it_fits, streams=1, batch=what.max_batch)
-    engine = Engine(_Given(what), load, max_batch=what.max_batch)
+    load = partial(load_where_it_fits, streams=1, batch=spec.max_batch)
+    engine = Engine(_FixedSource(spec), load, max_batch=spec.max_batch)
     engine.refresh()
-    told = engine.describe()
-    fed = {"input_size": told.input_size, "preprocessing": told.preprocessing}
-    ready: dict[str, Any] = fed if told.ready else {"reason": told.reason}
+    description = engine.describe()
+    inputs = {"input_size": description.input_size, "preprocessing": description.preprocessing}
+    ready: dict[str, Any] = inputs if description.ready else {"reason": description.reason}
     pipe.send_bytes(json.dumps(ready).encode())
     with contextlib.suppress(EOFError):
-        while told.ready:
-            pipe.send_bytes(_OUTCOMES.dump_json(engine.caption(unpacked(pipe.recv_bytes()))))
+        while description.ready:
+            pipe.send_bytes(_RESULTS.dump_json(engine.caption(unpack_images(pipe.recv_bytes()))))
 
 
-def give_way() -> None:
-    """Lets everybody else have the processor first."""
+def lower_priority() -> None:
+    """Gives this process the lowest priority (SCHED_IDLE on Linux)."""
     try:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     except (AttributeError, OSError):  # not Linux, or not allowed
@@ -208,11 +208,11 @@ def give_way() -> None:
 def main() -> None:
     """The process itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the model server, with which it ends
-    what = Loading(**json.loads(sys.argv[2]))
-    configure_logs(what.log_level, what.role)
-    if what.role == "shadow":
-        give_way()
-    serve(Connection(int(sys.argv[1])), what)
+    spec = TrialSpec(**json.loads(sys.argv[2]))
+    configure_logs(spec.log_level, spec.role)
+    if spec.role == "shadow":
+        lower_priority()
+    serve(Connection(int(sys.argv[1])), spec)
 
 
 if __name__ == "__main__":

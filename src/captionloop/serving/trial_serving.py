@@ -20,13 +20,13 @@ from captionloop.errors import CaptionloopError, first_line
 from captionloop.registry.trials import Plan
 from captionloop.serving import telemetry
 from captionloop.serving.batching import Batcher, BatcherFullError
-from captionloop.serving.model_sources import ModelReference, look_regularly
+from captionloop.serving.model_sources import ModelReference, poll_in_thread
 from captionloop.serving.schemas import CaptionResult, PreparedImage, TrialBody
 from captionloop.serving.trial_process import (
     ANSWER_SECONDS,
-    Loading,
     TrialGoneError,
     TrialProcess,
+    TrialSpec,
 )
 
 logger = structlog.get_logger(__name__)
@@ -41,7 +41,7 @@ SHADOW_SECONDS = 60.0
 _NO_TIME = (BatcherFullError, TimeoutError)
 
 
-class Tried(Protocol):
+class TrialModel(Protocol):
     """A version that was loaded."""
 
     input_size: int
@@ -61,7 +61,7 @@ class Tried(Protocol):
         ...
 
 
-Start = Callable[[ModelReference, Path, Plan], Tried]
+Start = Callable[[ModelReference, Path, Plan], TrialModel]
 
 
 @dataclass
@@ -70,7 +70,7 @@ class _Trial:
 
     reference: ModelReference
     plan: Plan
-    process: Tried | None = None
+    process: TrialModel | None = None
     reason: str = "it is being loaded"
     again_at: float = 0.0
     captioned: int = 0
@@ -78,22 +78,22 @@ class _Trial:
     dropped: int = 0
     agreed: int = 0
 
-    def count(self, outcome: str) -> None:
+    def count(self, status: str) -> None:
         """One photo more, here and for Prometheus."""
-        telemetry.TRIALS.labels(self.plan.role, self.reference.version, outcome).inc()
-        self.captioned += outcome == "captioned"
-        self.failed += outcome == "failed"
-        self.dropped += outcome == "dropped"
+        telemetry.TRIALS.labels(self.plan.role, self.reference.version, status).inc()
+        self.captioned += status == "captioned"
+        self.failed += status == "failed"
+        self.dropped += status == "dropped"
 
-    def is_ready(self, ready: bool) -> None:
+    def set_ready(self, ready: bool) -> None:
         """Told to Prometheus."""
         telemetry.TRIAL_READY.labels(self.plan.role, self.reference.version).set(ready)
 
 
-class Wanted(Protocol):
+class TrialPlanSource(Protocol):
     """Says which version shall be tried, and fetches it (`model_sources.TrialSource`)."""
 
-    def wanted(self) -> tuple[ModelReference, Plan] | None:
+    def current_trial(self) -> tuple[ModelReference, Plan] | None:
         """Which, and by which plan."""
         ...
 
@@ -115,7 +115,7 @@ class TrialServing:
 
     def __init__(
         self,
-        source: Wanted,
+        source: TrialPlanSource,
         start: Start,
         *,
         max_batch: int,
@@ -131,7 +131,7 @@ class TrialServing:
 
     def follow(self, seconds: float) -> None:
         """Look what shall be tried every `seconds`, in a thread of its own, until `stop`."""
-        look_regularly(self.refresh, seconds, self._stopped, "follow-trial")
+        poll_in_thread(self.refresh, seconds, self._stopped, "follow-trial")
 
     def stop(self) -> None:
         """Stop following. What is tried ends with this process."""
@@ -140,7 +140,7 @@ class TrialServing:
     def refresh(self) -> None:
         """Try what shall be tried. Whatever goes wrong with that, the champion serves."""
         try:
-            wanted = self._source.wanted()
+            wanted = self._source.current_trial()
         except CaptionloopError as error:  # the registry is away: nothing changes
             logger.debug("registry not asked for a trial", reason=str(error))
             return
@@ -174,14 +174,14 @@ class TrialServing:
             self._failed(trial)
             return
         trial.reason = ""
-        trial.is_ready(True)
+        trial.set_ready(True)
         logger.info(
             "trying a version", role=trial.plan.role, version=trial.reference.version, share=trial.plan.share,
             seconds=round(perf_counter() - began, 1),
         )  # fmt: skip
 
     def _failed(self, trial: _Trial) -> None:
-        trial.is_ready(False)
+        trial.set_ready(False)
         telemetry.TRIAL_FAILURES.labels(trial.reference.version).inc()
         logger.error(
             "version not tried", role=trial.plan.role, version=trial.reference.version, reason=trial.reason
@@ -189,7 +189,7 @@ class TrialServing:
 
     def _end(self, trial: _Trial) -> None:
         self._trial = None
-        trial.is_ready(False)
+        trial.set_ready(False)
         if trial.process is not None:
             trial.process.stop()
         logger.info("trial ended", role=trial.plan.role, version=trial.reference.version)
@@ -204,50 +204,50 @@ class TrialServing:
         if trial is None or not wanted or wanted != trial.reference.version:
             return None
         try:
-            outcome = await self._asked(trial, image, ANSWER_SECONDS)
+            result = await self._request(trial, image, ANSWER_SECONDS)
         except _NO_TIME as error:
             logger.warning("the version that is tried is late", reason=first_line(error))
-            outcome = None
-        if outcome is not None and outcome.caption is None and not image.version:
-            outcome = None
-        trial.count("failed" if outcome is None or outcome.caption is None else "captioned")
-        return outcome
+            result = None
+        if result is not None and result.caption is None and not image.version:
+            result = None
+        trial.count("failed" if result is None or result.caption is None else "captioned")
+        return result
 
-    def shadow(self, image: PreparedImage, answered: CaptionResult) -> None:
+    def shadow(self, image: PreparedImage, champion_result: CaptionResult) -> None:
         """Has a photo that was answered captioned once more, if it is of the share and nobody waits."""
         trial = self._trial
         if trial is None or trial.plan.role != "shadow" or trial.process is None or image.version:
             return
-        if answered.caption is None or self._chance() >= trial.plan.share:
+        if champion_result.caption is None or self._chance() >= trial.plan.share:
             return
         if self._champion_waits() or len(self._shadows) >= SHADOWS_WAITING:
             trial.count("dropped")
             return
-        task = asyncio.create_task(self._compared(trial, image, answered.caption))
+        task = asyncio.create_task(self._compare(trial, image, champion_result.caption))
         self._shadows.add(task)  # the loop itself holds tasks by weak references
         task.add_done_callback(self._shadows.discard)
 
-    async def _compared(self, trial: _Trial, image: PreparedImage, said: str) -> None:
+    async def _compare(self, trial: _Trial, image: PreparedImage, champion_caption: str) -> None:
         try:
-            outcome = await self._asked(trial, image, SHADOW_SECONDS)
+            result = await self._request(trial, image, SHADOW_SECONDS)
         except _NO_TIME:  # everybody else went first
             trial.count("dropped")
             return
-        if outcome is None or outcome.caption is None:
+        if result is None or result.caption is None:
             trial.count("failed")
             return
         trial.count("captioned")
-        if outcome.caption == said:
+        if result.caption == champion_caption:
             trial.agreed += 1
             telemetry.SHADOW_AGREED.labels(trial.reference.version).inc()
 
-    async def _asked(self, trial: _Trial, image: PreparedImage, seconds: float) -> CaptionResult | None:
+    async def _request(self, trial: _Trial, image: PreparedImage, seconds: float) -> CaptionResult | None:
         """Its outcome; None where it gives none. Raises one of `_NO_TIME` where it gives none in time."""
         if trial.process is None:
             return None
         try:
             async with asyncio.timeout(seconds):
-                outcome = await self._batcher.submit(image)
+                result = await self._batcher.submit(image)
         except _NO_TIME:
             raise
         except TrialGoneError as error:
@@ -256,16 +256,16 @@ class TrialServing:
         except Exception:
             logger.exception("not captioned by the version that is tried")
             return None
-        return outcome if outcome.model_version == trial.reference.version else None
+        return result if result.model_version == trial.reference.version else None
 
     def _run(self, images: Sequence[PreparedImage]) -> list[CaptionResult]:
         trial = self._trial
         if trial is None or trial.process is None:
             raise TrialGoneError("the trial has ended")
         began = perf_counter()
-        outcomes = trial.process.caption(images)
+        results = trial.process.caption(images)
         telemetry.TRIAL_SECONDS.labels(trial.plan.role).observe(perf_counter() - began)
-        return [outcome.model_copy(update={"tried": True}) for outcome in outcomes]
+        return [result.model_copy(update={"tried": True}) for result in results]
 
     def describe(self) -> TrialBody | None:
         """What is tried, for the gateway."""
@@ -297,9 +297,9 @@ def _same(trial: _Trial, wanted: tuple[ModelReference, Plan]) -> bool:
 def in_a_process(max_batch: int, log_level: str) -> Start:
     """Loads a version in a process of its own."""
 
-    def start(reference: ModelReference, folder: Path, plan: Plan) -> Tried:
+    def start(reference: ModelReference, folder: Path, plan: Plan) -> TrialModel:
         return TrialProcess(
-            Loading(
+            TrialSpec(
                 reference.name,
                 reference.version,
                 reference.mark,

@@ -4,7 +4,7 @@ import pytest
 
 from captionloop.commands.canaries import (
     Canary,
-    CanaryAnswer,
+    CanaryResult,
     Limits,
     NotVerifiedError,
     choose_canaries,
@@ -16,7 +16,7 @@ from captionloop.errors import ConfigurationError
 
 def answers(*captions: str | None, confidence: float = 0.7, expected: bool = True):
     return [
-        CanaryAnswer(Canary(str(number), b"", caption if expected else "something else"), caption, confidence)
+        CanaryResult(Canary(str(number), b"", caption if expected else "something else"), caption, confidence)
         for number, caption in enumerate(captions)
     ]
 
@@ -29,7 +29,7 @@ def test_sane_answers_give_no_complaint() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "usual", "complaint"),
+    ("results", "usual", "complaint"),
     [
         (answers("a dog", "a cat", None), None, "1 of 3 photos could not be captioned"),
         (answers(None, None), None, "2 of 2 photos could not be captioned"),
@@ -40,16 +40,16 @@ def test_sane_answers_give_no_complaint() -> None:
         (answers(*SANE, expected=False), None, "only 0 of 3 captions are as at evaluation"),
     ],
 )
-def test_each_fault_is_one_sentence(said, usual, complaint) -> None:
-    assert find_problems(said, usual, Limits()) == [complaint]
+def test_each_fault_is_one_sentence(results, usual, complaint) -> None:
+    assert find_problems(results, usual, Limits()) == [complaint]
 
 
 def test_without_known_captions_agreement_is_not_asked_for() -> None:
-    said = [
-        CanaryAnswer(Canary("a", b""), "a dog", 0.5),
-        CanaryAnswer(Canary("b", b""), "a cat", 0.5),
+    results = [
+        CanaryResult(Canary("a", b""), "a dog", 0.5),
+        CanaryResult(Canary("b", b""), "a cat", 0.5),
     ]
-    assert find_problems(said, None, Limits()) == []
+    assert find_problems(results, None, Limits()) == []
 
 
 @pytest.fixture

@@ -68,12 +68,12 @@ class Project:
         self.store.record(served).result(10)
         return sha256
 
-    def run(self, name: str, *, hours: float, taught: bool = False) -> Path:
+    def run(self, name: str, *, hours: float, has_model: bool = False) -> Path:
         folder = self.folder / "data/runs" / name
         (folder / "03_primary").mkdir(parents=True)
-        said = pd.DataFrame({"image_id": [f"feedback-{NAME}"], "rater": ["person:b"], "text": ["a cat"]})
-        said.to_parquet(folder / "03_primary/references.parquet")
-        if taught:
+        rows = pd.DataFrame({"image_id": [f"feedback-{NAME}"], "rater": ["person:b"], "text": ["a cat"]})
+        rows.to_parquet(folder / "03_primary/references.parquet")
+        if has_model:
             (folder / "06_models").mkdir()
             (folder / "06_models/bundle.json").write_text("{}")
         for path in folder.rglob("*"):
@@ -115,9 +115,9 @@ def test_what_is_erased_is_gone_everywhere_and_that_can_be_checked(
     done = call("erase", *how)
     assert done.exit_code == 0, done.output
     for name in ("one", "sent.jpg", NAME):
-        told = call("erased", name)
-        assert told.exit_code == 0 and "REMAINS" not in told.stdout, told.output
-        assert [line.split("  ")[1] for line in told.stdout.splitlines()[1:]] == [
+        output = call("erased", name)
+        assert output.exit_code == 0 and "REMAINS" not in output.stdout, output.output
+        assert [line.split("  ")[1] for line in output.stdout.splitlines()[1:]] == [
             "database", "photo archive", "feature stores", "folders of runs",
         ]  # fmt: skip
     assert project.photos == [hashlib.sha256(picture(200)).hexdigest()]
@@ -138,8 +138,8 @@ def test_what_remains_is_named_and_is_no_success(project: Project, monkeypatch: 
     done = call("erase", "--key", "a1")
     assert done.exit_code == 1 and "data/runs/lately/03_primary/references.parquet" in done.stdout
     shutil.rmtree(project.folder / "data/runs/lately")
-    told = call("erased", "one")
-    assert told.exit_code == 1 and "REMAINS: features of 1 photo" in told.stdout
+    output = call("erased", "one")
+    assert output.exit_code == 1 and "REMAINS: features of 1 photo" in output.stdout
     assert call("reconcile").exit_code == 0 and call("erased", "one").exit_code == 0
     project.archive.write(NAME, KEPT)
     assert "REMAINS: 1 photo" in call("erased", "one").stdout
@@ -148,8 +148,8 @@ def test_what_remains_is_named_and_is_no_success(project: Project, monkeypatch: 
 def test_a_photo_that_somebody_else_sent_as_well_stays_theirs(project: Project) -> None:
     project.serve("theirs", KEPT, "person:other")
     assert call("erase", "--key", "a1").exit_code == 0
-    told = call("erased", "one")
-    assert told.exit_code == 0 and "somebody else shows it" in told.stdout
+    output = call("erased", "one")
+    assert output.exit_code == 0 and "somebody else shows it" in output.stdout
     assert project.photos == [NAME]
 
 
@@ -170,7 +170,7 @@ def test_outside_a_project_the_ledger_is_believed(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "output"),
     [
         (("erase",), "one of --rater, --key and --photo"),
         (("erase", "--key", "a", "--rater", "key:a"), "one of --rater, --key and --photo"),
@@ -181,9 +181,9 @@ def test_outside_a_project_the_ledger_is_believed(
         (("erased", "unknown"), "nothing is known of unknown"),
     ],
 )
-def test_what_cannot_be_meant_is_one_line(project: Project, arguments: tuple[str, ...], told: str) -> None:
+def test_what_cannot_be_meant_is_one_line(project: Project, arguments: tuple[str, ...], output: str) -> None:
     result = call(*arguments)
-    assert result.exit_code == 1 and told in result.stderr and result.stderr.count("\n") == 1
+    assert result.exit_code == 1 and output in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_without_a_database_none_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,25 +197,25 @@ def test_reconciling_finds_what_differs_and_removes_it_when_asked(project: Proje
     nobodys = hashlib.sha256(b"nobody's").hexdigest()
     project.archive.write(nobodys, b"nobody's")
     project.store.ledger.begin("begun", "0" * 64).result(10)
-    told = call("reconcile")
-    assert told.exit_code == 1 and f"{nobodys} is in the archive, and nothing names it" in told.stdout
+    output = call("reconcile")
+    assert output.exit_code == 1 and f"{nobodys} is in the archive, and nothing names it" in output.stdout
     assert nobodys in project.photos
     assert call("reconcile", "--remove-unnamed").exit_code == 0 and project.photos == [NAME]
     project.archive.erase(NAME)
-    told = call("reconcile")
-    assert told.exit_code == 1 and f"photo {NAME} is gone, and captions show it" in told.stdout
+    output = call("reconcile")
+    assert output.exit_code == 1 and f"photo {NAME} is gone, and captions show it" in output.stdout
 
 
 def test_runs_are_pruned_as_the_setting_says(project: Project) -> None:
     globals_file = project.folder / "conf/base/globals.yml"
     globals_file.write_text(globals_file.read_text().replace("keep_runs: 10", "keep_runs: 2"))
     for number in range(4):
-        project.run(f"taught {number}", hours=40 - number, taught=True)
+        project.run(f"taught {number}", hours=40 - number, has_model=True)
     own = project.run("own", hours=99)
-    told = call("reconcile", "--workspace", "data/runs/own")
-    assert told.exit_code == 0, told.output
-    assert "run taught 0 removed" in told.stdout
-    assert "data/runs holds 4 runs, 0.0 GB: those under way, the newest 2 of each kind" in told.stdout
+    output = call("reconcile", "--workspace", "data/runs/own")
+    assert output.exit_code == 0, output.output
+    assert "run taught 0 removed" in output.stdout
+    assert "data/runs holds 4 runs, 0.0 GB: those under way, the newest 2 of each kind" in output.stdout
     left = {path.name for path in (project.folder / "data/runs").iterdir()}
     assert left == {"taught 2", "taught 3", "one", "own"} and own.is_dir()
 
@@ -233,10 +233,10 @@ def test_runs_in_object_storage_are_pruned_and_those_that_stay_are_told(
         time.sleep(1.1)  # in seconds the storage tells when something was written
     monkeypatch.setattr(run_folders, "IDLE_SECONDS", -60)
     monkeypatch.setenv("CAPTIONLOOP_WORKSPACE", workspace)
-    told = call("reconcile")
-    assert told.exit_code == 0, told.output
-    assert "run taught 0 removed" in told.stdout and "run taught 1 removed" in told.stdout
-    assert f"{workspace}/runs holds 2 runs, 0.0 GB" in told.stdout
+    output = call("reconcile")
+    assert output.exit_code == 0, output.output
+    assert "run taught 0 removed" in output.stdout and "run taught 1 removed" in output.stdout
+    assert f"{workspace}/runs holds 2 runs, 0.0 GB" in output.stdout
     left = {path.split("/")[3] for path in files.find(f"{workspace}/runs")}
     assert left == {"taught 2", "taught 3"}
 
@@ -247,5 +247,5 @@ def test_retention_needs_no_asking(project: Project) -> None:
     assert served is not None and served.created_at < now()
     project.store.expire(unrated=timedelta(0), rated=timedelta(0)).result(10)
     assert call("reconcile").exit_code == 0
-    told = call("erased", "one")
-    assert told.exit_code == 0 and "(retention)" in told.stdout and project.photos == []
+    output = call("erased", "one")
+    assert output.exit_code == 0 and "(retention)" in output.stdout and project.photos == []

@@ -16,8 +16,8 @@ def line(action: str, version: int = 4, **more) -> HistoryEntry:
 
 def test_a_line_says_who_when_and_why() -> None:
     promoted = line("promote", champion=4, before=3, why="Promoted: no worse.")
-    told = "2026-11-22 08:04:31  version 4 was promoted in the place of version 3 by user:ann@host"
-    assert sentence(promoted) == f"{told}: Promoted: no worse."
+    text = "2026-11-22 08:04:31  version 4 was promoted in the place of version 3 by user:ann@host"
+    assert sentence(promoted) == f"{text}: Promoted: no worse."
     back = line("rollback", champion=3, before=4)
     assert "version 4 was rolled back, version 3 is champion again by" in sentence(back)
     verified = line("verify", outcome="passed", evidence={"asked": 32, "failed": 0})

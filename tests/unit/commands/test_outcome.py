@@ -31,8 +31,8 @@ def test_an_outcome_is_one_line_of_json_with_its_page(reports) -> None:
     (reports / "gate.md").write_text("# Passed")
     result = call("gate")
     assert result.stdout.count("\n") == 1
-    told = json.loads(result.stdout)
-    assert told == {"version": 5, "passed": True, "page": str(reports / "gate.md"), "markdown": "# Passed"}
+    report = json.loads(result.stdout)
+    assert report == {"version": 5, "passed": True, "page": str(reports / "gate.md"), "markdown": "# Passed"}
 
 
 def test_an_outcome_leaves_the_doubted_references_in_their_report(reports) -> None:
@@ -53,8 +53,8 @@ def test_failures_are_the_last_lines_of_the_steps_that_have_not_succeeded(report
     (workspace / ".verify.-1.stderr").write_text("looking\nError: photo 7 got an empty caption\n\n")
     (workspace / ".caching.1.stderr").write_text("Killed\n")
     (workspace / ".tidy.-1.stderr").write_text("")
-    told = json.loads(call("failures").stdout)
-    assert told == {"failures": {"verify": "photo 7 got an empty caption", "caching_1": "Killed"}}
+    report = json.loads(call("failures").stdout)
+    assert report == {"failures": {"verify": "photo 7 got an empty caption", "caching_1": "Killed"}}
 
 
 def test_a_reason_is_told_without_who_says_it(tmp_path: Path) -> None:

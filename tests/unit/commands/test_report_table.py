@@ -19,5 +19,5 @@ def test_no_number_is_cut_short_on_a_terminal_of_80_columns(project_root: Path) 
     ]
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(_table({"photos": 500, "split": "test", "models": dict.fromkeys(names, metrics)}))
-    said = console.export_text()
-    assert "…" not in said and said.count("240.8 to 269.4") == len(names)
+    text = console.export_text()
+    assert "…" not in text and text.count("240.8 to 269.4") == len(names)

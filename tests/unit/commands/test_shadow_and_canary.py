@@ -11,8 +11,8 @@ from captionloop.commands.shadow_and_canary import (
     NOT_YET,
     NOTHING_SHOWN,
     WORSE,
+    assess_shadow,
     canary,
-    judge_shadow,
     shadow,
 )
 from captionloop.registry.history import HistoryEntry
@@ -28,7 +28,7 @@ TRIAL = Trial(
 )
 
 
-def told(captioned: int = 0, failed: int = 0, *, ready: bool = True, **more) -> TrialBody:
+def trial_body(captioned: int = 0, failed: int = 0, *, ready: bool = True, **more) -> TrialBody:
     given = {"role": "shadow", "version": "5", "share": 0.2, **more}
     return TrialBody(ready=ready, captioned=captioned, failed=failed, **given)
 
@@ -36,18 +36,28 @@ def told(captioned: int = 0, failed: int = 0, *, ready: bool = True, **more) -> 
 @pytest.mark.parametrize(
     ("servers", "minutes", "code", "said"),
     [
-        ([told(60, agreed=50), told(40, agreed=30)], 5, GOOD, "100 photos captioned, 80 as by the champion"),
-        ([told(60), told(39, 2)], 5, NOT_YET, "99 photos captioned, 0 as by the champion, 2 failed"),
-        ([told(97, 3)], 5, WORSE, "fails: 97 photos captioned"),
-        ([told(ready=False, reason="damaged")], 11, WORSE, "runs on no model server: damaged"),
-        ([told(ready=False, reason="damaged")], 9, NOT_YET, "0 photos captioned"),
+        (
+            [trial_body(60, agreed=50), trial_body(40, agreed=30)],
+            5,
+            GOOD,
+            "100 photos captioned, 80 as by the champion",
+        ),
+        (
+            [trial_body(60), trial_body(39, 2)],
+            5,
+            NOT_YET,
+            "99 photos captioned, 0 as by the champion, 2 failed",
+        ),
+        ([trial_body(97, 3)], 5, WORSE, "fails: 97 photos captioned"),
+        ([trial_body(ready=False, reason="damaged")], 11, WORSE, "runs on no model server: damaged"),
+        ([trial_body(ready=False, reason="damaged")], 9, NOT_YET, "0 photos captioned"),
         ([], 11, WORSE, "runs on no model server: none tells of it"),
-        ([told(100, role="canary"), told(100, version="6")], 5, NOT_YET, "0 photos captioned"),
-        ([told(12, dropped=7)], 24 * 60, NOTHING_SHOWN, "7 left out, of 100 that were planned"),
+        ([trial_body(100, role="canary"), trial_body(100, version="6")], 5, NOT_YET, "0 photos captioned"),
+        ([trial_body(12, dropped=7)], 24 * 60, NOTHING_SHOWN, "7 left out, of 100 that were planned"),
     ],
 )
 def test_a_shadow_does_well_fails_or_needs_more_photos(servers, minutes, code, said) -> None:
-    found, words = judge_shadow(TRIAL, servers, BEGAN + timedelta(minutes=minutes))
+    found, words = assess_shadow(TRIAL, servers, BEGAN + timedelta(minutes=minutes))
     assert found == code and said in words and words.startswith("Version 5 as a shadow")
 
 

@@ -24,12 +24,12 @@ def gateway(tmp_path: Path, model: FakeModel) -> Iterator[Gateway]:
     def make(**changes) -> TestClient:
         settings = Settings(state=tmp_path / "state", **changes)
         app = create_app(settings)
-        app.state.parts = build_services(settings, model)
+        app.state.services = build_services(settings, model)
         client = TestClient(app, raise_server_exceptions=False)
         client.__enter__()
         opened.append(client)
         for _ in range(100):
-            if not model.ready or app.state.parts.model.latest.ready:
+            if not model.ready or app.state.services.model.latest.ready:
                 break
             client.get("/livez")
         return client

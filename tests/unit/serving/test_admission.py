@@ -26,7 +26,7 @@ def test_a_caller_who_sends_nothing_takes_nothing_from_others() -> None:
     with admission.upload("idle"), admission.upload("idle"):
         with pytest.raises(Problem), admission.upload("idle"):
             pass
-        with admission.upload("honest") as upload, admission.enter():
+        with admission.upload("honest") as upload, admission.acquire():
             upload.arrived(50)
     with admission.upload("idle"), admission.upload("idle"):
         pass
@@ -34,10 +34,10 @@ def test_a_caller_who_sends_nothing_takes_nothing_from_others() -> None:
 
 def test_places_are_counted_and_told_when_to_come_again() -> None:
     admission = Admission(1, upload_memory=100)
-    with admission.enter():
+    with admission.acquire():
         assert admission.under_way == 1
-        with pytest.raises(Problem) as refused, admission.enter():
+        with pytest.raises(Problem) as refused, admission.acquire():
             pass
         assert int((refused.value.headers or {})["Retry-After"]) >= 1
-    with admission.enter():
+    with admission.acquire():
         pass

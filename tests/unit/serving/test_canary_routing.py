@@ -29,9 +29,9 @@ class WithCanary(FakeModel):
         self.is_there = True
 
     async def caption(self, image: PreparedImage) -> CaptionResult:
-        outcome = await super().caption(image)
+        result = await super().caption(image)
         by_canary = self.is_there and "2" in {image.preferred, image.version}
-        return outcome.model_copy(
+        return result.model_copy(
             update={"server": self.server, "model_version": "2" if by_canary else "1", "tried": by_canary}
         )
 
@@ -98,13 +98,13 @@ def test_a_shadow_changes_no_answer_and_a_version_asked_for_is_not_exchanged(gat
 def _before(gateway, model: WithCanary) -> TestClient:
     """A gateway before this model server."""
     client = gateway(anonymous_captions_per_minute=10_000)
-    watch = client.app.state.parts.model
-    watch._model = model
+    monitor = client.app.state.services.model
+    monitor._model = model
     for _ in range(200):
-        if watch.latest.trial is not None:
+        if monitor.latest.trial is not None:
             return client
         client.get("/livez")
-        client.portal.call(watch.look)
+        client.portal.call(monitor.poll)
     raise AssertionError("the gateway did not see the trial")
 
 
@@ -123,10 +123,10 @@ def test_a_photo_is_made_ready_as_the_model_that_answers_is_fed(gateway) -> None
 
     model = Fed()
     client = gateway()
-    watch = client.app.state.parts.model
-    watch._model = model
-    while not watch.latest.preprocessing:
-        client.portal.call(watch.look)
+    monitor = client.app.state.services.model
+    monitor._model = model
+    while not monitor.latest.preprocessing:
+        client.portal.call(monitor.poll)
     wide = encoded(noise(96, 48), "PNG")
     words = client.post("/v1/captions", files={"image": ("photo.png", wide, "image/png")}).json()["words"]
     assert model.seen[-1].pixels == load_square(wide, SIZE, by=fed).tobytes()

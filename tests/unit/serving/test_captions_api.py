@@ -26,7 +26,7 @@ def caption(client: TestClient, photo: bytes = PHOTO, **kwargs):
 
 
 def key(client: TestClient, *scopes: str) -> dict[str, str]:
-    _, secret = ApiKeyStore(client.app.state.parts.store).create("test", scopes)
+    _, secret = ApiKeyStore(client.app.state.services.store).create("test", scopes)
     return {"Authorization": f"Bearer {secret}"}
 
 
@@ -177,7 +177,7 @@ def test_unknown_keys_are_refused(client: TestClient, sent: str) -> None:
 
 
 def test_a_revoked_key_is_refused(client: TestClient) -> None:
-    ring = client.app.state.parts.access._keys
+    ring = client.app.state.services.access._keys
     record, secret = ring.create("test", ["caption"])
     assert caption(client, headers={"X-API-Key": secret}).status_code == 201
     ring.revoke(record.key_id)
@@ -185,7 +185,7 @@ def test_a_revoked_key_is_refused(client: TestClient) -> None:
 
 
 def test_a_rotated_key_keeps_its_captions(client: TestClient) -> None:
-    ring = client.app.state.parts.access._keys
+    ring = client.app.state.services.access._keys
     record, old = ring.create("test", ["caption", "rate"])
     url = f"{URL}/{caption(client, headers={'X-API-Key': old}).json()['caption_id']}"
     _, new = ring.rotate(record.key_id)
@@ -273,14 +273,14 @@ def test_full_is_503_with_retry_after(gateway: Gateway) -> None:
 
 def test_photos_past_their_retention_are_swept(client: TestClient, tmp_path) -> None:
     caption(client)
-    store = client.app.state.parts.store
+    store = client.app.state.services.store
     erased = store.expire(unrated=timedelta(0), rated=timedelta(0)).result(10)
     assert len(erased) == 1
 
 
 def test_the_database_away_is_503(client: TestClient) -> None:
-    client.app.state.parts.store.writer.close()
-    engine = client.app.state.parts.store._engine
+    client.app.state.services.store.writer.close()
+    engine = client.app.state.services.store._engine
     with engine.begin() as connection:
         connection.exec_driver_sql("ALTER TABLE captions RENAME TO elsewhere")
     answer = caption(client)
@@ -311,12 +311,12 @@ def test_what_is_refused_counts_before_its_body_is_looked_at(gateway: Gateway) -
 def test_guessed_keys_stop_reaching_the_database_and_a_valid_one_still_does(client: TestClient) -> None:
     valid = key(client, "caption")
     assert caption(client, headers=valid).status_code == 201
-    store, asked = client.app.state.parts.access._keys, []
+    store, asked = client.app.state.services.access._keys, []
     find = store._find
     store._find = lambda key_id: asked.append(key_id) or find(key_id)
     guesses = [{"X-API-Key": f"clk_{number:012x}_{'a' * 43}"} for number in range(100)]
-    told = [client.get("/v1/model", headers=guess).status_code for guess in guesses]
-    assert told == [401] * 60 + [429] * 40
+    statuses = [client.get("/v1/model", headers=guess).status_code for guess in guesses]
+    assert statuses == [401] * 60 + [429] * 40
     assert len(asked) == 60
     assert caption(client, headers=valid).status_code == 201, "at the same address"
 

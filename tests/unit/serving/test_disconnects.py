@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from captionloop.serving.batching import Batcher
-from captionloop.serving.gateway.middleware import unless_gone
+from captionloop.serving.gateway.middleware import unless_disconnected
 
 
 def request(hangs_up: asyncio.Event) -> Request:
@@ -22,13 +22,13 @@ def request(hangs_up: asyncio.Event) -> Request:
 def test_work_that_is_waited_for_is_done() -> None:
     async def story() -> None:
         never = asyncio.Event()
-        assert await unless_gone(request(never), asyncio.sleep(0.01, "done")) == "done"
+        assert await unless_disconnected(request(never), asyncio.sleep(0.01, "done")) == "done"
 
         async def broken() -> None:
             raise ValueError("mine")
 
         with pytest.raises(ValueError, match="mine"):
-            await unless_gone(request(never), broken())
+            await unless_disconnected(request(never), broken())
 
     asyncio.run(story())
 
@@ -47,8 +47,8 @@ def test_who_hangs_up_leaves_the_queue() -> None:
         busy = asyncio.ensure_future(batcher.submit(1))
         await asyncio.sleep(0.01)
         hung_up = asyncio.Event()
-        gone = asyncio.ensure_future(unless_gone(request(hung_up), batcher.submit(2)))
-        stays = asyncio.ensure_future(unless_gone(request(asyncio.Event()), batcher.submit(3)))
+        gone = asyncio.ensure_future(unless_disconnected(request(hung_up), batcher.submit(2)))
+        stays = asyncio.ensure_future(unless_disconnected(request(asyncio.Event()), batcher.submit(3)))
         await asyncio.sleep(0.01)
         hung_up.set()
         with pytest.raises(ClientDisconnect):

@@ -74,10 +74,10 @@ class FakeSource:
     def last_served(self) -> ModelReference | None:
         return self.remembered
 
-    def kept(self, reference: ModelReference) -> Path:
+    def cached_bundle(self, reference: ModelReference) -> Path:
         return Path(reference.version)
 
-    def remember(self, reference: ModelReference) -> None:
+    def record_served(self, reference: ModelReference) -> None:
         self.remembered = reference
 
 
@@ -105,9 +105,9 @@ def serving(version: str) -> tuple[Engine, FakeSource]:
 
 def test_one_bad_image_does_not_fail_its_batch_mates() -> None:
     made, _ = serving("1")
-    outcomes = made.caption([image(1), image(BAD), image(2)])
-    assert [outcome.caption for outcome in outcomes] == ["model 1", None, "model 1"]
-    assert outcomes[1].error and outcomes[1].model_version == "1"
+    results = made.caption([image(1), image(BAD), image(2)])
+    assert [result.caption for result in results] == ["model 1", None, "model 1"]
+    assert results[1].error and results[1].model_version == "1"
 
 
 def test_an_outcome_says_how_familiar_its_image_is_where_the_model_knows() -> None:
@@ -118,14 +118,14 @@ def test_an_outcome_says_how_familiar_its_image_is_where_the_model_knows() -> No
     captioner.caption_arrays = lambda squares: [  # type: ignore[method-assign]
         replace(one, familiarity=PhotoFamiliarity(0.25, familiar=False)) for one in plain(squares)
     ]
-    (outcome,) = made.caption([image()])
-    assert (outcome.familiarity, outcome.familiar) == (0.25, False)
+    (result,) = made.caption([image()])
+    assert (result.familiarity, result.familiar) == (0.25, False)
 
 
 def test_an_image_of_the_wrong_length_is_an_outcome_too() -> None:
     made, _ = serving("1")
-    outcomes = made.caption([PreparedImage(size=32, pixels=b"short"), image()])
-    assert outcomes[0].caption is None and outcomes[1].caption == "model 1"
+    results = made.caption([PreparedImage(size=32, pixels=b"short"), image()])
+    assert results[0].caption is None and results[1].caption == "model 1"
 
 
 def test_every_outcome_names_the_model_that_made_it() -> None:
@@ -178,16 +178,16 @@ def test_without_a_model_there_is_no_caption_and_a_reason() -> None:
 
 
 def test_while_the_first_model_is_loaded_it_says_so() -> None:
-    source, told = FakeSource(), []
+    source, descriptions = FakeSource(), []
     source.want("1")
 
     def slowly(folder: Path):
-        told.append(made.describe().reason)
+        descriptions.append(made.describe().reason)
         return load(folder)
 
     made = Engine(source, slowly, max_batch=4)
     made.refresh()
-    assert told == ["version 1 is being loaded"]
+    assert descriptions == ["version 1 is being loaded"]
 
 
 def test_a_new_model_is_warmed_up_before_it_serves() -> None:
@@ -198,9 +198,9 @@ def test_a_new_model_is_warmed_up_before_it_serves() -> None:
 
 def test_alternatives_do_not_repeat_the_caption_and_numbers_are_fractions() -> None:
     made, _ = serving("1")
-    outcome = made.caption([image()])[0]
-    assert [other.caption for other in outcome.alternatives] == ["other"]
-    assert outcome.confidence == 0.0 and outcome.alternatives[0].confidence == 1.0
+    result = made.caption([image()])[0]
+    assert [other.caption for other in result.alternatives] == ["other"]
+    assert result.confidence == 0.0 and result.alternatives[0].confidence == 1.0
 
 
 def test_a_folder_is_another_model_when_its_link_is_moved(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_with_the_registry_away_and_nothing_served_before_there_is_no_model() ->
 
 def test_what_was_served_last_but_is_damaged_is_not_served() -> None:
     source = FakeSource()
-    source.remember(ModelReference("captioner", "broken", "broken"))
+    source.record_served(ModelReference("captioner", "broken", "broken"))
     source.away = True
     engine = Engine(source, load)
     engine.refresh()
@@ -261,16 +261,16 @@ def test_after_a_rollback_the_version_is_served_since_then() -> None:
     second = made.describe().loaded_at
     source.want("1")
     made.refresh()
-    told = made.describe()
-    assert (told.version, told.previous_version) == ("1", "2")
-    assert first < second < told.loaded_at
+    description = made.describe()
+    assert (description.version, description.previous_version) == ("1", "2")
+    assert first < second < description.loaded_at
 
 
 def test_a_version_tells_how_many_photos_it_captioned_since_it_took_over() -> None:
     made, source = serving("1")
     made.caption([image(1), image(BAD), image(2)])
-    told = made.describe()
-    assert (told.captioned, told.failed, told.server) == (2, 1, made.server)
+    description = made.describe()
+    assert (description.captioned, description.failed, description.server) == (2, 1, made.server)
     source.want("2")
     made.refresh()
     assert (made.describe().captioned, made.describe().failed) == (0, 0)
@@ -281,8 +281,8 @@ def test_a_version_tells_how_many_photos_it_captioned_since_it_took_over() -> No
 
 def test_a_photo_for_another_version_is_not_captioned_and_not_counted() -> None:
     made, _ = serving("1")
-    (outcome,) = made.caption([image(1).model_copy(update={"version": "7"})])
-    assert (outcome.caption, outcome.model_version, outcome.server) == (None, "1", made.server)
+    (result,) = made.caption([image(1).model_copy(update={"version": "7"})])
+    assert (result.caption, result.model_version, result.server) == (None, "1", made.server)
     assert (made.describe().captioned, made.describe().failed) == (0, 0)
 
 

@@ -30,7 +30,7 @@ def send(client: TestClient, key: str | None = KEY, photo: bytes = PHOTO, url: s
 
 
 def rows(client: TestClient, table=Caption) -> int:
-    with Session(client.app.state.parts.store.reader) as session:
+    with Session(client.app.state.services.store.reader) as session:
         return session.scalar(select(func.count()).select_from(table))
 
 
@@ -57,7 +57,7 @@ def test_another_photo_under_the_same_key_is_refused(client: TestClient) -> None
 
 
 def test_another_caller_may_use_the_same_key(client: TestClient) -> None:
-    ring = ApiKeyStore(client.app.state.parts.store)
+    ring = ApiKeyStore(client.app.state.services.store)
     callers = [ring.create(name, ["caption"])[1] for name in ("one", "two")]
     made = [send(client, **{"X-API-Key": caller}).json()["caption_id"] for caller in callers * 2]
     assert made[0] == made[2] != made[1] == made[3]
@@ -125,7 +125,7 @@ def test_after_a_day_it_is_forgotten(client: TestClient, monkeypatch: pytest.Mon
     monkeypatch.setattr(repeats, "RETENTION", timedelta(seconds=-1))
     assert send(client).json()["caption_id"] != first
     assert rows(client, RepeatableRequest) == 1
-    asyncio.run(end_retention(client.app.state.parts))
+    asyncio.run(end_retention(client.app.state.services))
     assert rows(client, RepeatableRequest) == 0
 
 
@@ -133,12 +133,12 @@ def test_neither_caller_key_nor_photo_stand_in_the_row(client: TestClient) -> No
     import hashlib
 
     made = send(client)
-    with Session(client.app.state.parts.store.reader) as session:
+    with Session(client.app.state.services.store.reader) as session:
         row = session.scalars(select(RepeatableRequest)).one()
-        told = " ".join(str(value) for value in vars(row).values())
+        text = " ".join(str(value) for value in vars(row).values())
         owner = session.get(Caption, made.json()["caption_id"]).owner
     for secret in (KEY, owner, hashlib.sha256(PHOTO).hexdigest()):
-        assert secret not in told
+        assert secret not in text
 
 
 @pytest.mark.parametrize("key", ["", "a" * 256, "with space", b"\xfc"])

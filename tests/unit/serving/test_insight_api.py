@@ -1,7 +1,7 @@
 from serving_fakes import FakeModel
 from starlette.testclient import TestClient
 
-from captionloop.serving.gateway.service_routes import measured
+from captionloop.serving.gateway.service_routes import numeric_metrics
 
 # As evaluation writes them into a bundle.
 WRITTEN = {
@@ -16,12 +16,12 @@ WRITTEN = {
 
 
 def test_of_what_a_bundle_notes_only_numbers_are_metrics() -> None:
-    assert set(measured(WRITTEN)) == {"CIDEr", "photos"}
+    assert set(numeric_metrics(WRITTEN)) == {"CIDEr", "photos"}
 
 
 def test_the_model_is_described_whatever_its_bundle_notes(client: TestClient, model: FakeModel) -> None:
     model.metrics = WRITTEN
-    client.app.state.parts.model._latest = client.portal.call(model.describe)  # type: ignore[attr-defined]
+    client.app.state.services.model._latest = client.portal.call(model.describe)  # type: ignore[attr-defined]
     answer = client.get("/v1/model")
     assert answer.status_code == 200
     assert answer.json()["metrics"] == {"CIDEr": WRITTEN["CIDEr"], "photos": 200}

@@ -31,7 +31,7 @@ Gateway = Callable[..., TestClient]
 def kept(client: TestClient, state: Path) -> tuple[int, int, int]:
     """Photos in the archive, and rows of photos and captions."""
     files = [path for path in (state / "photos").rglob("*") if path.is_file()]
-    with client.app.state.parts.store.reader.connect() as connection:
+    with client.app.state.services.store.reader.connect() as connection:
         rows = [connection.scalar(select(func.count()).select_from(table)) for table in (Photo, Caption)]
     return len(files), rows[0], rows[1]
 
@@ -89,8 +89,8 @@ def test_a_service_that_keeps_nothing_keeps_nothing_and_says_so(gateway: Gateway
     for body in bodies("true"):
         assert client.post(URL, **body).status_code == 200
     assert kept(client, tmp_path / "state") == (0, 0, 0)
-    told = client.get("/v1/model").json()["keeping"]
-    assert told == {"keep": False, "unrated_days": 7, "rated_days": 730}
+    keeping = client.get("/v1/model").json()["keeping"]
+    assert keeping == {"keep": False, "unrated_days": 7, "rated_days": 730}
 
 
 def test_the_client_and_verify_get_along_with_a_service_that_keeps_nothing(
@@ -109,7 +109,7 @@ def test_the_client_and_verify_get_along_with_a_service_that_keeps_nothing(
         client.caption(PHOTO)
     clock = verification.Clock()
     fleet = verification.Fleet(client, "captioner", clock)
-    asked = verification.ask(client, fleet, Canary("a", PHOTO), "1", 0, clock)
+    asked = verification.caption_canary(client, fleet, Canary("a", PHOTO), "1", 0, clock)
     assert asked.caption == "a red square"
 
 
@@ -131,15 +131,15 @@ def test_the_description_tells_of_both_answers(client: TestClient) -> None:
 
 def test_what_somebody_gave_up_on_while_it_was_stored_is_not_kept(client: TestClient, tmp_path: Path) -> None:
     async def story() -> tuple[list[Message], int]:
-        parts, gone, sent = client.app.state.parts, asyncio.Event(), []
-        loop, write, written = asyncio.get_running_loop(), parts.archive.write, []
+        services, gone, sent = client.app.state.services, asyncio.Event(), []
+        loop, write, written = asyncio.get_running_loop(), services.archive.write, []
 
         def hang_up(sha256: str, data: bytes) -> None:
             write(sha256, data)
             written.append(sha256)
             loop.call_soon_threadsafe(gone.set)
 
-        parts.archive.write = hang_up
+        services.archive.write = hang_up
         messages = [{"type": "http.request", "body": PHOTO, "more_body": False}]
 
         async def receive() -> Message:

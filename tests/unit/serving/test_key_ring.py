@@ -24,7 +24,7 @@ Gateway = Callable[..., TestClient]
 
 
 def ring_of(client: TestClient) -> ApiKeyStore:
-    return ApiKeyStore(client.app.state.parts.store)
+    return ApiKeyStore(client.app.state.services.store)
 
 
 def call(client: TestClient, key: str, path: str = "/v1/model", method: str = "GET"):
@@ -62,7 +62,9 @@ def test_a_revoked_key_is_revoked_and_not_ended(client: TestClient) -> None:
 
 
 def last_use(client: TestClient, key_id: str):
-    client.app.state.parts.store.writer.submit(lambda _: None).result(20)  # what was handed in before is done
+    client.app.state.services.store.writer.submit(lambda _: None).result(
+        20
+    )  # what was handed in before is done
     (record,) = (each for each in ring_of(client).all() if each.key_id == key_id)
     return record.last_used_at
 
@@ -70,7 +72,7 @@ def last_use(client: TestClient, key_id: str):
 def test_many_uses_are_one_write_a_minute(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     record, key = ring_of(client).create("import", ["caption"])
     written: list[str] = []
-    engine = client.app.state.parts.store._engine
+    engine = client.app.state.services.store._engine
     event.listen(
         engine, "before_cursor_execute", lambda _, __, statement, *___: written.append(statement), named=False
     )
@@ -127,9 +129,13 @@ with by_request("key:1", "caption.erase", "c1"):
 def test_audit_lines_are_written_at_every_level_of_the_log() -> None:
     done = subprocess.run([sys.executable, "-c", AUDITED], capture_output=True, text=True, check=True)
     (line,) = done.stderr.splitlines()
-    told = json.loads(line)
-    assert (told["service"], told["event"], told["logger"]) == ("gateway", "audit", "captionloop.audit")
-    assert (told["actor"], told["action"], told["object"], told["outcome"]) == (
+    document = json.loads(line)
+    assert (document["service"], document["event"], document["logger"]) == (
+        "gateway",
+        "audit",
+        "captionloop.audit",
+    )
+    assert (document["actor"], document["action"], document["object"], document["outcome"]) == (
         "key:1", "caption.erase", "c1", "done",
     )  # fmt: skip
 
@@ -145,7 +151,7 @@ def test_an_erasure_that_fails_is_audited_as_failed(
     def away(*_, **__):
         raise DatabaseError("away")
 
-    monkeypatch.setattr(client.app.state.parts.store, "erase", away)
+    monkeypatch.setattr(client.app.state.services.store, "erase", away)
     with structlog.testing.capture_logs() as lines:
         assert call(client, key, f"{URL}/{made['caption_id']}", "DELETE").status_code == 503
     assert [line["outcome"] for line in lines if line["event"] == "audit"] == ["failed"]

@@ -120,9 +120,9 @@ def client(tmp_path: Path, spans: InMemorySpanExporter, log: io.StringIO) -> Ite
     settings = Settings(state=tmp_path, rate_limit_storage=f"async+memory://u:{PASSWORD}@x")
     app = create_app(settings)
     trace_requests(app, "test", spans)
-    app.state.parts = build_services(settings, FakeModel())
+    app.state.services = build_services(settings, FakeModel())
     with TestClient(app, raise_server_exceptions=False) as opened:
-        while not app.state.parts.model.latest.ready:
+        while not app.state.services.model.latest.ready:
             opened.get("/livez")
         yield opened
     logging.captureWarnings(False)
@@ -172,22 +172,22 @@ def test_every_route_failing_in_every_layer_tells_no_secret(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     owner, name = LAYERS[layer]
-    said, fail = [], _raising()
+    texts, fail = [], _raising()
     headers = {"Cookie": f"captionloop_rater={COOKIE}", "Content-Type": "image/png"}
     for _ in range(ROUNDS):
         answer = client.post("/v1/captions", content=PHOTO, headers=headers)
         assert answer.status_code == 201
         with monkeypatch.context() as broken:
             broken.setattr(owner, name, fail)
-            said += _every_route(client, answer.json()["caption_id"])
-    said.append(telemetry.exposition().decode())
+            texts += _every_route(client, answer.json()["caption_id"])
+    texts.append(telemetry.exposition().decode())
     trace.get_tracer_provider().force_flush()  # type: ignore[attr-defined]
     assert spans.get_finished_spans(), "nothing was traced"
-    said += [span.to_json() for span in spans.get_finished_spans()]
+    texts += [span.to_json() for span in spans.get_finished_spans()]
     written = capfd.readouterr()
     assert '"service": "gateway"' in log.getvalue(), "nothing was logged"
-    said += [*log.getvalue().splitlines(), written.out, written.err]
-    assert [each for each in said if any(planted in each for planted in PLANTED)] == []
+    texts += [*log.getvalue().splitlines(), written.out, written.err]
+    assert [each for each in texts if any(planted in each for planted in PLANTED)] == []
 
 
 def test_what_nobody_caught_is_logged_without_its_words(
@@ -203,9 +203,9 @@ def test_what_nobody_caught_is_logged_without_its_words(
     logging.getLogger("asyncio").error("Task exception was never retrieved\nfuture: %s", PASSWORD)
     sys.excepthook(RuntimeError, RuntimeError(COOKIE), None)
     written = capfd.readouterr()
-    told = log.getvalue() + written.out + written.err
-    assert [planted for planted in PLANTED if planted in told] == []
-    assert "a thread ended" in told and "never retrieved" in told and "the process ends" in told
+    output = log.getvalue() + written.out + written.err
+    assert [planted for planted in PLANTED if planted in output] == []
+    assert "a thread ended" in output and "never retrieved" in output and "the process ends" in output
 
 
 def test_a_statement_that_fails_keeps_its_parameters(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_the_access_log_names_the_key_and_not_its_secret(
 ) -> None:
     # Another test may have configured the logs, whose loggers stay as they were when first used.
     monkeypatch.setattr(middleware, "logger", structlog.get_logger())
-    record, secret = ApiKeyStore(client.app.state.parts.store).create("test", ["caption"])
+    record, secret = ApiKeyStore(client.app.state.services.store).create("test", ["caption"])
     with structlog.testing.capture_logs() as lines:
         client.get("/v1/model", headers={"Authorization": f"Bearer {secret}"})
         client.get("/v1/model")
@@ -192,8 +192,8 @@ def test_the_access_log_names_the_key_and_not_its_secret(
 def test_what_is_no_request_to_us_gets_a_problem_document(sent: bytes) -> None:
     head, body = told_by_uvicorn(sent)
     assert head.startswith(b"HTTP/1.1 400 ") and PROBLEM.encode() in head
-    told = json.loads(body)
-    assert told["type"].endswith("request-malformed") and told["request_id"].encode() in head
+    problem = json.loads(body)
+    assert problem["type"].endswith("request-malformed") and problem["request_id"].encode() in head
 
 
 def test_an_offer_of_a_websocket_is_an_ordinary_request() -> None:
@@ -242,16 +242,16 @@ def test_a_request_that_is_never_finished_is_ended(
 ) -> None:
     """The first on a connection, and any other; a byte now and then does not help."""
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.5)
-    with uvicorn_at(stay) as address, socket.create_connection(address, timeout=0.2) as wire:
+    with uvicorn_at(stay) as address, socket.create_connection(address, timeout=0.2) as connection:
         for _ in range(before):
-            wire.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert wire.recv(65536).startswith(b"HTTP/1.1 200 ")
-        wire.sendall(begun)
+            connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        connection.sendall(begun)
         deadline = time.monotonic() + 4
         while time.monotonic() < deadline:
             try:
-                wire.sendall(begun[-1:])
-                if wire.recv(65536) == b"":
+                connection.sendall(begun[-1:])
+                if connection.recv(65536) == b"":
                     break
             except TimeoutError:
                 continue
@@ -266,12 +266,12 @@ def test_an_answer_that_nobody_reads_is_ended(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(
         PatientProtocol, "connection_lost", lambda self, error: (lost(self, error), ended.set())
     )
-    with uvicorn_at(flood) as address, socket.create_connection(address, timeout=5) as wire:
-        wire.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    with uvicorn_at(flood) as address, socket.create_connection(address, timeout=5) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert ended.wait(30)
         received = 0
         with suppress(ConnectionError):
-            while more := wire.recv(1 << 20):
+            while more := connection.recv(1 << 20):
                 received += len(more)
         assert received < 50 << 20, "half of it was never sent"
 
@@ -280,10 +280,10 @@ async def tell_what_came(scope: dict, receive: Callable, send: Callable) -> None
     """Once all of it has come."""
     while (await receive()).get("more_body"):
         pass
-    told = f"{scope['type']} {scope['method']} {scope['path']}".encode()
-    headers = [(b"content-length", str(len(told)).encode()), (b"connection", b"close")]
+    request_line = f"{scope['type']} {scope['method']} {scope['path']}".encode()
+    headers = [(b"content-length", str(len(request_line)).encode()), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": told})
+    await send({"type": "http.response.body", "body": request_line})
 
 
 async def stay(scope: dict, receive: Callable, send: Callable) -> None:
@@ -300,11 +300,11 @@ async def flood(scope: dict, receive: Callable, send: Callable) -> None:
 def told_by_uvicorn(sent: bytes) -> tuple[bytes, bytes]:
     """Head and body of what a server with our protocol answers."""
     answer = bytearray()
-    with uvicorn_at(tell_what_came) as address, socket.create_connection(address, timeout=5) as wire:
+    with uvicorn_at(tell_what_came) as address, socket.create_connection(address, timeout=5) as connection:
         with suppress(ConnectionError):  # it may have answered before all of it was sent
-            wire.sendall(sent)
+            connection.sendall(sent)
         with suppress(ConnectionError):
-            while more := wire.recv(65536):
+            while more := connection.recv(65536):
                 answer += more
     head, _, body = bytes(answer).partition(b"\r\n\r\n")
     return head, body

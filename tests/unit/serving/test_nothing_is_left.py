@@ -24,8 +24,8 @@ Gateway = Callable[..., TestClient]
 
 
 @pytest.fixture
-def parts(client: TestClient) -> Services:
-    return client.app.state.parts
+def services(client: TestClient) -> Services:
+    return client.app.state.services
 
 
 def photos(state: Path) -> list[str]:
@@ -37,27 +37,27 @@ def away(*_: object) -> None:
 
 
 def test_uploads_while_the_database_is_away_leave_no_photo(
-    client: TestClient, parts: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise DatabaseError("the database is away")
 
-    monkeypatch.setattr(parts.store.ledger, "begin", refuse)
+    monkeypatch.setattr(services.store.ledger, "begin", refuse)
     assert [client.post(URL, files=FORM).status_code for _ in range(5)] == [503] * 5
     assert photos(tmp_path / "state") == []
 
 
 def test_a_photo_whose_caption_was_not_stored_is_found_and_removed(
-    client: TestClient, parts: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise DatabaseError("the database is away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(parts.store, "record", refuse)
+        patched.setattr(services.store, "record", refuse)
         assert client.post(URL, files=FORM).status_code == 503
     (kept,) = photos(tmp_path / "state")
-    ledger, archive = parts.store.ledger, parts.archive
+    ledger, archive = services.store.ledger, services.archive
     assert differences(ledger, archive, kept[:2]).orphans == (), "it is still pending"
     assert finish_removals(ledger, archive, 10).settled == 0 and photos(tmp_path / "state") == [kept]
     ledger.abandon_pending(10, older_than=timedelta(0)).result(10)
@@ -66,25 +66,25 @@ def test_a_photo_whose_caption_was_not_stored_is_found_and_removed(
 
 
 def test_a_caption_that_was_stored_and_not_answered_is_erased(
-    client: TestClient, parts: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.get(URL)  # a cookie, by which to look
-    record = parts.store.record
+    record = services.store.record
 
     def too_late(*given: object) -> None:
         record(*given).result(10)
         raise DatabaseError("the answer was lost")
 
     with monkeypatch.context() as patched:
-        patched.setattr(parts.store, "record", too_late)
+        patched.setattr(services.store, "record", too_late)
         assert client.post(URL, files=FORM).status_code == 503
     assert len(client.get(URL).json()["captions"]) == 1 and len(photos(tmp_path / "state")) == 1
-    client.portal.call(retention.finish_what_was_begun, parts)
+    client.portal.call(retention.finish_pending, services)
     assert client.get(URL).json()["captions"] == [] and photos(tmp_path / "state") == []
 
 
 def test_erasing_while_the_archive_is_away_erases_and_says_what_remains(
-    client: TestClient, parts: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"{URL}/{client.post(URL, files=FORM).json()['caption_id']}"
     with monkeypatch.context() as patched:
@@ -93,7 +93,7 @@ def test_erasing_while_the_archive_is_away_erases_and_says_what_remains(
             answer = client.delete(url)
             assert (answer.status_code, answer.json()) == (202, {"remaining": ["photo archive"]})
             assert client.get(url).status_code == 404
-        client.portal.call(retention.finish_what_was_begun, parts)
+        client.portal.call(retention.finish_pending, services)
         assert len(photos(tmp_path / "state")) == 1
     assert client.delete(url).status_code == 204, "who tries again succeeds"
     assert photos(tmp_path / "state") == []
@@ -101,7 +101,7 @@ def test_erasing_while_the_archive_is_away_erases_and_says_what_remains(
 
 
 def test_a_photo_that_could_not_be_removed_is_removed_by_the_gateway_itself(
-    client: TestClient, parts: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(PhotoArchive, "erase", away)
@@ -111,7 +111,7 @@ def test_a_photo_that_could_not_be_removed_is_removed_by_the_gateway_itself(
         assert (answer.status_code, answer.json()) == (202, {"remaining": ["photo archive"]})
         assert client.get(URL).json()["captions"] == []
     assert len(photos(tmp_path / "state")) == 3
-    client.portal.call(retention.finish_what_was_begun, parts)
+    client.portal.call(retention.finish_pending, services)
     assert photos(tmp_path / "state") == []
     assert client.delete("/v1/me").status_code == 204
 
@@ -125,31 +125,31 @@ def test_nobody_else_learns_of_what_remains(client: TestClient, monkeypatch: pyt
 
 
 def test_a_photo_sent_while_it_is_being_removed_is_there_afterwards(
-    client: TestClient, parts: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The removal is stopped in its middle; the upload of the same file waits for its end."""
     url = f"{URL}/{client.post(URL, files=FORM).json()['caption_id']}"
-    remove, being_removed = parts.archive.erase, parts.store.ledger.being_removed
-    looked: list[str] = []
+    remove, being_removed = services.archive.erase, services.store.ledger.being_removed
+    checked: list[str] = []
 
     def slowly(sha256: str) -> None:
-        while not looked:
+        while not checked:
             pass
         remove(sha256)
 
     def look(sha256: str) -> bool:
-        looked.append(sha256)
+        checked.append(sha256)
         return being_removed(sha256)
 
-    monkeypatch.setattr(parts.archive, "erase", slowly)
-    monkeypatch.setattr(parts.store.ledger, "being_removed", look)
+    monkeypatch.setattr(services.archive, "erase", slowly)
+    monkeypatch.setattr(services.store.ledger, "being_removed", look)
 
     async def both() -> tuple[int, int]:
         transport = httpx.ASGITransport(app=client.app)
         cookies = dict(client.cookies)
         async with httpx.AsyncClient(transport=transport, base_url="http://t", cookies=cookies) as caller:
             erasing = asyncio.create_task(caller.delete(url))
-            while not any(parts.store.ledger.in_archive(1)):
+            while not any(services.store.ledger.in_archive(1)):
                 await asyncio.sleep(0)
             made = await caller.post(URL, files=FORM)
             return (await erasing).status_code, made.status_code
@@ -157,31 +157,31 @@ def test_a_photo_sent_while_it_is_being_removed_is_there_afterwards(
     erased, made = client.portal.call(both)
     assert made == 201 and erased in {202, 204}
     (kept,) = photos(tmp_path / "state")
-    assert parts.archive.read(kept) == (tmp_path / f"state/photos/{kept[:2]}/{kept}").read_bytes()
-    assert differences(parts.store.ledger, parts.archive, kept[:2]).lost == ()
+    assert services.archive.read(kept) == (tmp_path / f"state/photos/{kept[:2]}/{kept}").read_bytes()
+    assert differences(services.store.ledger, services.archive, kept[:2]).lost == ()
 
 
 def test_what_differs_between_database_and_archive_is_found(
-    client: TestClient, parts: Services, tmp_path: Path
+    client: TestClient, services: Services, tmp_path: Path
 ) -> None:
     client.post(URL, files=FORM)
     (kept,) = photos(tmp_path / "state")
     other = kept[:2] + "0" * 62
-    parts.archive.write(other, b"nobody's")
+    services.archive.write(other, b"nobody's")
     torn = tmp_path / f"state/photos/{kept[:2]}/.{kept}.killed"
     torn.touch()
-    ledger = parts.store.ledger
-    found = differences(ledger, parts.archive, kept[:2])
+    ledger = services.store.ledger
+    found = differences(ledger, services.archive, kept[:2])
     assert (found.orphans, found.lost) == ((other,), ())
     assert torn.exists(), "its writer may live"
-    assert parts.archive.remove_abandoned(kept[:2], -1) == 1 and not torn.exists()
+    assert services.archive.remove_abandoned(kept[:2], -1) == 1 and not torn.exists()
     (tmp_path / f"state/photos/{kept[:2]}/{kept}").unlink()
-    assert client.portal.call(retention.look_for_differences, parts, [kept[:2]]).lost == (kept,)
+    assert client.portal.call(retention.look_for_differences, services, [kept[:2]]).lost == (kept,)
     assert (tmp_path / f"state/photos/{kept[:2]}/{other}").exists(), "it may be another's"
 
 
 def test_a_disk_that_is_not_mounted_is_no_archive_without_photos(
-    client: TestClient, parts: Services, tmp_path: Path
+    client: TestClient, services: Services, tmp_path: Path
 ) -> None:
     url = f"{URL}/{client.post(URL, files=FORM).json()['caption_id']}"
     (tmp_path / "state/photos").rename(tmp_path / "unmounted")
@@ -196,11 +196,13 @@ def test_what_is_past_its_retention_goes_with_its_photo(
 ) -> None:
     client = gateway()
     client.post(URL, files=FORM)
-    parts = client.app.state.parts
-    expire = parts.store.expire
-    monkeypatch.setattr(parts.store, "expire", lambda **_: expire(unrated=timedelta(0), rated=timedelta(0)))
-    client.portal.call(retention.end_retention, parts)
-    client.portal.call(retention.finish_what_was_begun, parts)
+    services = client.app.state.services
+    expire = services.store.expire
+    monkeypatch.setattr(
+        services.store, "expire", lambda **_: expire(unrated=timedelta(0), rated=timedelta(0))
+    )
+    client.portal.call(retention.end_retention, services)
+    client.portal.call(retention.finish_pending, services)
     assert photos(tmp_path / "state") == [] and client.get(URL).json()["captions"] == []
-    (told,) = parts.store.ledger.pending_cleanup()
-    assert told.reason == "retention"
+    (tombstone,) = services.store.ledger.pending_cleanup()
+    assert tombstone.reason == "retention"

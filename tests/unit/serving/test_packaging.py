@@ -111,11 +111,11 @@ def captioners() -> list[Captioner]:
 def provided(project_root: Path) -> set[str]:
     """The names that can be imported where only the Bento's requirements are installed."""
     asked = yaml.safe_load((project_root / "bentofile.yaml").read_text())["python"]["packages"]
-    packed = {line.partition("==")[0] for line in pinned(asked)}
+    packaged = {line.partition("==")[0] for line in pinned(asked)}
     return {
         name
         for name, distributions in INSTALLED.items()
-        if any(canonicalize_name(each) in packed or FOR_GPUS.match(each) for each in distributions)
+        if any(canonicalize_name(each) in packaged or FOR_GPUS.match(each) for each in distributions)
     }
 
 
@@ -148,9 +148,9 @@ def _named(asked: list[str]) -> set[str]:
 
 
 def test_every_module_of_ours_that_serving_imports_is_packed_and_no_training_is() -> None:
-    packed = {str(module.relative_to(PACKAGE)) for module in imported_modules(PACKAGE)}
-    assert {"serving/service.py", "captioner/consensus.py", "registry/model_registry.py"} <= packed
-    assert {each for each in packed if each.startswith("scoring")} == {
+    packaged = {str(module.relative_to(PACKAGE)) for module in imported_modules(PACKAGE)}
+    assert {"serving/service.py", "captioner/consensus.py", "registry/model_registry.py"} <= packaged
+    assert {each for each in packaged if each.startswith("scoring")} == {
         "scoring/__init__.py", "scoring/cider.py", "scoring/ngrams.py",
     }  # fmt: skip
     for training in (
@@ -160,9 +160,9 @@ def test_every_module_of_ours_that_serving_imports_is_packed_and_no_training_is(
         "corpus",
         "evaluation",
     ):
-        assert not [each for each in packed if each.startswith(training)]
+        assert not [each for each in packaged if each.startswith(training)]
     relative = re.compile(r"^\s*from \.", re.MULTILINE)
-    assert not [each for each in packed if relative.search((PACKAGE / each).read_text())], "not followed"
+    assert not [each for each in packaged if relative.search((PACKAGE / each).read_text())], "not followed"
 
 
 def test_a_bento_carries_the_signature_of_its_model(

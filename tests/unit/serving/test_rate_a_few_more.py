@@ -32,11 +32,11 @@ def shared(person: TestClient, photo: bytes = PHOTO) -> str:
 
 
 def add_gold(client: TestClient, number: int, good: bool) -> str:
-    parts, photo = client.app.state.parts, png((50 + number, 40))
+    services, photo = client.app.state.services, png((50 + number, 40))
     name, caption_id = sha256(photo).hexdigest(), f"gold{number:018d}"
-    parts.archive.write(name, photo)
+    services.archive.write(name, photo)
     facts = PhotoFacts(name, "image/png", len(photo), 50, 40)
-    parts.store.record(
+    services.store.record(
         ServedCaption(caption_id, CORPUS, facts, "a dog", 1.0, [], [], CORPUS, CORPUS, sent_sha256=name,
                       shared=True, known_good=good)
     ).result(10)  # fmt: skip
@@ -103,7 +103,7 @@ def test_an_erased_photo_is_offered_to_nobody_and_seen_by_nobody(client: TestCli
     assert [who.get(NEXT).status_code for who in (rater, late)] == [204, 204]
     assert rater.get(path).status_code == 404
     assert rater.put(f"{URL}/{name}/rating", json={"stars": 2}).status_code == 404
-    with client.app.state.parts.store.reader.connect() as connection:
+    with client.app.state.services.store.reader.connect() as connection:
         assert connection.execute(select(Offer)).all() == connection.execute(select(Rating)).all() == []
 
 
@@ -112,7 +112,7 @@ def test_who_erases_everything_of_theirs_was_offered_nothing(client: TestClient,
     rater.get(NEXT)
     rater.put(f"{URL}/{name}/rating", json={"stars": 2})
     assert rater.delete("/v1/me").status_code == 204
-    with client.app.state.parts.store.reader.connect() as connection:
+    with client.app.state.services.store.reader.connect() as connection:
         assert connection.execute(select(Offer)).all() == connection.execute(select(Rating)).all() == []
 
 
@@ -128,8 +128,11 @@ def test_gold_items_look_like_any_other_and_are_no_captions_of_a_version(client:
         rated = rater.put(f"{URL}/{shown['caption_id']}/rating", json={"stars": 5 if good else 1})
         assert rated.status_code == 200
     assert seen == names and rater.get(NEXT).status_code == 204, "they are known, and there is nothing else"
-    told = client.get("/v1/statistics").json()
-    assert told["totals"]["captions"] == told["totals"]["ratings"] == 0 and told["by_version"] == []
+    statistics = client.get("/v1/statistics").json()
+    assert (
+        statistics["totals"]["captions"] == statistics["totals"]["ratings"] == 0
+        and statistics["by_version"] == []
+    )
     assert CORPUS not in client.get("/metrics").text
     other = people()
     assert other.put(f"{URL}/{names.pop()}/rating", json={"stars": 5}).status_code == 404
@@ -148,7 +151,7 @@ def test_a_network_is_noted_by_a_name_for_the_day_and_a_key_has_none(gateway: Ga
         rater = TestClient(client.app)
         headers = {"X-Forwarded-For": address}
         rater.put(f"{URL}/{made}/rating", json={"stars": 1 + number}, headers=headers).raise_for_status()
-    with client.app.state.parts.store.reader.connect() as connection:
+    with client.app.state.services.store.reader.connect() as connection:
         names = dict(connection.execute(select(Rating.stars, Rating.network)).tuples().all())
     assert names[1] == names[2] != names[3] and names[1] is not None and names[4] is None
     assert not any("8.8" in str(name) for name in names.values())

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.client_exceptions import ClientError
 from pydantic import BaseModel
 
-from captionloop.serving.gateway.model_client import RemoteModelServers, TurnedAwayError
+from captionloop.serving.gateway.model_client import RemoteModelServers, ServerUnavailableError
 from captionloop.serving.schemas import CaptionResult, ModelDescription, PreparedImage
 
 IMAGE = PreparedImage(size=2, pixels=bytes(range(244, 256)))
@@ -19,8 +19,8 @@ READY = ModelDescription(ready=True, version="3")
 Handler = Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]]
 
 
-def answer(said: BaseModel, status: int = 200) -> web.Response:
-    return web.json_response(said.model_dump(mode="json"), status=status)
+def answer(message: BaseModel, status: int = 200) -> web.Response:
+    return web.json_response(message.model_dump(mode="json"), status=status)
 
 
 @asynccontextmanager
@@ -97,7 +97,7 @@ def test_after_three_tries_the_gateway_is_told() -> None:
 
     async def story() -> None:
         async with server(caption) as url:
-            with pytest.raises(TurnedAwayError):
+            with pytest.raises(ServerUnavailableError):
                 await RemoteModelServers(url).caption(IMAGE)
         with pytest.raises(ClientError):
             await RemoteModelServers(url).caption(IMAGE)

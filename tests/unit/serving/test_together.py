@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from captionloop.serving.gateway.storage import Together
+from captionloop.serving.gateway.storage import SharedCall
 
 
 def test_it_is_found_out_once_for_all_who_ask_meanwhile_and_anew_afterwards() -> None:
@@ -16,7 +16,7 @@ def test_it_is_found_out_once_for_all_who_ask_meanwhile_and_anew_afterwards() ->
         return len(begun)
 
     async def ask() -> None:
-        together = Together(find)
+        together = SharedCall(find)
         asked = [asyncio.create_task(together.get()) for _ in range(50)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -43,9 +43,9 @@ def test_a_failure_is_told_to_all_and_the_next_ones_ask_again() -> None:
         return "there"
 
     async def ask() -> None:
-        together = Together(find)
-        told = await asyncio.gather(together.get(), together.get(), return_exceptions=True)
-        assert [type(each) for each in told] == [OSError, OSError]
+        together = SharedCall(find)
+        results = await asyncio.gather(together.get(), together.get(), return_exceptions=True)
+        assert [type(each) for each in results] == [OSError, OSError]
         assert await together.get() == "there"
 
     asyncio.run(ask())
@@ -53,8 +53,8 @@ def test_a_failure_is_told_to_all_and_the_next_ones_ask_again() -> None:
 
 @pytest.mark.integration
 def test_health_and_metrics_are_found_out_together(client, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = client.app.state.parts
-    assert isinstance(parts.database_trouble, Together) and isinstance(parts.metrics, Together)
+    services = client.app.state.services
+    assert isinstance(services.database_trouble, SharedCall) and isinstance(services.metrics, SharedCall)
     assert (
         client.get("/readyz").status_code == 200 and b"captionloop_requests" in client.get("/metrics").content
     )

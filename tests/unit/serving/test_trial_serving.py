@@ -54,7 +54,7 @@ class Registry:
         plan = Plan(role=role, share=share, champion=4, began=began, most=400, days=14)  # type: ignore[arg-type]
         self.what = ModelReference("captioner", version, version), plan
 
-    def wanted(self) -> tuple[ModelReference, Plan] | None:
+    def current_trial(self) -> tuple[ModelReference, Plan] | None:
         if self.away:
             raise RegistryError("the registry does not answer")
         return self.what
@@ -93,22 +93,27 @@ def test_a_canary_answers_whoever_prefers_it_and_nobody_else() -> None:
     tried.refresh()
 
     async def ask() -> None:
-        outcome = await tried.caption(image(preferred="5"))
-        assert outcome is not None and outcome.tried and outcome.model_version == "5"
+        result = await tried.caption(image(preferred="5"))
+        assert result is not None and result.tried and result.model_version == "5"
         assert (await tried.caption(image(version="5"))) is not None
         for other in (image(), image(preferred="6"), image(version="4")):
             assert await tried.caption(other) is None
         await shadowed(tried)
 
     asyncio.run(ask())
-    told = tried.describe()
-    assert told is not None and (told.role, told.version, told.ready, told.input_size) == (
+    description = tried.describe()
+    assert description is not None and (
+        description.role,
+        description.version,
+        description.ready,
+        description.input_size,
+    ) == (
         "canary",
         "5",
         True,
         48,
     )
-    assert (told.captioned, told.failed, told.dropped) == (2, 0, 0)
+    assert (description.captioned, description.failed, description.dropped) == (2, 0, 0)
 
 
 def test_what_the_canary_cannot_do_the_champion_does() -> None:
@@ -127,8 +132,8 @@ def test_what_the_canary_cannot_do_the_champion_does() -> None:
     assert pinned is not None and pinned.caption is None, "asked of it alone, it says that it cannot"
     registry.started[0].stop()
     assert asyncio.run(ask(preferred="5")) is None
-    told = tried.describe()
-    assert told is not None and not told.ready and told.failed == 3
+    description = tried.describe()
+    assert description is not None and not description.ready and description.failed == 3
 
 
 def test_one_that_ended_is_started_again_and_one_that_cannot_be_loaded_not_at_once(monkeypatch) -> None:
@@ -143,15 +148,15 @@ def test_one_that_ended_is_started_again_and_one_that_cannot_be_loaded_not_at_on
     registry.broken = True
     tried.refresh()
     tried.refresh()
-    told = tried.describe()
-    assert told is not None and not told.ready and told.reason == "damaged"
+    description = tried.describe()
+    assert description is not None and not description.ready and description.reason == "damaged"
     registry.broken = False
     tried.refresh()
     assert len(registry.started) == 1, "not within a minute"
     clock[0] += 61
     tried.refresh()
-    told = tried.describe()
-    assert told is not None and told.ready and len(registry.started) == 2
+    description = tried.describe()
+    assert description is not None and description.ready and len(registry.started) == 2
 
 
 def test_what_is_tried_changes_and_ends_as_the_registry_says() -> None:
@@ -180,8 +185,12 @@ def test_a_shadow_captions_copies_of_what_was_answered(says: str, agreed: int) -
     tried.refresh()
     registry.started[0].says = says
     asyncio.run(shadowed(tried, 3))
-    told = tried.describe()
-    assert told is not None and (told.captioned, told.agreed, told.dropped) == (3, agreed, 0)
+    description = tried.describe()
+    assert description is not None and (description.captioned, description.agreed, description.dropped) == (
+        3,
+        agreed,
+        0,
+    )
 
 
 def test_a_shadow_takes_its_share_and_nothing_while_the_champion_is_busy() -> None:
@@ -192,9 +201,9 @@ def test_a_shadow_takes_its_share_and_nothing_while_the_champion_is_busy() -> No
         tried.refresh()
         asyncio.run(shadowed(tried, 100))
     counts = [
-        (told.captioned, told.dropped)
-        for told in (beyond.describe(), busy.describe(), idle.describe())
-        if told
+        (description.captioned, description.dropped)
+        for description in (beyond.describe(), busy.describe(), idle.describe())
+        if description
     ]
     assert counts == [(0, 0), (0, 100), (SHADOWS_WAITING, 100 - SHADOWS_WAITING)]
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from captionloop.client import CaptionClient
 from captionloop.commands import verification
 from captionloop.commands.canaries import Canary, Limits, NotVerifiedError, VerificationError
-from captionloop.commands.verification import Clock, Fleet, Patience, verified
+from captionloop.commands.verification import Clock, Fleet, Patience, verify_version
 from captionloop.ratings.api_keys import ApiKeyStore
 from captionloop.ratings.records import Caption
 from captionloop.serving.schemas import CaptionResult, PreparedImage, WordBody
@@ -29,7 +29,7 @@ def service(client) -> CaptionClient:
         return httpx.Response(answer.status_code, content=answer.content)
 
     # With a key, as an operator has one: without it the statistics may be a minute old.
-    _, key = ApiKeyStore(client.app.state.parts.store).create("operator", ("caption",))
+    _, key = ApiKeyStore(client.app.state.services.store).create("operator", ("caption",))
     return CaptionClient("http://testserver", key=key, transport=httpx.MockTransport(forward), attempts=1)
 
 
@@ -40,7 +40,7 @@ def clock(client) -> Clock:
 
     def sleep(seconds: float) -> None:
         passed[0] += seconds
-        client.portal.call(client.app.state.parts.model.look)
+        client.portal.call(client.app.state.services.model.poll)
 
     return Clock(lambda: passed[0], sleep)
 
@@ -54,15 +54,15 @@ def test_a_version_that_is_served_is_found_at_once(service, clock) -> None:
 
 
 def test_that_a_version_does_not_come_is_no_fault_of_it(service, clock) -> None:
-    told = "version 7 is not served everywhere .* 0 of 1 model servers serve it, others serve version 1"
-    with pytest.raises(NotVerifiedError, match=told):
+    message = "version 7 is not served everywhere .* 0 of 1 model servers serve it, others serve version 1"
+    with pytest.raises(NotVerifiedError, match=message):
         wait(service, "captioner", "7", clock)
     with pytest.raises(NotVerifiedError, match="the service answers: captioner version 1"):
         wait(service, "tagger", "1", clock)  # the same number of another registered model
 
 
 def test_a_version_that_passes_was_counted_by_its_own_requests(service, clock) -> None:
-    found = verified(service, "captioner", "1", CANARIES * 2, Patience(0, 12), clock=clock)
+    found = verify_version(service, "captioner", "1", CANARIES * 2, Patience(0, 12), clock=clock)
     assert (found.asked, found.failed, found.counted) == (5, 0, True)
     assert (found.servers, found.as_at_evaluation, found.usual_confidence) == (1, 1, None)
 
@@ -70,19 +70,19 @@ def test_a_version_that_passes_was_counted_by_its_own_requests(service, clock) -
 @pytest.fixture(autouse=True)
 def various(model: FakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every second photo gets another caption: the same for all would be a complaint."""
-    said = model.caption
+    caption_of = model.caption
 
     async def caption(image: PreparedImage) -> CaptionResult:
-        outcome = await said(image)
-        return outcome.model_copy(update={"caption": "a blue circle"}) if len(model.seen) % 2 else outcome
+        result = await caption_of(image)
+        return result.model_copy(update={"caption": "a blue circle"}) if len(model.seen) % 2 else result
 
     monkeypatch.setattr(model, "caption", caption)
 
 
 def test_canaries_are_no_use_by_people(service, client, clock) -> None:
     before = client.get("/metrics").text
-    verified(service, "captioner", "1", CANARIES * 2, Patience(0, 12), clock=clock)
-    with Session(client.app.state.parts.store.reader) as session:
+    verify_version(service, "captioner", "1", CANARIES * 2, Patience(0, 12), clock=clock)
+    with Session(client.app.state.services.store.reader) as session:
         assert session.scalar(select(func.count()).select_from(Caption)) == 0
     assert service.statistics().totals.captions == 0
     used = [line for line in client.get("/metrics").text.splitlines() if line not in before]
@@ -93,13 +93,13 @@ def test_canaries_are_no_use_by_people(service, client, clock) -> None:
 
 def test_nothing_counted_is_no_pass(service, clock) -> None:
     with pytest.raises(NotVerifiedError, match="no request of version 1 was counted"):
-        verified(service, "captioner", "1", CANARIES * 2, Patience(0, 0), lambda: (0, 0), clock=clock)
+        verify_version(service, "captioner", "1", CANARIES * 2, Patience(0, 0), lambda: (0, 0), clock=clock)
 
 
 def test_what_prometheus_counted_decides_where_it_is_asked(service, clock) -> None:
     counted = iter([(1000, 7), (1990, 17)])
     with pytest.raises(VerificationError, match="10 of 1000 requests failed since it took over"):
-        verified(
+        verify_version(
             service, "captioner", "1", CANARIES * 2, Patience(0, 0), lambda: next(counted),
             Limits(failed_requests=0.005), clock,
         )  # fmt: skip
@@ -107,41 +107,41 @@ def test_what_prometheus_counted_decides_where_it_is_asked(service, clock) -> No
 
 def test_counters_that_were_not_heard_of_are_not_taken_for_requests(service, model, clock) -> None:
     model.counts = (0, 0)
-    found = verified(service, "captioner", "1", CANARIES * 2, Patience(0, 0), clock=clock)
+    found = verify_version(service, "captioner", "1", CANARIES * 2, Patience(0, 0), clock=clock)
     assert (found.asked, found.failed, found.counted) == (2, 0, False)
 
 
 def test_failures_of_people_count_from_three_on(service, model, clock, monkeypatch) -> None:
     model.counts = (10, 0)
-    real = verification.watch
+    real = verification.repeat_canaries
 
     def meanwhile(*arguments: object) -> object:
         model.counts = failing
         return real(*arguments)
 
-    monkeypatch.setattr(verification, "watch", meanwhile)
+    monkeypatch.setattr(verification, "repeat_canaries", meanwhile)
     failing = (60, 2)
-    verified(service, "captioner", "1", CANARIES * 2, Patience(0, 0), clock=clock)
+    verify_version(service, "captioner", "1", CANARIES * 2, Patience(0, 0), clock=clock)
     model.counts, failing = (10, 0), (60, 3)
     client_sees = "3 of 53 requests failed since it took over"
     clock.sleep(1)
     with pytest.raises(VerificationError, match=client_sees):
-        verified(service, "captioner", "1", CANARIES * 2, Patience(0, 0), clock=clock)
+        verify_version(service, "captioner", "1", CANARIES * 2, Patience(0, 0), clock=clock)
 
 
 def test_a_gateway_that_does_not_tell_of_model_servers_is_believed_by_the_canaries(
     service, model, client, clock
 ) -> None:
     model.server = ""
-    client.app.state.parts.model.servers._seen.clear()
-    found = verified(service, "captioner", "1", CANARIES * 2, Patience(0, 12), clock=clock)
+    client.app.state.services.model.servers._servers.clear()
+    found = verify_version(service, "captioner", "1", CANARIES * 2, Patience(0, 12), clock=clock)
     assert (found.asked, found.failed, found.counted) == (5, 0, False)
 
 
 def test_a_service_that_is_away_is_no_fault_of_the_version(service, model, client, clock) -> None:
     model.failure = OSError("gone")
     with pytest.raises(NotVerifiedError, match="photo a got no answer of version 1"):
-        verified(service, "captioner", "1", CANARIES * 2, Patience(4, 0), clock=clock)
+        verify_version(service, "captioner", "1", CANARIES * 2, Patience(4, 0), clock=clock)
 
 
 def test_another_version_taking_over_while_watching_is_no_fault_of_this_one(
@@ -149,12 +149,12 @@ def test_another_version_taking_over_while_watching_is_no_fault_of_this_one(
 ) -> None:
     fleet = Fleet(service, "captioner", clock)
     model.version = "2"
-    client.portal.call(client.app.state.parts.model.look)
+    client.portal.call(client.app.state.services.model.poll)
     with pytest.raises(
         NotVerifiedError, match=r"version 1 is not served any more: .* others serve version 2"
     ):
-        verification.watch(service, fleet, CANARIES, "1", Patience(0, 6), clock)
-    assert len(verification.watch(service, fleet, CANARIES, "2", Patience(0, 6), clock)) == 2
+        verification.repeat_canaries(service, fleet, CANARIES, "1", Patience(0, 6), clock)
+    assert len(verification.repeat_canaries(service, fleet, CANARIES, "2", Patience(0, 6), clock)) == 2
 
 
 def test_a_photo_that_the_version_cannot_caption_is_its_fault(service, model, clock, monkeypatch) -> None:
@@ -163,12 +163,12 @@ def test_a_photo_that_the_version_cannot_caption_is_its_fault(service, model, cl
 
     monkeypatch.setattr(model, "caption", caption)
     with pytest.raises(VerificationError, match="does not pass: 2 of 2 photos could not be captioned"):
-        verified(service, "captioner", "1", CANARIES * 2, Patience(0, 0), clock=clock)
+        verify_version(service, "captioner", "1", CANARIES * 2, Patience(0, 0), clock=clock)
 
 
 def test_a_version_that_a_model_server_cannot_load_is_at_fault(service, model, client, clock) -> None:
     model.refused = "2"
-    client.portal.call(client.app.state.parts.model.look)
+    client.portal.call(client.app.state.services.model.poll)
     with pytest.raises(VerificationError, match="1 of 1 model servers cannot load it"):
         wait(service, "captioner", "2", clock)
 
@@ -177,7 +177,9 @@ def test_a_version_is_not_held_unsure_for_what_its_confidence_means(service, clo
     words = [WordBody(text=text, confidence=0.8, attention=None) for text in ("a", "square")]
     answer = service.look(PHOTO).model_copy(update={"confidence": 0.2, "words": words})
     monkeypatch.setattr(service, "look", lambda *_, **__: answer)
-    asked = verification.ask(service, Fleet(service, "captioner", clock), CANARIES[0], "1", 0, clock)
+    asked = verification.caption_canary(
+        service, Fleet(service, "captioner", clock), CANARIES[0], "1", 0, clock
+    )
     assert asked.confidence == pytest.approx(0.8)
 
 
@@ -206,11 +208,11 @@ def test_why_nothing_could_be_said_is_the_last_and_only_line(monkeypatch: pytest
     def away(*_: object) -> None:
         raise NotVerifiedError("version 4 is not served everywhere after 120 s: the service is away")
 
-    monkeypatch.setattr(command, "verified", away)
-    for name in ("project_folder", "open_registry", "choose_canaries", "expect", "note"):
+    monkeypatch.setattr(command, "verify_version", away)
+    for name in ("project_folder", "open_registry", "choose_canaries", "with_expected_captions", "note"):
         monkeypatch.setattr(command, name, MagicMock())
-    told = CliRunner().invoke(command.verify, ["--url", "http://127.0.0.1:9", "--version", "4"])
-    assert told.exit_code == command.NOT_VERIFIED
-    (line,) = told.stderr.splitlines()
+    result = CliRunner().invoke(command.verify, ["--url", "http://127.0.0.1:9", "--version", "4"])
+    assert result.exit_code == command.NOT_VERIFIED
+    (line,) = result.stderr.splitlines()
     assert line.startswith("captionloop: Version 4 was not verified, which says nothing against it: ")
     assert "is not served everywhere after 120 s" in line

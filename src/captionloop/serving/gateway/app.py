@@ -33,7 +33,7 @@ from captionloop.serving.gateway.auth import Access
 from captionloop.serving.gateway.dependencies import Services
 from captionloop.serving.gateway.http_protocol import TrustedProxies
 from captionloop.serving.gateway.middleware import RequestMiddleware, count_refusal
-from captionloop.serving.gateway.model_client import CaptionModel, ModelWatch
+from captionloop.serving.gateway.model_client import CaptionModel, ModelMonitor
 from captionloop.serving.gateway.problems import (
     MALFORMED,
     REQUEST_INVALID,
@@ -43,7 +43,7 @@ from captionloop.serving.gateway.problems import (
     from_status,
 )
 from captionloop.serving.gateway.retention import sweep_regularly
-from captionloop.serving.gateway.storage import Remembered, Together, storage_unavailable
+from captionloop.serving.gateway.storage import CachedAnswer, SharedCall, storage_unavailable
 from captionloop.serving.gateway.uploads import Admission, PhotoReader
 from captionloop.serving.service_settings import Settings
 
@@ -123,7 +123,7 @@ def swagger_assets() -> Path | None:
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application. Its parts must be put into `app.state.parts` before it starts."""
+    """The application. Its services must be put into `app.state.services` before it starts."""
     app = FastAPI(
         title="captionloop",
         version=__version__,
@@ -139,7 +139,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(service_routes.counted)
     app.include_router(service_routes.router)
     if settings.anonymous:
-        _say_that_keys_are_optional(app)
+        _mark_keys_optional(app)
     add_docs(app)
     add_page(app, settings.page_folder)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -153,7 +153,7 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _say_that_keys_are_optional(app: FastAPI) -> None:
+def _mark_keys_optional(app: FastAPI) -> None:
     """In the description: `{}` among the ways to show who one is means that none is needed (OpenAPI 3)."""
     describe = app.openapi
 
@@ -170,19 +170,19 @@ def _say_that_keys_are_optional(app: FastAPI) -> None:
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    parts: Services = app.state.parts
-    parts.model.start()
-    sweeper = asyncio.create_task(sweep_regularly(parts))
+    services: Services = app.state.services
+    services.model.start()
+    sweeper = asyncio.create_task(sweep_regularly(services))
     try:
         yield
     finally:
         sweeper.cancel()
-        await parts.model.stop()
-        parts.photos.close()
-        await run_in_threadpool(parts.store.close)
+        await services.model.stop()
+        services.photos.close()
+        await run_in_threadpool(services.store.close)
 
 
-def _answer(request: Request, problem: Problem) -> Response:
+def _problem_response(request: Request, problem: Problem) -> Response:
     count_refusal(problem)
     problem.headers = {**getattr(request.state, "limit_headers", {}), **(problem.headers or {})}
     return document(problem, path=request.url.path, request_id=request.state.request_id)
@@ -190,9 +190,9 @@ def _answer(request: Request, problem: Problem) -> Response:
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     if isinstance(error, Problem):
-        return _answer(request, error)
+        return _problem_response(request, error)
     assert isinstance(error, HTTPException)
-    return _answer(request, from_status(error.status_code, _detail(error), error.headers))
+    return _problem_response(request, from_status(error.status_code, _detail(error), error.headers))
 
 
 def _detail(error: HTTPException) -> str:
@@ -206,19 +206,19 @@ def _detail(error: HTTPException) -> str:
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
     """What the caller sent is never repeated: only which field breaks which rule."""
     assert isinstance(error, RequestValidationError)
-    found = error.errors()
-    if any(each["type"] == "json_invalid" for each in found):
-        return _answer(request, Problem(MALFORMED, "The body is not valid JSON."))
+    failures = error.errors()
+    if any(each["type"] == "json_invalid" for each in failures):
+        return _problem_response(request, Problem(MALFORMED, "The body is not valid JSON."))
     errors = [
         FieldError(".".join(str(part) for part in each["loc"][1:]) or "body", printable(each["msg"]))
-        for each in found
+        for each in failures
     ]
     detail = "; ".join(f"{each.field}: {each.message}" for each in errors[:3]) + "."
-    return _answer(request, Problem(REQUEST_INVALID, detail, errors=errors))
+    return _problem_response(request, Problem(REQUEST_INVALID, detail, errors=errors))
 
 
 async def _on_storage_error(request: Request, error: Exception) -> Response:
-    return _answer(request, storage_unavailable(error))
+    return _problem_response(request, storage_unavailable(error))
 
 
 STATISTICS_SECONDS = 60.0
@@ -243,8 +243,8 @@ def build_services(settings: Settings, model: CaptionModel) -> Services:
             per_caller=settings.captions_at_once_per_caller,
         ),
         photos=PhotoReader(settings.decode_threads, settings.max_pixels),
-        model=ModelWatch(model, settings.caption_seconds),
-        statistics=Remembered(partial(statistics, store.reader), STATISTICS_SECONDS),
-        database_trouble=Together(partial(service_routes.database_trouble, store)),
-        metrics=Together(service_routes.exposition),
+        model=ModelMonitor(model, settings.caption_seconds),
+        statistics=CachedAnswer(partial(statistics, store.reader), STATISTICS_SECONDS),
+        database_trouble=SharedCall(partial(service_routes.database_trouble, store)),
+        metrics=SharedCall(service_routes.exposition),
     )

@@ -99,7 +99,7 @@ class Access:
         self._limiter = SlidingWindowCounterRateLimiter(
             _storage(settings.rate_limit_storage.get_secret_value())
         )
-        self._alone = SlidingWindowCounterRateLimiter(_storage("async+memory://"))
+        self._local_limiter = SlidingWindowCounterRateLimiter(_storage("async+memory://"))
         self._away_until = 0.0
 
     async def caller(self, request: Request) -> Caller:
@@ -151,13 +151,13 @@ class Access:
         key was found valid a short while ago: others may share the guesser's address.
         """
         if not self._keys.was_valid(key):
-            await self._refuse_guesser(guesses)
+            await self._limit_guesses(guesses)
         record = await ask(self._keys.recognise, key)
         if record is None or record.has_expired:
             await self._hit(_GUESSES, guesses)
         return record
 
-    async def _refuse_guesser(self, guesses: str) -> None:
+    async def _limit_guesses(self, guesses: str) -> None:
         if not await self._counted(lambda limiter: limiter.test(_GUESSES, guesses)):
             await self._hit(_GUESSES, guesses)
 
@@ -207,7 +207,7 @@ class Access:
                 self._away_until = monotonic() + AWAY_SECONDS
                 reason = type(error.storage_error).__name__
                 logger.warning("limits counted in this gateway alone", reason=reason)
-        return await count(self._alone)
+        return await count(self._local_limiter)
 
 
 def _storage(uri: str) -> Storage:

@@ -16,13 +16,13 @@ from captionloop.ratings.records import RatingInput, ServedCaption, StoredRating
 from captionloop.ratings.repeats import Claim
 from captionloop.serving import telemetry
 from captionloop.serving.gateway.auth import CREDENTIALS, Caller
-from captionloop.serving.gateway.dependencies import CallerDep, CountedRoute, PartsDep, Services
-from captionloop.serving.gateway.idempotency import IdempotencyKey, once
-from captionloop.serving.gateway.middleware import Body, unless_gone
-from captionloop.serving.gateway.model_client import Choice
+from captionloop.serving.gateway.dependencies import CallerDep, CountedRoute, Services, ServicesDep
+from captionloop.serving.gateway.idempotency import IdempotencyKey, idempotent
+from captionloop.serving.gateway.middleware import Body, unless_disconnected
+from captionloop.serving.gateway.model_client import ModelChoice
 from captionloop.serving.gateway.problems import NOT_FOUND, REQUEST_INVALID, FieldError, Problem
 from captionloop.serving.gateway.retention import erase, erase_person
-from captionloop.serving.gateway.retention import keep as keep_caption
+from captionloop.serving.gateway.retention import store_caption as keep_caption
 from captionloop.serving.gateway.uploads import REQUEST_BODY, Photo, sent_photo
 from captionloop.serving.logs import by_request
 from captionloop.serving.schemas import (
@@ -80,7 +80,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, object]]:
 async def create_caption(  # noqa: PLR0917 - what a request may have
     request: Request,
     response: Response,
-    parts: PartsDep,
+    services: ServicesDep,
     caller: CallerDep,
     keep: Annotated[bool, Query(description="false: caption it, and keep neither photo nor caption")] = True,
     share: Annotated[
@@ -97,25 +97,29 @@ async def create_caption(  # noqa: PLR0917 - what a request may have
     with 200 and a caption that has no id. `share` (in any of the three) lets others see the photo to rate its
     caption, for as long as it is kept.
     """
-    parts.access.require(caller, "caption")
-    choice = parts.model.choose(caller.rater, version)
-    with parts.admission.upload(caller.counted_as) as upload:
+    services.access.require(caller, "caption")
+    choice = services.model.choose(caller.rater, version)
+    with services.admission.upload(caller.counted_as) as upload:
         body: Body = request.state.body
         body.arrived = upload.arrived
         with _stage("upload"):
             sent = await sent_photo(request)
-        kept = keep and sent.keep and parts.settings.keep
-        async with once(parts, caller.rater, idempotency_key if kept else None, sent.data) as turn:
-            served = turn.earlier or await _made(
-                request, parts, caller, sent.data, choice, kept, share or sent.share, turn.claim
+        kept = keep and sent.keep and services.settings.keep
+        async with idempotent(
+            services, caller.rater, idempotency_key if kept else None, sent.data
+        ) as request_claim:
+            served = request_claim.earlier or await _create(
+                request, services, caller, sent.data, choice, kept, share or sent.share, request_claim.claim
             )
-    if turn.earlier is None and (kept or not version):  # a canary of a deployment is no use by people
+    if request_claim.earlier is None and (
+        kept or not version
+    ):  # a canary of a deployment is no use by people
         _observe(served)
     if not kept:
-        unkept = UnkeptCaption(**_captioned_photo(served, parts.model.language))
+        unkept = UnkeptCaption(**_captioned_photo(served, services.model.language))
         return Response(unkept.model_dump_json(), media_type="application/json")
     response.headers["Location"] = f"{request.scope.get('root_path', '')}/v1/captions/{served.caption_id}"
-    return _body(served, parts.model.language)
+    return _body(served, services.model.language)
 
 
 @router.get(
@@ -125,18 +129,18 @@ async def create_caption(  # noqa: PLR0917 - what a request may have
     responses=problems(401, 422, 429, 503),
 )
 async def list_captions(
-    parts: PartsDep,
+    services: ServicesDep,
     caller: CallerDep,
     limit: Annotated[int, Query(ge=1, le=MOST_LISTED, description="how many at most")] = 20,
     before: Annotated[str | None, Query(description="`next` of the page before", max_length=80)] = None,
 ) -> CaptionsPage:
     """The newest first, with one's own ratings: what the service keeps of the caller."""
-    place = None if before is None else _place(before)
-    found = await parts.read(parts.store.of_owner, caller.rater, limit + 1, place)
+    start = None if before is None else _page_start(before)
+    found = await services.read(services.store.of_owner, caller.rater, limit + 1, start)
     shown = found[:limit]
     last = shown[-1][0] if len(found) > limit else None
     return CaptionsPage(
-        captions=[_body_with_rating(served, rating, parts.model.language) for served, rating in shown],
+        captions=[_body_with_rating(served, rating, services.model.language) for served, rating in shown],
         next=None if last is None else f"{last.created_at:%Y%m%dT%H%M%S.%f}-{last.caption_id}",
     )
 
@@ -147,16 +151,16 @@ async def list_captions(
     summary="Read a caption back",
     responses=problems(401, 404, 429, 503),
 )
-async def read_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> CaptionWithRating:
+async def read_caption(caption_id: str, services: ServicesDep, caller: CallerDep) -> CaptionWithRating:
     """For its owner (or an administrator); anybody else is told that it does not exist."""
-    served = await parts.read(parts.store.find, checked_id(caption_id))
+    served = await services.read(services.store.find, checked_id(caption_id))
     if served is None or not (caller.is_admin or served.owner == caller.rater):
         raise unknown_caption()
     if served.owner != caller.rater:
         with by_request(caller.rater, "caption.read", caption_id):
             pass
-    rating = await parts.read(parts.store.rating, caption_id, caller.rater)
-    return _body_with_rating(served, rating, parts.model.language)
+    rating = await services.read(services.store.rating, caption_id, caller.rater)
+    return _body_with_rating(served, rating, services.model.language)
 
 
 @router.delete(
@@ -165,7 +169,7 @@ async def read_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> C
     summary="Erase a caption",
     responses=ERASED_LATER | problems(401, 404, 429, 503),
 )
-async def erase_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> Response:
+async def erase_caption(caption_id: str, services: ServicesDep, caller: CallerDep) -> Response:
     """Erases caption, ratings and photo, at once and for good. For its owner, or an administrator.
 
     Where the photo cannot be removed at the moment, the rest is gone, and it is removed as soon as that can
@@ -173,16 +177,16 @@ async def erase_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> 
     """
     name = checked_id(caption_id)
     if caller.is_admin:
-        with by_request(caller.rater, "caption.erase", name) as deed:
-            gone = await erase(parts, name, owner=None)
-            if gone is None:
-                deed.outcome = "nothing"
+        with by_request(caller.rater, "caption.erase", name) as entry:
+            is_complete = await erase(services, name, owner=None)
+            if is_complete is None:
+                entry.result = "nothing"
     else:
-        gone = await erase(parts, name, owner=caller.rater)
-    if gone is None:
+        is_complete = await erase(services, name, owner=caller.rater)
+    if is_complete is None:
         raise unknown_caption()
     telemetry.ERASURES.inc()
-    return _erased(gone)
+    return _erased(is_complete)
 
 
 @router.put(
@@ -192,17 +196,17 @@ async def erase_caption(caption_id: str, parts: PartsDep, caller: CallerDep) -> 
     responses=problems(400, 401, 403, 404, 413, 422, 429, 503),
 )
 async def rate_caption(
-    caption_id: str, rating: RatingRequest, parts: PartsDep, caller: CallerDep
+    caption_id: str, rating: RatingRequest, services: ServicesDep, caller: CallerDep
 ) -> RatingBody:
     """One rating per rater and caption: sending another replaces it. Answered when it is on the disk."""
-    parts.access.require(caller, "rate")
+    services.access.require(caller, "rate")
     name = checked_id(caption_id)
-    opinion = RatingInput(rating.stars, rating.correction, rating.comment)
-    stored = await parts.written(lambda: parts.store.rate(name, caller.rater, opinion, caller.block))
+    rating_input = RatingInput(rating.stars, rating.correction, rating.comment)
+    stored = await services.write(lambda: services.store.rate(name, caller.rater, rating_input, caller.block))
     if stored is None:
         raise unknown_caption()
     if stored.is_new or stored.adds_correction:
-        await _count(parts, stored)
+        await _count(services, stored)
     return _rating_body(stored)
 
 
@@ -212,10 +216,10 @@ async def rate_caption(
     summary="Take one's rating back",
     responses=problems(401, 404, 429, 503),
 )
-async def withdraw_rating(caption_id: str, parts: PartsDep, caller: CallerDep) -> None:
+async def withdraw_rating(caption_id: str, services: ServicesDep, caller: CallerDep) -> None:
     """Erases the caller's own rating of a caption, with its correction and comment; the caption stays."""
     name = checked_id(caption_id)
-    if not await parts.written(lambda: parts.store.withdraw(name, caller.rater)):
+    if not await services.write(lambda: services.store.withdraw(name, caller.rater)):
         raise Problem(NOT_FOUND, "There is no such caption, or no rating of yours for it.")
 
 
@@ -225,22 +229,22 @@ async def withdraw_rating(caption_id: str, parts: PartsDep, caller: CallerDep) -
     summary="Erase everything of mine",
     responses=ERASED_LATER | problems(401, 429, 503),
 )
-async def erase_me(parts: PartsDep, caller: CallerDep) -> Response:
+async def erase_me(services: ServicesDep, caller: CallerDep) -> Response:
     """Erases the caller's own captions with their photos and ratings, and the caller's ratings of others'."""
-    return _erased(await erase_person(parts, caller.rater))
+    return _erased(await erase_person(services, caller.rater))
 
 
-def _erased(gone: bool) -> Response:
-    if gone:
+def _erased(is_complete: bool) -> Response:
+    if is_complete:
         return Response(status_code=204)
-    later = ErasureUnderWay(remaining=["photo archive"])
-    return Response(later.model_dump_json(), status_code=202, media_type="application/json")
+    body = ErasureUnderWay(remaining=["photo archive"])
+    return Response(body.model_dump_json(), status_code=202, media_type="application/json")
 
 
-async def _count(parts: Services, stored: StoredRating) -> None:
+async def _count(services: Services, stored: StoredRating) -> None:
     """Ratings are counted, not requests: one that is sent again, or changed, is still one."""
     with suppress(Problem):  # it is on the disk, whatever becomes of its count
-        served = await parts.read(parts.store.find, stored.caption_id)
+        served = await services.read(services.store.find, stored.caption_id)
         if served is not None and served.known_good is not None:
             return  # it says something of the rater, and of no version
         version = served.model_version if served else "erased"
@@ -250,37 +254,37 @@ async def _count(parts: Services, stored: StoredRating) -> None:
             telemetry.CORRECTIONS.labels(version).inc()
 
 
-async def _made(  # noqa: PLR0917
+async def _create(  # noqa: PLR0917
     request: Request,
-    parts: Services,
+    services: Services,
     caller: Caller,
     data: bytes,
-    choice: Choice,
+    choice: ModelChoice,
     kept: bool,
     shared: bool,
     claim: Claim | None,
 ) -> ServedCaption:
     """A photo's caption, kept where it may be; erased again if nobody waits for it any more."""
-    with parts.admission.enter():
-        photo, outcome = await unless_gone(request, _captioned(parts, data, choice))
-        served = _served(photo, outcome, caller, shared)
+    with services.admission.acquire():
+        photo, result = await unless_disconnected(request, _caption(services, data, choice))
+        served = _served(photo, result, caller, shared)
         if kept:
             with _stage("store"):
-                await keep_caption(parts, photo, served, claim)
+                await keep_caption(services, photo, served, claim)
             if await request.is_disconnected():
-                await erase(parts, served.caption_id, owner=None)
+                await erase(services, served.caption_id, owner=None)
                 if claim is not None:
-                    parts.repeats.release(claim, even_if_done=True)
+                    services.repeats.release(claim, even_if_done=True)
                 raise ClientDisconnect
         return served
 
 
-async def _captioned(parts: Services, data: bytes, choice: Choice) -> tuple[Photo, CaptionResult]:
+async def _caption(services: Services, data: bytes, choice: ModelChoice) -> tuple[Photo, CaptionResult]:
     with _stage("decode"):
-        photo = await parts.photos.read(data, choice.input_size, choice.fed)
+        photo = await services.photos.read(data, choice.input_size, choice.preprocessing)
     with _stage("model"):
-        outcome = await parts.model.caption(choice.of(photo.prepared))
-    return photo, choice.over_photo(outcome, photo.facts.width, photo.facts.height)
+        result = await services.model.caption(choice.apply(photo.prepared))
+    return photo, choice.over_photo(result, photo.facts.width, photo.facts.height)
 
 
 @contextmanager
@@ -291,20 +295,20 @@ def _stage(name: str) -> Iterator[None]:
     telemetry.STAGE.labels(name).observe(perf_counter() - began)
 
 
-def _served(photo: Photo, outcome: CaptionResult, caller: Caller, shared: bool) -> ServedCaption:
+def _served(photo: Photo, result: CaptionResult, caller: Caller, shared: bool) -> ServedCaption:
     return ServedCaption(
         caption_id=secrets.token_urlsafe(16),
         owner=caller.rater,
         photo=photo.facts,
-        text=outcome.caption or "",
-        confidence=outcome.confidence,
-        words=[word.model_dump() for word in outcome.words],
-        alternatives=[other.model_dump() for other in outcome.alternatives],
-        model_name=outcome.model_name,
-        model_version=outcome.model_version,
-        embedding=outcome.embedding,
-        familiarity=outcome.familiarity,
-        familiar=outcome.familiar,
+        text=result.caption or "",
+        confidence=result.confidence,
+        words=[word.model_dump() for word in result.words],
+        alternatives=[other.model_dump() for other in result.alternatives],
+        model_name=result.model_name,
+        model_version=result.model_version,
+        embedding=result.embedding,
+        familiarity=result.familiarity,
+        familiar=result.familiar,
         sent_sha256=photo.sent_sha256,
         shared=shared,
     )
@@ -323,7 +327,7 @@ def _body_with_rating(
     return CaptionWithRating(**body, rating=None if rating is None else _rating_body(rating))
 
 
-def _place(before: str) -> tuple[datetime, str]:
+def _page_start(before: str) -> tuple[datetime, str]:
     moment, _, caption_id = before.partition("-")
     with suppress(ValueError):
         at = datetime.strptime(moment, "%Y%m%dT%H%M%S.%f").replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""The parts that the gateway is put together from, and how a route gets at them."""
+"""The services of the gateway, and the dependencies by which routes get them."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -20,11 +20,11 @@ from captionloop.ratings.rating_store import RatingsStore
 from captionloop.ratings.repeats import IdempotencyStore
 from captionloop.ratings.usage_statistics import Statistics
 from captionloop.serving.gateway.auth import COOKIE, COOKIE_SECONDS, Access, Caller
-from captionloop.serving.gateway.model_client import ModelWatch
+from captionloop.serving.gateway.model_client import ModelMonitor
 from captionloop.serving.gateway.storage import (
     DATABASE_SECONDS,
-    Remembered,
-    Together,
+    CachedAnswer,
+    SharedCall,
     ask,
     storage_unavailable,
 )
@@ -39,8 +39,8 @@ T = TypeVar("T")
 class Services:
     """Everything a route may need.
 
-    `draining` is set when the service has been asked to stop; `abandoned` are captions that nobody was told
-    of, and that may have been stored all the same.
+    `is_stopping` is set when the service has been asked to stop; `abandoned` are captions that nobody was
+    told of, and that may have been stored all the same.
     """
 
     settings: Settings
@@ -51,21 +51,21 @@ class Services:
     access: Access
     admission: Admission
     photos: PhotoReader
-    model: ModelWatch
-    statistics: Remembered[Statistics]
-    database_trouble: Together[str]
-    metrics: Together[bytes]
-    draining: bool = field(default=False)
+    model: ModelMonitor
+    statistics: CachedAnswer[Statistics]
+    database_trouble: SharedCall[str]
+    metrics: SharedCall[bytes]
+    is_stopping: bool = field(default=False)
     abandoned: set[str] = field(default_factory=set)
 
-    async def written(self, write: Callable[[], "Future[T]"]) -> T:
+    async def write(self, submit: Callable[[], "Future[T]"]) -> T:
         """Hand a change to the store and wait until it is on the disk.
 
         Raises:
             Problem: 503, if the database cannot take it.
         """
         try:
-            pending = write()
+            pending = submit()
             WRITES_WAITING.set(self.store.writer.waiting())
             async with asyncio.timeout(DATABASE_SECONDS):
                 return await asyncio.wrap_future(pending)
@@ -81,11 +81,11 @@ class Services:
         return await ask(question, *arguments)
 
 
-async def _parts(request: Request) -> Services:  # async: FastAPI would call it in a thread
-    return cast(Services, request.app.state.parts)
+async def _services(request: Request) -> Services:  # async: FastAPI would call it in a thread
+    return cast(Services, request.app.state.services)
 
 
-PartsDep = Annotated[Services, Depends(_parts)]
+ServicesDep = Annotated[Services, Depends(_services)]
 
 
 class CountedRoute(APIRoute):
@@ -93,21 +93,21 @@ class CountedRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """What answers a request."""
-        described = self.dependant
+        dependant = self.dependant
         # `CREDENTIALS` are there for the description: solving them takes a tenth of a request's time.
-        solved = [each for each in described.dependencies if not isinstance(each.call, SecurityBase)]
-        self.dependant = replace(described, dependencies=solved)
-        answer = super().get_route_handler()
-        self.dependant = described
+        dependencies = [each for each in dependant.dependencies if not isinstance(each.call, SecurityBase)]
+        self.dependant = replace(dependant, dependencies=dependencies)
+        handle = super().get_route_handler()
+        self.dependant = dependant
         makes_caption = "POST" in (self.methods or ())
 
         async def counted(request: Request) -> Response:
-            parts = await _parts(request)
-            caller = await parts.access.caller(request)
+            services = await _services(request)
+            caller = await services.access.caller(request)
             request.state.caller = caller
-            limits = await parts.access.count(caller, makes_caption=makes_caption)
+            limits = await services.access.count(caller, makes_caption=makes_caption)
             request.state.limit_headers = limits  # for the answers that handlers of errors make
-            response = await answer(request)
+            response = await handle(request)
             response.headers.update(limits)
             if caller.cookie is not None:
                 set_rater_cookie(request, response, caller.cookie)

@@ -60,9 +60,9 @@ class TrustedProxies:
     def __init__(self, app: ASGIApp, trusted: str, root_path: str = "") -> None:
         self._app = app
         self._root_path = root_path
-        believed = parsed_trust(trusted)
-        self._count = believed if isinstance(believed, int) else 0
-        self._networks = [] if isinstance(believed, int) else believed
+        proxies = parsed_trust(trusted)
+        self._count = proxies if isinstance(proxies, int) else 0
+        self._networks = [] if isinstance(proxies, int) else proxies
         hosts = ["*"] if self._count else [str(network) for network in self._networks]
         self._addresses = ProxyHeadersMiddleware(self._behind, trusted_hosts=hosts)  # type: ignore[arg-type]
 
@@ -72,8 +72,8 @@ class TrustedProxies:
             await self._app(scope, receive, send)
             return
         scope = {**scope, "headers": list(scope["headers"])}
-        if not self._believes(scope):
-            _put_under(scope, self._root_path)
+        if not self._is_trusted(scope):
+            _set_root_path(scope, self._root_path)
             await self._app(scope, receive, send)
             return
         headers = MutableHeaders(scope=scope)
@@ -84,13 +84,13 @@ class TrustedProxies:
             headers["x-forwarded-proto"] = scheme
         if host := _first(headers, "x-forwarded-host"):
             headers["host"] = host
-        _put_under(scope, _prefix(headers) or self._root_path)
+        _set_root_path(scope, _prefix(headers) or self._root_path)
         await self._addresses(scope, receive, send)  # type: ignore[arg-type]
 
     async def _behind(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
 
-    def _believes(self, scope: Scope) -> bool:
+    def _is_trusted(self, scope: Scope) -> bool:
         if self._count:
             return True
         try:
@@ -117,7 +117,7 @@ def _first(headers: Headers, name: str) -> str:
     return headers.get(name, "").partition(",")[0].strip()
 
 
-def _put_under(scope: Scope, prefix: str) -> None:
+def _set_root_path(scope: Scope, prefix: str) -> None:
     """Where the proxy has taken the prefix off the path, it is put back: that is how ASGI wants it."""
     scope["state"] = {**scope.get("state", {}), "path": scope["path"]}
     if not prefix:
@@ -193,7 +193,7 @@ class PatientProtocol(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":  # no offer: it wants a proxy
                 self.send_400_response("CONNECT is not taken: this is no proxy.")
             else:
-                self._go_on(data[offer.args[0] :])
+                self._restart_parsing(data[offer.args[0] :])
         except httptools.HttpParserError:
             message = "Invalid HTTP request received."
             self.logger.warning(message)
@@ -242,7 +242,7 @@ class PatientProtocol(HttpToolsProtocol):
         self.transport.write(b"\r\n".join([*head, b"", bytes(answer.body)]))
         self.transport.close()
 
-    def _go_on(self, rest: bytes) -> None:
+    def _restart_parsing(self, rest: bytes) -> None:
         """Parse the same request as if nothing had been offered."""
         head = [self.parser.get_method(), b" ", self.url, b" HTTP/", self.parser.get_http_version().encode()]
         for name, value in self.headers:

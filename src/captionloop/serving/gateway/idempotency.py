@@ -35,48 +35,50 @@ IdempotencyKey = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """What a request may do: make a caption (under a claim, if it has a key), or repeat one."""
+class RequestClaim:
+    """A request's claim to make a caption, or the earlier caption of its key."""
 
     claim: Claim | None = None
     earlier: ServedCaption | None = None
 
 
 @asynccontextmanager
-async def once(parts: Services, caller: str, key: str | None, content: bytes) -> AsyncIterator[Turn]:
-    """The turn of a request with this key; whatever fails within, the key can be used again.
+async def idempotent(
+    services: Services, caller: str, key: str | None, content: bytes
+) -> AsyncIterator[RequestClaim]:
+    """The claim of a request with this key; whatever fails within, the key can be used again.
 
     Raises:
         Problem: 409 while another request with this key is under way, 410 if what it made was erased, 422 if
             it asked for something else.
     """
     if key is None:
-        yield Turn()
+        yield RequestClaim()
         return
-    asked = await run_in_threadpool(lambda: sha256(content).digest())  # megabytes
-    begun = await parts.written(lambda: parts.repeats.begin(caller, key.strip('"'), asked))
-    if isinstance(begun, EarlierRequest):
-        yield Turn(earlier=await _repeated(parts, begun))
+    content_sha256 = await run_in_threadpool(lambda: sha256(content).digest())  # megabytes
+    claim = await services.write(lambda: services.repeats.begin(caller, key.strip('"'), content_sha256))
+    if isinstance(claim, EarlierRequest):
+        yield RequestClaim(earlier=await _repeated(services, claim))
         return
     try:
-        yield Turn(claim=begun)
+        yield RequestClaim(claim=claim)
     except BaseException as error:
         with suppress(DatabaseError):  # then it is given up in a while
-            parts.repeats.release(begun)
+            services.repeats.release(claim)
         if isinstance(error, ClaimLostError):
-            raise _under_way() from error
+            raise _still_under_way() from error
         raise
 
 
-async def _repeated(parts: Services, begun: EarlierRequest) -> ServedCaption:
-    if not begun.is_same:
+async def _repeated(services: Services, earlier: EarlierRequest) -> ServedCaption:
+    if not earlier.is_same:
         raise Problem(
             KEY_REUSED,
             "This Idempotency-Key was sent with another photo: make up a new one for each photo.",
         )
-    if begun.caption_id is None:
-        raise _under_way()
-    served = await parts.read(parts.store.find, begun.caption_id)
+    if earlier.caption_id is None:
+        raise _still_under_way()
+    served = await services.read(services.store.find, earlier.caption_id)
     if served is None:
         raise Problem(
             CAPTION_ERASED,
@@ -85,7 +87,7 @@ async def _repeated(parts: Services, begun: EarlierRequest) -> ServedCaption:
     return served
 
 
-def _under_way() -> Problem:
+def _still_under_way() -> Problem:
     return Problem(
         STILL_UNDER_WAY,
         "A request with this Idempotency-Key is under way: send it again in a moment for its answer.",

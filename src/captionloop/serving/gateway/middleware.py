@@ -36,7 +36,7 @@ from captionloop.serving.telemetry import LATENCY, REFUSED, REQUESTS
 T = TypeVar("T")
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """The work's result; it is cancelled, wherever it has got to, when the caller hangs up.
 
     The request's body must have been read.
@@ -45,18 +45,18 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         ClientDisconnect: nobody waits for the result any more.
     """
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(request))
+    disconnected = asyncio.ensure_future(_disconnected(request))
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, disconnected}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             raise ClientDisconnect
         return task.result()
     finally:
-        gone.cancel()
+        disconnected.cancel()
         task.cancel()
 
 
-async def _gone(request: Request) -> None:
+async def _disconnected(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -96,9 +96,9 @@ class RequestMiddleware:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._settings = settings
-        self._app = self._shared(app)
+        self._app = self._with_cors(app)
 
-    def _shared(self, app: ASGIApp) -> ASGIApp:
+    def _with_cors(self, app: ASGIApp) -> ASGIApp:
         """What answers, with the headers that let pages of other origins read the answer."""
         if not self._settings.allowed_origins:
             return app
@@ -120,49 +120,51 @@ class RequestMiddleware:
         request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else uuid.uuid4().hex
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
-        answer = _Answer(send, request_id, private=_path(scope).startswith("/v1/"))
+        writer = _ResponseWriter(send, request_id, private=_path(scope).startswith("/v1/"))
         if scope["method"] == "HEAD":  # whatever can be got can be asked for without its body
-            answer.headers_only = True
+            writer.headers_only = True
             scope = {**scope, "method": "GET"}
         began = perf_counter()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
-            await self._guarded(scope, headers, receive, answer)
+            await self._handle(scope, headers, receive, writer)
         finally:
-            method = "HEAD" if answer.headers_only else scope["method"]
-            self._account(scope, method, answer.status, perf_counter() - began)
+            method = "HEAD" if writer.headers_only else scope["method"]
+            self._record(scope, method, writer.status, perf_counter() - began)
             structlog.contextvars.unbind_contextvars("request_id")
 
-    async def _guarded(self, scope: Scope, headers: Headers, receive: Receive, answer: "_Answer") -> None:
+    async def _handle(
+        self, scope: Scope, headers: Headers, receive: Receive, writer: "_ResponseWriter"
+    ) -> None:
         body = Body(
             receive,
             self._limit(scope, headers),
             self._settings.upload_seconds,
             self._settings.upload_bytes_per_second,
         )
-        answer.body = body
+        writer.body = body
         scope["state"]["body"] = body
         try:
             refuse_encoded(headers)
             body.check_announced(headers.get("content-length"))
-            await self._app(scope, body.receive, answer.send)
+            await self._app(scope, body.receive, writer.send)
         except Problem as problem:
             count_refusal(problem)
-            await self._refuse(problem, scope, body, answer)
+            await self._refuse(problem, scope, body, writer)
         except ClientDisconnect:
-            answer.status = CLIENT_GONE  # nobody is left to be answered, and it was no mistake of ours
+            writer.status = CLIENT_GONE  # nobody is left to be answered, and it was no mistake of ours
         except Exception:
             logger.exception("request failed", route=_route(scope))
-            if not answer.started:
+            if not writer.started:
                 detail = "The service made a mistake; it was logged under this request id."
-                await self._refuse(Problem(INTERNAL, detail), scope, body, answer)
+                await self._refuse(Problem(INTERNAL, detail), scope, body, writer)
 
-    async def _refuse(self, problem: Problem, scope: Scope, body: "Body", answer: "_Answer") -> None:
-        response = document(problem, path=scope["path"], request_id=answer.request_id)
+    async def _refuse(self, problem: Problem, scope: Scope, body: "Body", writer: "_ResponseWriter") -> None:
+        response = document(problem, path=scope["path"], request_id=writer.request_id)
         if problem.kind is not ORIGIN_REFUSED:
-            await self._shared(response)(scope, body.receive, answer.send)
+            await self._with_cors(response)(scope, body.receive, writer.send)
         else:
-            await response(scope, body.receive, answer.send)
+            await response(scope, body.receive, writer.send)
 
     def _limit(self, scope: Scope, headers: Headers) -> int:
         if _path(scope) != "/v1/captions":
@@ -172,7 +174,7 @@ class RequestMiddleware:
         return self._settings.max_body_bytes + SMALL_BODY_BYTES
 
     @staticmethod
-    def _account(scope: Scope, method: str, status: int, seconds: float) -> None:
+    def _record(scope: Scope, method: str, status: int, seconds: float) -> None:
         route = _route(scope)
         REQUESTS.labels(method if route != "other" else "other", route, str(status)).inc()
         LATENCY.labels(route).observe(seconds)
@@ -225,8 +227,8 @@ class CrossOrigin(CORSMiddleware):
         return response
 
 
-class _Answer:
-    """Adds to every answer what all have in common, and remembers its status."""
+class _ResponseWriter:
+    """Sends a response with the common headers, and records its status."""
 
     def __init__(self, send: Send, request_id: str, *, private: bool) -> None:
         self._send = send
@@ -240,17 +242,17 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._start(message)
-        elif self._refuses_a_body_under_way and not message.get("more_body", False):
+        elif self._must_drain and not message.get("more_body", False):
             await self._send({**message, "more_body": True})
             assert self.body is not None
-            await self.body.linger()
+            await self.body.drain()
             message = {"type": "http.response.body", "body": b"", "more_body": False}
         elif self.headers_only:
             message = {**message, "body": b""}
         await self._send(message)
 
     @property
-    def _refuses_a_body_under_way(self) -> bool:
+    def _must_drain(self) -> bool:
         return self.status >= 400 and self.body is not None and not self.body.complete
 
     def _start(self, message: Message) -> None:
@@ -260,7 +262,7 @@ class _Answer:
         headers["X-Request-ID"] = self.request_id
         if self._private:
             headers.setdefault("Cache-Control", "no-store")
-        if self._refuses_a_body_under_way:
+        if self._must_drain:
             headers["Connection"] = "close"
         for name, value in SECURITY_HEADERS.items():
             headers.setdefault(name, value)
@@ -280,7 +282,7 @@ class Body:
         self._began = asyncio.get_running_loop().time()
         self._read = 0
         self.complete = False
-        self.arrived: Callable[[int], None] = _nothing
+        self.arrived: Callable[[int], None] = _ignore_bytes
 
     def check_announced(self, content_length: str | None) -> None:
         """Refuse a body that is announced as too large before a byte of it is read."""
@@ -314,7 +316,7 @@ class Body:
         """When the next bytes must be there: before all must, and before they fall behind the least rate."""
         return self._began + min(self._seconds, GRACE_SECONDS + self._read / self._least_rate)
 
-    async def linger(self) -> None:
+    async def drain(self) -> None:
         """Drop what still comes, for a moment."""
         try:
             async with asyncio.timeout(LINGER_SECONDS):
@@ -331,8 +333,8 @@ class Body:
         )
 
 
-def _nothing(size: int) -> None:
-    """Bytes that nobody counts."""
+def _ignore_bytes(size: int) -> None:
+    """Ignores the number of bytes."""
     del size
 
 

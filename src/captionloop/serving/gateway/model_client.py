@@ -46,33 +46,33 @@ class RetryBudget:
     Args:
         share: repetitions for each request, in the long run.
         start: what is there at the beginning.
-        most: what is saved at most.
+        maximum: what is saved at most.
     """
 
-    def __init__(self, share: float = 0.1, start: float = 2.0, most: float = 10.0) -> None:
+    def __init__(self, share: float = 0.1, start: float = 2.0, maximum: float = 10.0) -> None:
         self._share = share
-        self._most = most
-        self._left = start
+        self._maximum = maximum
+        self._balance = start
         self._lock = threading.Lock()
 
     def earn(self) -> None:
         """A request is made for the first time."""
         with self._lock:
-            self._left = min(self._most, self._left + self._share)
+            self._balance = min(self._maximum, self._balance + self._share)
 
     def spend(self) -> bool:
         """Whether one may be repeated; pays for it."""
         with self._lock:
-            if self._left < 1.0:
+            if self._balance < 1.0:
                 return False
-            self._left -= 1.0
+            self._balance -= 1.0
             return True
 
 
 logger = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-_budget = RetryBudget(share=0.2, start=64.0, most=64.0)
+_budget = RetryBudget(share=0.2, start=64.0, maximum=64.0)
 """Saves enough for all captions under way when one of several model servers goes."""
 RETRY_AFTER_SECONDS = 5
 ATTEMPTS = 3
@@ -81,7 +81,7 @@ PINNED_ATTEMPTS = 8
 """Asked of a certain version, other servers are asked so often, while some serve another one."""
 STALE_SECONDS = 30.0
 """Loading a model on a busy machine keeps the server silent for a while; captions have their own deadline."""
-NOTHING_YET = ModelDescription(ready=False, reason="the model server has not answered yet")
+NOT_ASKED_YET = ModelDescription(ready=False, reason="the model server has not answered yet")
 
 
 class CaptionModel(Protocol):
@@ -100,15 +100,15 @@ class ModelServerProxy:
     """The BentoML dependency as a `CaptionModel`."""
 
     def __init__(self, proxy: Any) -> None:
-        self._remote = keep_connections(proxy).to_async
+        self._client = keep_connections(proxy).to_async
 
     async def caption(self, image: PreparedImage) -> CaptionResult:
         """One image in, one outcome out; the model server puts images together to batches."""
-        return CaptionResult.model_validate(await with_retries(lambda: self._remote.caption(image=image)))
+        return CaptionResult.model_validate(await with_retries(lambda: self._client.caption(image=image)))
 
     async def describe(self) -> ModelDescription:
         """Asked every second: this is also the model server's sign that the gateway is still there."""
-        return ModelDescription.model_validate(await self._remote.describe())
+        return ModelDescription.model_validate(await self._client.describe())
 
 
 def keep_connections(proxy: Any) -> Any:
@@ -136,54 +136,56 @@ async def with_retries(call: Callable[[], Awaitable[T]]) -> T:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ModelChoice:
     """How a photo is made ready, and by which version it is captioned.
 
     Attributes:
         input_size: edge of the square, in pixels.
         version: it alone may caption the photo; empty: any.
         preferred: it should, and another one where it cannot.
-        fed: what a photo becomes before the square is seen.
+        preprocessing: of the photo before the square is cut.
     """
 
     input_size: int
     version: str = ""
     preferred: str = ""
-    fed: Preprocessing = SQUASHED
+    preprocessing: Preprocessing = SQUASHED
 
-    def of(self, image: PreparedImage) -> PreparedImage:
+    def apply(self, image: PreparedImage) -> PreparedImage:
         """The image, with what is wanted for it."""
         return image.model_copy(update={"version": self.version, "preferred": self.preferred})
 
-    def over_photo(self, outcome: CaptionResult, width: int, height: int) -> CaptionResult:
+    def over_photo(self, result: CaptionResult, width: int, height: int) -> CaptionResult:
         """The outcome with attention over all of a photo of `width` x `height` px, not what is seen of it."""
-        if self.fed.sees_everything:
-            return outcome
+        if self.preprocessing.sees_everything:
+            return result
 
-        def spread(word: WordResult) -> WordResult:
+        def rescaled(word: WordResult) -> WordResult:
             if word.attention is None:
                 return word
-            over = self.fed.over_photo(np.array(word.attention), width, height, self.input_size)
-            return word.model_copy(update={"attention": over.round(4).tolist()})
+            attention = self.preprocessing.over_photo(
+                np.array(word.attention), width, height, self.input_size
+            )
+            return word.model_copy(update={"attention": attention.round(4).tolist()})
 
-        return outcome.model_copy(update={"words": [spread(word) for word in outcome.words]})
+        return result.model_copy(update={"words": [rescaled(word) for word in result.words]})
 
 
-class ModelWatch:
-    """Keeps an eye on the model server: what it serves, and whether it answers."""
+class ModelMonitor:
+    """Polls the model server: what it serves, and whether it answers."""
 
     def __init__(self, model: CaptionModel, caption_seconds: float) -> None:
         self._model = model
         self._caption_seconds = caption_seconds
-        self._latest = NOTHING_YET
-        self._seen = 0.0
+        self._latest = NOT_ASKED_YET
+        self._answered_at = 0.0
         self._task: asyncio.Task[None] | None = None
         self.servers = ModelServers()
 
     @property
     def latest(self) -> ModelDescription:
         """What the model server said last; not ready if that is too long ago."""
-        if self._latest.ready and monotonic() - self._seen > STALE_SECONDS:
+        if self._latest.ready and monotonic() - self._answered_at > STALE_SECONDS:
             return ModelDescription(ready=False, reason="the model server does not answer")
         return self._latest
 
@@ -205,21 +207,23 @@ class ModelWatch:
             raise not_ready(latest.reason)
         return latest
 
-    def choose(self, rater: str, version: str = "") -> Choice:
+    def choose(self, rater: str, version: str = "") -> ModelChoice:
         """What captions somebody's photo: the version asked for, the canary for its people, or the champion.
 
         Raises:
             Problem: 503, if nothing is served.
         """
         model = self.require()
-        trial, fed = model.trial, Preprocessing(**model.preprocessing)
+        trial, preprocessing = model.trial, Preprocessing(**model.preprocessing)
         if version or trial is None or trial.role != "canary":
-            return Choice(model.input_size, version, fed=fed)
+            return ModelChoice(model.input_size, version, preprocessing=preprocessing)
         if not is_chosen(rater, model.name, trial.version, trial.share):
-            return Choice(model.input_size, fed=fed)
+            return ModelChoice(model.input_size, preprocessing=preprocessing)
         if not trial.input_size:
-            return Choice(model.input_size, preferred=trial.version, fed=fed)
-        return Choice(trial.input_size, preferred=trial.version, fed=Preprocessing(**trial.preprocessing))
+            return ModelChoice(model.input_size, preferred=trial.version, preprocessing=preprocessing)
+        return ModelChoice(
+            trial.input_size, preferred=trial.version, preprocessing=Preprocessing(**trial.preprocessing)
+        )
 
     async def caption(self, image: PreparedImage) -> CaptionResult:
         """One image in, its caption out.
@@ -233,33 +237,33 @@ class ModelWatch:
             raise Problem(VERSION_NOT_SERVED, detail, retry_after=RETRY_AFTER_SECONDS)
         try:
             async with asyncio.timeout(self._caption_seconds):
-                outcome = await self._answered(image)
+                result = await self._request(image)
         except Exception as error:
             logger.warning("no caption", reason=type(error).__name__)
             raise not_ready("the model server did not answer") from error
-        if image.version not in {"", outcome.model_version}:
-            raise not_ready(f"version {image.version} did not answer, version {outcome.model_version} did")
-        if outcome.caption is None:
+        if image.version not in {"", result.model_version}:
+            raise not_ready(f"version {image.version} did not answer, version {result.model_version} did")
+        if result.caption is None:
             raise Problem(IMAGE_UNREADABLE, "The model could not caption this image; try another one.")
-        return outcome
+        return result
 
-    async def _answered(self, image: PreparedImage) -> CaptionResult:
+    async def _request(self, image: PreparedImage) -> CaptionResult:
         """What a model server answers, of the version that is asked for if there is one of it."""
         for _ in range(PINNED_ATTEMPTS if image.version else 1):
-            outcome = await self._model.caption(image)
-            self.servers.answered(outcome)
-            if image.version in {"", outcome.model_version}:
+            result = await self._model.caption(image)
+            self.servers.record_result(result)
+            if image.version in {"", result.model_version}:
                 break
             await asyncio.sleep(0.05)
-        return outcome
+        return result
 
-    async def look(self) -> None:
-        """Ask once."""
+    async def poll(self) -> None:
+        """Ask the model server once what it serves."""
         try:
             async with asyncio.timeout(STALE_SECONDS / 3):
                 self._latest = await self._model.describe()
-            self._seen = monotonic()
-            self.servers.described(self._latest)
+            self._answered_at = monotonic()
+            self.servers.record_description(self._latest)
         except Exception as error:
             logger.debug("model server not reached", reason=type(error).__name__)
 
@@ -276,7 +280,7 @@ class ModelWatch:
 
     async def _run(self) -> None:
         while True:
-            await self.look()
+            await self.poll()
             await asyncio.sleep(LOOK_SECONDS)
 
 
@@ -294,12 +298,12 @@ CONNECT_SECONDS = 2.0
 _TIMEOUT = ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
 
 
-class TurnedAwayError(ClientError):
+class ServerUnavailableError(ClientError):
     """A model server that is full, stopping, or has no model yet: another one may do."""
 
 
 @dataclass
-class _Line:
+class _Connection:
     session: ClientSession
     opened: float
     users: int = 0
@@ -316,18 +320,18 @@ class RemoteModelServers:
     def __init__(self, url: str, renew_seconds: float = RENEW_SECONDS) -> None:
         self._url = url.rstrip("/")
         self._renew_seconds = renew_seconds
-        self._line: _Line | None = None
+        self._connection: _Connection | None = None
 
     async def caption(self, image: PreparedImage) -> CaptionResult:
         """One image in, one outcome out; tried on another server where one is lost or not ready."""
         body = {"image": image.model_dump(mode="json")}
-        session = self._session_of_its_own if image.version else self._session
+        session = self._new_session if image.version else self._session
 
         async def attempt() -> CaptionResult:
-            status, answer = await self._post("caption", body, session)
+            status, body_text = await self._post("caption", body, session)
             if status != HTTPStatus.OK:
-                raise TurnedAwayError(f"model server answered {status}")
-            return CaptionResult.model_validate_json(answer)
+                raise ServerUnavailableError(f"model server answered {status}")
+            return CaptionResult.model_validate_json(body_text)
 
         return await with_retries(attempt)
 
@@ -336,11 +340,11 @@ class RemoteModelServers:
 
         Asked by a new connection each time, so that it is not always the same server.
         """
-        status, answer = await self._post("describe", {}, self._session_of_its_own)
+        status, answer = await self._post("describe", {}, self._new_session)
         try:
             return ModelDescription.model_validate_json(answer)
         except ValidationError as error:
-            raise TurnedAwayError(f"model server answered {status}") from error
+            raise ServerUnavailableError(f"model server answered {status}") from error
 
     async def _post(
         self,
@@ -355,27 +359,27 @@ class RemoteModelServers:
             return answer.status, await answer.read()
 
     @asynccontextmanager
-    async def _session_of_its_own(self) -> AsyncIterator[ClientSession]:
+    async def _new_session(self) -> AsyncIterator[ClientSession]:
         async with ClientSession(timeout=_TIMEOUT) as session:
             yield session
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[ClientSession]:
-        old, line = self._line, self._current_line()
-        line.users += 1  # before anything is awaited: an unused line may be closed
+        old, connection = self._connection, self._current_connection()
+        connection.users += 1  # before anything is awaited: an unused line may be closed
         try:
-            if old is not None and old is not line:
+            if old is not None and old is not connection:
                 await self._close_unused(old)
-            yield line.session
+            yield connection.session
         finally:
-            line.users -= 1
-            await self._close_unused(line)
+            connection.users -= 1
+            await self._close_unused(connection)
 
-    async def _close_unused(self, line: _Line) -> None:
-        if line is not self._line and not line.users:
-            await line.session.close()
+    async def _close_unused(self, connection: _Connection) -> None:
+        if connection is not self._connection and not connection.users:
+            await connection.session.close()
 
-    def _current_line(self) -> _Line:
-        if self._line is None or monotonic() - self._line.opened >= self._renew_seconds:
-            self._line = _Line(ClientSession(timeout=_TIMEOUT), monotonic())
-        return self._line
+    def _current_connection(self) -> _Connection:
+        if self._connection is None or monotonic() - self._connection.opened >= self._renew_seconds:
+            self._connection = _Connection(ClientSession(timeout=_TIMEOUT), monotonic())
+        return self._connection

@@ -15,8 +15,8 @@ FORGET_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class SeenServer:
-    """What a model server said last.
+class ServerStatus:
+    """The last known state of a model server.
 
     Attributes:
         server: its name, chosen by chance when its process started.
@@ -47,33 +47,36 @@ class ModelServers:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._seen: dict[str, SeenServer] = {}
+        self._servers: dict[str, ServerStatus] = {}
 
-    def described(self, told: ModelDescription) -> None:
-        """A server said what it is serving."""
-        if told.ready and told.server:
-            self._seen[told.server] = SeenServer(
-                told.server, told.version, told.captioned, told.failed, told.refused_version, told.trial,
+    def record_description(self, description: ModelDescription) -> None:
+        """Store the description that a server sent."""
+        if description.ready and description.server:
+            self._servers[description.server] = ServerStatus(
+                description.server, description.version, description.captioned, description.failed,
+                description.refused_version, description.trial,
                 self._clock(),
             )  # fmt: skip
 
-    def answered(self, outcome: CaptionResult) -> None:
-        """A server captioned a photo. It does not say how many it did: that is asked for."""
-        known = self._seen.get(outcome.server)
-        if known is not None and (outcome.tried or known.version == outcome.model_version):
-            self._seen[outcome.server] = replace(known, at=self._clock())
-        elif not outcome.tried and outcome.server and outcome.model_version:
-            self._seen[outcome.server] = SeenServer(
-                outcome.server, outcome.model_version, 0, 0, None, None, self._clock()
+    def record_result(self, result: CaptionResult) -> None:
+        """Note that a server captioned a photo; its counts come with its descriptions."""
+        known = self._servers.get(result.server)
+        if known is not None and (result.tried or known.version == result.model_version):
+            self._servers[result.server] = replace(known, at=self._clock())
+        elif not result.tried and result.server and result.model_version:
+            self._servers[result.server] = ServerStatus(
+                result.server, result.model_version, 0, 0, None, None, self._clock()
             )
 
-    def now(self) -> list[tuple[SeenServer, float]]:
+    def recent(self) -> list[tuple[ServerStatus, float]]:
         """Each server, and how many seconds ago it was heard of; in the order of their names."""
         now = self._clock()
-        self._seen = {name: seen for name, seen in self._seen.items() if now - seen.at <= FORGET_SECONDS}
-        return [(seen, now - seen.at) for _, seen in sorted(self._seen.items())]
+        self._servers = {
+            name: seen for name, seen in self._servers.items() if now - seen.at <= FORGET_SECONDS
+        }
+        return [(seen, now - seen.at) for _, seen in sorted(self._servers.items())]
 
     def may_serve(self, version: str) -> bool:
         """Whether any of them serves a version; those from before they said who they are may serve any."""
-        known = self.now()
+        known = self.recent()
         return not known or any(version in seen.versions for seen, _ in known)

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from captionloop.serving.gateway.auth import CREDENTIALS
 from captionloop.serving.gateway.caption_routes import checked_id, problems, unknown_caption
-from captionloop.serving.gateway.dependencies import CallerDep, CountedRoute, PartsDep
+from captionloop.serving.gateway.dependencies import CallerDep, CountedRoute, ServicesDep
 from captionloop.serving.gateway.storage import with_archive
 from captionloop.serving.schemas import CaptionToRate, ImageSize
 
@@ -30,7 +30,7 @@ ATTEMPTS = 3
 )
 async def next_to_rate(
     request: Request,
-    parts: PartsDep,
+    services: ServicesDep,
     caller: CallerDep,
     skip: Annotated[
         str | None, Query(description="do not show this caption any more: another one", max_length=22)
@@ -39,20 +39,20 @@ async def next_to_rate(
     """A caption of somebody else's photo, to be rated as one's own are. The same one until it is rated or
     skipped. The caller may see its photo from now on, and rate it.
     """
-    parts.access.require(caller, "rate")
+    services.access.require(caller, "rate")
     if skip is not None:
         name = checked_id(skip)
-        await parts.written(lambda: parts.queue.skip(name, caller.rater))
+        await services.write(lambda: services.queue.skip(name, caller.rater))
     for _ in range(ATTEMPTS):
-        found = await parts.read(parts.queue.following, caller.rater)
+        found = await services.read(services.queue.following, caller.rater)
         if found is None:
             break
         caption_id = found.caption_id
-        if await parts.written(lambda: parts.queue.offer(caption_id, caller.rater)):  # noqa: B023 - awaited
+        if await services.write(lambda: services.queue.offer(caption_id, caller.rater)):  # noqa: B023 - awaited
             return CaptionToRate(
                 caption_id=caption_id,
                 caption=found.text,
-                language=parts.model.language,
+                language=services.model.language,
                 image=ImageSize(width=found.width, height=found.height),
                 photo=f"{request.scope.get('root_path', '')}/v1/ratings/{caption_id}/photo",
             )
@@ -68,11 +68,11 @@ async def next_to_rate(
         **problems(401, 403, 404, 429, 503),
     },
 )
-async def read_photo(caption_id: str, parts: PartsDep, caller: CallerDep) -> Response:
+async def read_photo(caption_id: str, services: ServicesDep, caller: CallerDep) -> Response:
     """For those whom it was shown to; anybody else is told that it does not exist."""
-    parts.access.require(caller, "rate")
-    found = await parts.read(parts.queue.shown, checked_id(caption_id), caller.rater)
+    services.access.require(caller, "rate")
+    found = await services.read(services.queue.shown, checked_id(caption_id), caller.rater)
     if found is None:
         raise unknown_caption()
-    photo = await with_archive(parts.archive.read, found.photo_sha256)
+    photo = await with_archive(services.archive.read, found.photo_sha256)
     return Response(photo, media_type=found.media_type)

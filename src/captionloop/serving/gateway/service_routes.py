@@ -1,4 +1,4 @@
-"""What the service tells about itself: the model, the statistics, its health, its metrics."""
+"""Routes about the service itself: model, statistics, health, metrics."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from captionloop.ratings.usage_statistics import Statistics, Tally, statistics
 from captionloop.serving import telemetry
 from captionloop.serving.gateway.auth import CREDENTIALS
 from captionloop.serving.gateway.caption_routes import problems
-from captionloop.serving.gateway.dependencies import CallerDep, CountedRoute, PartsDep
+from captionloop.serving.gateway.dependencies import CallerDep, CountedRoute, ServicesDep
 from captionloop.serving.gateway.model_servers import ModelServers
 from captionloop.serving.gateway.problems import Problem
 from captionloop.serving.gateway.storage import HEALTH_SECONDS, ask
@@ -47,25 +47,25 @@ _METRIC: TypeAdapter[IntervalBody | float] = TypeAdapter(IntervalBody | FiniteFl
     summary="What is being served",
     responses=problems(401, 429, 503),
 )
-async def read_model(parts: PartsDep) -> ModelBody:
+async def read_model(services: ServicesDep) -> ModelBody:
     """The version, its metrics and lineage, its card, and which version each model server serves.
 
     Where several model servers serve different versions, as while another one takes over, what is told of the
     model is of the server that was asked last.
     """
-    model = parts.model.require()
-    told = model.model_dump(exclude={"ready", "reason", "metrics", "server", "trial"})
+    model = services.model.require()
+    description = model.model_dump(exclude={"ready", "reason", "metrics", "server", "trial"})
     keeping = KeepingBody(
-        keep=parts.settings.keep,
-        unrated_days=parts.settings.retention_unrated_days,
-        rated_days=parts.settings.retention_rated_days,
+        keep=services.settings.keep,
+        unrated_days=services.settings.retention_unrated_days,
+        rated_days=services.settings.retention_rated_days,
     )
     return ModelBody.model_validate(
         {
-            **told,
-            "metrics": measured(model.metrics),
+            **description,
+            "metrics": numeric_metrics(model.metrics),
             "keeping": keeping,
-            "servers": told_of(parts.model.servers),
+            "servers": server_bodies(services.model.servers),
         }
     )
 
@@ -78,14 +78,14 @@ async def read_model(parts: PartsDep) -> ModelBody:
     responses=problems(401, 422, 429, 503),
 )
 async def read_statistics(
-    parts: PartsDep,
+    services: ServicesDep,
     caller: CallerDep,
     days: Annotated[int, Query(ge=1, le=365, description="how far to look back, today included")] = 30,
 ) -> StatisticsBody:
     """Sums only: nobody's rating can be told from another's. Without a key they may be a minute old."""
     if caller.has_key:
-        return _statistics_body(days, await parts.read(statistics, parts.store.reader, days))
-    return _statistics_body(days, await parts.statistics.get(days))
+        return _statistics_body(days, await services.read(statistics, services.store.reader, days))
+    return _statistics_body(days, await services.statistics.get(days))
 
 
 @router.get("/livez", tags=["health"], summary="Does the process run")
@@ -100,17 +100,17 @@ async def livez() -> dict[str, str]:
     summary="Can it caption",
     responses={503: {"description": "not at the moment"}},
 )
-async def readyz(parts: PartsDep) -> JSONResponse:
+async def readyz(services: ServicesDep) -> JSONResponse:
     """503 while starting, while the model or the database is away,
     and from the moment a stop was asked for.
     """
     reason = ""
-    if parts.draining:
+    if services.is_stopping:
         reason = "stopping"
-    elif not parts.model.latest.ready:
-        reason = parts.model.latest.reason or "no model is loaded"
+    elif not services.model.latest.ready:
+        reason = services.model.latest.reason or "no model is loaded"
     else:
-        reason = await parts.database_trouble.get()
+        reason = await services.database_trouble.get()
     content = {"status": "not ready", "reason": reason} if reason else {"status": "ready"}
     return JSONResponse(content, 503 if reason else 200, {"Retry-After": "5"} if reason else None)
 
@@ -129,9 +129,9 @@ async def database_trouble(store: RatingsStore) -> str:
 
 
 @router.get("/metrics", tags=["health"], summary="Prometheus metrics", response_class=Response)
-async def read_metrics(parts: PartsDep) -> Response:
+async def read_metrics(services: ServicesDep) -> Response:
     """Of the gateway and of the model server beside it."""
-    return Response(await parts.metrics.get(), media_type=CONTENT_TYPE_LATEST)
+    return Response(await services.metrics.get(), media_type=CONTENT_TYPE_LATEST)
 
 
 async def exposition() -> bytes:
@@ -139,8 +139,8 @@ async def exposition() -> bytes:
     return await run_in_threadpool(telemetry.exposition)
 
 
-def told_of(servers: ModelServers) -> list[ModelServerBody]:
-    """The model servers, as the API tells of them."""
+def server_bodies(servers: ModelServers) -> list[ModelServerBody]:
+    """The model servers as bodies of the API."""
     return [
         ModelServerBody(
             server=seen.server,
@@ -151,26 +151,26 @@ def told_of(servers: ModelServers) -> list[ModelServerBody]:
             refused_version=seen.refused_version,
             trial=seen.trial,
         )
-        for seen, seconds in servers.now()
+        for seen, seconds in servers.recent()
     ]
 
 
-def measured(by_name: Mapping[str, Any]) -> dict[str, IntervalBody | float]:
-    """The numbers among them; bundles also note on which split they are, how training went, and the like."""
-    found = {}
+def numeric_metrics(by_name: Mapping[str, Any]) -> dict[str, IntervalBody | float]:
+    """The numeric metrics of a bundle; others (split, training notes) are left out."""
+    numbers = {}
     for name, metric in by_name.items():
         with contextlib.suppress(ValidationError):
-            found[name] = _METRIC.validate_python(metric)
-    return found
+            numbers[name] = _METRIC.validate_python(metric)
+    return numbers
 
 
-def _statistics_body(days: int, told: Statistics) -> StatisticsBody:
+def _statistics_body(days: int, totals: Statistics) -> StatisticsBody:
     return StatisticsBody.model_validate(
         {
             "days": days,
-            "from": told.first,
-            "to": told.last,
-            "totals": _tally(told.totals),
+            "from": totals.first,
+            "to": totals.last,
+            "totals": _tally(totals.totals),
             "by_day": [
                 DayBody(
                     date=day.date,
@@ -179,11 +179,11 @@ def _statistics_body(days: int, told: Statistics) -> StatisticsBody:
                     corrections=day.corrections,
                     mean_stars=day.mean_stars,
                 )
-                for day in told.by_day
+                for day in totals.by_day
             ],
             "by_version": [
                 VersionBody(version=version, **_tally(tally).model_dump())
-                for version, tally in told.by_version
+                for version, tally in totals.by_version
             ],
         }
     )

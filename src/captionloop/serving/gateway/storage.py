@@ -1,4 +1,4 @@
-"""Asking what may not answer: the database and the photo archive, in threads and with deadlines.
+"""Calls to the database and the photo archive, in threads and with deadlines.
 
 A server that is away answers with an error. One whose packets are lost answers nothing, and the thread that
 waits for it cannot be stopped: so nobody waits for the thread longer than the deadline, and such threads are
@@ -78,8 +78,8 @@ async def with_archive(action: Callable[..., T], *arguments: Any) -> T:
         raise storage_unavailable(error) from error
 
 
-class Remembered(Generic[T]):
-    """Answers of the database that may be a while old; it is asked for one at a time.
+class CachedAnswer(Generic[T]):
+    """A cache of the database's answers for some seconds, filled by one query at a time.
 
     Args:
         question: what to ask, given the arguments of `get`.
@@ -116,17 +116,15 @@ class Remembered(Generic[T]):
         return answer if until > monotonic() else None
 
 
-class Together(Generic[T]):
-    """What takes a while to find out, found out once for all who ask meanwhile: health and metrics are asked
-    for without any limit.
-    """
+class SharedCall(Generic[T]):
+    """One call shared by all who ask while it runs: health and metrics are requested without any limit."""
 
     def __init__(self, find: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self._find = find
         self._finding: asyncio.Task[T] | None = None
 
     async def get(self) -> T:
-        """What was found out."""
+        """The result of the call under way, or of a new one."""
         if self._finding is None:
             self._finding = asyncio.create_task(self._find())
             self._finding.add_done_callback(self._found)
@@ -138,8 +136,8 @@ class Together(Generic[T]):
 
 def storage_unavailable(error: Exception) -> Problem:
     """503: what went wrong is in the log, for it may name hosts."""
-    told = str(error) if isinstance(error, CaptionloopError) else reason_of(error)
-    logger.warning("storage unavailable", reason=told)
+    reason = str(error) if isinstance(error, CaptionloopError) else reason_of(error)
+    logger.warning("storage unavailable", reason=reason)
     return Problem(
         STORAGE_UNAVAILABLE,
         "The service cannot store anything at the moment; try again shortly.",

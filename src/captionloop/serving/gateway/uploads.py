@@ -1,5 +1,4 @@
-"""A request in; its photo out (multipart, bytes, base64), checked, without metadata, as far as there is
-room.
+"""A request in; its photo out (multipart, bytes, base64), checked and without metadata; and admission limits.
 
 The middleware has already bounded the body's size and the time it may take.
 
@@ -60,7 +59,7 @@ class Photo:
 
     prepared: PreparedImage
     facts: PhotoFacts
-    kept: bytes
+    stored: bytes
     sent_sha256: str
 
 
@@ -96,17 +95,17 @@ class PhotoReader:
     def _read(self, data: bytes, size: int, by: Preprocessing) -> Photo:
         try:
             sent = open_photo(data, max_pixels=self._max_pixels)
-            kept = without_metadata(data, max_pixels=self._max_pixels)
-            photo = sent if kept == data else open_photo(kept, max_pixels=self._max_pixels)
+            stored = without_metadata(data, max_pixels=self._max_pixels)
+            photo = sent if stored == data else open_photo(stored, max_pixels=self._max_pixels)
             (pixels,) = photo.squares(size, preprocessing=by)
         except ImageLimitError as error:
             raise Problem(IMAGE_TOO_LARGE, _sentence(str(error))) from None
         except ImageError as error:
             raise Problem(IMAGE_UNREADABLE, _sentence(str(error))) from None
-        sha256 = hashlib.sha256(kept).hexdigest()
+        sha256 = hashlib.sha256(stored).hexdigest()
         sent_sha256 = sha256 if photo is sent else hashlib.sha256(data).hexdigest()
-        facts = PhotoFacts(sha256, photo.media_type, len(kept), sent.width, sent.height)
-        return Photo(PreparedImage(size=size, pixels=pixels.tobytes()), facts, kept, sent_sha256)
+        facts = PhotoFacts(sha256, photo.media_type, len(stored), sent.width, sent.height)
+        return Photo(PreparedImage(size=size, pixels=pixels.tobytes()), facts, stored, sent_sha256)
 
 
 def _sentence(text: str) -> str:
@@ -116,7 +115,7 @@ def _sentence(text: str) -> str:
 FIELD = "image"
 KEEP, SHARE = "keep", "share"
 _JSON_FORM = f'The JSON must be {{"{FIELD}": "<base64>"}}, and may say "{KEEP}": false or "{SHARE}": true.'
-_TRUTH = TypeAdapter(bool)
+_BOOL = TypeAdapter(bool)
 SMALL_JSON = 10_000
 _SPACES = string.whitespace.encode()
 MOST_MARKS = 64
@@ -175,13 +174,13 @@ async def sent_photo(request: Request) -> SentPhoto:
     Raises:
         Problem: 400 if the body is broken, 415 if its type is none of ours, 422 if there is no photo in it.
     """
-    sent_as = media_type(request.headers)
-    if sent_as == "multipart/form-data":
+    content_type = media_type(request.headers)
+    if content_type == "multipart/form-data":
         sent = await _from_form(request)
-    elif sent_as == "application/json":
+    elif content_type == "application/json":
         # In a thread: a body of megabytes takes its time even if it is nothing but one string.
         sent = await run_in_threadpool(_from_json, await request.body())
-    elif sent_as.startswith("image/") or sent_as == "application/octet-stream":
+    elif content_type.startswith("image/") or content_type == "application/octet-stream":
         sent = SentPhoto(await request.body())
     else:
         raise Problem(
@@ -203,8 +202,8 @@ async def _from_form(request: Request) -> SentPhoto:
         part = form.get(FIELD)
         if not isinstance(part, UploadFile):
             raise Problem(IMAGE_MISSING, f"The form has no file field named '{FIELD}'.")
-        shared = [_agreed(SHARE, said) for said in form.getlist(SHARE)]
-        keep = all(_agreed(KEEP, said) for said in form.getlist(KEEP))
+        shared = [_parse_flag(SHARE, value) for value in form.getlist(SHARE)]
+        keep = all(_parse_flag(KEEP, value) for value in form.getlist(KEEP))
         return SentPhoto(await part.read(), keep, bool(shared) and all(shared))
     finally:
         await form.close()
@@ -221,10 +220,10 @@ class _FormParser(MultiPartParser):
         super().on_header_end()
 
 
-def _agreed(field: str, said: object) -> bool:
-    """A word that is not understood is refused: to keep or show a photo by mistake cannot be made good."""
+def _parse_flag(field: str, value: object) -> bool:
+    """The boolean of a form field; anything else is refused: a photo kept by mistake cannot be made good."""
     try:
-        return _TRUTH.validate_python(said.strip() if isinstance(said, str) else said)
+        return _BOOL.validate_python(value.strip() if isinstance(value, str) else value)
     except ValidationError:
         message = "must be true or false"
         raise Problem(REQUEST_INVALID, f"{field}: {message}.", errors=[FieldError(field, message)]) from None
@@ -237,23 +236,23 @@ def _from_json(body: bytes) -> SentPhoto:
     if len(body) > SMALL_JSON and any(body.count(mark) > MOST_MARKS for mark in (b"[", b"{", b",", b'"')):
         raise Problem(IMAGE_MISSING, _JSON_FORM)
     try:
-        given = Base64Photo.model_validate(json.loads(body, strict=False))
+        document = Base64Photo.model_validate(json.loads(body, strict=False))
     except (ValueError, RecursionError) as error:
         if isinstance(error, ValidationError):
             raise Problem(IMAGE_MISSING, _JSON_FORM) from None
         raise Problem(MALFORMED, "The body is not valid JSON.") from None
-    text = given.image
+    text = document.image
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
         # Many encoders break lines. They are taken out in one go: a word for each would be millions.
         plain = text.encode("ascii").translate(None, _SPACES)
-        return SentPhoto(base64.b64decode(plain, validate=True), given.keep, given.share)
+        return SentPhoto(base64.b64decode(plain, validate=True), document.keep, document.share)
     except (binascii.Error, ValueError):
         raise Problem(MALFORMED, f"'{FIELD}' is not valid base64.") from None
 
 
-_MEMORY = 0.9
+_DECAY = 0.9
 """How much of the mean duration is remembered when a new one is learnt."""
 _SHARES = 4
 """Of the memory for bodies one caller gets one in so many, or room for one body."""
@@ -273,7 +272,7 @@ class Upload:
         Raises:
             Problem: 503 with `Retry-After`, if there is no room.
         """
-        self._admission.hold(self._caller, size)
+        self._admission.reserve(self._caller, size)
         self.held += size
 
 
@@ -317,12 +316,12 @@ class Admission:
         try:
             yield upload
         finally:
-            self._let_go(self._uploads, caller, 1)
-            self._let_go(self._bytes, caller, upload.held)
+            self._release(self._uploads, caller, 1)
+            self._release(self._bytes, caller, upload.held)
             self._reserved -= upload.held
             UPLOAD_BYTES.set(self._reserved)
 
-    def hold(self, caller: str, size: int) -> None:
+    def reserve(self, caller: str, size: int) -> None:
         """Reserve memory for bytes that have arrived.
 
         Raises:
@@ -335,7 +334,7 @@ class Admission:
         UPLOAD_BYTES.set(self._reserved)
 
     @contextmanager
-    def enter(self) -> Iterator[None]:
+    def acquire(self) -> Iterator[None]:
         """Hold a place for as long as the block runs.
 
         Raises:
@@ -349,7 +348,7 @@ class Admission:
             yield
         finally:
             self._change(-1)
-            self._mean_seconds = _MEMORY * self._mean_seconds + (1 - _MEMORY) * (monotonic() - began)
+            self._mean_seconds = _DECAY * self._mean_seconds + (1 - _DECAY) * (monotonic() - began)
 
     def _full(self, detail: str) -> Problem:
         return Problem(OVERLOADED, detail, retry_after=math.ceil(min(30.0, 2 * self._mean_seconds)))
@@ -359,7 +358,7 @@ class Admission:
         IN_FLIGHT.set(self._under_way)
 
     @staticmethod
-    def _let_go(of: Counter[str], caller: str, amount: int) -> None:
+    def _release(of: Counter[str], caller: str, amount: int) -> None:
         of[caller] -= amount
         if of[caller] <= 0:
             del of[caller]
