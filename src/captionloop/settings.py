@@ -17,7 +17,7 @@ from captionloop.hooks import (
     UserErrorHook,
 )
 from captionloop.progress import log_in_lines
-from captionloop.provenance.incremental import EndWhereNothingIsToDo, IncrementalSession
+from captionloop.provenance.incremental import IncrementalSession, StopIfUpToDate
 from captionloop.provenance.recording import ProvenanceRecorder
 
 # Plugins start what belongs to them by name (`kedro mlflow ui` calls `mlflow`): it lies beside this Python,
@@ -39,7 +39,7 @@ HOOKS = (
     SharedMlflowRun(),
     UserErrorHook(),
     OnePipelineRun(),
-    EndWhereNothingIsToDo(recorder),
+    StopIfUpToDate(recorder),
     recorder,
     RemoteWorkspace(),
 )

@@ -150,7 +150,7 @@ class PhotoFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PhotoFolde
         replaced by drawn ones because a run was started with the wrong environment.
         """
         if "://" in self._filepath:
-            _write_afar(PhotoFolder(self._filepath), data)
+            _write_remote(PhotoFolder(self._filepath), data)
             return
         final = Path(self._filepath)
         if final.is_dir() and any(final.iterdir()) and not (final / _MARK).exists():
@@ -182,7 +182,7 @@ class PhotoFolderDataset(AbstractDataset[Iterable[tuple[str, bytes]], PhotoFolde
         return {"filepath": self._filepath}
 
 
-def _write_afar(folder: PhotoFolder, photos: Iterable[tuple[str, bytes]]) -> None:
+def _write_remote(folder: PhotoFolder, photos: Iterable[tuple[str, bytes]]) -> None:
     """Writes photos into object storage, where no folder can be renamed: until all are there, a mark says so.
 
     Raises `CorpusError` as for a local folder.
@@ -195,14 +195,14 @@ def _write_afar(folder: PhotoFolder, photos: Iterable[tuple[str, bytes]]) -> Non
         )
     folder.write(_BEGUN, b"1")
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        after = set(pool.map(partial(_written, folder), photos))
+        after = set(pool.map(partial(_write_photo, folder), photos))
     for name in before - after:
         folder.remove(name)
     folder.write(_MARK, b"1")
     folder.remove(_BEGUN)
 
 
-def _written(folder: PhotoFolder, photo: tuple[str, bytes]) -> str:
+def _write_photo(folder: PhotoFolder, photo: tuple[str, bytes]) -> str:
     folder.write(*photo)
     return photo[0]
 

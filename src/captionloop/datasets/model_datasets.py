@@ -254,6 +254,6 @@ class RegisteredVersionDataset(AtomicJSONDataset):
     def _exists(self) -> bool:
         if not super()._exists():
             return False
-        told = self.load()
-        found = ModelRegistryDataset(name=told["name"]).load().with_fingerprint(told["fingerprint"])
-        return found is not None and found.version == told["version"]
+        document = self.load()
+        found = ModelRegistryDataset(name=document["name"]).load().with_fingerprint(document["fingerprint"])
+        return found is not None and found.version == document["version"]

@@ -33,16 +33,16 @@ _NOTHING: Final = object()
 Json = Any
 
 
-def watched(parameters: BaseModel, read: Callable[[str], None], prefix: str = "") -> BaseModel:
+def tracked_parameters(parameters: BaseModel, read: Callable[[str], None], prefix: str = "") -> BaseModel:
     """The same parameters, which call `read` with the path of every field that is read."""
     kind = type(parameters)
     inner = {
-        name: watched(value, read, f"{prefix}{name}.")
+        name: tracked_parameters(value, read, f"{prefix}{name}.")
         for name in kind.model_fields
         if isinstance(value := getattr(parameters, name), BaseModel)
     }
 
-    def look(self: BaseModel, name: str) -> Any:
+    def read_field(self: BaseModel, name: str) -> Any:
         if name in inner:
             return inner[name]
         if name in kind.model_fields:
@@ -51,20 +51,20 @@ def watched(parameters: BaseModel, read: Callable[[str], None], prefix: str = ""
             read(prefix.removesuffix("."))
         return object.__getattribute__(self, name)
 
-    watching = type(
+    tracking_class = type(
         kind.__name__,
         (kind,),
         {
             "__module__": kind.__module__,
             "__doc__": kind.__doc__,
-            "__getattribute__": look,
+            "__getattribute__": read_field,
             "__eq__": lambda self, other: _plain(self) == _plain(other),
             "__hash__": lambda self: hash(_plain(self)),
             "__reduce_ex__": lambda self, _: (_itself, (_plain(self),)),
             "__watched__": kind,
         },
     )
-    new: Any = object.__new__(watching)
+    new: Any = object.__new__(tracking_class)
     for slot in ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
         object.__setattr__(new, slot, getattr(parameters, slot))
     assert isinstance(new, BaseModel)
@@ -72,7 +72,7 @@ def watched(parameters: BaseModel, read: Callable[[str], None], prefix: str = ""
 
 
 def _plain(model: Any) -> Any:
-    """The model as it was before it was watched."""
+    """The model without tracking."""
     kind = getattr(type(model), "__watched__", None)
     if kind is None:
         return model
@@ -83,40 +83,40 @@ def _plain(model: Any) -> Any:
 
 
 def _itself(model: BaseModel) -> BaseModel:
-    """What a pickled model comes back as: the one that is not watched."""
+    """The model itself: a pickled tracking model is restored as the plain one."""
     return model
 
 
-def counted(value: Any) -> Json:
-    """Parameters as JSON, without what never counts."""
+def result_affecting(value: Any) -> Json:
+    """Parameters as JSON, without fields that affect no result."""
     if isinstance(value, BaseModel):
         fields = type(value).model_fields
-        return {name: counted(getattr(value, name)) for name in fields if _counts(value, name)}
+        return {name: result_affecting(getattr(value, name)) for name in fields if _counts(value, name)}
     if isinstance(value, Mapping):
-        return {str(name): counted(each) for name, each in value.items()}
+        return {str(name): result_affecting(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [counted(each) for each in value]
+        return [result_affecting(each) for each in value]
     return to_jsonable_python(value, fallback=repr)
 
 
 def values_at(parameters: Any, paths: frozenset[str]) -> dict[str, Json]:
-    """What is at these paths now: nothing where there is none, or where it does not count."""
+    """The values at these paths; absent ones, and those that affect no result, are left out."""
     if WHOLE in paths:
-        return flat(counted(parameters))
+        return flat(result_affecting(parameters))
     found: dict[str, Json] = {}
     for path in paths:
         value = parameters
         for name in path.split("."):
             value = _field(value, name)
         if value is not _NOTHING:
-            found |= flat(counted(value), path)
+            found |= flat(result_affecting(value), path)
     return found
 
 
 def _field(value: Any, name: str) -> Any:
     if isinstance(value, BaseModel):
-        there = name in type(value).model_fields and _counts(value, name)
-        return getattr(value, name) if there else _NOTHING
+        is_field = name in type(value).model_fields and _counts(value, name)
+        return getattr(value, name) if is_field else _NOTHING
     return value.get(name, _NOTHING) if isinstance(value, Mapping) else _NOTHING
 
 
@@ -155,7 +155,7 @@ _DISTRIBUTIONS: Final = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "py
 
 @dataclass(frozen=True)
 class CodeVersion:
-    """What code and which packages something depends on.
+    """The code and packages that a function or class depends on.
 
     Attributes:
         modules: a digest of the statements that count, by the module they stand in.
@@ -185,9 +185,9 @@ class CodeVersions:
             self._of[starts] = walk.version()
         return self._of[starts]
 
-    def keep(self) -> None:
-        """Keeps what was read of the files for the next run."""
-        self._parsed.keep()
+    def save(self) -> None:
+        """Saves the parsed files for the next run."""
+        self._parsed.save()
 
 
 def _origin(part: Callable[..., Any]) -> tuple[str, str]:
@@ -200,7 +200,7 @@ def _origin(part: Callable[..., Any]) -> tuple[str, str]:
 
 
 class _Walk:
-    """From one statement to all that it needs."""
+    """Collects all statements and packages that given statements depend on."""
 
     def __init__(self, module: Callable[[str], Module | None], own: frozenset[str]) -> None:
         self._module, self._own = module, own

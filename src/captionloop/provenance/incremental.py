@@ -27,12 +27,12 @@ _MOST_REASONS = 4
 class IncrementalSession(KedroSession):
     """Kedro's session, in which `only_missing_outputs` also makes anew what is out of date."""
 
-    def run(self, *args: Any, **given: Any) -> dict[str, Any]:
+    def run(self, *args: Any, **options: Any) -> dict[str, Any]:
         """As `KedroSession.run`."""
-        if given.get("only_missing_outputs"):
-            given["runner"] = incremental(given.get("runner"))
+        if options.get("only_missing_outputs"):
+            options["runner"] = incremental(options.get("runner"))
         try:
-            return super().run(*args, **given)
+            return super().run(*args, **options)
         except NothingToDo as nothing:
             logger.info("%s", nothing)
             return {}
@@ -42,7 +42,7 @@ class NothingToDo(Exception):  # noqa: N818 - no error
     """All nodes of a run are up to date."""
 
 
-class EndWhereNothingIsToDo:
+class StopIfUpToDate:
     """Ends a run whose nodes are all up to date before MLflow begins one: an empty one, which takes seconds.
 
     Args:
@@ -64,8 +64,8 @@ class EndWhereNothingIsToDo:
         shared = (run_params.get("runtime_params") or {}).get("mlflow_run")
         if not run_params.get("only_missing_outputs") or shared or has_copy():
             return
-        course = _Course(pipeline, catalog, self._recorder)
-        if not any(course.to_run(node) for node in pipeline.nodes):
+        state = _RunState(pipeline, catalog, self._recorder)
+        if not any(state.to_run(node) for node in pipeline.nodes):
             self._recorder.after_pipeline_run()
             raise NothingToDo(_NOTHING_TO_DO.format(len(pipeline.nodes)))
 
@@ -101,27 +101,27 @@ class IncrementalRunner(SequentialRunner):
     ) -> None:
         plugins = hook_manager.get_plugins()
         recorder = next(each for each in plugins if isinstance(each, ProvenanceRecorder))
-        course = _Course(pipeline, catalog, recorder)
+        state = _RunState(pipeline, catalog, recorder)
         for node in pipeline.nodes:
-            for each, why in course.to_run(node):
+            for each, why in state.to_run(node):
                 logger.info("%s: %s", each.name, why)
                 try:
                     Task(each, catalog, self._is_async, hook_manager, run_id).execute()
                 except Exception:
                     logger.warning("The same command goes on here; what has been finished is kept.")
                     raise
-                course.ran(each)
+                state.mark_done(each)
                 logger.info("Completed node: %s", each.name)
-            course.settle(node)
-        skipped, total = len(pipeline.nodes) - len(course.done), len(pipeline.nodes)
-        if course.done:
+            state.release_unneeded(node)
+        skipped, total = len(pipeline.nodes) - len(state.done), len(pipeline.nodes)
+        if state.done:
             logger.info("%d of %d nodes were up to date.", skipped, total)
         else:
             logger.info("%s", _NOTHING_TO_DO.format(total))
 
 
-class _Course:
-    """How far a run has come: what was run, what is in memory, and who may still ask for it."""
+class _RunState:
+    """The state of a run: nodes done, datasets in memory, and nodes that may still need them."""
 
     def __init__(self, pipeline: Pipeline, catalog: Any, recorder: ProvenanceRecorder) -> None:
         self._catalog, self._recorder = catalog, recorder
@@ -139,7 +139,7 @@ class _Course:
         recorder = self._recorder
         if node in self.done or (node.outputs and not recorder.kept_outputs(node)):
             return []  # what is only handed on is made when it is asked for
-        why = recorder.why_anew(node)
+        why = recorder.reasons_to_run(node)
         if not why:
             return []
         shown = "; ".join(why[:_MOST_REASONS])
@@ -156,25 +156,28 @@ class _Course:
                 found.setdefault(producer, f"{node.name} needs {name}, which is not kept")
         return list(found.items())
 
-    def ran(self, node: Node) -> None:
-        """A node was run: what it made is in memory."""
+    def mark_done(self, node: Node) -> None:
+        """Note that a node was run, and that its outputs are in memory."""
         self.done.add(node)
         self._held.update(name for name in node.outputs if name not in self._results)
 
-    def settle(self, node: Node) -> None:
-        """The node's turn is over: what nobody can ask for any more is let go of."""
+    def release_unneeded(self, node: Node) -> None:
+        """Note that a node is decided on, and release datasets that no node needs any more."""
         self._decided.add(node)
-        for name in [name for name in self._held if self._is_over(name)]:
+        for name in [name for name in self._held if self._is_unneeded(name)]:
             self._catalog.release(name)
             self._held.discard(name)
 
-    def _is_over(self, name: str) -> bool:
+    def _is_unneeded(self, name: str) -> bool:
         """Whether all that read a dataset are decided on, and none may still hand on what it makes of it."""
         return all(
             consumer in self._decided
-            and (consumer in self.done or all(self._is_over(each) for each in self._handed_on(consumer)))
+            and (
+                consumer in self.done
+                or all(self._is_unneeded(each) for each in self._memory_outputs(consumer))
+            )
             for consumer in self._consumers.get(name, ())
         )
 
-    def _handed_on(self, node: Node) -> list[str]:
+    def _memory_outputs(self, node: Node) -> list[str]:
         return [name for name in node.outputs if self._recorder.is_in_memory(name)]

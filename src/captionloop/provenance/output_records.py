@@ -28,8 +28,8 @@ MISSING = "missing"
 
 
 @runtime_checkable
-class KnowsItsContent(Protocol):
-    """A dataset that says itself what of it counts."""
+class SupportsContentDigest(Protocol):
+    """A dataset that computes its own content digest."""
 
     def content_digest(self, files: "FileDigests", beside: frozenset[str]) -> str | None:
         """A digest of what a node reads here; None where nothing of it can change a result.
@@ -83,11 +83,11 @@ class FileDigests:
         for name in files_below(folder):
             if (takes is None or takes(name)) and not any(part.startswith(".") for part in name.split("/")):
                 digest.update(os.fsencode(name) + b"\0" + self.of_file(folder / name).encode())
-        self.keep()
+        self.save()
         return digest.hexdigest()
 
-    def keep(self) -> None:
-        """Writes down what was hashed since the last time."""
+    def save(self) -> None:
+        """Saves the new digests."""
         if self._connection is None or not self._new:
             return
         with suppress(sqlite3.Error):  # it costs time, not a result
@@ -125,7 +125,7 @@ def content_of(dataset: Any, files: FileDigests, beside: frozenset[str] = frozen
     What neither says it nor is a local file or folder gets another digest each time: nobody can tell that it
     is the same.
     """
-    if isinstance(dataset, KnowsItsContent):
+    if isinstance(dataset, SupportsContentDigest):
         return dataset.content_digest(files, beside)
     path = local_path(dataset)
     return files.of_folder(path) if path is not None else f"unknown-{uuid.uuid4()}"
@@ -152,8 +152,8 @@ _LONGEST_VALUE = 60
 _GONE = object()
 
 
-class Made(BaseModel):
-    """What a node made its outputs from.
+class Provenance(BaseModel):
+    """What the outputs of a node were made from.
 
     Attributes:
         node: its name.
@@ -174,7 +174,7 @@ class Made(BaseModel):
     reads: dict[str, frozenset[str]] = {}
     parameters: dict[str, dict[str, Any]] = {}
     settings: dict[str, Any] = {}
-    inputs: dict[str, Union["Made", str, None]] = {}
+    inputs: dict[str, Union["Provenance", str, None]] = {}
 
 
 class Record(BaseModel):
@@ -183,7 +183,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     format: Literal[1] = 1
-    made: Made
+    made: Provenance
     output: str | None
 
 
@@ -216,12 +216,14 @@ def write_beside(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def differences(before: Made, now: Made, names: Mapping[str, str]) -> list[str]:
-    """What is not as it was, for people. `names` are those of datasets that people know by another name."""
+def differences(before: Provenance, now: Provenance, names: Mapping[str, str]) -> list[str]:
+    """The differences between two provenances, as phrases. `names` are those of datasets that people know by
+    another name.
+    """
     return list(dict.fromkeys(_differences(before, now, names)))
 
 
-def _differences(before: Made, now: Made, names: Mapping[str, str]) -> Iterator[str]:
+def _differences(before: Provenance, now: Provenance, names: Mapping[str, str]) -> Iterator[str]:
     if before.node != now.node:
         yield f"it was made by {before.node}"
         return
@@ -242,7 +244,7 @@ def _differences(before: Made, now: Made, names: Mapping[str, str]) -> Iterator[
             yield f"{title} is no input any more"
         else:
             old_input, new_input = before.inputs[name], now.inputs[name]
-            if isinstance(old_input, Made) and isinstance(new_input, Made):
+            if isinstance(old_input, Provenance) and isinstance(new_input, Provenance):
                 yield from _differences(old_input, new_input, names)
             elif old_input != new_input:
                 yield f"{title} changed"

@@ -169,7 +169,7 @@ class ParsedModules:
         self._used[key] = self._kept[key]
         return self._used[key]
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """Writes down what was read, where something of it is new."""
         if self._file is None or self._used.keys() <= self._written:
             return

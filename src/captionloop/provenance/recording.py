@@ -1,4 +1,4 @@
-"""Writes beside every output what it was made from, in every `kedro run`, and says what has changed since.
+"""Records the provenance of every output in every `kedro run`, and gives reasons to run a node again.
 
 That is all that plain `kedro run` notices of it; `incremental` decides with it which nodes are run.
 """
@@ -17,11 +17,18 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from pydantic import BaseModel
 
-from captionloop.provenance.code_versions import WHOLE, CodeVersion, CodeVersions, flat, values_at, watched
+from captionloop.provenance.code_versions import (
+    WHOLE,
+    CodeVersion,
+    CodeVersions,
+    flat,
+    tracked_parameters,
+    values_at,
+)
 from captionloop.provenance.output_records import (
     FOLDER,
     FileDigests,
-    Made,
+    Provenance,
     Record,
     content_of,
     differences,
@@ -72,12 +79,12 @@ class ProvenanceRecorder:
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Any) -> None:
         """A new run."""
-        place = Path(run_params["project_path"]) / "data" / FOLDER
-        code = CodeVersions(parsed=ParsedModules(place / "parsed_code.json"))
-        self._begin(pipeline, catalog, RunDigests(place / "file_digests.sqlite"), self._given_code or code)
+        folder = Path(run_params["project_path"]) / "data" / FOLDER
+        code = CodeVersions(parsed=ParsedModules(folder / "parsed_code.json"))
+        self._begin(pipeline, catalog, RunDigests(folder / "file_digests.sqlite"), self._given_code or code)
         for node in pipeline.nodes:  # as the code is now: it may be edited while a node is at work
             self._version(node)
-        self._code.keep()
+        self._code.save()
 
     def _begin(self, pipeline: Pipeline, catalog: Any, files: RunDigests, code: CodeVersions) -> None:
         self._catalog = catalog
@@ -87,9 +94,9 @@ class ProvenanceRecorder:
         self._nodes = {node.name for node in pipeline.nodes}
         self._datasets = pipeline.datasets()
         self._producers = {name: node for node in pipeline.nodes for name in node.outputs}
-        self._made: dict[str, Made] = {}
-        self._told: set[str] = set()
-        self._inputs: dict[str, dict[str, Made | str | None]] = defaultdict(dict)
+        self._made: dict[str, Provenance] = {}
+        self._warned: set[str] = set()
+        self._inputs: dict[str, dict[str, Provenance | str | None]] = defaultdict(dict)
         self._reads: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
 
     @hook_impl
@@ -100,24 +107,24 @@ class ProvenanceRecorder:
 
     @hook_impl
     def before_node_run(self, node: Node, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Hands out parameters that notice what is read of them; empties half-done work of other code."""
+        """Gives the node parameters that track their reads; empties half-done work of other code."""
         self._files.forget_folders()
-        handed: dict[str, Any] = {}
+        tracked: dict[str, Any] = {}
         if node.name not in self._nodes:  # in a process that a runner has started anew
-            return handed
+            return tracked
         for name, value in inputs.items():
             if not _is_parameter(name):
                 continue
             reads = self._reads[node.name][_block(name)]
             if isinstance(value, BaseModel):
-                handed[name] = watched(value, reads.add)
+                tracked[name] = tracked_parameters(value, reads.add)
             else:
                 reads.add(WHOLE)
         for name in node.inputs:
             begin = getattr(self._catalog[name], "begin", None) if not _is_parameter(name) else None
             if begin is not None:
                 begin(self._code.of(node.func))
-        return handed
+        return tracked
 
     @hook_impl
     def after_node_run(self, node: Node) -> None:
@@ -126,7 +133,7 @@ class ProvenanceRecorder:
         if node.name not in self._nodes:
             return
         reads = {block: frozenset(paths) for block, paths in self._reads[node.name].items()}
-        self._made[node.name] = self._put_together(node, reads, dict(self._inputs[node.name]))
+        self._made[node.name] = self._provenance(node, reads, dict(self._inputs[node.name]))
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
@@ -142,15 +149,15 @@ class ProvenanceRecorder:
     @hook_impl
     def after_pipeline_run(self) -> None:
         """Keeps the digests of files."""
-        self._files.keep()
+        self._files.save()
 
     @hook_impl
     def on_pipeline_error(self) -> None:
         """The same."""
-        self._files.keep()
+        self._files.save()
 
-    def why_anew(self, node: Node) -> list[str]:
-        """Why a node has to be run, for people; empty where all its outputs are what it would make."""
+    def reasons_to_run(self, node: Node) -> list[str]:
+        """The reasons to run a node, as phrases; empty where all its outputs are up to date."""
         if READS_THE_CLOCK in node.tags:
             return ["what it finds depends on the time"]
         if not node.outputs:
@@ -168,40 +175,40 @@ class ProvenanceRecorder:
                 continue  # a measure in MLflow: nothing that could be read again
             elif (record := read_record(path)) is None:
                 reasons.append(f"nothing tells what {title} was made from")
-            elif changes := differences(record.made, self.as_now(node, record.made), titles):
+            elif changes := differences(record.made, self.current_provenance(node, record.made), titles):
                 reasons += changes
             elif record.output != content_of(dataset, self._files):
                 if getattr(dataset, "is_peoples_data", False):
-                    if name not in self._told:
+                    if name not in self._warned:
                         logger.info("%s was changed since %s wrote it: taken as it is", title, node.name)
-                    self._told.add(name)
+                    self._warned.add(name)
                 else:
                     reasons.append(f"{title} is not what was written")
         return list(dict.fromkeys(reasons))
 
     def kept_outputs(self, node: Node) -> list[str]:
-        """The outputs that outlive the run."""
+        """The outputs that are stored, not only in memory."""
         return [name for name in node.outputs if not self.is_in_memory(name)]
 
     def is_in_memory(self, name: str) -> bool:
         """Whether a dataset is only handed on."""
         return name not in self._catalog or bool(getattr(self._catalog[name], "_EPHEMERAL", False))
 
-    def as_now(self, node: Node, before: Made | None) -> Made:
-        """What a node would make its outputs from now, as far as it then read its parameters."""
+    def current_provenance(self, node: Node, before: Provenance | None) -> Provenance:
+        """The provenance that the node's outputs would have now, given the parameters that it read then."""
         reads = {} if before is None else before.reads
         known = {} if before is None else before.inputs
         inputs = {
             name: self._input(node, name, known.get(name)) for name in node.inputs if not _is_parameter(name)
         }
-        return self._put_together(node, reads, inputs)
+        return self._provenance(node, reads, inputs)
 
-    def _put_together(
+    def _provenance(
         self,
         node: Node,
         reads: Mapping[str, frozenset[str]],
-        inputs: dict[str, Made | str | None],
-    ) -> Made:
+        inputs: dict[str, Provenance | str | None],
+    ) -> Provenance:
         version = self._version(node)
         parameters = {
             block: values
@@ -210,7 +217,7 @@ class ProvenanceRecorder:
             for block in (_block(name),)
             if (values := values_at(self._catalog.load(name), reads.get(block, frozenset())))
         }
-        return Made(
+        return Provenance(
             node=node.name,
             code=dict(version.modules),
             packages=dict(version.packages),
@@ -220,7 +227,7 @@ class ProvenanceRecorder:
             inputs=inputs,
         )
 
-    def _input(self, node: Node, name: str, before: Made | str | None) -> Made | str | None:
+    def _input(self, node: Node, name: str, before: Provenance | str | None) -> Provenance | str | None:
         producer = self._producers.get(name)
         if not self.is_in_memory(name):
             return content_of(self._catalog[name], self._files, frozenset(node.inputs) - {name})
@@ -228,7 +235,7 @@ class ProvenanceRecorder:
             return None
         if producer.name in self._made:
             return self._made[producer.name]
-        return self.as_now(producer, before if isinstance(before, Made) else None)
+        return self.current_provenance(producer, before if isinstance(before, Provenance) else None)
 
     def _version(self, node: Node) -> CodeVersion:
         return self._code.of(node.func, *self._own_datasets(node))
@@ -246,10 +253,10 @@ class ProvenanceRecorder:
             for name in names:
                 if _is_parameter(name) or name not in self._catalog:
                     continue
-                said = getattr(self._catalog[name], "_init_args", None) or {}
-                said = {**said, **said.get("kwargs", {})}
-                if said.get(key):
-                    found |= flat(said[key], f"{name}.{key}")
+                arguments = getattr(self._catalog[name], "_init_args", None) or {}
+                arguments = {**arguments, **arguments.get("kwargs", {})}
+                if arguments.get(key):
+                    found |= flat(arguments[key], f"{name}.{key}")
         return found
 
     @cached_property

@@ -135,21 +135,21 @@ class ToyProject:
         hooks.register(recorder)
         catalog_hooks = {"run_params": {"project_path": self.data.parent}, "pipeline": pipeline}
         hooks.hook.before_pipeline_run(**catalog_hooks, catalog=catalog)
-        told = Told()
+        log_lines = LogLines()
         log = logging.getLogger("captionloop.provenance.incremental")
-        log.addHandler(told)
+        log.addHandler(log_lines)
         log.setLevel(logging.INFO)
         try:
             (runner or IncrementalRunner()).run(pipeline, catalog, hooks, only_missing_outputs=runner is None)
         finally:
-            log.removeHandler(told)
-        self.lines = told.lines
+            log.removeHandler(log_lines)
+        self.lines = log_lines.lines
         names = [node.name for node in pipeline.nodes]
-        self.reasons = dict(line.split(": ", 1) for line in told.lines if line.split(": ")[0] in names)
-        return [line.removeprefix("Completed node: ") for line in told.lines if "Completed node" in line]
+        self.reasons = dict(line.split(": ", 1) for line in log_lines.lines if line.split(": ")[0] in names)
+        return [line.removeprefix("Completed node: ") for line in log_lines.lines if "Completed node" in line]
 
 
-class Told(logging.Handler):
+class LogLines(logging.Handler):
     """What was said."""
 
     def __init__(self) -> None:

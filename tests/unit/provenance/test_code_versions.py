@@ -84,7 +84,7 @@ def test_what_was_read_is_kept_until_a_file_changes(tried, tmp_path):
     def kept_version():
         code = CodeVersions({"tried_code"}, ParsedModules(kept))
         found = code.of(start.node)
-        code.keep()
+        code.save()
         return found
 
     before = version()
@@ -124,7 +124,7 @@ def test_what_trains_encoders_does_not_depend_on_how_captions_are_made_or_scored
 
 def test_every_node_of_the_project_depends_on_what_it_uses_and_not_on_all():
     code = CodeVersions()
-    parts = {
+    expected = {
         function: {module.removeprefix("captionloop.") for module in code.of(function).modules}
         for function in (
             inspect_corpus,
@@ -135,23 +135,25 @@ def test_every_node_of_the_project_depends_on_what_it_uses_and_not_on_all():
             train_cross_entropy,
         )
     }
-    assert parts[draw_curves] == {"pipelines.encoder_adaptation.nodes", "evaluation.figures"}
-    assert {"scoring.cider", "scoring.java_metrics", "evaluation.evaluation_report"} <= parts[score_captions]
-    below = {name for name in parts[score_captions] if name.startswith(("vision.", "corpus."))}
+    assert expected[draw_curves] == {"pipelines.encoder_adaptation.nodes", "evaluation.figures"}
+    assert {"scoring.cider", "scoring.java_metrics", "evaluation.evaluation_report"} <= expected[
+        score_captions
+    ]
+    below = {name for name in expected[score_captions] if name.startswith(("vision.", "corpus."))}
     assert below <= {"corpus.tables"}  # which splits there are
     assert {
         "training.train_captioner",
         "training.caption_module",
         "captioner.decoders.show_attend_tell",
-    } <= parts[train_cross_entropy]
+    } <= expected[train_cross_entropy]
     assert not {
         name
-        for name in parts[train_cross_entropy]
+        for name in expected[train_cross_entropy]
         if name.startswith(("evaluation.", "registry.", "feedback."))
     }
-    assert "training.train_encoder" not in parts[train_cross_entropy]
-    assert {"corpus.photo_checks", "photos"} <= parts[inspect_corpus]
-    assert len(parts[choose_photos]) < 8
+    assert "training.train_encoder" not in expected[train_cross_entropy]
+    assert {"corpus.photo_checks", "photos"} <= expected[inspect_corpus]
+    assert len(expected[choose_photos]) < 8
     assert (
         "torch" in code.of(train_cross_entropy).packages and "torch" not in code.of(score_captions).packages
     )

@@ -38,7 +38,7 @@ def test_what_was_hashed_is_not_read_again_by_the_next_process_either(tmp_path, 
     path, database = settled(tmp_path / "a.txt", "one"), tmp_path / "digests.sqlite"
     first = FileDigests(database)
     digest = first.of_file(path)
-    first.keep()
+    first.save()
     path.rename(tmp_path / "b.txt")
     os.utime(tmp_path)
     second = FileDigests(database)

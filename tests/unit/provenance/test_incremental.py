@@ -8,9 +8,9 @@ from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
 
 from captionloop.provenance.code_versions import CodeVersions
 from captionloop.provenance.incremental import (
-    EndWhereNothingIsToDo,
     IncrementalRunner,
     NothingToDo,
+    StopIfUpToDate,
     incremental,
 )
 from captionloop.provenance.output_records import record_path
@@ -233,10 +233,10 @@ def test_runners_that_cannot_decide_node_by_node_are_refused_in_one_line(tmp_pat
 def begun(project) -> None:
     """What the hooks do where a run of the project begins."""
     recorder = ProvenanceRecorder(CodeVersions({"toy_project"}))
-    told = {"project_path": project.data.parent, "only_missing_outputs": True}
+    run_params = {"project_path": project.data.parent, "only_missing_outputs": True}
     pipeline, catalog = project.pipeline(), project.catalog()
-    recorder.before_pipeline_run(told, pipeline, catalog)
-    EndWhereNothingIsToDo(recorder).before_pipeline_run(told, pipeline, catalog)
+    recorder.before_pipeline_run(run_params, pipeline, catalog)
+    StopIfUpToDate(recorder).before_pipeline_run(run_params, pipeline, catalog)
 
 
 def test_a_run_that_has_nothing_to_do_ends_before_mlflow_begins_one(project):

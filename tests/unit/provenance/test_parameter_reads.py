@@ -3,7 +3,7 @@ import pickle
 
 from pydantic import BaseModel, Field
 
-from captionloop.provenance.code_versions import WHOLE, counted, values_at, watched
+from captionloop.provenance.code_versions import WHOLE, result_affecting, tracked_parameters, values_at
 
 
 class Inner(BaseModel):
@@ -27,7 +27,7 @@ class Outer(BaseModel):
 
 def reads_of(use) -> set[str]:
     read: set[str] = set()
-    use(watched(Outer(), read.add))
+    use(tracked_parameters(Outer(), read.add))
     return read
 
 
@@ -54,7 +54,7 @@ def test_whoever_takes_the_whole_has_read_all():
 
 
 def test_it_is_as_the_model_that_was_asked_for():
-    given = watched(Outer(rate=0.7), set().add)
+    given = tracked_parameters(Outer(rate=0.7), set().add)
     assert isinstance(given, Outer) and given == Outer(rate=0.7) and Outer(rate=0.7) == given
     assert hash(given.inner.name) == hash("beam") and hash(given) == hash(Outer(rate=0.7))
     assert type(pickle.loads(pickle.dumps(given))) is Outer
@@ -63,7 +63,7 @@ def test_it_is_as_the_model_that_was_asked_for():
 
 
 def test_what_does_not_affect_the_result_never_counts():
-    assert "threads" not in counted(Outer())
+    assert "threads" not in result_affecting(Outer())
     assert values_at(Outer(), frozenset({"threads", "rate"})) == {"rate": 0.5}
     assert values_at(Outer(), frozenset({WHOLE})) == {
         "inner.width": 3, "inner.name": "beam", "rate": 0.5, "views": ["whole"],
