@@ -14,13 +14,13 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from captionloop_dags.notes import drift_note, write_note
 from captionloop_dags.settings import dag_id, environments
-from captionloop_dags.steps import dag_options, kedro, outcome, step, tidy
+from captionloop_dags.steps import cleanup_task, cli_task, dag_options, kedro, report_command
 
 logger = logging.getLogger(__name__)
 
 
-@task(retries=0)
-def judge(drift: dict[str, Any], **context: Any) -> None:
+@task(task_id="judge", retries=0)
+def check_drift(drift: dict[str, Any], **context: Any) -> None:
     """Goes on if there is a drift, and a drift shall lead to a retraining."""
     write_note(context, drift_note(drift))
     found = [signal["sentence"] for signal in drift["signals"] if signal["drifted"]]
@@ -52,8 +52,8 @@ with DAG(
 ) as dag:  # fmt: skip
     # Where the service looks for the report elsewhere than here, it is copied to that place.
     publish = '${CAPTIONLOOP_DRIFT_REPORT:+--publish "$CAPTIONLOOP_DRIFT_REPORT"}'
-    drift = step("drift", kedro("drift"), tells=f"{outcome('drift')} {publish}")
-    judged = judge(drift.output)
+    drift = cli_task("drift", kedro("drift"), result_command=f"{report_command('drift')} {publish}")
+    drift_check = check_drift(drift.output)
     retrain = TriggerDagRunOperator(
         task_id="retrain",
         trigger_dag_id=dag_id("retraining"),
@@ -62,5 +62,5 @@ with DAG(
         note="Started by monitoring {{ run_id }}: {{ ti.xcom_pull(task_ids='drift')['sentence'] }}",
         skip_when_already_exists=True,
     )
-    drift >> judged >> retrain
-    drift >> tidy(trigger_rule=TriggerRule.ALL_DONE)
+    drift >> drift_check >> retrain
+    drift >> cleanup_task(trigger_rule=TriggerRule.ALL_DONE)

@@ -10,7 +10,7 @@ from airflow.sdk import DAG, CronTriggerTimetable, Param
 
 from captionloop_dags.assets import ENOUGH_RATINGS
 from captionloop_dags.settings import LEAST_RATINGS, dag_id
-from captionloop_dags.steps import DEFAULTS, SKIPPED, dag_options, step
+from captionloop_dags.steps import DEFAULT_ARGS, SKIPPED, cli_task, dag_options
 
 LAST = (
     "{% set said = inlet_events[task.inlets[0]] %}"
@@ -30,12 +30,12 @@ with DAG(
         )
     },
     **dag_options(
-        default_args={**DEFAULTS, "retries": 0, "execution_timeout": timedelta(minutes=10)},
+        default_args={**DEFAULT_ARGS, "retries": 0, "execution_timeout": timedelta(minutes=10)},
         # It looks again soon, and nobody wants to hear of it each time: `monitoring` asks the same database.
         on_failure_callback=None,
     ),
 ) as dag:  # fmt: skip
-    step(
+    cli_task(
         "count",
         f"captionloop ratings --least {{{{ params.least_ratings }}}} --since '{LAST}' --skip-code {SKIPPED}",
         in_workspace=False,

@@ -19,7 +19,7 @@ from captionloop_dags.settings import (
     LEAST_RATINGS,
     LONGEST_RUN,
     SERVICE_URL,
-    TEACHING,
+    TRAINING,
     dag_id,
     environments,
 )
@@ -27,13 +27,13 @@ from captionloop_dags.steps import (
     REMOTE,
     SKIPPED,
     WORKSPACE,
+    cleanup_task,
+    cli_task,
     dag_options,
     kedro,
-    mapped_step,
-    outcome,
-    step,
-    tidy,
-    waiting_step,
+    mapped_cli_task,
+    report_command,
+    waiting_cli_task,
 )
 
 VERSION = "{{ (ti.xcom_pull(task_ids='registration') or {}).get('version') | int }}"
@@ -57,8 +57,8 @@ class OptionalApproval(ApprovalOperator):
         return super().execute(context)
 
 
-@task(retries=0)
-def enough(feedback: dict[str, Any], **context: Any) -> None:
+@task(task_id="enough", retries=0)
+def check_rating_count(feedback: dict[str, Any], **context: Any) -> None:
     """Goes on if enough new ratings have come in."""
     if not feedback["enough"]:
         write_note(context, skipped_note(feedback))
@@ -67,8 +67,8 @@ def enough(feedback: dict[str, Any], **context: Any) -> None:
     logger.info(feedback["sentence"])
 
 
-@task(retries=0)
-def shards(params: dict[str, Any] | None = None) -> list[str]:
+@task(task_id="shards", retries=0)
+def list_shards(params: dict[str, Any] | None = None) -> list[str]:
     """The shares of the photos that are encoded side by side."""
     count = (params or {})["shards"]
     return [f"{number}/{count}" for number in range(1, count + 1)]
@@ -90,18 +90,18 @@ def gate(feedback: dict[str, Any], registered: dict[str, Any], **context: Any) -
     logger.info(verdict(registered))
 
 
-@task(retries=0, trigger_rule=TriggerRule.ALL_DONE)
-def close(feedback: Any, examination: Any, registered: Any, tidied: Any, **context: Any) -> None:
+@task(task_id="close", retries=0, trigger_rule=TriggerRule.ALL_DONE)
+def write_summary(feedback: Any, label_noise: Any, registered: Any, cleaned_up: Any, **context: Any) -> None:
     """Writes the run's note, and lets the run fail where a step did: a rollback that worked is no success."""
     ti, run = context["ti"], context["run_id"]
     states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[run])[run]
     failed = sorted(name for name, state in states.items() if state == "failed")
     note = run_note(
         feedback=feedback,
-        examination=examination,
+        label_noise=label_noise,
         registered=registered,
         failed=failed,
-        reasons=(tidied or {}).get("failures"),
+        reasons=(cleaned_up or {}).get("failures"),
         rolled_back=states.get("deploy") == states.get("rollback") == "success",
         deployed=states.get("verify") == "success",
         dry_run=context["params"]["dry_run"],
@@ -180,22 +180,24 @@ with DAG(
         ),
     },
 ) as dag:  # fmt: skip
-    feedback = step("feedback", kedro("feedback"), tells=outcome("feedback"))
-    is_enough = enough(feedback.output)
+    feedback = cli_task("feedback", kedro("feedback"), result_command=report_command("feedback"))
+    is_enough = check_rating_count(feedback.output)
     with TaskGroup("learning", prefix_group_id=False, tooltip="The candidate is taught"):
-        encoder = step(
+        encoder = cli_task(
             "encoder",
             kedro("retraining_encoder"),
-            tells=outcome("examination"),
-            execution_timeout=TEACHING,
+            result_command=report_command("examination"),
+            execution_timeout=TRAINING,
         )
-        caching = mapped_step(
-            "caching", kedro("retraining_caching", shard="$SHARD"), each=shards(), variable="SHARD"
+        caching = mapped_cli_task(
+            "caching", kedro("retraining_caching", shard="$SHARD"), each=list_shards(), variable="SHARD"
         )
-        training = step("training", kedro("retraining_training"), execution_timeout=TEACHING)
+        training = cli_task("training", kedro("retraining_training"), execution_timeout=TRAINING)
     with TaskGroup("judging", prefix_group_id=False, tooltip="Candidate against champion"):
-        evaluation = step("evaluation", kedro("retraining_evaluation"))
-        registration = step("registration", kedro("retraining_registration"), tells=outcome("gate"))
+        evaluation = cli_task("evaluation", kedro("retraining_evaluation"))
+        registration = cli_task(
+            "registration", kedro("retraining_registration"), result_command=report_command("gate")
+        )
         passed = gate(feedback.output, registration.output)
         approval = OptionalApproval(
             task_id="approval",
@@ -205,7 +207,7 @@ with DAG(
             response_timeout=A_WEEK,
         )
     with TaskGroup("release", prefix_group_id=False, tooltip="It is served, or taken back"):
-        package = step(
+        package = cli_task(
             "package",
             "true" if REMOTE else f"rm -rf {WORKSPACE}/bento",
             # BentoML keeps what it builds in a store of its own; the copy in the run's folder is enough.
@@ -213,41 +215,41 @@ with DAG(
             f"captionloop package --version {VERSION} --output {WORKSPACE}/bento "
             "--env {{ quoted(params.environment) }})",
         )
-        shadow = step(
+        shadow = cli_task(
             "shadow",
             f"{SHADOW} --share {{{{ params.shadow_share }}}} --days {{{{ params.shadow_hours / 24 }}}} {ENV}",
             only_if="shadow_share",
         )
-        shadow_watch = waiting_step(
+        shadow_watch = waiting_cli_task(
             "shadow_watch",
             f"{SHADOW} --status --url {shlex.quote(SERVICE_URL)} {ENV} || "
             "{ code=$?; [ $code = 4 ] || exit $code; }",
             only_if="shadow_share",
         )
-        canary = step(
+        canary = cli_task(
             "canary",
             f"{CANARY} --share {{{{ params.canary_share }}}} --days {{{{ params.canary_days }}}} {ENV}",
             only_if="canary_share",
         )
-        canary_watch = waiting_step(
+        canary_watch = waiting_cli_task(
             "canary_watch", f"{CANARY} --status {ENV} || {ENDED}", only_if="canary_share"
         )
-        canary_verdict = step(
+        canary_verdict = cli_task(
             "canary_verdict",
             f"{CANARY} --decide {ENV} || {{ {ENDED}; exit {SKIPPED}; }}",
             only_if="canary_share",
         )
-        deploy = step(
+        deploy = cli_task(
             "deploy",
             f"captionloop models promote {VERSION} --gated --env {{{{ quoted(params.environment) }}}}",
         )
-        verify = step(
+        verify = cli_task(
             "verify",
             f"captionloop verify --url {shlex.quote(SERVICE_URL)} --version {VERSION} "
             "--for {{ params.verify_seconds }} --env {{ quoted(params.environment) }}",
             retries=0,
         )
-        rollback = step(
+        rollback = cli_task(
             "rollback",
             # It also runs where a step before the registration failed: then there is nothing to take back.
             "[ -n \"{{ (ti.xcom_pull(task_ids='registration') or {}).get('version', '') }}\" ] "
@@ -271,7 +273,7 @@ with DAG(
     approval >> package >> shadow >> shadow_watch >> canary >> canary_watch >> canary_verdict
     [package, canary_verdict] >> deploy >> verify
     [deploy, verify] >> rollback
-    tidied = tidy(
+    cleaned_up = cleanup_task(
         # For the alert that no run comes to its end any more, whatever came of this one.
         "captionloop heartbeat --env {{ quoted(params.environment) }}",
         # Where the run was ended before its shadow or canary was.
@@ -280,6 +282,6 @@ with DAG(
         "{% else %}true{% endif %}",
         trigger_rule=TriggerRule.ALL_DONE,
     )
-    ended = close(feedback.output, encoder.output, registration.output, tidied.output)
-    [passed, verify, rollback] >> tidied >> ended
-    [passed, verify, rollback] >> ended
+    summary = write_summary(feedback.output, encoder.output, registration.output, cleaned_up.output)
+    [passed, verify, rollback] >> cleaned_up >> summary
+    [passed, verify, rollback] >> summary

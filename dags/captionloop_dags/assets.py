@@ -1,4 +1,4 @@
-"""What one DAG tells another."""
+"""The assets by which one DAG starts another."""
 
 from airflow.sdk import Asset
 

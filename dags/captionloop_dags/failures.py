@@ -1,4 +1,4 @@
-"""Tells people that a run failed, if Airflow knows whom to tell: the connection `captionloop_alerts`.
+"""Sends an alert when a run fails, if there is an Airflow connection `captionloop_alerts`.
 
 It is an address that takes JSON with a `text`, as the incoming webhooks of chats do: the host with its scheme
 (`https://chat.example.org/hooks`), and, as the password, what of the path is secret. Without such a
@@ -16,7 +16,7 @@ SECONDS = 20
 logger = logging.getLogger(__name__)
 
 
-def tell_failure(context: Any) -> None:
+def send_failure_alert(context: Any) -> None:
     """For `DAG(on_failure_callback=...)`: one message for a run that failed or took too long. Never fails."""
     try:
         address = _address()

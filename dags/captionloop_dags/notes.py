@@ -23,24 +23,24 @@ LONGEST_NOTE = 1000
 LONGEST_REASON = 300
 logger = logging.getLogger(__name__)
 
-Told = Mapping[str, Any]
+Report = Mapping[str, Any]
 
 
-def running_note(doing: str, *, feedback: Told | None = None, registered: Told | None = None) -> str:
+def running_note(doing: str, *, feedback: Report | None = None, registered: Report | None = None) -> str:
     """Markdown, for a run that goes on: what it does now, and what is known by now."""
     return _note(f"Running: {doing}", feedback=feedback, registered=registered)
 
 
-def skipped_note(feedback: Told) -> str:
+def skipped_note(feedback: Report) -> str:
     """Markdown, for a run that ends here: there is too little to learn from."""
     return _note("No new version: too few new ratings", feedback=feedback)
 
 
 def run_note(
     *,
-    feedback: Told | None = None,
-    examination: Told | None = None,
-    registered: Told | None = None,
+    feedback: Report | None = None,
+    label_noise: Report | None = None,
+    registered: Report | None = None,
     failed: Sequence[str] = (),
     reasons: Mapping[str, str] | None = None,
     rolled_back: bool = False,
@@ -56,13 +56,13 @@ def run_note(
     return _note(
         headline,
         feedback=feedback,
-        examination=examination,
+        label_noise=label_noise,
         registered=registered,
         reasons={name: (reasons or {}).get(name, "its log says why") for name in failed},
     )
 
 
-def drift_note(drift: Told) -> str:
+def drift_note(drift: Report) -> str:
     """Markdown: a sentence for each signal, those that drifted first."""
     signals = sorted(drift["signals"], key=lambda signal: not signal["drifted"])
     lines = [f"**{drift['sentence']}**", ""]
@@ -72,12 +72,12 @@ def drift_note(drift: Told) -> str:
     return _fitting(lines)
 
 
-def gate_passed(registered: Told) -> bool:
+def gate_passed(registered: Report) -> bool:
     """Whether a version that was registered passed the gate."""
     return bool(registered.get("passed", registered.get("promoted")))
 
 
-def verdict(registered: Told) -> str:
+def verdict(registered: Report) -> str:
     """The gate's reason, which does not say whether the version was promoted."""
     return str(registered.get("verdict") or registered["reason"])
 
@@ -85,15 +85,15 @@ def verdict(registered: Told) -> str:
 def _note(
     headline: str,
     *,
-    feedback: Told | None = None,
-    examination: Told | None = None,
-    registered: Told | None = None,
+    feedback: Report | None = None,
+    label_noise: Report | None = None,
+    registered: Report | None = None,
     reasons: Mapping[str, str] | None = None,
 ) -> str:
     lines = [f"**{headline}**", ""]
     lines += [f"- {name}: {reason[:LONGEST_REASON]}" for name, reason in (reasons or {}).items()]
-    said = ((feedback, "sentence"), (feedback, "believed"), (examination, "sentence"))
-    lines += [f"- {told[key]}" for told, key in said if told and told.get(key)]
+    sources = ((feedback, "sentence"), (feedback, "believed"), (label_noise, "sentence"))
+    lines += [f"- {report[key]}" for report, key in sources if report and report.get(key)]
     if registered:
         lines.append(f"- gate: {verdict(registered)}")
     last = registered or feedback or {}
@@ -115,8 +115,8 @@ def _fitting(lines: Sequence[str]) -> str:
 
 
 def _headline(  # noqa: PLR0911, PLR0917
-    feedback: Told | None,
-    registered: Told | None,
+    feedback: Report | None,
+    registered: Report | None,
     failed: Sequence[str],
     rolled_back: bool,
     deployed: bool,

@@ -1,4 +1,4 @@
-"""How a step of our DAGs runs: a command of the project, with its own interpreter here, or in a pod.
+"""Airflow tasks that run a command of the project, with its own interpreter here, or in a pod.
 
 A DAG imports Airflow and nothing of the project: each step is one `kedro run` or `captionloop` command.
 """
@@ -10,9 +10,9 @@ import shlex
 from typing import Any
 
 from captionloop_dags import settings
-from captionloop_dags.failures import tell_failure
+from captionloop_dags.failures import send_failure_alert
 
-DEFAULTS = {
+DEFAULT_ARGS = {
     "owner": settings.OWNER,
     "pool": settings.POOL,
     "retries": 2,
@@ -83,10 +83,10 @@ def dag_options(**own: Any) -> dict[str, Any]:
     return {
         "catchup": False,
         "max_active_runs": 1,
-        "default_args": DEFAULTS,
+        "default_args": DEFAULT_ARGS,
         "user_defined_macros": {"folder": folder_name, "quoted": shlex.quote, "numbers": numbers},
         "tags": ["captionloop"],
-        "on_failure_callback": tell_failure,
+        "on_failure_callback": send_failure_alert,
         **own,
     }
 
@@ -101,16 +101,16 @@ def kedro(pipeline: str, **parameters: str) -> str:
     )
 
 
-def outcome(what: str) -> str:
-    """The command that prints what came of a step, as one line of JSON."""
+def report_command(what: str) -> str:
+    """The command that prints the report of a step, as one line of JSON."""
     return (
         f"captionloop outcome {what} --workspace {WORKSPACE} "
         "--mlflow-run {{ folder(run_id) }} --env {{ quoted(params.environment) }}"
     )
 
 
-def tidy(*commands: str, **options: Any) -> Any:
-    """The step that takes what people erased out of features and runs, and removes runs that are not kept.
+def cleanup_task(*commands: str, **options: Any) -> Any:
+    """The task that removes erased data from features and runs, and old folders of runs.
 
     That it finds something amiss, or cannot, is in its log, and no failure of what the run is for. It tells
     why steps failed, as far as they said so.
@@ -119,13 +119,15 @@ def tidy(*commands: str, **options: Any) -> Any:
     attempts = [
         f"{command} || echo 'Not everything is in order: see above'" for command in (reconcile, *commands)
     ]
-    return step("tidy", *attempts, tells=f"{outcome('failures')} || echo '{{}}'", **options)
+    return cli_task(
+        "tidy", *attempts, result_command=f"{report_command('failures')} || echo '{{}}'", **options
+    )
 
 
-def step(
+def cli_task(
     task_id: str,
     *commands: str,
-    tells: str | None = None,
+    result_command: str | None = None,
     in_workspace: bool = True,
     only_if: str | None = None,
     **options: Any,
@@ -135,16 +137,16 @@ def step(
     Args:
         task_id: its name.
         commands: what it runs, in order, stopping at the first that fails. Templates.
-        tells: the command whose one line of JSON the step returns.
+        result_command: the command whose one line of JSON the step returns.
         in_workspace: whether the run has a folder, in which the step holds a lock.
         only_if: a parameter of the run; where it is empty or 0, the step does nothing.
         options: of the operator.
     """
-    kind, settled = _operator(task_id, commands, tells, in_workspace=in_workspace)
-    return _optional(kind, only_if)(**settled, **options)
+    kind, arguments = _operator(task_id, commands, result_command, in_workspace=in_workspace)
+    return _optional(kind, only_if)(**arguments, **options)
 
 
-def waiting_step(task_id: str, command: str, *, only_if: str | None = None, **options: Any) -> Any:
+def waiting_cli_task(task_id: str, command: str, *, only_if: str | None = None, **options: Any) -> Any:
     """A step that asks a command again each minute, as long as its exit code is `NOT_YET`.
 
     Here it holds no worker between two looks; in a pod it is the pod that waits, and none does either.
@@ -152,8 +154,8 @@ def waiting_step(task_id: str, command: str, *, only_if: str | None = None, **op
     if settings.POD_IMAGE:
         again = f"code=$?; [ $code = {NOT_YET} ] || exit $code; sleep {POKE_SECONDS}"
         waiting = f"until ( {command} ); do {again}; done"
-        kind, settled = _operator(task_id, (waiting,), None, in_workspace=False)
-        return _optional(kind, only_if)(**settled, **{"execution_timeout": LONGEST_WAIT, **options})
+        kind, arguments = _operator(task_id, (waiting,), None, in_workspace=False)
+        return _optional(kind, only_if)(**arguments, **{"execution_timeout": LONGEST_WAIT, **options})
     from airflow.providers.standard.sensors.bash import BashSensor
 
     return _optional(BashSensor, only_if)(
@@ -183,24 +185,24 @@ def _optional(kind: Any, only_if: str | None) -> Any:
     return Optional
 
 
-def mapped_step(task_id: str, *commands: str, each: Any, variable: str, **options: Any) -> Any:
+def mapped_cli_task(task_id: str, *commands: str, each: Any, variable: str, **options: Any) -> Any:
     """A step that runs once for each value of `each`, found in the environment variable `variable`."""
-    kind, settled = _operator(task_id, commands, None, in_workspace=True)
+    kind, arguments = _operator(task_id, commands, None, in_workspace=True)
     field = "env_vars" if settings.POD_IMAGE else "env"
     values = each.map(lambda value: {variable: value})
-    return kind.partial(**settled, **options).expand(**{field: values})
+    return kind.partial(**arguments, **options).expand(**{field: values})
 
 
 def _operator(
-    task_id: str, commands: tuple[str, ...], tells: str | None, *, in_workspace: bool
+    task_id: str, commands: tuple[str, ...], result_command: str | None, *, in_workspace: bool
 ) -> tuple[Any, dict[str, Any]]:
     """The operator's class and settings."""
-    common = {"task_id": task_id, "do_xcom_push": tells is not None, "skip_on_exit_code": SKIPPED}
+    common = {"task_id": task_id, "do_xcom_push": result_command is not None, "skip_on_exit_code": SKIPPED}
     before = [_ENVIRONMENT, _IN_WORKSPACE] if in_workspace else [_ENVIRONMENT]
     if settings.POD_IMAGE:
         from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 
-        told = [f"{{ {tells}; }} > /airflow/xcom/return.json"] if tells else []
+        result_lines = [f"{{ {result_command}; }} > /airflow/xcom/return.json"] if result_command else []
         return KubernetesPodOperator, {
             **common,
             "name": f"captionloop-{task_id}",
@@ -208,7 +210,7 @@ def _operator(
             "namespace": settings.POD_NAMESPACE,
             "pod_template_file": settings.POD_TEMPLATE,
             "cmds": ["bash", "-c"],
-            "arguments": ["\n".join([*before, *commands, *told])],
+            "arguments": ["\n".join([*before, *commands, *result_lines])],
             "get_logs": True,
             "deferrable": settings.POD_DEFERRABLE,
             # The image is large: pulled onto a new node, it takes longer than the default of two minutes.
@@ -217,13 +219,17 @@ def _operator(
     from airflow.providers.standard.operators.bash import BashOperator
 
     # The last line of the output is what the step returns: nothing that was said before may come after it.
-    told = (['exec 2>&8; wait "$telling" || true'] if in_workspace else []) + [tells] if tells else []
+    result_lines = (
+        (['exec 2>&8; wait "$telling" || true'] if in_workspace else []) + [result_command]
+        if result_command
+        else []
+    )
     return BashOperator, {
         **common,
-        "bash_command": "\n".join([*before, _here(), *commands, *told]),
+        "bash_command": "\n".join([*before, _here(), *commands, *result_lines]),
         "cwd": str(settings.PROJECT),
         "append_env": True,
-        "output_processor": json.loads if tells else str,
+        "output_processor": json.loads if result_command else str,
     }
 
 

@@ -164,8 +164,8 @@ def test_steps_become_pods_by_configuration(project_root: Path, tmp_path: Path) 
         "verify", "rollback", "tidy", "shadow", "shadow_watch", "canary", "canary_watch", "canary_verdict",
     }  # fmt: skip
     assert "/airflow/xcom/return.json" in tasks["registration"]["pod"][0]
-    told = [tasks[name] for name in pods if not tasks[name]["mapped"]]
-    assert all(task["deferrable"] and task["skip"] == [99] for task in told)
+    values = [tasks[name] for name in pods if not tasks[name]["mapped"]]
+    assert all(task["deferrable"] and task["skip"] == [99] for task in values)
     assert found["dags"]["ratings"]["tasks"]["count"]["skip"] == [99], "too few ratings are no failure"
 
 
@@ -208,8 +208,8 @@ def test_nothing_waits_for_ever(bag: dict) -> None:
 
 
 def test_tries_are_further_and_further_apart_and_every_task_has_an_owner_and_a_pool(bag: dict) -> None:
-    told = {name: dag["tells"] for name, dag in bag["dags"].items()}
-    assert told == {"retraining": "tell_failure", "monitoring": "tell_failure", "ratings": None}
+    values = {name: dag["tells"] for name, dag in bag["dags"].items()}
+    assert values == {"retraining": "send_failure_alert", "monitoring": "send_failure_alert", "ratings": None}
     for dag in bag["dags"].values():
         for task in dag["tasks"].values():
             assert task["backoff"] == 2 and (task["owner"], task["pool"]) == ("captionloop", "default_pool")

@@ -76,7 +76,7 @@ def test_in_object_storage_it_is_kept_there_and_nothing_is_locked_here(
     here = tmp_path / "here"
     here.mkdir()
 
-    def told() -> dict[str, str]:
+    def stored_failures() -> dict[str, str]:
         asked = [str(BIN / "captionloop"), "outcome", "failures", "--workspace", f"{workspace}/runs/run"]
         answer = subprocess.run(asked, capture_output=True, text=True, check=True)
         found: dict[str, str] = json.loads(answer.stdout)["failures"]
@@ -84,9 +84,9 @@ def test_in_object_storage_it_is_kept_there_and_nothing_is_locked_here(
 
     failed = run(scripts["verify"], here, "Error: photo 7 got an empty caption", 1)
     assert failed.returncode == 1 and "photo 7 got an empty caption" in failed.stdout
-    assert told() == {"verify": "photo 7 got an empty caption"}
+    assert stored_failures() == {"verify": "photo 7 got an empty caption"}
     assert run(scripts["verify"], here).returncode == 0
-    assert told() == {}
+    assert stored_failures() == {}
     done = run(scripts["registration"], here, "a warning on stderr")
     assert json.loads(done.stdout.splitlines()[-1]) == {"version": 5}
     assert [path.name for path in here.iterdir()] == ["bin"]
@@ -124,8 +124,8 @@ TELL = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from types import SimpleNamespace
-from captionloop_dags.failures import tell_failure
-tell_failure({"dag_run": SimpleNamespace(dag_id="retraining", run_id="a+b"), "reason": "timed_out"})
+from captionloop_dags.failures import send_failure_alert
+send_failure_alert({"dag_run": SimpleNamespace(dag_id="retraining", run_id="a+b"), "reason": "timed_out"})
 print("null")
 """
 
@@ -134,12 +134,12 @@ def test_a_run_that_fails_is_told_where_a_connection_says(project_root: Path, tm
     from http.server import BaseHTTPRequestHandler, HTTPServer
     from threading import Thread
 
-    told = []
+    alerts = []
 
     class Chat(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            told.append((self.path, json.loads(body)["text"]))
+            alerts.append((self.path, json.loads(body)["text"]))
             self.send_response(200)
             self.end_headers()
 
@@ -155,8 +155,8 @@ def test_a_run_that_fails_is_told_where_a_connection_says(project_root: Path, tm
         python(project_root, tmp_path, TELL, **known)
         python(project_root, tmp_path, TELL)  # nobody is told, and nothing goes wrong
         server.shutdown()
-    said = f"retraining, run a+b: timed out. {url}/dags/retraining/runs/a%2Bb"
-    assert told == [("/hooks/T1/secret", said)]
+    message = f"retraining, run a+b: timed out. {url}/dags/retraining/runs/a%2Bb"
+    assert alerts == [("/hooks/T1/secret", message)]
 
 
 @pytest.mark.parametrize(
