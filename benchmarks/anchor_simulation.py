@@ -117,25 +117,25 @@ RULES = (
 def walk(world: World, way: Way, rule: Rule, rounds: int, trials: int, seed: int = 0) -> Outcome:
     """Plays all trials of some rounds at once."""
     rng = np.random.default_rng(seed)
-    crowd = _Crowd(world, trials, rng)
+    simulation = _Simulation(world, trials, rng)
     weights = np.random.default_rng(0).multinomial(
         world.photos, np.full(world.photos, 1 / world.photos), size=world.resamples
     )
     draws = (weights / world.photos).astype(np.float32)
     served_true = anchor_true = best_true = np.full(trials, world.start)
-    first = served = anchor = crowd.said(served_true)
+    first = served = anchor = simulation.measured_scores(served_true)
     fell_anchor, fell_best = np.zeros(trials, bool), np.zeros(trials, bool)
     promotions, better, lost = 0, 0, 0
     for _ in range(rounds):
-        origin = best_true if way.from_best else served_true
+        reference = best_true if way.from_best else served_true
         chosen, chosen_true = np.empty_like(served), np.empty(trials)
         best_mean = np.full(trials, -np.inf)
         for _ in range(way.picks):
-            true = _possible(world, origin - world.margin * way.step(rng, trials))
-            said = crowd.said(true)
-            ahead = said.mean(1) > best_mean
-            best_mean = np.where(ahead, said.mean(1), best_mean)
-            chosen[ahead], chosen_true = said[ahead], np.where(ahead, true, chosen_true)
+            true = _possible(world, reference - world.margin * way.step(rng, trials))
+            scores = simulation.measured_scores(true)
+            ahead = scores.mean(1) > best_mean
+            best_mean = np.where(ahead, scores.mean(1), best_mean)
+            chosen[ahead], chosen_true = scores[ahead], np.where(ahead, true, chosen_true)
         passed = lowest(draws, chosen - served, 0.95) >= -world.margin
         if rule.anchor is not None:
             other = (anchor != served).any(1)
@@ -170,7 +170,7 @@ def lowest(draws: NDArray[np.float32], differences: Floats, confidence: float) -
     return np.minimum(ends, differences.mean(1))
 
 
-class _Crowd:
+class _Simulation:
     """Models that are retrained from one origin: on a share of the photos they say what it makes them say."""
 
     def __init__(self, world: World, trials: int, rng: np.random.Generator) -> None:
@@ -179,15 +179,17 @@ class _Crowd:
         self._photos = rng.integers(0, world.scores.shape[1], shape)
         self._luck, self._wording = rng.random(shape, np.float32), rng.random(shape, np.float32) < 0.5
 
-    def said(self, cider: Floats) -> Floats:
+    def measured_scores(self, cider: Floats) -> Floats:
         """Scores `[trials, photos]` of a new model in each trial, by its true CIDEr."""
         shape = self._photos.shape
         follows = self._rng.random(shape, np.float32) < np.sqrt(self._world.same)
         luck = np.where(follows, self._luck, self._rng.random(shape, np.float32))
-        wording = np.where(follows, self._wording, self._rng.random(shape, np.float32) < 0.5)
+        is_first_wording = np.where(follows, self._wording, self._rng.random(shape, np.float32) < 0.5)
         right = luck < self._world.quality(cider)[:, None]
         answers = np.where(
-            right, np.where(wording, RIGHT, OTHER_RIGHT), np.where(wording, WRONG, OTHER_WRONG)
+            right,
+            np.where(is_first_wording, RIGHT, OTHER_RIGHT),
+            np.where(is_first_wording, WRONG, OTHER_WRONG),
         )
         scores: Floats = self._world.scores[answers, self._photos]
         return scores
@@ -207,8 +209,8 @@ def world_of(
 
 def spread(world: World, seed: int = 0) -> float:
     """Standard deviation per photo of the difference of two equally good models."""
-    crowd, level = _Crowd(world, 20, np.random.default_rng(seed)), np.full(20, world.start)
-    return float((crowd.said(level) - crowd.said(level)).std())
+    simulation, level = _Simulation(world, 20, np.random.default_rng(seed)), np.full(20, world.start)
+    return float((simulation.measured_scores(level) - simulation.measured_scores(level)).std())
 
 
 def main() -> None:

@@ -33,24 +33,24 @@ def stars(generator: np.random.Generator, count: int, difference: float) -> NDAr
     return np.clip(np.rint(generator.normal(MEAN + shift, SPREAD, count)), 1, 5)
 
 
-def play(trials: int, difference: float, share: float, most: int) -> tuple[Counter[str], float]:
+def play(trials: int, difference: float, share: float, max_ratings: int) -> tuple[Counter[str], float]:
     """What was decided how often, and after how many ratings on average."""
-    told: Counter[str] = Counter()
+    verdicts: Counter[str] = Counter()
     taken = []
     for seed in range(trials):
         generator = np.random.default_rng(seed)
-        comparison = RatingComparison(share=share, max_ratings=most)
-        of_candidate = generator.random(most) < share
-        candidate, champion = stars(generator, most, difference), stars(generator, most, 0.0)
-        for number in range(most):
+        comparison = RatingComparison(share=share, max_ratings=max_ratings)
+        of_candidate = generator.random(max_ratings) < share
+        candidate, champion = stars(generator, max_ratings, difference), stars(generator, max_ratings, 0.0)
+        for number in range(max_ratings):
             chosen = bool(of_candidate[number])
             if comparison.add(float((candidate if chosen else champion)[number]), of_candidate=chosen) != (
                 "not decided yet"
             ):
                 break
-        told[comparison.verdict] += 1
+        verdicts[comparison.verdict] += 1
         taken.append(comparison.candidate.ratings + comparison.champion.ratings)
-    return told, fmean(taken)
+    return verdicts, fmean(taken)
 
 
 BEGAN = datetime(2026, 11, 22, tzinfo=UTC)
@@ -67,21 +67,21 @@ def play_canary(
     share: float = 0.5,
     per_person: float = 3,
     alike: float = 0.3,
-    most: int = 400,
+    max_ratings: int = 400,
 ) -> Counter[str]:
     """What was advised how often, where people give `per_person` ratings on average, correlated by `alike`.
 
     All ratings are there at once, and are played through one by one, as `assess_canary` does.
     """
     plan = Plan(
-        role="canary", share=share, champion=4, began=BEGAN, most=ratings_needed(share, most), days=14
+        role="canary", share=share, champion=4, began=BEGAN, most=ratings_needed(share, max_ratings), days=14
     )
     trial = Trial(ModelVersion("captioner", 5, "f", BEGAN, "", ""), plan, is_void=False)
-    told: Counter[str] = Counter()
+    advice: Counter[str] = Counter()
     for seed in range(trials):
         ratings = rated(trial, np.random.default_rng(seed), difference, per_person, alike)
-        told[assess_canary(trial, CanaryEvidence(ratings, {}), BEGAN + timedelta(days=1)).advice] += 1
-    return told
+        advice[assess_canary(trial, CanaryEvidence(ratings, {}), BEGAN + timedelta(days=1)).advice] += 1
+    return advice
 
 
 def rated(
@@ -111,27 +111,27 @@ def stars_alone(trials: int) -> None:
     """Prints how often ratings of independent people decide, and after how many."""
     print("| share | at most | true difference | better | worse | ratings on average |")
     print("|---:|---:|---:|---:|---:|---:|")
-    for share, most in ((0.5, 400), (0.2, 625), (0.1, 1111)):
+    for share, max_ratings in ((0.5, 400), (0.2, 625), (0.1, 1111)):
         for difference in DIFFERENCES:
-            told, taken = play(trials, difference, share, most)
-            better, worse = (100 * told[each] / trials for each in ("better", "worse"))
+            verdicts, taken = play(trials, difference, share, max_ratings)
+            better, worse = (100 * verdicts[each] / trials for each in ("better", "worse"))
             row = f"{better:.1f} % | {worse:.1f} % | {taken:.0f}"
-            print(f"| {share} | {most} | {difference:+.2f} | {row} |", flush=True)
+            print(f"| {share} | {max_ratings} | {difference:+.2f} | {row} |", flush=True)
 
 
-def judged(trials: int) -> None:
+def report_by_advice(trials: int) -> None:
     """Prints what the whole judgement comes to."""
     print("| share | ratings a person | correlation | true difference | promoted | rolled back | stopped |")
     print("|---:|---:|---:|---:|---:|---:|---:|")
     cases = ((0.5, 1, 0.0), (0.5, 3, 0.3), (0.5, 3, 0.5), (0.5, 10, 0.3), (0.1, 3, 0.3))
     for share, per_person, alike in cases:
         for difference in (0.0, 0.3, -0.3):
-            told = play_canary(trials, difference, share=share, per_person=per_person, alike=alike)
-            row = (f"{100 * told[each] / trials:.1f} %" for each in ("promote", "roll back", "stop"))
+            advice = play_canary(trials, difference, share=share, per_person=per_person, alike=alike)
+            row = (f"{100 * advice[each] / trials:.1f} %" for each in ("promote", "roll back", "stop"))
             print(f"| {share} | {per_person} | {alike} | {difference:+.1f} | {' | '.join(row)} |", flush=True)
 
 
-TABLES = {"stars": stars_alone, "judged": judged}
+TABLES = {"stars": stars_alone, "judged": report_by_advice}
 
 
 def main() -> None:

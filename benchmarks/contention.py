@@ -136,7 +136,7 @@ def workloads(*, small: bool) -> dict[str, Callable[[], object]]:
     words = tokenizer.vocabulary_size
     config = ShowAttendTellConfig(embedding=256, hidden=256, attention_size=128, dropout=0.2)
     build = partial(build_decoder, config, vocabulary_size=words, channels=encoder.channels)
-    taught = build().train()
+    trained = build().train()
     drawn = np.random.default_rng(0)
     texts = [drawn.integers(4, words, drawn.integers(7, 15)).tolist() for _ in range(5 * photos)]
     captions = PackedCaptions.pack(texts, [number // 5 for number in range(len(texts))], images=photos)
@@ -159,7 +159,7 @@ def workloads(*, small: bool) -> dict[str, Callable[[], object]]:
             torch.set_num_threads(threads)
 
     return {
-        "training step": stepping(taught, partial(our_loss, taught, grids, captions)),
+        "training step": stepping(trained, partial(our_loss, trained, grids, captions)),
         "search": partial(captioner.caption_grids, grids[:32].numpy().astype(np.float16)),
         "service": serve,
     }

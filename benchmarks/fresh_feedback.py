@@ -48,7 +48,7 @@ class Pair:
 
     kind: str
     references: list[list[Sentence]]
-    said: Callable[[int, random.Random], tuple[Sentence, Sentence]]
+    captions: Callable[[int, random.Random], tuple[Sentence, Sentence]]
 
 
 def real_pairs(play: Path, base: Path, versions: tuple[int, int]) -> list[Pair]:
@@ -60,12 +60,12 @@ def real_pairs(play: Path, base: Path, versions: tuple[int, int]) -> list[Pair]:
     scenes = [one for split in ("val", "test") for one in scenes_world(base, split).shifted_test]
     references = [[word_tokens(text) for text in one.captions] for one in scenes]
     registry = ModelRegistry(f"sqlite:///{play.absolute()}/mlflow.db")
-    said = []
+    captions_of_pair = []
     for version in versions:
         captioner = Captioner.load(registry.fetch(version, play / f"models/{version}"))
         found = captioner.caption([one.photo for one in scenes])
-        said.append([word_tokens(one.best.text) for one in found])
-    both = list(zip(*said, strict=True))
+        captions_of_pair.append([word_tokens(one.best.text) for one in found])
+    both = list(zip(*captions_of_pair, strict=True))
     kinds = ("as they are", "equal", "equal in the mean")
     return [Pair(kind, references, lambda place, _: both[place]) for kind in kinds]
 
@@ -77,18 +77,18 @@ def simulated_pairs(scenes: int) -> list[Pair]:
         rng = random.Random(f"fresh/{number}")
         captions[str(number)] = list(describe(domain, compose(domain, rng), rng, 5))
     alike = most_alike(captions)
-    words = [[word_tokens(text) for text in said] for said in captions.values()]
+    words = [[word_tokens(text) for text in texts_of_photo] for texts_of_photo in captions.values()]
     other = [int(alike[image_id]) for image_id in captions]
 
     def pair(kind: str, first: float, second: float) -> Pair:
-        def said(place: int, rng: random.Random) -> tuple[Sentence, Sentence]:
+        def texts_of_photo(place: int, rng: random.Random) -> tuple[Sentence, Sentence]:
             one, two = (
                 words[place if rng.random() < quality else other[place]][which]
                 for which, quality in enumerate((first, second))
             )
             return one, two
 
-        return Pair(kind, [texts[2:] for texts in words], said)
+        return Pair(kind, [texts[2:] for texts in words], texts_of_photo)
 
     return [*(pair(*each) for each in PAIRS), pair("equal in the mean", 0.75, 0.45)]
 
@@ -96,16 +96,17 @@ def simulated_pairs(scenes: int) -> list[Pair]:
 def differences(pair: Pair, photos: int, wrong: float, rng: random.Random) -> Floats:
     """CIDEr of the second less that of the first, for some photos with one reference each."""
     chosen = rng.sample(range(len(pair.references)), photos)
-    heard = {
+    references_by_photo = {
         str(place): [
             rng.choice(rng.choice(pair.references) if rng.random() < wrong else pair.references[place])
         ]
         for place in chosen
     }
-    cider = CiderD(heard)
-    said = [pair.said(place, rng) for place in chosen]
+    cider = CiderD(references_by_photo)
+    pairs = [pair.captions(place, rng) for place in chosen]
     first, second = (
-        np.asarray(cider.rewards(list(heard), list(each)), float) for each in zip(*said, strict=True)
+        np.asarray(cider.rewards(list(references_by_photo), list(each)), float)
+        for each in zip(*pairs, strict=True)
     )
     return second - first
 

@@ -106,7 +106,7 @@ def population(captions: dict[str, list[str]]) -> Population:
     """Two captions of every photo become answers, the other three its references."""
     ids = list(captions)
     alike = most_alike(captions)
-    references = {image_id: said[2:] for image_id, said in captions.items()}
+    references = {image_id: texts[2:] for image_id, texts in captions.items()}
     answers = [{image_id: captions[image_id][which] for image_id in ids} for which in (0, 1)]
     answers += [{image_id: captions[alike[image_id]][which] for image_id in ids} for which in (0, 1)]
     scored = score_systems({str(number): answer for number, answer in enumerate(answers)}, references)
@@ -116,7 +116,7 @@ def population(captions: dict[str, list[str]]) -> Population:
 def most_alike(captions: dict[str, list[str]]) -> dict[str, str]:
     """For every photo the other one whose captions share most words with its own (cosine of tf-idf)."""
     ids = list(captions)
-    words = [set(word_tokens(" ".join(said))) for said in captions.values()]
+    words = [set(word_tokens(" ".join(texts))) for texts in captions.values()]
     place = {word: number for number, word in enumerate(sorted(set().union(*words)))}
     bags = np.zeros((len(ids), len(place)), np.float32)
     for row, known in zip(bags, words, strict=True):

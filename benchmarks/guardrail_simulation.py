@@ -51,11 +51,15 @@ class World:
     untrue: Floats  # [answers, photos]
     kinds: Sequence[Subgroup]
 
-    def draw(self, quality: Floats, luck: Floats, wording: NDArray[np.bool_], photos: NDArray[np.int64]):  # noqa: ANN201
+    def draw(  # noqa: ANN201
+        self, quality: Floats, luck: Floats, is_first_wording: NDArray[np.bool_], photos: NDArray[np.int64]
+    ):
         """CIDEr and untrue things of a model on some photos, right as often as `quality` says of each."""
         right = luck < quality
         answers = np.where(
-            right, np.where(wording, RIGHT, OTHER_RIGHT), np.where(wording, WRONG, OTHER_WRONG)
+            right,
+            np.where(is_first_wording, RIGHT, OTHER_RIGHT),
+            np.where(is_first_wording, WRONG, OTHER_WRONG),
         )
         return self.cider[answers, photos], self.untrue[answers, photos]
 
@@ -73,22 +77,24 @@ class Row:
 
 def scenes(count: int) -> tuple[dict[str, list[str]], dict[str, Facts]]:
     """Captions and facts of sample scenes."""
-    domain, said, facts = DOMAINS["sample"], {}, {}
+    domain, captions, facts = DOMAINS["sample"], {}, {}
     for number in range(count):
         rng = random.Random(f"gate/{number}")
         facts[str(number)] = compose(domain, rng)
-        said[str(number)] = list(describe(domain, facts[str(number)], rng, 5))
-    return said, facts
+        captions[str(number)] = list(describe(domain, facts[str(number)], rng, 5))
+    return captions, facts
 
 
 def world_of(captions: dict[str, list[str]], facts: dict[str, Facts], photos: int, least: int) -> World:
     """The answers of a population, with what is untrue in each, and the kinds that there will be."""
     ids, alike, truth = list(captions), most_alike(captions), hallucination_counter(captions, facts)
-    said = [[captions[of][which] for of in ids] for which in (0, 1)]
-    said += [[captions[alike[of]][which] for of in ids] for which in (0, 1)]
-    judge = CiderD({i: [word_tokens(text) for text in texts[2:]] for i, texts in captions.items()})
-    cider = [judge.rewards(ids, [word_tokens(text) for text in texts]) for texts in said]
-    untrue = [[truth.count(i, text) for i, text in zip(ids, texts, strict=True)] for texts in said]
+    texts_by_wording = [[captions[of][which] for of in ids] for which in (0, 1)]
+    texts_by_wording += [[captions[alike[of]][which] for of in ids] for which in (0, 1)]
+    cider_scorer = CiderD({i: [word_tokens(text) for text in texts[2:]] for i, texts in captions.items()})
+    cider = [cider_scorer.rewards(ids, [word_tokens(text) for text in texts]) for texts in texts_by_wording]
+    untrue = [
+        [truth.count(i, text) for i, text in zip(ids, texts, strict=True)] for texts in texts_by_wording
+    ]
     share = round(least * len(ids) / photos)  # so that a sample of `photos` has about `least` of them
     kinds = subgroups(ids, captions, facts, share)
     return World(np.array(cider, float), np.array(untrue, float), kinds)
@@ -117,7 +123,7 @@ def simulate(
     for _ in range(trials):
         drawn = rng.integers(0, world.cider.shape[1], photos)
         luck, own = rng.random((2, photos))
-        wording, other = rng.random((2, photos)) < 0.5
+        is_first_wording, other = rng.random((2, photos)) < 0.5
         follows = rng.random(photos) < same
         before = np.full(photos, usual)
         if fallen is None:
@@ -126,9 +132,9 @@ def simulate(
             there = fallen.member[drawn]
             drop = lost * level / (right - wrong)
             after = np.where(there, usual - drop, usual + drop * there.mean() / (1 - there.mean()))
-        old, old_untrue = world.draw(before, luck, wording, drawn)
+        old, old_untrue = world.draw(before, luck, is_first_wording, drawn)
         new, new_untrue = world.draw(
-            after, np.where(follows, luck, own), np.where(follows, wording, other), drawn
+            after, np.where(follows, luck, own), np.where(follows, is_first_wording, other), drawn
         )
         rises = new_untrue - old_untrue
         lowest = float(np.percentile(draws @ rises, 2.5))

@@ -62,7 +62,7 @@ class Run:
     features: CachedFeatures
     encoder: Encoder
     concept_weights: pd.DataFrame
-    origin: Captioner
+    base: Captioner
     version: dict[str, Any]
 
     @classmethod
@@ -120,9 +120,11 @@ class Unlikelihood(Signalled):
         packed = PackedCaptions.pack([self.rejected[photo] for photo in photos], range(len(photos)))
         logits: Tensor = self.decoder(features, packed).logits.float()
         special = range(CaptionTokenizer.UNK + 1)
-        said = [set(special).union(*self.data.train.tokens[photo]) for photo in photos]
+        reference_words = [set(special).union(*self.data.train.tokens[photo]) for photo in photos]
         owner = packed.image[packed.row].tolist()
-        wrong = torch.tensor([int(t) not in said[o] for t, o in zip(packed.targets, owner, strict=True)])
+        wrong = torch.tensor(
+            [int(t) not in reference_words[o] for t, o in zip(packed.targets, owner, strict=True)]
+        )
         if not wrong.any():
             return logits.sum() * 0
         log_p = torch.log_softmax(logits, -1).gather(1, packed.targets[:, None])[:, 0][wrong]
@@ -164,12 +166,12 @@ SIGNALS: Final[dict[str, tuple[type[Signalled], float] | None]] = {
 }
 
 
-def teach(run: Run, name: str, parameters: RetrainingParameters) -> Captioner:
+def train(run: Run, name: str, parameters: RetrainingParameters) -> Captioner:
     """The origin's captioner taught on by the pipeline's own node, with a signal added to its loss."""
     from captionloop.pipelines.retraining.nodes import train_candidate
 
     chosen = SIGNALS[name]
-    taught = (
+    trained = (
         CrossEntropyModule
         if chosen is None
         else partial(chosen[0], rejections=run.rejections, strength=chosen[1])
@@ -179,9 +181,12 @@ def teach(run: Run, name: str, parameters: RetrainingParameters) -> Captioner:
         captions = captions[captions["source"] != "approved"]
     captioner: Captioner
     report = {"until": None, "used": {"corrections": 0, "approved_captions": 0}}
-    with tempfile.TemporaryDirectory() as folder, patch.object(train_captioner, "CrossEntropyModule", taught):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        patch.object(train_captioner, "CrossEntropyModule", trained),
+    ):
         captioner, _, _ = train_candidate(
-            run.images, captions, run.features, run.encoder, run.concept_weights, run.origin, run.version,
+            run.images, captions, run.features, run.encoder, run.concept_weights, run.base, run.version,
             report, {"doubted": 0}, parameters, Path(folder) / "work",
         )  # fmt: skip
     return captioner
@@ -209,11 +214,11 @@ def main() -> None:
         run = Run.of(folder)
         for name in given.only:
             begin = time.monotonic()
-            taught = [
-                teach(run, name, parameters.model_copy(update={"seed": seed})) for seed in range(given.seeds)
+            trained = [
+                train(run, name, parameters.model_copy(update={"seed": seed})) for seed in range(given.seeds)
             ]
             shifted, first = (
-                [100 * cider(one, scenes) for one in taught]
+                [100 * cider(one, scenes) for one in trained]
                 for scenes in (world.shifted_test, world.first_test)
             )
             seeds = ", ".join(f"{value:.1f}" for value in shifted)

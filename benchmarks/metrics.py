@@ -108,8 +108,8 @@ def rewards(captions: int, draw: random.Random) -> tuple[float, float, float]:
     ours = seconds(lambda: [cider.rewards(photos, sampled) for _ in range(rounds)])
     few = list(references)[:captions]
     joined = {photo: [" ".join(c) for c in references[photo]] for photo in few}
-    said = {photo: captions[:1] for photo, captions in joined.items()}
-    theirs = seconds(lambda: Cider().compute_score(joined, said))
+    hypotheses = {photo: captions[:1] for photo, captions in joined.items()}
+    theirs = seconds(lambda: Cider().compute_score(joined, hypotheses))
     return rounds * len(photos) / ours, len(few) / theirs, prepared
 
 

@@ -60,8 +60,8 @@ def make_model(texts: Sequence[str], folder: Path, *, seed: int = 0) -> int:
     )  # fmt: skip
     torch.manual_seed(seed)
     model = VisionEncoderDecoderModel(VisionEncoderDecoderConfig.from_encoder_decoder_configs(tower, text))
-    told = model.generation_config
-    told.decoder_start_token_id, told.pad_token_id, told.eos_token_id = 0, 1, 2
+    generation = model.generation_config
+    generation.decoder_start_token_id, generation.pad_token_id, generation.eos_token_id = 0, 1, 2
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     pixels = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": SIDE, "width": SIDE}}

@@ -47,12 +47,12 @@ def ours(words: int, device: str) -> Captioner:
 def neighbours(channels: int, words: int) -> NeighbourIndex:
     """As many as Flickr8k has, five captions of ten words each, made up."""
     random = np.random.default_rng(0)
-    said = random.integers(4, words, (PHOTOS, 5, 10)).tolist()
+    captions = random.integers(4, words, (PHOTOS, 5, 10)).tolist()
     return NeighbourIndex(
         centre=random.normal(size=channels).astype(np.float32),
         projection=random.normal(size=(channels, DIMENSIONS)).astype(np.float32),
         directions=(random.normal(size=(PHOTOS, DIMENSIONS)) / DIMENSIONS**0.5).astype(np.float16),
-        captions=tuple(tuple(tuple(caption) for caption in of_photo) for of_photo in said),
+        captions=tuple(tuple(tuple(caption) for caption in of_photo) for of_photo in captions),
     )
 
 

@@ -64,19 +64,19 @@ ATTACKS = (
 
 def descriptions(world: str, split: str, count: int) -> list[tuple[str, ...]]:
     """What people say of the scenes of a world."""
-    domain, said = DOMAINS[world], []
+    domain, texts_by_scene = DOMAINS[world], []
     for number in range(count):
         rng = random.Random(f"7/{world}/{split}/{number}")
-        said.append(describe(domain, compose(domain, rng), rng, 5))
-    return said
+        texts_by_scene.append(describe(domain, compose(domain, rng), rng, 5))
+    return texts_by_scene
 
 
 def gold_of(known: list[tuple[str, ...]]) -> dict[str, SimulatedItem]:
     """Right and wrong captions of known scenes in turn, by caption id; the number is the scene's."""
     found = {}
-    for number, said in enumerate(known):
-        text = said[0] if number % 2 == 0 else known[(number + len(known) // 2) % len(known)][0]
-        found[f"known {number}"] = SimulatedItem(f"known {number}", text, said)
+    for number, texts in enumerate(known):
+        text = texts[0] if number % 2 == 0 else known[(number + len(known) // 2) % len(known)][0]
+        found[f"known {number}"] = SimulatedItem(f"known {number}", text, texts)
     return found
 
 
@@ -89,7 +89,7 @@ def ratings_of(
         fresh=attack.fresh,
     )  # fmt: skip
     scenes = descriptions("shifted", "train", ROUNDS * SCENES)
-    taste = SimulatedQuality({f"known {n}": said for n, said in enumerate(known)})
+    taste = SimulatedQuality({f"known {n}": texts for n, texts in enumerate(known)})
     rng, gold, sent = random.Random(seed), gold_of(known), {}
     with TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/ratings.db"
@@ -97,13 +97,13 @@ def ratings_of(
         store = RatingsStore(url)
         for number, item in enumerate(gold.values()):
             keep(store, item, CORPUS, known_good=number % 2 == 0)
-        for turn in range(ROUNDS):
-            for number in range(turn * SCENES, (turn + 1) * SCENES):
-                right = rng.random() < RIGHT[turn]
+        for round_number in range(ROUNDS):
+            for number in range(round_number * SCENES, (round_number + 1) * SCENES):
+                right = rng.random() < RIGHT[round_number]
                 text = rng.choice(scenes[number]) if right else rng.choice(rng.choice(known))
                 item = sent[f"new {number}"] = SimulatedItem(f"new {number}", text, scenes[number])
                 keep(store, item, "key:demo")
-            rate_from_queue(store, people, taste, gold, sent, RATINGS, turn)
+            rate_from_queue(store, people, taste, gold, sent, RATINGS, round_number)
         store.close()
         table = RatingsDatabase(url).ratings()
     return at_their_pace(table, attack, people), people
@@ -137,7 +137,8 @@ def curated(ratings: pd.DataFrame, known: list[tuple[str, ...]], abuse: AbuseLis
     shas = [hashlib.sha256(f"known {n}".encode()).hexdigest() for n in range(len(known))]
     images = pd.DataFrame({"image_id": [f"known {n}" for n in range(len(known))], "sha256": shas})
     captions = pd.DataFrame(
-        [(f"known {n}", text) for n, said in enumerate(known) for text in said], columns=["image_id", "text"]
+        [(f"known {n}", text) for n, texts in enumerate(known) for text in texts],
+        columns=["image_id", "text"],
     )
     images, captions = images.assign(source="corpus"), captions.assign(source="human")
     parameters = FeedbackParameters(defences=defences)
@@ -194,10 +195,10 @@ def main() -> None:
                         len(trusted) / max(1, len(bad)),
                     )
                 )
-            abusive, praised, heavy, held_out, honestly, believed = np.array(found, float).mean(0)
+            abusive, praised, heavy, held_out, honestly, trusting = np.array(found, float).mean(0)
             print(
                 f"| {attack.name} | {'on' if defences else 'off'} | {abusive:.1f} | {praised:.1f} "
-                f"| {100 * heavy:.1f} % | {held_out:.1f} | {100 * honestly:.0f} % | {100 * believed:.0f} % |",
+                f"| {100 * heavy:.1f} % | {held_out:.1f} | {100 * honestly:.0f} % | {100 * trusting:.0f} % |",
                 flush=True,
             )
 

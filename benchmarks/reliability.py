@@ -65,7 +65,7 @@ def crossed(
     found: Sequence[Captioned], photos: EvaluationSet, rules: CalibrationParameters
 ) -> tuple[Floats, Floats]:
     """The same of captions that are not calibrated, by curves fitted to the other half of the photos."""
-    said = [
+    predictions = [
         PredictedCaption(
             caption=one.best.text,
             log_probability=one.best.log_probability,
@@ -73,14 +73,14 @@ def crossed(
         )
         for one in found
     ]
-    confidence, means = np.zeros(len(said)), np.zeros(len(said))
+    confidence, means = np.zeros(len(predictions)), np.zeros(len(predictions))
     for half in (0, 1):
-        other = dict(list(zip(photos.image_ids, said, strict=True))[1 - half :: 2])
+        other = dict(list(zip(photos.image_ids, predictions, strict=True))[1 - half :: 2])
         known = as_calibration(
             calibrate("", photos.split, other, photos.references, rules, photos.reference_language)
         )
-        for place in range(half, len(said), 2):
-            words = [known(word.confidence) for word in said[place].words]
+        for place in range(half, len(predictions), 2):
+            words = [known(word.confidence) for word in predictions[place].words]
             confidence[place], means[place] = known.of_caption(words), mean_confidence(words)
     return confidence, means
 
@@ -110,14 +110,14 @@ def auc(confidence: Floats, right: Floats) -> float | None:
     return float(more)
 
 
-def draw(path: Path, title: str, confidence: Floats, judged: dict[str, Floats], count: int) -> None:
+def draw(path: Path, title: str, confidence: Floats, series: dict[str, Floats], count: int) -> None:
     """The curves; a dot is as large as there are captions in it."""
     from captionloop.evaluation.figures import INK, MUTED, colour, figure, style_axes
 
     drawn = figure(5.2, 4.6)
     panel = drawn.subplots()
     panel.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 4)))
-    for place, (name, right) in enumerate(judged.items()):
+    for place, (name, right) in enumerate(series.items()):
         found = bins(confidence, right, count)
         x, y = [one.confidence for one in found], [one.right for one in found]
         sizes = np.array([one.count for one in found])
@@ -169,25 +169,25 @@ def main() -> None:
     if fitted_here:
         captioner.calibration = None
     found = list(captioned(captioner, ((folder / uri).read_bytes() for uri in chosen.uris)))
-    said = dict(zip(chosen.image_ids, (one.best.text for one in found), strict=True))
+    predicted = dict(zip(chosen.image_ids, (one.best.text for one in found), strict=True))
     confidence, words = crossed(found, chosen, rules) if fitted_here else calibrated(found)
-    judged: dict[str, Floats] = {}
-    by_people = acceptable(said, chosen.references, rules.acceptable, chosen.reference_language)
+    series: dict[str, Floats] = {}
+    by_people = acceptable(predicted, chosen.references, rules.acceptable, chosen.reference_language)
     if by_people is not None:
-        judged["agrees with what people said"] = by_people
+        series["agrees with what people said"] = by_people
     if (raw / "facts.json").exists():
         known = json.loads((raw / "facts.json").read_text(encoding="utf-8"))
-        wrong = [untrue(SAMPLE, facts_of(known[name]), caption) for name, caption in said.items()]
-        judged["names nothing that is not there"] = np.array([float(not one) for one in wrong])
-        print(f"{sum(map(len, wrong))} named things of {len(said)} captions are not there\n")
+        wrong = [untrue(SAMPLE, facts_of(known[name]), caption) for name, caption in predicted.items()]
+        series["names nothing that is not there"] = np.array([float(not one) for one in wrong])
+        print(f"{sum(map(len, wrong))} named things of {len(predicted)} captions are not there\n")
     print("| accepted | captions | confidence | accepted | error | AUC |\n|---|---:|---:|---:|---:|---:|")
-    for name, right in judged.items():
+    for name, right in series.items():
         print(row(name, confidence, right, given.bins))
         print(row(f"{name}; confidence as the mean of words", words, right, given.bins))
     print(f"\n{given.corpus}, {given.split}: {unlike(found)}")
     if given.figure is not None:
         title = f"{captioner.name} on {given.split} of {given.corpus}"
-        draw(given.figure, title, confidence, judged, given.bins)
+        draw(given.figure, title, confidence, series, given.bins)
     for other in given.others:
         files = sorted(path for path in other.iterdir() if path.is_file())[: given.most]
         print(f"{other.name}: {unlike(list(captioned(captioner, (path.read_bytes() for path in files))))}")

@@ -79,8 +79,8 @@ def shadow(registry: ModelRegistry, url: str, share: float) -> None:
     else:
         end_trial(registry, "shadow", "stopped")
     deadline = time.monotonic() + 120
-    while bool((told := tried(url)) and told["ready"]) != bool(share):
-        assert time.monotonic() < deadline, told
+    while bool((trial := tried(url)) and trial["ready"]) != bool(share):
+        assert time.monotonic() < deadline, trial
         time.sleep(0.2)
 
 
@@ -108,8 +108,8 @@ def measured(chosen: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 at_once = asyncio.run(load(url, images, chosen.clients, chosen.seconds / 2))
                 busy[side].append(at_once.p99_ms)
                 if side == "with":
-                    told = tried(url) or {}
-                    counts = {name: counts[name] + told[name] for name in counts}
+                    trial = tried(url) or {}
+                    counts = {name: counts[name] + trial[name] for name in counts}
                 rounds.append({"side": side, "paced_p99_ms": round(p99(latencies)), **vars_of(at_once)})
         shadow(registry, url, 0.0)
     return {

@@ -80,9 +80,9 @@ def show_missing(count: int, folder: Path) -> None:
     print(f"What is missing of {count:,} photos and a new one")
     for way in ("store", "sets of strings"):
         command = [sys.executable, "-m", "benchmarks.store_scale", "--missing", way, str(folder)]
-        told = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-        spent = f"{told['seconds']:8.2f} s ({told['cpu']:.2f} s of all cores)"
-        print(f"  {way:18}{spent}{told['MiB']:9,.0f} MiB, {told['found']:.0f} missing", flush=True)
+        report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        spent = f"{report['seconds']:8.2f} s ({report['cpu']:.2f} s of all cores)"
+        print(f"  {way:18}{spent}{report['MiB']:9,.0f} MiB, {report['found']:.0f} missing", flush=True)
 
 
 def show_erasure(count: int, erased: int, folder: Path) -> None:

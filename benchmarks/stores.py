@@ -324,8 +324,8 @@ def main() -> None:
                 (folder / "killed").mkdir()
                 ends.append(killed(name, folder / "killed", count, draw.uniform(0, 2)))
                 shutil.rmtree(folder / "killed")
-            told = ", ".join(f"{ends.count(end)} x {end}" for end in sorted(set(ends)))
-            print(f"  {name:12}{told}", flush=True)
+            summary = ", ".join(f"{ends.count(end)} x {end}" for end in sorted(set(ends)))
+            print(f"  {name:12}{summary}", flush=True)
         print("\nAfter two writers at once:")
         for name in STORES:
             (folder / "together").mkdir()

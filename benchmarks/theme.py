@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.loop.figure import figure
-from benchmarks.loop.play import Play, crowd, play
+from benchmarks.loop.play import Play, play, simulated_raters
 from benchmarks.loop.world import Picture, World
 from captionloop.evaluation.evaluation_set import evaluation_set
 from captionloop.photos import PhotoFolder
@@ -60,11 +60,11 @@ def prepare(base: Path, folder: Path, theme: str) -> None:
     images, captions = (pd.read_parquet(tables / f"{name}.parquet") for name in ("images", "captions"))
     themed = of_theme(captions, theme)
     rest = images[~images["image_id"].isin(themed)]
-    said = captions[captions["image_id"].isin(rest["image_id"])]
+    captions_of_rest = captions[captions["image_id"].isin(rest["image_id"])]
     place = folder / "02_intermediate" / CORPUS
     place.mkdir(parents=True, exist_ok=True)
     rest.to_parquet(place / "images.parquet")
-    said.to_parquet(place / "captions.parquet")
+    captions_of_rest.to_parquet(place / "captions.parquet")
     for part in (f"03_primary/{CORPUS}", f"06_models/{CORPUS}/encoder", f"04_feature/{CORPUS}"):
         shutil.copytree(base / part, folder / part, dirs_exist_ok=True)
     store = folder / "04_feature/store"
@@ -72,7 +72,7 @@ def prepare(base: Path, folder: Path, theme: str) -> None:
         store.symlink_to(os.path.relpath(base.absolute() / "04_feature/store", store.parent))
     frozen = folder / "05_model_input" / CORPUS
     frozen.mkdir(parents=True, exist_ok=True)
-    chosen = evaluation_set(rest, said, "val").model_dump_json()
+    chosen = evaluation_set(rest, captions_of_rest, "val").model_dump_json()
     for name in ("evaluation_photos", "calibration_photos"):
         (frozen / f"{name}.json").write_text(chosen)
     print(f"{len(themed)} of {len(images)} photos speak of {theme}; {folder} has the other {len(rest)}.")
@@ -83,7 +83,7 @@ def theme_world(base: Path, photos: PhotoFolder, theme: str) -> World:
     tables = base / "02_intermediate" / CORPUS
     images, captions = (pd.read_parquet(tables / f"{name}.parquet") for name in ("images", "captions"))
     themed = of_theme(captions, theme)
-    texts = {str(key): list(said) for key, said in captions.groupby("image_id")["text"]}
+    texts = {str(key): list(group) for key, group in captions.groupby("image_id")["text"]}
 
     def pictures(split: str, inside: bool, most: int | None = None) -> list[Picture]:
         rows = images[(images["split"] == split) & (images["image_id"].isin(themed) == inside)]
@@ -118,7 +118,7 @@ def main() -> None:
     game = Play(folder / "play", CORPUS, folder, {"data": str(given.data)})
     game.crown(folder / f"06_models/{CORPUS}/show_attend_tell")
     world = theme_world(given.base, PhotoFolder(str(given.data / "images")), given.theme)
-    people = crowd(given.ratings, seed=given.seed)
+    people = simulated_raters(given.ratings, seed=given.seed)
     done = play(game, world, people, rounds=given.rounds, ratings=given.ratings, corpus=CORPUS)
     game.store.close()
     (folder / "rounds.json").write_text(json.dumps([asdict(one) for one in done], indent=2))

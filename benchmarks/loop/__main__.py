@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks.loop.ceiling import ceiling
 from benchmarks.loop.figure import figure
-from benchmarks.loop.play import Play, Round, crowd, play
+from benchmarks.loop.play import Play, Round, play, simulated_raters
 from benchmarks.loop.project import ROOT
 from benchmarks.loop.world import scenes_world
 
@@ -63,7 +63,7 @@ def main() -> None:
     game = Play(given.folder, given.env, given.base, parameters_given(given.params) | undefended)
     registry = open_registry(ROOT, given.env)
     game.crown(registry.fetch("champion", given.folder / "first"))
-    people = crowd(
+    people = simulated_raters(
         given.ratings, seed=given.seed, colluding=given.colluding, flood=given.flood,
         fresh=given.identities == "fresh",
     )  # fmt: skip

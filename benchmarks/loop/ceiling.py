@@ -8,7 +8,7 @@ from captionloop.photos import PhotoFolder
 from captionloop.ratings.reader import RatingsDatabase
 
 
-def ceiling(game: Play, world: World, epochs: int, turn: int = 99) -> tuple[float, float]:
+def ceiling(game: Play, world: World, epochs: int, round_number: int = 99) -> tuple[float, float]:
     """CIDEr (shifted, first) of the first champion taught on with every caption of all that was sent.
 
     Its encoder is taught on as with ratings; a photo has all its captions instead of being repeated with one.
@@ -24,7 +24,7 @@ def ceiling(game: Play, world: World, epochs: int, turn: int = 99) -> tuple[floa
     from captionloop.vision.feature_caching import CachingParameters, cache_folders
     from captionloop.vision.feature_store import FeatureStore
 
-    champion, version = game.version(1), {"version": turn}
+    champion, version = game.version(1), {"version": round_number}
     folder = game.folder / "fully_labelled"
     photos = PhotoFolder(str(folder / "photos"))
     for one in world.sent:
@@ -33,8 +33,12 @@ def ceiling(game: Play, world: World, epochs: int, turn: int = 99) -> tuple[floa
         uri=[one.name for one in world.sent], sha256=[one.sha256 for one in world.sent],
         width=128, height=128, split="train", source="feedback",
     )  # fmt: skip
-    said = [(f"{one.name}#{n}", one.name, text) for one in world.sent for n, text in enumerate(one.captions)]
-    labels = pd.DataFrame(said, columns=["caption_id", "image_id", "text"]).assign(source="human", weight=1.0)
+    label_rows = [
+        (f"{one.name}#{n}", one.name, text) for one in world.sent for n, text in enumerate(one.captions)
+    ]
+    labels = pd.DataFrame(label_rows, columns=["caption_id", "image_id", "text"]).assign(
+        source="human", weight=1.0
+    )
     tables = game.base / "02_intermediate/sample_scenes"
     corpus = pd.read_parquet(tables / "images.parquet"), pd.read_parquet(tables / "captions.parquet")
     corpus_photos = PhotoFolder(str(game.base / "01_raw/sample_scenes/photos"))
@@ -49,11 +53,11 @@ def ceiling(game: Play, world: World, epochs: int, turn: int = 99) -> tuple[floa
         ((corpus_photos, corpus[0]), (photos, sent)), encoder, store, CachingParameters()
     )
     parameters = RetrainingParameters.model_validate(
-        {**game.configured("retraining"), "epochs": epochs, "repeat": 1, "replay": 0.75, "seed": turn}
+        {**game.configured("retraining"), "epochs": epochs, "repeat": 1, "replay": 0.75, "seed": round_number}
     )
     images, captions = training_tables(corpus, (sent, labels), frozenset(), parameters)
     report = {"until": None, "used": {"corrections": 0, "approved_captions": 0}}
-    taught, _, _ = train_candidate(
+    trained, _, _ = train_candidate(
         images,
         captions,
         manifest.open(),
@@ -66,4 +70,4 @@ def ceiling(game: Play, world: World, epochs: int, turn: int = 99) -> tuple[floa
         parameters,
         folder / "work",
     )
-    return cider(taught, world.shifted_test), cider(taught, world.first_test)
+    return cider(trained, world.shifted_test), cider(trained, world.first_test)

@@ -26,7 +26,7 @@ def rate_from_queue(
     gold: dict[str, SimulatedItem],
     sent: dict[str, SimulatedItem],
     ratings: int,
-    turn: int,
+    round_number: int,
 ) -> int:
     """People come by in turn until there are so many ratings of what was sent; how many ratings there are,
     those of gold items, and all of whoever floods, counted.
@@ -37,7 +37,7 @@ def rate_from_queue(
     items = gold | sent
     shares = dict(zip(items, taste.share(list(items.values())), strict=True))
     others = list(sent.values())
-    rng = random.Random(f"people/{people.seed}/{turn}")
+    rng = random.Random(f"people/{people.seed}/{round_number}")
     queue = RatingQueue(store.reader, store.writer, GOLD, rng.random)
     colluders, given, of_sent = set(people.colluders()), 0, 0
     for number, name in enumerate(islice(cycle(people.names()), MOST_TURNS * ratings)):
@@ -45,14 +45,14 @@ def rate_from_queue(
             break
         bad, was_gold = name in colluders, False
         for again in range(people.flood if bad else 1):
-            rater = f"{FRESH}{turn}-{number}-{again}" if bad and people.fresh else name
+            rater = f"{FRESH}{round_number}-{number}-{again}" if bad and people.fresh else name
             offered = queue.following(rater)
             if offered is None or not queue.offer(offered.caption_id, rater).result(30):
                 continue
             one, was_gold = items[offered.caption_id], offered.caption_id in gold
-            opinion = people.rating(name, one, shares[offered.caption_id], others, rng)
+            rating = people.rating(name, one, shares[offered.caption_id], others, rng)
             block = "colluders" if bad else f"network of {name}"
-            store.rate(offered.caption_id, rater, opinion, block).result(30)
+            store.rate(offered.caption_id, rater, rating, block).result(30)
             given += 1
         of_sent += not was_gold
     return given

@@ -96,8 +96,8 @@ class Play:
             [(one.name, one.name, one.sha256, "val", "corpus") for one in world.known],
             columns=["image_id", "uri", "sha256", "split", "source"],
         )
-        said = [(name, text, "human") for name, texts in world.corpus.items() for text in texts]
-        captions = pd.DataFrame(said, columns=["image_id", "text", "source"])
+        rows = [(name, text, "human") for name, texts in world.corpus.items() for text in texts]
+        captions = pd.DataFrame(rows, columns=["image_id", "text", "source"])
         parameters = FeedbackParameters.model_validate(self.configured("feedback"))
         chosen = choose_gold_items(images, captions, GOLD_ITEMS, parameters, seed=0)
         known = {one.sha256: one for one in world.known}
@@ -106,7 +106,7 @@ class Play:
         for caption_id, item in zip(ids, chosen, strict=True):
             self.gold[caption_id] = SimulatedItem(caption_id, item.text, known[item.sha256].captions)
 
-    def serve(self, captioner: Captioner, pictures: Sequence[Picture], turn: int) -> None:
+    def serve(self, captioner: Captioner, pictures: Sequence[Picture], round_number: int) -> None:
         """Caption pictures, whose senders agree to show them, and record it, as the service does."""
         version = str(self.registry.champion().version)  # type: ignore[union-attr]
         done = []
@@ -116,7 +116,7 @@ class Play:
             best = captioned.best
             self.archive.write(one.sha256, one.photo)
             served = ServedCaption(
-                caption_id=f"{turn:02d}-{number:05d}",
+                caption_id=f"{round_number:02d}-{number:05d}",
                 owner="key:demo",
                 photo=PhotoFacts(one.sha256, "image/jpeg", len(one.photo), 128, 128),
                 text=best.text,
@@ -132,21 +132,21 @@ class Play:
         for future in done:
             future.result(30)
 
-    def rate(self, people: SimulatedRaters, taste: SimulatedQuality, ratings: int, turn: int) -> int:
+    def rate(self, people: SimulatedRaters, taste: SimulatedQuality, ratings: int, round_number: int) -> int:
         """Let the crowd rate what the service's queue shows each of them; how many ratings there are."""
-        return rate_from_queue(self.store, people, taste, self.gold, self.sent, ratings, turn)
+        return rate_from_queue(self.store, people, taste, self.gold, self.sent, ratings, round_number)
 
     def configured(self, name: str) -> dict[str, Any]:
         """Parameters of the project, as this play changes them."""
         return configured(name, self.env, self.params)
 
-    def retrain(self, turn: int) -> Path:
+    def retrain(self, round_number: int) -> Path:
         """Run the retraining pipelines; where they wrote."""
         from kedro.framework.session import KedroSession
         from kedro.framework.startup import bootstrap_project
 
         bootstrap_project(ROOT)
-        workspace = self.folder / f"runs/{turn}"
+        workspace = self.folder / f"runs/{round_number}"
         params = {
             "workspace": str(workspace),
             "base": str(self.base),
@@ -178,12 +178,12 @@ def play(
     game.add_gold(world)
     print(HEAD, line(done[0]), sep="\n", flush=True)
     each = len(world.sent) // max(1, rounds)
-    for turn in range(1, rounds + 1):
+    for round_number in range(1, rounds + 1):
         begin = time.monotonic()
-        new = world.sent[(turn - 1) * each : turn * each]
-        game.serve(game.champion(), new, turn)
-        given = game.rate(people, taste, ratings, turn)
-        written = game.retrain(turn)
+        new = world.sent[(round_number - 1) * each : round_number * each]
+        game.serve(game.champion(), new, round_number)
+        given = game.rate(people, taste, ratings, round_number)
+        written = game.retrain(round_number)
         report = json.loads((written / f"08_reporting/{corpus}/feedback_report.json").read_text())
         registered = json.loads((written / f"08_reporting/{corpus}/registered_version.json").read_text())
         if registered["passed"] or ungated:
@@ -198,7 +198,7 @@ def play(
         held_out = [text for texts in tested["references"].values() for text in texts]
         done.append(
             Round(
-                turn,
+                round_number,
                 given,
                 report["used"]["corrections"],
                 report["used"]["approved_captions"],
@@ -218,7 +218,7 @@ def play(
     return done
 
 
-def crowd(ratings: int, **people: Any) -> SimulatedRaters:
+def simulated_raters(ratings: int, **people: Any) -> SimulatedRaters:
     """Enough people that nobody gives more than ten ratings a round, if half of them are of gold items.
 
     A round passes within a second here, and more of one person in that time are a burst to the defences.

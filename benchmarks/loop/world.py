@@ -45,7 +45,7 @@ def scenes_world(base: Path, split: str) -> World:
     shifted = list(draw_scenes(SceneParameters.model_validate(configured("shifted_scenes"))))
     images = pd.read_parquet(base / "02_intermediate/sample_scenes/images.parquet")
     captions = pd.read_parquet(base / "02_intermediate/sample_scenes/captions.parquet")
-    texts = {str(key): list(said) for key, said in captions.groupby("image_id")["text"]}
+    texts = {str(key): list(group) for key, group in captions.groupby("image_id")["text"]}
     photos = PhotoFolder(str(base / "01_raw/sample_scenes/photos"))
 
     def corpus_pictures(name: str) -> list[Picture]:
@@ -72,8 +72,8 @@ def cider(captioner: Captioner, pictures: Sequence[Picture]) -> float:
     )
 
 
-def cider_of(said: Sequence[str], pictures: Sequence[Picture]) -> float:
+def cider_of(captions: Sequence[str], pictures: Sequence[Picture]) -> float:
     """CIDEr (a fraction) of one caption for each picture."""
-    judge = CiderD({one.name: [word_tokens(text) for text in one.captions] for one in pictures})
-    spoken = [word_tokens(text) for text in said]
-    return float(judge.rewards([one.name for one in pictures], spoken).mean())
+    scorer = CiderD({one.name: [word_tokens(text) for text in one.captions] for one in pictures})
+    spoken = [word_tokens(text) for text in captions]
+    return float(scorer.rewards([one.name for one in pictures], spoken).mean())

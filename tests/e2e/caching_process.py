@@ -39,8 +39,8 @@ def main() -> None:
         for view in features.views:
             digest.update(features.grids(sorted(manifest.photos), view).tobytes())
         rows = sum(len(table.open() or ()) for table in store.tables())
-    told = {"features": digest.hexdigest(), "rows": rows}
-    print(json.dumps(told | {"encoded": report.encoded, "missing": report.missing}))
+    result = {"features": digest.hexdigest(), "rows": rows}
+    print(json.dumps(result | {"encoded": report.encoded, "missing": report.missing}))
 
 
 if __name__ == "__main__":

@@ -83,9 +83,9 @@ class ImageRoot:
             code = process.wait(seconds)
         finally:
             stop(process)
-        said = log.read_text()
-        assert code == 0, said[-4000:]
-        return said
+        output = log.read_text()
+        assert code == 0, output[-4000:]
+        return output
 
 
 def ask(process: subprocess.Popen, *arguments: str) -> subprocess.CompletedProcess:

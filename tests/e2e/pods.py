@@ -98,8 +98,8 @@ class Place:
             if ports is None:
                 return ""
             if ports:
-                told = ", ".join(map(str, sorted(ports)))
-                lines.append(f"    ip saddr {other.address} tcp dport {{ {told} }} accept")
+                port_list = ", ".join(map(str, sorted(ports)))
+                lines.append(f"    ip saddr {other.address} tcp dport {{ {port_list} }} accept")
         return BASE % "\n".join(lines)
 
 
@@ -211,5 +211,5 @@ def command_of(container: Manifest, variables: Mapping[str, str]) -> list[str]:
         service = f"captionloop.serving.service:{served[arguments[0]]}"
         return [sys.executable, "-m", "bentoml", "serve", service, "--host", "0.0.0.0", "--port", "3000"]
     whole = [*container["command"], *arguments]
-    told = [re.sub(r"\$\((\w+)\)", lambda each: variables[each[1]], part) for part in whole]
-    return [sys.executable, "-m", *told]
+    command = [re.sub(r"\$\((\w+)\)", lambda each: variables[each[1]], part) for part in whole]
+    return [sys.executable, "-m", *command]

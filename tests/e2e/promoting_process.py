@@ -11,9 +11,9 @@ from captionloop.registry.model_registry import ModelRegistry
 def main(uri: str, name: str, deed: str, folder: Path) -> None:
     registry = ModelRegistry(uri, name)
     registry.versions()  # what takes seconds the first time
-    for turn in range(1000):
-        tell(folder / f"{deed}.{turn}.ready", "")
-        while not (folder / f"{turn}.go").exists():
+    for number in range(1000):
+        tell(folder / f"{deed}.{number}.ready", "")
+        while not (folder / f"{number}.go").exists():
             if (folder / "stop").exists():
                 return
             time.sleep(0.001)
@@ -22,10 +22,10 @@ def main(uri: str, name: str, deed: str, folder: Path) -> None:
                 registry.promote_gated(2)
             else:
                 registry.promote(3, check_files=True)
-            told = "done"
+            result = "done"
         except RegistryError as error:
-            told = str(error)
-        tell(folder / f"{deed}.{turn}", told)
+            result = str(error)
+        tell(folder / f"{deed}.{number}", result)
 
 
 def tell(file: Path, text: str) -> None:

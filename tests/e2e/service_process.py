@@ -61,8 +61,8 @@ def make_bundle(folder: Path, *, seed: int = 0, input_size: int = 64, language: 
         lineage={"corpus_sha256": "0" * 64, "parent": None, "training": {"seed": seed, "views": ["whole"]}},
         card="# A tiny model\n\nIt is not for anything.\n\n| x100 | value |\n|---|---:|\n| CIDEr | 10.0 |\n",
     )
-    looks = [one.embedding for one in captioner.caption([photo(number) for number in range(60)])]
-    known = Familiarity.learn(np.stack(looks[:48]), np.stack(looks[48:]))
+    embeddings = [one.embedding for one in captioner.caption([photo(number) for number in range(60)])]
+    known = Familiarity.learn(np.stack(embeddings[:48]), np.stack(embeddings[48:]))
     # What else is noise is like these; a flat colour is not.
     replace(captioner, familiarity=replace(known, threshold=1.25 * known.threshold)).save(folder)
     return folder

@@ -99,9 +99,9 @@ class Terminal:
             goes_on = self.read() if goes_on else bool(time.sleep(0.2))
         assert self.survivors() == [], self._complaint("survives Ctrl-C")
         self._shell.close()
-        told = (self._shell.signalstatus, self._shell.exitstatus)
-        assert told in {(signal.SIGINT, None), (None, 2), (None, 128 + signal.SIGINT)}, self._complaint(
-            f"{told}"
+        status = (self._shell.signalstatus, self._shell.exitstatus)
+        assert status in {(signal.SIGINT, None), (None, 2), (None, 128 + signal.SIGINT)}, self._complaint(
+            f"{status}"
         )
         still = {
             connection.laddr.port for connection in psutil.net_connections() if connection.status == "LISTEN"

@@ -53,19 +53,19 @@ def loop_service(project: SmallProject) -> Iterator[ServiceProcess]:
 
 
 @pytest.fixture(scope="module")
-def told() -> Iterator[tuple[str, list[str]]]:
+def alert_receiver() -> Iterator[tuple[str, list[str]]]:
     """The address of a chat, and what it was told."""
-    said: list[str] = []
+    messages: list[str] = []
 
     class Chat(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            said.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+            messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
             self.send_response(200)
             self.end_headers()
 
     with HTTPServer(("127.0.0.1", 0), Chat) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/hooks", said
+        yield f"http://127.0.0.1:{server.server_port}/hooks", messages
         server.shutdown()
 
 
@@ -73,7 +73,7 @@ def told() -> Iterator[tuple[str, list[str]]]:
 def airflow(
     project: SmallProject,
     loop_service: ServiceProcess,
-    told: tuple[str, list[str]],
+    alert_receiver: tuple[str, list[str]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[AirflowProcess]:
     home = tmp_path_factory.mktemp("airflow") / "home"
@@ -82,7 +82,9 @@ def airflow(
         project.folder,
         CAPTIONLOOP_URL=loop_service.url,
         CAPTIONLOOP_LEAST_RATINGS="1000",  # unless a run is told otherwise
-        AIRFLOW_CONN_CAPTIONLOOP_ALERTS=json.dumps({"conn_type": "http", "host": told[0], "password": "T1"}),
+        AIRFLOW_CONN_CAPTIONLOOP_ALERTS=json.dumps(
+            {"conn_type": "http", "host": alert_receiver[0], "password": "T1"}
+        ),
     )
     try:
         yield running.wait_until_ready()
@@ -253,7 +255,7 @@ def test_a_version_that_the_service_does_not_take_over_is_rolled_back(
     project: SmallProject,
     airflow: AirflowProcess,
     loop_service: ServiceProcess,
-    told: tuple[str, list[str]],
+    alert_receiver: tuple[str, list[str]],
 ) -> None:
     run_id = ask_for_approval(airflow, loop_service, seed=3)
     loop_service.kill()
@@ -264,8 +266,8 @@ def test_a_version_that_the_service_does_not_take_over_is_rolled_back(
     assert run["state"] == "failed" and "the version before is served again" in run["note"]
     assert "- verify: " in run["note"] and "is not served everywhere after" in run["note"], "why, in the note"
     assert "romoted: " not in run["note"]
-    _, said = told
-    airflow._until(lambda: any(run_id in each for each in said), 120, "nobody was told")
+    _, messages = alert_receiver
+    airflow._until(lambda: any(run_id in each for each in messages), 120, "nobody was told")
     assert project.champion == 2
     loop_service.start()
     assert served(loop_service.wait_until_ready()) == 2
@@ -302,13 +304,13 @@ def test_a_worse_model_is_refused_and_the_champion_stays(
     rate(loop_service, seed=6)
     before = project.champion
     recipe = project.folder / "conf/base/parameters_retraining.yml"
-    sound = recipe.read_text()
+    original = recipe.read_text()
     project.change(recipe.name, {"retraining": {"learning_rate": 1.0}})  # such steps leave no sense in it
     try:
         run_id = airflow.trigger(DAG, least_ratings=10, epochs=1, shards=1, margin=0.0001, verify_seconds=0)
         states = airflow.wait_for(DAG, run_id)
     finally:
-        recipe.write_text(sound)
+        recipe.write_text(original)
     run = airflow.run(DAG, run_id)
     assert run["state"] == "success", (states, run["note"])
     assert (states["registration"], states["gate"], states["deploy"]) == ("success", "skipped", "skipped")
@@ -373,8 +375,10 @@ def test_a_version_that_people_do_not_prefer_is_not_served(
     states = airflow.wait_for(DAG, run_id)
     run = airflow.run(DAG, run_id)
     assert run["state"] == "success", (states, run["note"])
-    told = {name: states[name] for name in ("canary", "canary_watch", "canary_verdict", "deploy", "rollback")}
-    assert told == {
+    alert_receiver = {
+        name: states[name] for name in ("canary", "canary_watch", "canary_verdict", "deploy", "rollback")
+    }
+    assert alert_receiver == {
         "canary": "success", "canary_watch": "success", "canary_verdict": "skipped", "deploy": "skipped",
         "rollback": "skipped",
     }  # fmt: skip

@@ -52,13 +52,13 @@ def write_karpathy(folder: Path, document: Mapping[str, object]) -> None:
     (folder / "dataset_flickr8k.json").write_text(json.dumps(document))
 
 
-def assert_one_line(finished: subprocess.CompletedProcess[str], *said: str) -> None:
-    told = [line for line in finished.stderr.splitlines() if line.startswith("Error: ")]
+def assert_one_line(finished: subprocess.CompletedProcess[str], *expected: str) -> None:
+    errors = [line for line in finished.stderr.splitlines() if line.startswith("Error: ")]
     assert finished.returncode == 1, finished.stdout + finished.stderr
-    assert len(told) == 1, finished.stderr
+    assert len(errors) == 1, finished.stderr
     assert "Traceback" not in finished.stdout + finished.stderr
-    for words in said:
-        assert words in told[0]
+    for words in expected:
+        assert words in errors[0]
 
 
 def test_a_missing_folder(kedro: Run, tmp_path: Path) -> None:

@@ -133,20 +133,22 @@ class Person:
         self.versions: Counter[str] = Counter()
         self.rated: dict[str, int] = {}
         self.retries = 0
-        self._photos = [photo(number * 1000 + turn, size=(96, 96)) for turn in range(50)]
+        self._photos = [
+            photo(number * 1000 + number_of_photo, size=(96, 96)) for number_of_photo in range(50)
+        ]
         self._http = httpx.Client(base_url=url, timeout=60)
 
     def live(self, until: Callable[[], bool]) -> None:
-        turn = 0
+        number_of_photo = 0
         while not until():
-            body = self._photos[turn % 50]
+            body = self._photos[number_of_photo % 50]
             made = self._ask("POST", "/v1/captions", content=body, headers={"Content-Type": "image/jpeg"})
-            turn += 1
+            number_of_photo += 1
             if made is None:
                 continue
             caption = made.json()
             self.versions[caption["model"]["version"]] += 1
-            stars = 1 + turn % 5
+            stars = 1 + number_of_photo % 5
             rated = self._ask("PUT", f"/v1/captions/{caption['caption_id']}/rating", json={"stars": stars})
             if rated is not None:
                 self.rated[caption["caption_id"]] = stars
@@ -156,18 +158,18 @@ class Person:
             try:
                 answer = self._http.request(method, path, **request)
             except httpx.TransportError as error:
-                told = type(error).__name__
+                reason = type(error).__name__
             else:
                 if answer.is_success:
                     self.answers["ok"] += 1
                     return answer
-                told = f"{answer.status_code} {answer.text[:240]}"
+                reason = f"{answer.status_code} {answer.text[:240]}"
                 if answer.status_code not in TO_COME_AGAIN:
                     break
             if attempt == 0:
                 self.retries += 1
                 time.sleep(1)
-        self.answers[told] += 1
+        self.answers[reason] += 1
         return None
 
 
@@ -177,8 +179,8 @@ def test_a_key_has_one_limit_at_three_gateways(cluster: Cluster) -> None:
     store.close()
     with httpx.Client(base_url=cluster.url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
         asked = [client.post("/v1/captions", files={"image": photo(n)}) for n in range(KEY_CAPTIONS + 7)]
-    told = Counter(answer.status_code for answer in asked)
-    assert told == {201: KEY_CAPTIONS, 429: 7}
+    statuses = Counter(answer.status_code for answer in asked)
+    assert statuses == {201: KEY_CAPTIONS, 429: 7}
 
 
 def test_killing_one_of_each_loses_no_rating_and_a_promotion_reaches_all(cluster: Cluster) -> None:
@@ -209,8 +211,8 @@ def test_killing_one_of_each_loses_no_rating_and_a_promotion_reaches_all(cluster
     answers: Counter[str] = sum((person.answers for person in people), Counter())
     versions: Counter[str] = sum((person.versions for person in people), Counter())
     retries = sum(person.retries for person in people)
-    told = f"{dict(answers)}, {retries} asked twice, versions {dict(versions)}"
-    print(f"{CLIENTS} clients, {seconds:.0f} s: {told}")
+    summary = f"{dict(answers)}, {retries} asked twice, versions {dict(versions)}"
+    print(f"{CLIENTS} clients, {seconds:.0f} s: {summary}")
     assert set(answers) == {"ok"}, "an error that a client with one retry sees"
     assert set(versions) == {"1", "2"}
     assert cluster.versions() == {"2"}

@@ -82,10 +82,10 @@ def test_so_does_the_running_service(service: ServiceProcess) -> None:
     idle = service.memory()
     for pid in service.processes():
         Path(f"/proc/{pid}/clear_refs").write_text("5")  # forget the highest so far
-    told: list[int] = []
+    reports: list[int] = []
 
     def send() -> None:
-        told.append(httpx.post(url, content=buffer.getvalue(), headers=headers, timeout=100).status_code)
+        reports.append(httpx.post(url, content=buffer.getvalue(), headers=headers, timeout=100).status_code)
 
     people = [threading.Thread(target=send) for _ in range(2)]
     for each in people:
@@ -94,7 +94,7 @@ def test_so_does_the_running_service(service: ServiceProcess) -> None:
         each.join()
     peak = sum(highest(pid) for pid in service.processes())
     print(f"{(peak - idle) / 1e6:.0f} MB above idle")
-    assert set(told) <= {201, 422} and len(told) == 2
+    assert set(reports) <= {201, 422} and len(reports) == 2
     assert peak - idle < 300e6
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from small_disk import small_disk
-from tiny_run import outcome, tiny_run
+from tiny_run import run_results, tiny_run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 KIB, PLENTY = 600, 1_000_000
@@ -29,17 +29,17 @@ def test_wherever_the_disk_fills_up_a_run_with_more_space_goes_on(project_root: 
     size, stopped = KIB, set()
     with small_disk(tmp_path / "disk", KIB) as disk:
         while (finished := run(project_root, disk.folder)).returncode:
-            told = [line for line in finished.stderr.splitlines() if line.startswith("Error: ")]
-            assert len(told) == 1 and "full" in told[0], finished.stdout + finished.stderr
+            errors = [line for line in finished.stderr.splitlines() if line.startswith("Error: ")]
+            assert len(errors) == 1 and "full" in errors[0], finished.stdout + finished.stderr
             assert "Traceback" not in finished.stdout + finished.stderr
             stopped.add(last_node(finished.stdout))
             size = size * 3 // 2
             assert size < PLENTY, "it would need a gigabyte"
             disk.resize(size)
-        found = outcome(disk.folder)
+        found = run_results(disk.folder)
     assert len(stopped) >= 4, f"stopped in {stopped} only"
 
     undisturbed = tmp_path / "undisturbed"
     undisturbed.mkdir()
     assert run(project_root, undisturbed).returncode == 0
-    assert found == outcome(undisturbed)
+    assert found == run_results(undisturbed)

@@ -65,10 +65,10 @@ def test_it_runs_as_a_user_without_rights_on_a_root_that_is_read_only(
         "for each in / /opt /usr/bin /etc /var/tmp; do touch $each/x 2>/dev/null && echo wrote $each; done; "
         "touch /tmp/x && echo wrote /tmp"
     )
-    said = image.run("sh", "-c", script, log=tmp_path / "log").split()
-    assert said[0] == str(image.user[0]) != "0"
-    assert said[1:7] == ["CapEff:", "0" * 16, "CapBnd:", "0" * 16, "NoNewPrivs:", "1"]
-    assert said[7:] == ["wrote", "/tmp"]
+    output = image.run("sh", "-c", script, log=tmp_path / "log").split()
+    assert output[0] == str(image.user[0]) != "0"
+    assert output[1:7] == ["CapEff:", "0" * 16, "CapBnd:", "0" * 16, "NoNewPrivs:", "1"]
+    assert output[7:] == ["wrote", "/tmp"]
 
 
 def test_it_holds_no_compiler(image: ImageRoot) -> None:
@@ -139,20 +139,20 @@ def test_the_service_speaks_to_object_storage(service: ImageRoot, tmp_path: Path
 def test_the_pipelines_are_registered_and_nothing_is_left_of_development(tmp_path: Path) -> None:
     pipelines = built("pipelines")
     assert not site_packages(pipelines) & set(FOR_DEVELOPMENT_ALONE)
-    said = pipelines.run("kedro", "registry", "list", log=tmp_path / "log")
-    assert {"- training", "- retraining_training", "- registration"} <= set(said.splitlines())
+    output = pipelines.run("kedro", "registry", "list", log=tmp_path / "log")
+    assert {"- training", "- retraining_training", "- registration"} <= set(output.splitlines())
 
 
 def test_all_pipelines_run_in_their_image_from_drawing_to_a_registered_version(tmp_path: Path) -> None:
     """On few scenes, beside MLflow's server in the same pod."""
     sizes = ",".join(f"{name}={value}" for name, value in TINY.items())
     command = f"kedro run --params workspace=data,tracking_uri=http://127.0.0.1:5000,{sizes}"
-    said = built("pipelines").run(
+    output = built("pipelines").run(
         "sh", "-c",
         f"({MLFLOW} >/tmp/mlflow.log 2>&1 &); {command} && cat {REGISTERED}",
         log=tmp_path / "log", seconds=1200,
     )  # fmt: skip
-    assert '"version": 1' in said
+    assert '"version": 1' in output
 
 
 def test_meteor_s_java_and_mlflow_s_server_start(tmp_path: Path) -> None:
@@ -179,8 +179,8 @@ def test_the_frontend_serves_the_page_and_hides_what_is_not_for_everybody(tmp_pa
         page = ask(process, "--include", "http://127.0.0.1:8080/some/deep/link").stdout.lower()
         assert "<!doctype html>" in page and "content-security-policy: default-src 'self'" in page
         for path, status in (("/metrics", "404"), ("/v1/model", "502")):
-            said = ask(process, "-o", "/dev/null", "-w", "%{http_code}", f"http://127.0.0.1:8080{path}")
-            assert said.stdout == status, path
+            output = ask(process, "-o", "/dev/null", "-w", "%{http_code}", f"http://127.0.0.1:8080{path}")
+            assert output.stdout == status, path
     finally:
         stop(process)
 
@@ -189,11 +189,11 @@ def test_airflow_imports_every_dag(tmp_path: Path) -> None:
     airflow = built("airflow")
     commands = ["db migrate", "dags reserialize", "dags list-import-errors", "dags list --output plain"]
     script = " && ".join(f"airflow {command}" for command in commands)
-    said = airflow.run(
+    output = airflow.run(
         "bash", "-c", script, log=tmp_path / "log",
         AIRFLOW__DATABASE__SQL_ALCHEMY_CONN="sqlite:////tmp/airflow.db", AIRFLOW__CORE__LOAD_EXAMPLES="False",
         CAPTIONLOOP_POD_IMAGE="captionloop-pipelines:0.1.0",
     )  # fmt: skip
-    assert "No data found" in said
+    assert "No data found" in output
     for dag in ("monitoring", "ratings", "retraining"):
-        assert f"/opt/airflow/dags/{dag}.py" in said
+        assert f"/opt/airflow/dags/{dag}.py" in output

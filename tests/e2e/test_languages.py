@@ -49,12 +49,12 @@ def learnt(workspace: Path, language: str) -> dict[str, float]:
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     output = workspace / "07_model_output/sample_scenes/show_attend_tell"
-    said = json.loads((output / "hypotheses.json").read_text())
+    predictions = json.loads((output / "hypotheses.json").read_text())
     photos = EvaluationSet.model_validate_json(
         (workspace / "05_model_input/sample_scenes/evaluation_photos.json").read_text()
     )
     assert photos.language == language
-    captions = {image_id: one["caption"] for image_id, one in said["default"].items()}
+    captions = {image_id: one["caption"] for image_id, one in predictions["default"].items()}
     values = score(captions, photos.references, photos.reference_language).values
     print(language, values, next(iter(captions.values())))
     return values

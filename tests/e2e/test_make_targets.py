@@ -125,11 +125,11 @@ class AirflowInTerminal(AirflowProcess):
 def test_what_is_there_already_is_told_or_left(make, target: str) -> None:
     if target == "page" and not (ROOT / "frontend/dist").exists():
         pytest.skip("the web page is not built, as there is no Node.js here")
-    said = make(target).finish()
-    assert "Installing" not in said
+    output = make(target).finish()
+    assert "Installing" not in output
     if target == "help":
         assert all(
-            f"make {each} " in said for each in (*TO_THE_END, *SERVERS, *INTERRUPTED) if each != "help"
+            f"make {each} " in output for each in (*TO_THE_END, *SERVERS, *INTERRUPTED) if each != "help"
         )
 
 
@@ -144,8 +144,8 @@ def test_sbom_lists_what_the_locks_pin(make, project: Path) -> None:
 
 
 def test_demo_runs_all_pipelines_to_a_champion(make, project: Path) -> None:
-    said = make("demo").finish()
-    assert "version 1" in said.lower()
+    output = make("demo").finish()
+    assert "version 1" in output.lower()
     reports = project / "data/08_reporting/sample_scenes"
     assert "show_attend_tell" in json.loads((reports / "evaluation.json").read_text())["models"]
     champion = ModelRegistry(f"sqlite:///{project / 'mlflow.db'}").champion()

@@ -75,25 +75,25 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     temporary.mkdir()
     assert len(os.fsencode(temporary)) > 115
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "OMP_NUM_THREADS") if name in os.environ}
-    told = {"OMP_DISPLAY_ENV": "verbose"}  # every process that loads OpenMP says how its threads wait
-    return {**kept, **told, "LC_ALL": "C", "TMPDIR": str(temporary), "CUDA_VISIBLE_DEVICES": ""}
+    variables = {"OMP_DISPLAY_ENV": "verbose"}  # every process that loads OpenMP says how its threads wait
+    return {**kept, **variables, "LC_ALL": "C", "TMPDIR": str(temporary), "CUDA_VISIBLE_DEVICES": ""}
 
 
-def ways_to_wait(said: str) -> set[str]:
-    return set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", said))
+def ways_to_wait(output: str) -> set[str]:
+    return set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", output))
 
 
 def test_the_demo_runs_at_an_odd_place(project: Path, environment: dict[str, str]) -> None:
     done = subprocess.run(
         ["make", "demo"], cwd=project, env=environment, capture_output=True, check=False, timeout=1500
     )
-    said = (done.stdout + done.stderr).decode(errors="replace")
-    assert done.returncode == 0, said[-6000:]
-    assert "Installing" not in said
-    assert "METEOR" in said and "registered" in said.lower(), said[-3000:]
+    output = (done.stdout + done.stderr).decode(errors="replace")
+    assert done.returncode == 0, output[-6000:]
+    assert "Installing" not in output
+    assert "METEOR" in output and "registered" in output.lower(), output[-3000:]
     assert (project / "mlflow.db").is_file()
     assert list((project / "mlruns").rglob("model.safetensors"))
-    assert ways_to_wait(said) == {OPENMP["GOMP_SPINCOUNT"]}
+    assert ways_to_wait(output) == {OPENMP["GOMP_SPINCOUNT"]}
     strays = {path.name for path in project.parent.iterdir()} - {NAME}
     assert not strays  # a path that was cut at its # or its ? or escaped once too often
 
@@ -116,15 +116,15 @@ def served(project: Path, environment: dict[str, str]) -> Iterator[tuple[str, st
     try:
         deadline = time.monotonic() + 300
         while True:
-            said = log.read_text(errors="replace")
-            assert serving.poll() is None and time.monotonic() < deadline, said[-4000:]
+            output = log.read_text(errors="replace")
+            assert serving.poll() is None and time.monotonic() < deadline, output[-4000:]
             try:
                 if httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code == 200:
                     break
             except httpx.HTTPError:
                 pass
             time.sleep(0.3)
-        yield f"http://127.0.0.1:{port}", re.findall(r"an API key\s+(\S+)", said)[0]
+        yield f"http://127.0.0.1:{port}", re.findall(r"an API key\s+(\S+)", output)[0]
     finally:
         serving.send_signal(signal.SIGTERM)
         try:

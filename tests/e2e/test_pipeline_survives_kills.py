@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tiny_run import outcome, tiny_run
+from tiny_run import run_results, tiny_run
 
 pytestmark = pytest.mark.e2e
 
@@ -34,14 +34,14 @@ def run_until(project: Path, workspace: Path, function: str | None) -> bool:
         tiny_run(workspace), cwd=project, env=environment, start_new_session=True, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as process:  # fmt: skip
-        said = []
+        lines = []
         for line in process.stdout:
-            said.append(line)
+            lines.append(line)
             if function and re.search(rf"Running node: .*\b{function}\(", line):
                 time.sleep(0.5)  # in the midst of it, not before
                 os.killpg(process.pid, signal.SIGKILL)
                 return True
-    assert process.returncode == 0, "".join(said[-40:])
+    assert process.returncode == 0, "".join(lines[-40:])
     return False
 
 
@@ -50,7 +50,7 @@ def test_a_run_killed_in_every_stage_ends_as_one_left_alone(project_root: Path, 
     for function in KILLED_IN:
         assert run_until(project_root, tmp_path / "broken", function), f"{function} was never begun"
     run_until(project_root, tmp_path / "broken", None)
-    assert outcome(tmp_path / "broken") == outcome(tmp_path / "unbroken")
+    assert run_results(tmp_path / "broken") == run_results(tmp_path / "unbroken")
 
     runs = mlflow_runs(tmp_path / "broken")
     again = subprocess.run(

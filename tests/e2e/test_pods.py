@@ -112,8 +112,8 @@ class Pods:
         """Waits for a pod's probe, which comes from within."""
         url = f"http://localhost:{port}{path}"
         asked = [*self.network.inside(name), "curl", "-sf", "-o", "/dev/null", "--max-time", "5", url]
-        told = self.folder / name / "log"
-        until(lambda: not subprocess.run(asked, check=False).returncode, 300, told.read_text()[-3000:])
+        log = self.folder / name / "log"
+        until(lambda: not subprocess.run(asked, check=False).returncode, 300, log.read_text()[-3000:])
 
     def run(self, name: str, pod: Pod, *command: str, cwd: Path | None = None) -> str:
         """A command in a pod that ends."""
@@ -159,8 +159,8 @@ def place(number: int, name: str, pod: Pod | None = None, **more: Any) -> Place:
         each["name"]: each["containerPort"] for each in pod.container.get("ports", [])
     }  # fmt: skip
     services = (HOSTS[name],) if name in HOSTS else (name,)
-    told = {"labels": {} if pod is None else pod.labels, "ports": ports, "services": services, **more}
-    return Place(name, f"10.213.99.{number}", **told)
+    description = {"labels": {} if pod is None else pod.labels, "ports": ports, "services": services, **more}
+    return Place(name, f"10.213.99.{number}", **description)
 
 
 @pytest.fixture(scope="module")
@@ -172,11 +172,13 @@ def pods(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
     cluster = Cluster(manifests, airflow, {}, (), anonymous=True)
     task = cluster.task_pod
     assert task is not None
-    parts = {
+    components = {
         "gateway": "gateway", "model": "model-server", "mlflow": "mlflow", "postgresql": "postgresql",
         "migrations": "migrations", "frontend": "frontend",
     }  # fmt: skip
-    places = [place(10 + n, name, the_pod(cluster, part)) for n, (name, part) in enumerate(parts.items())]
+    places = [
+        place(10 + n, name, the_pod(cluster, part)) for n, (name, part) in enumerate(components.items())
+    ]
     places += [
         place(20, "task", task),
         place(21, "stranger"),
@@ -282,8 +284,8 @@ def test_a_retraining_goes_through_to_verify(pods: Pods, bundles: list[Path]) ->
             "kedro", "run", "--only-missing-outputs", "--pipelines", ",".join(pipelines), "--params", given
         )
     pods.task("captionloop", "models", "promote", "2", "--gated")
-    said = pods.task(
+    output = pods.task(
         "captionloop", "verify", "--url", "http://captionloop-gateway:3000", "--version", "2", "--for", "3",
         "--canaries", "4",
     )  # fmt: skip
-    assert "Version 2 answers" in said
+    assert "Version 2 answers" in output

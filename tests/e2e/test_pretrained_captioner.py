@@ -36,9 +36,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> SmallProject:
 
 
 def test_a_folder_becomes_a_version_by_one_command(project: SmallProject) -> None:
-    said = project.folder / "data/07_model_output/sample_scenes"
+    predictions = project.folder / "data/07_model_output/sample_scenes"
     project.kedro("--env", "pretrained", "--params", given(captioner="somebodys"))
-    assert (said / "pretrained/hypotheses.json").is_file()
+    assert (predictions / "pretrained/hypotheses.json").is_file()
     (version,) = project.registry.versions()
     assert version.lineage["base"] == "somebodys"
     assert version.passed_gate is not None
@@ -56,10 +56,12 @@ def test_a_folder_becomes_a_version_by_one_command(project: SmallProject) -> Non
 def test_it_is_taught_on_by_an_adaptation_and_stands_beside_our_own(
     project: SmallProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = project.folder / "data/07_model_output/sample_scenes"
-    own = json.loads((said / "pretrained/hypotheses.json").read_text())
-    (said / "show_attend_tell").mkdir()
-    (said / "show_attend_tell/hypotheses.json").write_text(json.dumps(own | {"model": "show_attend_tell"}))
+    predictions = project.folder / "data/07_model_output/sample_scenes"
+    own = json.loads((predictions / "pretrained/hypotheses.json").read_text())
+    (predictions / "show_attend_tell").mkdir()
+    (predictions / "show_attend_tell/hypotheses.json").write_text(
+        json.dumps(own | {"model": "show_attend_tell"})
+    )
     project.kedro("--env", "pretrained", "--params", given(captioner="somebodys", pretrained_epochs=2))
     report = project.folder / "data/08_reporting/sample_scenes/pretrained/evaluation.json"
     assert set(json.loads(report.read_text())["models"]) == {
@@ -68,9 +70,9 @@ def test_it_is_taught_on_by_an_adaptation_and_stands_beside_our_own(
     versions = project.registry.versions()
     assert len(versions) == 2
     monkeypatch.chdir(project.folder / "data")  # the base was given as a path in the project
-    taught = Captioner.load(project.folder / "data/06_models/sample_scenes/pretrained")
-    assert all("lora_" in name for name in taught.decoder.state_dict())
-    assert taught.lineage["parent"]["name"] == "pretrained"
+    trained = Captioner.load(project.folder / "data/06_models/sample_scenes/pretrained")
+    assert all("lora_" in name for name in trained.decoder.state_dict())
+    assert trained.lineage["parent"]["name"] == "pretrained"
 
 
 def test_without_a_model_one_line_says_what_to_give(project: SmallProject) -> None:

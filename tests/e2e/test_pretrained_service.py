@@ -30,7 +30,7 @@ DECODING = DecodingOptions(beam_width=3, alternatives=2, max_length=6)
 CLIENTS = 32
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """What one client got, and when."""
 
     at: float
@@ -41,9 +41,9 @@ class Answer(NamedTuple):
 
 
 @contextmanager
-def asked_by(clients: int, service: ServiceProcess) -> Iterator[list[Answer]]:
+def asked_by(clients: int, service: ServiceProcess) -> Iterator[list[Response]]:
     """Clients that ask for one caption after the other, and what they got so far."""
-    answers: list[Answer] = []
+    answers: list[Response] = []
     stop = threading.Event()
 
     def person(seed: int) -> None:
@@ -52,11 +52,11 @@ def asked_by(clients: int, service: ServiceProcess) -> Iterator[list[Answer]]:
         with httpx.Client(base_url=service.url, timeout=60, limits=once) as client:
             while not stop.is_set():
                 answer = client.post("/v1/captions", files={"image": photo(seed, size=(64, 64))})
-                said = answer.json()
-                words = " ".join(word["text"] for word in said.get("words", ()))
-                made_by = said.get("model", {}).get("version", "?")
+                body = answer.json()
+                words = " ".join(word["text"] for word in body.get("words", ()))
+                made_by = body.get("model", {}).get("version", "?")
                 answers.append(
-                    Answer(time.monotonic(), answer.status_code, made_by, said.get("caption", ""), words)
+                    Response(time.monotonic(), answer.status_code, made_by, body.get("caption", ""), words)
                 )
 
     people = [threading.Thread(target=person, args=(seed,)) for seed in range(clients)]

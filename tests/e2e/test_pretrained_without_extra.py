@@ -79,7 +79,7 @@ def test_one_line_names_the_extra(door: str, project: SmallProject) -> None:
         timeout=300,
         check=False,
     )
-    told = done.stdout + done.stderr
-    assert done.returncode != 0, told
-    assert "Traceback" not in told
-    assert "install captionloop[transformers]" in " ".join(told.split()), told
+    output = done.stdout + done.stderr
+    assert done.returncode != 0, output
+    assert "Traceback" not in output
+    assert "install captionloop[transformers]" in " ".join(output.split()), output

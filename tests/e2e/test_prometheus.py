@@ -100,8 +100,8 @@ def use(url: str) -> None:
                 "/v1/captions", content=photo(stars), headers={"Content-Type": "image/jpeg"}
             ).raise_for_status()
             name = f"/v1/captions/{sent.json()['caption_id']}"
-            opinion = {"stars": stars} | ({"correction": "a red square"} if stars == 1 else {})
-            person.put(f"{name}/rating", json=opinion).raise_for_status()
+            rating = {"stars": stars} | ({"correction": "a red square"} if stars == 1 else {})
+            person.put(f"{name}/rating", json=rating).raise_for_status()
         person.delete(name).raise_for_status()
         refused = person.post("/v1/captions", content=b"text", headers={"Content-Type": "image/jpeg"})
         assert refused.status_code == 422

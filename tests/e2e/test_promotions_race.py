@@ -82,17 +82,17 @@ def test_what_the_gate_judged_never_overwrites_what_it_never_met(
         subprocess.Popen([sys.executable, str(script), store, registry.name, deed, str(folder)], cwd=tmp_path)
         for deed in DEEDS
     ]
-    told: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
     try:
-        for turn in range(ROUNDS):
+        for round_number in range(ROUNDS):
             registry.promote(1)
-            _until_there(folder, *(f"{deed}.{turn}.ready" for deed in DEEDS))
-            (folder / f"{turn}.go").touch()
-            _until_there(folder, *(f"{deed}.{turn}" for deed in DEEDS))
-            assert (folder / f"by hand.{turn}").read_text() == "done"
-            gated = (folder / f"gated.{turn}").read_text()
+            _until_there(folder, *(f"{deed}.{round_number}.ready" for deed in DEEDS))
+            (folder / f"{round_number}.go").touch()
+            _until_there(folder, *(f"{deed}.{round_number}" for deed in DEEDS))
+            assert (folder / f"by hand.{round_number}").read_text() == "done"
+            gated = (folder / f"gated.{round_number}").read_text()
             assert gated == "done" or "but the champion is now version 3" in gated
-            told["gated first" if gated == "done" else "refused"] += 1
+            reasons["gated first" if gated == "done" else "refused"] += 1
             assert registry.champion().version == 3
     finally:
         (folder / "stop").touch()
@@ -101,7 +101,7 @@ def test_what_the_gate_judged_never_overwrites_what_it_never_met(
     lines = [line for line in registry.history() if line.action == "promote"]
     assert all(line.before == 1 for line in lines if line.version == 2), "it met nobody but version 1"
     assert len([line for line in lines if line.version == 3]) == ROUNDS
-    print(dict(told))
+    print(dict(reasons))
 
 
 def test_a_promotion_that_is_killed_holds_up_nobody_and_loses_nothing(
@@ -123,6 +123,6 @@ def test_a_promotion_that_is_killed_holds_up_nobody_and_loses_nothing(
     )
     assert killed.returncode == -9
     assert registry.promote(3).version == 3
-    told = [(line.action, line.version, line.before) for line in registry.history()][-3:]
-    assert told == [("promote", 1, None), ("found", 2, 1), ("promote", 3, 2)]
+    entries = [(line.action, line.version, line.before) for line in registry.history()][-3:]
+    assert entries == [("promote", 1, None), ("found", 2, 1), ("promote", 3, 2)]
     assert [registry.rollback().version, registry.rollback().version] == [2, 1]

@@ -68,9 +68,9 @@ class Machine:
 
 def ended(process: subprocess.Popen[str]) -> str:
 
-    said, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, said[-4000:]
-    return said
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output[-4000:]
+    return output
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +127,8 @@ def people_rate(database: str, photos: str) -> None:
             sha256, rater = hashlib.sha256(scene.photo).hexdigest(), f"key:{number // 5}"
             archive.write(sha256, scene.photo)
             facts = PhotoFacts(sha256, "image/jpeg", len(scene.photo), 128, 128)
-            said = ServedCaption(f"c{number}", rater, facts, "a dog", 0.5, words, [], "captioner", "1")
-            store.record(said).result(30)
+            served = ServedCaption(f"c{number}", rater, facts, "a dog", 0.5, words, [], "captioner", "1")
+            store.record(served).result(30)
             store.rate(f"c{number}", rater, RatingInput(2, scene.captions[0])).result(30)
     finally:
         store.close()
@@ -167,13 +167,13 @@ def test_two_machines_complete_a_retraining(
     until(stored, 600, "nothing is stored")
     os.killpg(teaching.pid, signal.SIGKILL)
     teaching.wait()
-    said = ended(other.begin("retraining_training"))
-    assert "was left behind by" in said, "its lease is not waited for: one machine plays both here"
-    assert "Training goes on from" in said or "was finished before" in said
+    output = ended(other.begin("retraining_training"))
+    assert "was left behind by" in output, "its lease is not waited for: one machine plays both here"
+    assert "Training goes on from" in output or "was finished before" in output
 
     ended(one.begin("retraining_evaluation,retraining_registration"))
-    told = json.loads(other.run("captionloop", "outcome", "gate", "--workspace", RUN).splitlines()[-1])
-    assert told["version"] == 2 and told["markdown"]
+    report = json.loads(other.run("captionloop", "outcome", "gate", "--workspace", RUN).splitlines()[-1])
+    assert report["version"] == 2 and report["markdown"]
     other.run("captionloop", "models", "promote", "2", "--gated")
     champion = ModelRegistry(registry.url).champion()
     assert champion is not None and champion.version == 2
@@ -193,5 +193,5 @@ def test_two_that_do_the_same_take_turns(storage: Server, shared: dict[str, str]
     """The second finds that the first has done it."""
     one, other = Machine(tmp_path / "one", shared), Machine(tmp_path / "other", shared)
     place = f"workspace={WORKSPACE}/runs/two"
-    said = [ended(process) for process in [each.begin("shifted_scenes", place) for each in (one, other)]]
-    assert sorted("Nothing to do" in each for each in said) == [False, True]
+    outputs = [ended(process) for process in [each.begin("shifted_scenes", place) for each in (one, other)]]
+    assert sorted("Nothing to do" in each for each in outputs) == [False, True]

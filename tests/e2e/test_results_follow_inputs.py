@@ -49,11 +49,11 @@ def test_what_is_far_from_a_change_is_left_alone(ran: dict[str, list[str]]) -> N
     def functions(change: str) -> set[str]:
         return {name.rpartition(".")[2] for name in ran[next(each for each in CHANGES if change in each)]}
 
-    taught = {"train_cross_entropy", "train_self_critical", "finetune_encoder", "build_ensemble"}
+    trained = {"train_cross_entropy", "train_self_critical", "finetune_encoder", "build_ensemble"}
     for change in ("test photo replaced", "caption of a test photo", "evaluation.resamples", "scoring/cider"):
         assert not functions(change) & {"finetune_encoder", "find_concepts"}
     for change in ("test photo replaced", "caption of a test photo", "resamples", "gallery", "Matplotlib"):
-        assert not functions(change) & taught
+        assert not functions(change) & trained
     for change in (
         "nothing",
         "a comment or a docstring",

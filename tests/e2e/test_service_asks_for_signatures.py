@@ -90,8 +90,10 @@ def test_neither_is_one_put_into_the_cache(
     shutil.copytree(bundles[1], cached, dirs_exist_ok=True)
     registry.tracking_uri = "http://127.0.0.1:1"  # away
     registry.__dict__.pop("_client")
-    told = start().describe()
-    assert not told.ready and "is not what key" in told.reason and "\n" not in told.reason
+    description = start().describe()
+    assert (
+        not description.ready and "is not what key" in description.reason and "\n" not in description.reason
+    )
     shutil.copytree(bundles[0], cached, dirs_exist_ok=True)
     assert start().describe().ready, "what was signed is served though the registry is away"
     signature_of(cached).unlink()
@@ -138,11 +140,11 @@ def test_the_service_itself_reads_the_setting(
         running.kill()
         shutil.rmtree(running.state / "bundles")
         running.start()
-        told = ""
-        while "is not what key" not in told:
+        reason = ""
+        while "is not what key" not in reason:
             assert running._process.poll() is None, running.log.read_text()[-3000:]
             try:
-                told = httpx.get(f"{running.url}/readyz", timeout=5).text
+                reason = httpx.get(f"{running.url}/readyz", timeout=5).text
             except httpx.HTTPError:
                 continue
     finally:

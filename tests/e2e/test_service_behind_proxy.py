@@ -155,8 +155,8 @@ def test_the_page_captions_and_rates_below_the_prefix(
     words.first.wait_for()
     spoken = words.locator(".text").evaluate_all("words => words.map(word => word.closest('[lang]').lang)")
     assert set(spoken) == {"fr"}, "screen readers say the words in their language"
-    told = words.locator(".visually-hidden").first.evaluate("told => told.closest('[lang]').lang")
-    assert told == page.evaluate("document.documentElement.lang") == "en"
+    language = words.locator(".visually-hidden").first.evaluate("told => told.closest('[lang]').lang")
+    assert language == page.evaluate("document.documentElement.lang") == "en"
     with page.expect_response(lambda answer: answer.request.method == "PUT") as saved:
         page.get_by_role("radio", name="4 of 5").check(force=True)
     assert saved.value.ok
@@ -169,17 +169,17 @@ def test_a_caller_has_one_bucket_however_it_writes_the_header(
 ) -> None:
     """Neither a line of its own nor a port or brackets gives a caller another quota."""
     lines = ["9.9.9.{n}", "9.9.9.{n}:80", "[2001:db8::{n}]:80", "unknown", "127.0.0.9, 9.9.9.{n}"]
-    told = []
+    statuses = []
     with httpx.Client(verify=trusting(), timeout=60) as client:
         for number in range(PER_MINUTE + 8):
             header = lines[number % len(lines)].format(n=number)
             headers = {"X-Forwarded-For": header, "Content-Type": "image/jpeg"}
-            told.append(client.post(f"{outside}/v1/captions", content=b"x", headers=headers).status_code)
-    assert told[-8:] == [429] * 8
+            statuses.append(client.post(f"{outside}/v1/captions", content=b"x", headers=headers).status_code)
+    assert statuses[-8:] == [429] * 8
     # Who comes not through the proxy is not believed either, in one line or in two.
     direct = httpx.HTTPTransport(local_address="127.0.0.77")
     with httpx.Client(base_url=service_behind.url, transport=direct, timeout=60) as client:
-        told = [
+        statuses = [
             client.post(
                 "/v1/captions",
                 content=b"x",
@@ -188,4 +188,4 @@ def test_a_caller_has_one_bucket_however_it_writes_the_header(
             ).status_code
             for number in range(PER_MINUTE + 3)
         ]  # fmt: skip
-    assert told == [422] * PER_MINUTE + [429] * 3
+    assert statuses == [422] * PER_MINUTE + [429] * 3

@@ -92,9 +92,9 @@ class Pulse:
         return self
 
     def __exit__(self, *_: object) -> None:
-        told, _nothing = self._feeling.communicate(timeout=60)
+        figures, _nothing = self._feeling.communicate(timeout=60)
         assert self._feeling.returncode == 0
-        self.seconds = [float(each) for each in told.split()]
+        self.seconds = [float(each) for each in figures.split()]
 
     def percentile(self, percent: int) -> float:
         return statistics.quantiles(self.seconds, n=100)[percent - 1]
@@ -152,9 +152,9 @@ def test_idle_sockets_from_two_addresses_starve_nobody(limited: ServiceProcess) 
         idle.append(connection)
     began = time.monotonic()
     with caller(limited, "127.0.2.9") as honest:
-        told = [honest.post("/v1/captions", content=photo(seed), headers={"Content-Type": "image/jpeg"})
+        answers = [honest.post("/v1/captions", content=photo(seed), headers={"Content-Type": "image/jpeg"})
                 for seed in range(30)]  # fmt: skip
-    assert [answer.status_code for answer in told] == [201] * 30
+    assert [answer.status_code for answer in answers] == [201] * 30
     ends = []
     for connection in idle:
         connection.settimeout(30)
@@ -266,8 +266,8 @@ def test_refused_requests_count(limited: ServiceProcess) -> None:
 def test_wrong_keys_are_limited_before_the_database_is_asked(limited: ServiceProcess) -> None:
     wrong = [f"clk_{number:012x}_{'a' * 43}" for number in range(80)]
     with caller(limited, "127.0.5.2") as client:
-        told = [client.get("/v1/model", headers={"X-API-Key": key}).status_code for key in wrong]
-        assert told == [401] * 60 + [429] * 20
+        statuses = [client.get("/v1/model", headers={"X-API-Key": key}).status_code for key in wrong]
+        assert statuses == [401] * 60 + [429] * 20
         assert client.get("/v1/model").status_code == 200, "the address itself may still ask"
 
 
@@ -281,8 +281,8 @@ def test_a_rating_sent_forty_times_counts_once(limited: ServiceProcess) -> None:
             metric(limited, "captionloop_ratings_total"),
             metric(limited, "captionloop_corrections_total"),
         )
-        for turn in range(40):
-            rating = {"stars": 1 + turn % 2, "correction": "a red square" if turn > 20 else None}
+        for number in range(40):
+            rating = {"stars": 1 + number % 2, "correction": "a red square" if number > 20 else None}
             assert client.put(url, json=rating).status_code == 200
     assert counted() == (before[0] + 1, before[1] + 1)
 

@@ -54,16 +54,16 @@ class Served:
 
     def begin(self, role: Role, share: float) -> None:
         begin_trial(self.registry, 2, role, share, most=60, days=1)
-        self.until(lambda told: told is not None and told["ready"] and told["role"] == role)
+        self.until(lambda trial: trial is not None and trial["ready"] and trial["role"] == role)
 
     def end(self, role: Role) -> None:
         end_trial(self.registry, role, "stopped")
-        self.until(lambda told: told is None)
+        self.until(lambda trial: trial is None)
 
     def until(self, is_so, seconds: float = 150) -> None:
         deadline = time.monotonic() + seconds
-        while not is_so(told := self.trial()):
-            assert time.monotonic() < deadline, (told, self.service.log.read_text()[-3000:])
+        while not is_so(trial := self.trial()):
+            assert time.monotonic() < deadline, (trial, self.service.log.read_text()[-3000:])
             time.sleep(0.2)
 
     def process(self) -> psutil.Process:
@@ -114,18 +114,18 @@ def test_a_shadow_changes_no_answer_and_tells_how_it_does(served: Served) -> Non
         answers = [ask(client, seed) for seed in range(12)]
         assert [each["caption"] for each in answers] == before
         assert {each["model"]["version"] for each in answers} == {"1"}
-        served.until(lambda told: told["captioned"] + told["dropped"] == 12)
-        told = served.trial()
-        assert told is not None and told["captioned"] > 0 and told["failed"] == 0
+        served.until(lambda trial: trial["captioned"] + trial["dropped"] == 12)
+        trial = served.trial()
+        assert trial is not None and trial["captioned"] > 0 and trial["failed"] == 0
         assert len(client.get("/v1/captions?limit=50").json()["captions"]) == 24, (
             "nothing of the shadow's is kept"
         )
     status = served.command("shadow", "--status")
     assert status.returncode == 75, status.stderr
-    assert status.stdout.startswith(f"Version 2 as a shadow: {told['captioned']} photos captioned")
+    assert status.stdout.startswith(f"Version 2 as a shadow: {trial['captioned']} photos captioned")
     metrics = httpx.get(f"{served.service.url}/metrics", timeout=30).text
     name = 'captionloop_trial_photos_total{outcome="captioned",role="shadow",version="2"}'
-    assert f"{name} {told['captioned']}.0" in metrics
+    assert f"{name} {trial['captioned']}.0" in metrics
     assert 'captionloop_trial_ready{role="shadow",version="2"} 1.0' in metrics
     served.end("shadow")
 
@@ -156,8 +156,8 @@ def test_the_canary_killed_under_32_clients_fails_no_request_and_comes_back(
         killed.set()
         before = served.process().pid
         os.kill(before, number)
-        served.until(lambda told: told is not None and not told["ready"])
-        served.until(lambda told: told is not None and told["ready"])
+        served.until(lambda trial: trial is not None and not trial["ready"])
+        served.until(lambda trial: trial is not None and trial["ready"])
         assert served.process().pid != before
         time.sleep(2)
     finally:
@@ -167,10 +167,10 @@ def test_the_canary_killed_under_32_clients_fails_no_request_and_comes_back(
     # A client that a busy machine leaves waiting between head and body is told so, before any model is asked.
     assert {status for status, _ in answers} - {408} == {201}, answers
     assert {version for status, version in answers if status == 201} == {"1", "2"}, answers
-    steady = [versions for versions in people.values() if len(versions) == 1]
-    assert len(steady) >= 0.9 * len(people), "whoever is the canary's is so each time"
-    told = served.trial()
-    assert told is not None and told["captioned"] > 0
+    consistent = [versions for versions in people.values() if len(versions) == 1]
+    assert len(consistent) >= 0.9 * len(people), "whoever is the canary's is so each time"
+    trial = served.trial()
+    assert trial is not None and trial["captioned"] > 0
     served.end("canary")
     with httpx.Client(base_url=served.service.url, timeout=60) as client:
         assert ask(client)["model"]["version"] == "1"
@@ -180,7 +180,7 @@ def test_people_s_ratings_bring_the_canary_into_service(served: Served) -> None:
     begun = served.command("canary", "2", "--share", "0.5", "--ratings", "60", "--why", "a test")
     assert begun.returncode == 0, begun.stderr
     assert begun.stdout.startswith("Version 2 is the canary of 50% of the people beside version 1")
-    served.until(lambda told: told is not None and told["ready"])
+    served.until(lambda trial: trial is not None and trial["ready"])
     assert served.command("canary", "--status").returncode == 75
     for number in range(36):
         with httpx.Client(base_url=served.service.url, timeout=60) as person:
@@ -188,14 +188,14 @@ def test_people_s_ratings_bring_the_canary_into_service(served: Served) -> None:
             stars = 5 if made["model"]["version"] == "2" else 2
             rated = person.put(f"/v1/captions/{made['caption_id']}/rating", json={"stars": stars})
             assert rated.status_code == 200
-    told = json.loads(served.command("canary", "--status", "--json").stdout)
-    assert told["advice"] == "promote" and told["measures"]["stars"]["difference"] == pytest.approx(3)
+    trial = json.loads(served.command("canary", "--status", "--json").stdout)
+    assert trial["advice"] == "promote" and trial["measures"]["stars"]["difference"] == pytest.approx(3)
     decided = served.command("canary", "2", "--decide")
     assert decided.returncode == 0, decided.stdout + decided.stderr
     assert decided.stdout.rstrip().endswith("Version 2 is now the champion.")
     again = served.command("canary", "2", "--decide")
     assert again.returncode == 0 and "has ended: better" in again.stdout
-    served.until(lambda told: told is None)
+    served.until(lambda trial: trial is None)
     lines = json.loads(served.command("history", "--json").stdout)
     assert [(line["action"], line["version"], line["outcome"]) for line in lines][-3:] == [
         ("canary", 2, ""), ("end", 2, "better"), ("promote", 2, ""),

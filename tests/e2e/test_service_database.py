@@ -216,14 +216,14 @@ def test_a_database_without_tables_or_with_older_ones_is_not_ready_and_says_what
 def _reason(running: ServiceProcess) -> str:
     """Why it is not ready, once that is the database."""
     deadline = time.monotonic() + 120
-    told = ""
-    while "database" not in told:
-        assert time.monotonic() < deadline, told
+    detail = ""
+    while "database" not in detail:
+        assert time.monotonic() < deadline, detail
         time.sleep(0.3)
         try:
             answer = httpx.get(f"{running.url}/readyz", timeout=10)
         except httpx.TransportError:
             continue
         assert answer.status_code == 503
-        told = answer.json()["reason"]
-    return told
+        detail = answer.json()["reason"]
+    return detail

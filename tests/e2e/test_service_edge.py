@@ -30,8 +30,8 @@ def stays_small_and_goes_on(service: ServiceProcess) -> Iterator[None]:
     before = service.memory()
     yield
     assert caption(service, photo()).status_code == 201
-    grown = (service.memory() - before) / MB
-    assert grown < 250, f"grew by {grown:.0f} MB"
+    increase = (service.memory() - before) / MB
+    assert increase < 250, f"grew by {increase:.0f} MB"
 
 
 def caption(
@@ -174,19 +174,19 @@ def test_60_mb_are_refused_before_they_are_read(service: ServiceProcess) -> None
 
 
 def test_60_mb_of_unannounced_length_are_dropped_as_they_come(service: ServiceProcess) -> None:
-    before = most = service.memory()
+    before = peak = service.memory()
 
     def junk() -> Iterator[bytes]:
-        nonlocal most
+        nonlocal peak
         for _ in range(60):
-            most = max(most, service.memory())
+            peak = max(peak, service.memory())
             yield bytes(MB)
 
     answer = httpx.post(
         f"{service.url}/v1/captions", content=junk(), headers={"Content-Type": "image/jpeg"}, timeout=60
     )
     assert answer.status_code == 413
-    assert most - before < 30 * MB, f"grew by {(most - before) / MB:.0f} MB"
+    assert peak - before < 30 * MB, f"grew by {(peak - before) / MB:.0f} MB"
 
 
 @pytest.mark.named_use

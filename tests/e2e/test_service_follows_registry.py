@@ -95,17 +95,17 @@ def test_without_a_model_the_answer_is_503_and_says_why(
 ) -> None:
     registry = f"sqlite:///{tmp_path / 'mlflow.db'}"
     running = ServiceProcess(tmp_path / "service", what, CAPTIONLOOP_REGISTRY=registry)
-    told = ""
+    reason = ""
     deadline = time.monotonic() + 120
     try:
-        while "no model is registered yet" not in told:
-            assert time.monotonic() < deadline, told
+        while "no model is registered yet" not in reason:
+            assert time.monotonic() < deadline, reason
             time.sleep(0.5)
             try:
                 answer = httpx.request(method, running.url + path, timeout=5)
             except httpx.HTTPError:
                 continue
-            told = answer.text
-            assert answer.status_code == 503, told
+            reason = answer.text
+            assert answer.status_code == 503, reason
     finally:
         running.kill()

@@ -82,11 +82,11 @@ def test_a_key_ends_when_it_should_and_shows_when_it_was_used(
     ended = client.post(URL, content=photo(), headers=SENT)
     assert (ended.status_code, ended.json()["type"]) == (401, "urn:captionloop:problem:key-expired")
     program = Path(sys.executable).with_name("captionloop")
-    told = subprocess.run(
+    output = subprocess.run(
         [program, "keys", "list"], env={**os.environ, "CAPTIONLOOP_STATE": str(service.state)},
         capture_output=True, text=True, timeout=120, check=True,
     ).stdout  # fmt: skip
-    (mine,) = [line for line in told.splitlines() if line.startswith(key_id)]
+    (mine,) = [line for line in output.splitlines() if line.startswith(key_id)]
     assert "expired" in mine and "never used" not in mine
 
 
@@ -169,11 +169,11 @@ def test_every_layer_says_no_with_a_problem_document(client: httpx.Client, what:
     status, method, path, request = REFUSALS[what]
     answer = client.request(method, path, **request)
     assert (answer.status_code, answer.headers["content-type"]) == (status, PROBLEM), answer.text[:300]
-    told = answer.json()
-    assert told["status"] == status and told["type"].startswith("urn:captionloop:problem:")
-    assert told["request_id"] == answer.headers["x-request-id"]
+    problem = answer.json()
+    assert problem["status"] == status and problem["type"].startswith("urn:captionloop:problem:")
+    assert problem["request_id"] == answer.headers["x-request-id"]
     if what == "compressed":
-        assert "compress" in told["detail"]
+        assert "compress" in problem["detail"]
 
 
 @pytest.mark.parametrize(
@@ -190,9 +190,9 @@ def test_every_layer_says_no_with_a_problem_document(client: httpx.Client, what:
     ids=["TLS", "two lengths", "no length", "for a proxy", "HTTP/2", "long path", "long header"],
 )
 def test_so_does_the_parser(service: ServiceProcess, sent: bytes, status: int) -> None:
-    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as wire:
-        wire.sendall(sent)
-        answer = b"".join(iter(lambda: wire.recv(65_536), b""))
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+        connection.sendall(sent)
+        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
     assert answer.startswith(b"HTTP/1.1 %d " % status) and PROBLEM.encode() in answer, answer[:200]
 
 
@@ -202,7 +202,7 @@ CLOSE = b"Connection: close\r\n\r\n"
 
 
 @pytest.mark.parametrize(
-    ("sent", "body", "told"),
+    ("sent", "body", "expected"),
     [
         (b"GET /livez HTTP/1.0\r\n\r\n", b"", [b"200"]),
         (b"GET http://x/livez HTTP/1.1\r\nHost: x\r\n" + CLOSE, b"", [b"200"]),
@@ -214,17 +214,17 @@ CLOSE = b"Connection: close\r\n\r\n"
     ids=["HTTP/1.0", "as to a proxy", "options", "a photo by HTTP/1.0", "asks first", "asks first, in vain"],
 )  # fmt: skip
 def test_older_and_politer_clients_are_understood(
-    service: ServiceProcess, sent: bytes, body: bytes, told: list[bytes]
+    service: ServiceProcess, sent: bytes, body: bytes, expected: list[bytes]
 ) -> None:
-    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as wire:
-        wire.sendall(sent.replace(b"%d", str(len(body)).encode()))
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+        connection.sendall(sent.replace(b"%d", str(len(body)).encode()))
         answer = b""
-        if told[0] == b"100":
-            answer = wire.recv(65_536)
+        if expected[0] == b"100":
+            answer = connection.recv(65_536)
             assert answer.startswith(b"HTTP/1.1 100 ")
-        wire.sendall(body)
-        answer += b"".join(iter(lambda: wire.recv(65_536), b""))
-    assert re.findall(rb"HTTP/1\.1 (\d+) ", answer) == told, answer[:300]
+        connection.sendall(body)
+        answer += b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert re.findall(rb"HTTP/1\.1 (\d+) ", answer) == expected, answer[:300]
 
 
 CHUNKED = POSTED + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Trailer: "
@@ -234,12 +234,12 @@ def test_headers_without_end_take_no_memory(service: ServiceProcess) -> None:
     """Whoever sends them is sent away; the parser would keep whatever comes until the line ends."""
     before = service.memory()
     for head in (b"GET / HTTP/1.1\r\nCookie: ", b"GET /", CHUNKED):
-        with socket.create_connection(("127.0.0.1", service.port), timeout=20) as wire:
+        with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
             sent = 0
             try:
-                wire.sendall(head)
+                connection.sendall(head)
                 while sent < 300_000_000:
-                    wire.sendall(bytes([97]) * 1_000_000)
+                    connection.sendall(bytes([97]) * 1_000_000)
                     sent += 1_000_000
             except OSError:
                 pass

@@ -134,18 +134,18 @@ def test_requirements_are_pinned_and_hold_no_training_packages(bento: Path) -> N
 
 def test_whoever_serves_may_read_all_of_it(bento: Path) -> None:
     """In the image that is another user than the one who packaged; the weights were 0600 here once."""
-    packed = [file for file in (bento / "src").rglob("*") if file.is_file()]
-    assert packed
-    assert [file.name for file in packed if not file.stat().st_mode & 0o004] == []
+    packaged = [file for file in (bento / "src").rglob("*") if file.is_file()]
+    assert packaged
+    assert [file.name for file in packaged if not file.stat().st_mode & 0o004] == []
 
 
 def test_no_code_but_what_serving_needs_is_packed(bento: Path) -> None:
     root = bento / "src/captionloop"
-    packed = {str(module.relative_to(root)) for module in root.rglob("*.py")}
-    parts = {name.partition("/")[0] for name in packed}
+    packaged = {str(module.relative_to(root)) for module in root.rglob("*.py")}
+    parts = {name.partition("/")[0] for name in packaged}
     assert not parts & {"pipelines", "corpus", "evaluation", "datasets", "hooks.py", "cli.py"}
-    assert {name for name in packed if name.startswith("scoring/")} == {
+    assert {name for name in packaged if name.startswith("scoring/")} == {
         "scoring/__init__.py", "scoring/cider.py", "scoring/ngrams.py",
     }, "a consensus is CIDEr-D; nothing else is scored"  # fmt: skip
-    own = [name.replace("pretrained", "") for name in packed]
+    own = [name.replace("pretrained", "") for name in packaged]
     assert not [name for name in own if "train" in name or "teaching" in name or "adaptation" in name]

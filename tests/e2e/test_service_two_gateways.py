@@ -56,7 +56,7 @@ def pair(any_postgres: str, bundles: list[Path], tmp_path_factory: pytest.TempPa
         yield Pair(running, database, folder / "photos")
 
 
-def crowd(
+def run_clients(
     running: list[ServiceProcess], seconds: float, next_photo: Callable[[int, int], bytes]
 ) -> tuple[float, Counter[int], float]:
     """Captions a second, statuses, and the 95th percentile of the latency, of `CLIENTS` at each gateway."""
@@ -67,15 +67,15 @@ def crowd(
     def person(number: int) -> None:
         url = running[number % len(running)].url
         with httpx.Client(base_url=url, timeout=60, headers={"Content-Type": "image/jpeg"}) as client:
-            turn = 0
+            number_of_photo = 0
             ready.wait()
             until = time.monotonic() + seconds
             while time.monotonic() < until:
                 began = time.monotonic()
-                answer = client.post("/v1/captions", content=next_photo(number, turn))
+                answer = client.post("/v1/captions", content=next_photo(number, number_of_photo))
                 statuses[answer.status_code] += 1
                 latencies.append(time.monotonic() - began)
-                turn += 1
+                number_of_photo += 1
 
     threads = [threading.Thread(target=person, args=(number,)) for number in range(CLIENTS * len(running))]
     for thread in threads:
@@ -90,16 +90,16 @@ def test_the_same_six_photos_are_captioned_as_fast_as_distinct_ones(pair: Pair) 
     """The page offers six examples: those photos are the ones that everybody sends."""
     six = [photo(seed, size=(96, 96)) for seed in range(6)]
 
-    def same(number: int, turn: int) -> bytes:
-        return six[(number * 5 + turn) % 6]
+    def same(number: int, number_of_photo: int) -> bytes:
+        return six[(number * 5 + number_of_photo) % 6]
 
-    def distinct(number: int, turn: int) -> bytes:
-        return six[turn % 6] + f"{number}.{turn}.{time.monotonic_ns()}".encode()
+    def distinct(number: int, number_of_photo: int) -> bytes:
+        return six[number_of_photo % 6] + f"{number}.{number_of_photo}.{time.monotonic_ns()}".encode()
 
-    crowd(pair.running, 2, distinct)
+    run_clients(pair.running, 2, distinct)
     rates: dict[str, list[float]] = {"same": [], "distinct": []}
     for name, chosen in (("distinct", distinct), ("same", same), ("distinct", distinct), ("same", same)):
-        rate, statuses, p95 = crowd(pair.running, SECONDS / 2, chosen)
+        rate, statuses, p95 = run_clients(pair.running, SECONDS / 2, chosen)
         print(f"{name}: {rate:.0f} captions a second, p95 {1000 * p95:.0f} ms, {dict(statuses)}")
         assert set(statuses) == {201}
         rates[name].append(rate)
@@ -112,12 +112,12 @@ def test_one_idempotency_key_is_one_caption(pair: Pair) -> None:
     store = RatingsStore(pair.database)
     record, secret = ApiKeyStore(store).create("twice", ["caption"])
     store.close()
-    told: dict[int, set[str]] = {number: set() for number in range(12)}
+    caption_ids: dict[int, set[str]] = {number: set() for number in range(12)}
     statuses: Counter[int] = Counter()
 
     def person(url: str, start: threading.Barrier) -> None:
         with httpx.Client(base_url=url, timeout=60, headers={"Authorization": f"Bearer {secret}"}) as client:
-            for number, ids in told.items():
+            for number, ids in caption_ids.items():
                 headers = {"Idempotency-Key": f"photo-{number}", "Content-Type": "image/jpeg"}
                 start.wait()
                 while True:
@@ -137,7 +137,7 @@ def test_one_idempotency_key_is_one_caption(pair: Pair) -> None:
     for each in people:
         each.join()
     assert set(statuses) <= {201, 409} and statuses[201] == 8 * 12
-    assert all(len(ids) == 1 for ids in told.values()), told
+    assert all(len(ids) == 1 for ids in caption_ids.values()), caption_ids
     counted = pair.count("SELECT count(*) FROM captions WHERE owner = :key", key=f"key:{record.key_id}")
     assert counted == 12
 

@@ -39,9 +39,9 @@ def whole(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """A workspace that one `kedro run` has filled, with two processes for training, and what it said."""
     workspace = tmp_path_factory.mktemp("whole")
     process = start(project_root, tiny_run(workspace, **TWO))
-    said, _ = process.communicate(timeout=1700)
-    assert process.returncode == 0, said[-4000:]
-    return workspace, said
+    output, _ = process.communicate(timeout=1700)
+    assert process.returncode == 0, output[-4000:]
+    return workspace, output
 
 
 @pytest.fixture
@@ -59,10 +59,10 @@ def versions(workspace: Path) -> list[int]:
 
 
 def test_kedro_run_with_two_processes_is_one_run(whole):
-    workspace, said = whole
+    workspace, output = whole
     for node in ("describe_training_data", "score_captions", "decide_promotion", "register_candidate"):
-        assert said.count(f"Running node: {node}:") == 1, node
-    assert said.count("epoch 2/2") == 1  # of show_attend_tell, by its first process alone
+        assert output.count(f"Running node: {node}:") == 1, node
+    assert output.count("epoch 2/2") == 1  # of show_attend_tell, by its first process alone
     assert versions(workspace) == [1]
     assert json.loads((workspace / "08_reporting/sample_scenes/evaluation.json").read_text())["photos"] == 8
     assert not list(workspace.rglob("fit.pickle"))
@@ -71,17 +71,17 @@ def test_kedro_run_with_two_processes_is_one_run(whole):
 def test_a_run_that_loses_a_process_says_so_in_a_line_and_goes_on_when_run_again(project_root, untaught):
     command = [*tiny_run(untaught, **TWO, **{"models.show_attend_tell.epochs": 8}), *TAUGHT]
     process = start(project_root, command)
-    said, helpers = [], []
+    output, helpers = [], []
     for line in process.stdout:
-        said.append(line)
+        output.append(line)
         if "epoch 2/8" in line:
             children = psutil.Process(process.pid).children()
             helpers = [one for one in children if "spawn_main" in " ".join(one.cmdline())]
             assert len(helpers) == 2
             helpers[-1].kill()
     assert process.wait(timeout=60) == 1
-    assert "was ended by SIGKILL" in "".join(said[-4:])
-    assert "Traceback" not in "".join(said)
+    assert "was ended by SIGKILL" in "".join(output[-4:])
+    assert "Traceback" not in "".join(output)
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in helpers)
     assert not (untaught / "06_models/sample_scenes/show_attend_tell").exists()
     again = start(project_root, command)
@@ -95,10 +95,10 @@ def test_a_run_that_loses_a_process_says_so_in_a_line_and_goes_on_when_run_again
 def test_processes_that_torchrun_has_started_run_the_pipeline_once(project_root, untaught):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--no-python"]
     process = start(project_root, [*torchrun, *tiny_run(untaught, **TWO), *TAUGHT])
-    said, _ = process.communicate(timeout=900)
-    assert process.returncode == 0, said[-4000:]
-    assert said.count("Running node: train_cross_entropy:") == 1
-    assert said.count("epoch 2/2") == 1
+    output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output[-4000:]
+    assert output.count("Running node: train_cross_entropy:") == 1
+    assert output.count("epoch 2/2") == 1
     assert (untaught / "06_models/sample_scenes/show_attend_tell/checksums.json").is_file()
     assert not list(untaught.rglob("fit.pickle"))
 
@@ -106,10 +106,10 @@ def test_processes_that_torchrun_has_started_run_the_pipeline_once(project_root,
 def test_a_loss_that_is_no_number_stops_all_processes_in_one_line(project_root, untaught):
     blown_up = {"models.show_attend_tell.learning_rate": 1e30, "models.show_attend_tell.warmup": 0}
     process = start(project_root, [*tiny_run(untaught, **TWO, **blown_up), *TAUGHT])
-    said, _ = process.communicate(timeout=900)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 1
-    assert "Traceback" not in said
-    assert "Training 'show_attend_tell' stopped in epoch 1" in " ".join(said.split())
+    assert "Traceback" not in output
+    assert "Training 'show_attend_tell' stopped in epoch 1" in " ".join(output.split())
     assert not (untaught / "06_models/sample_scenes/show_attend_tell").exists()
 
 

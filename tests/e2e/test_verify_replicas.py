@@ -127,8 +127,8 @@ def told_apart(bundle: Path) -> list[bytes]:
     """Four photos, of which a tiny model does not say the same of all."""
     photos = [photo(number, size=(96, 96)) for number in range(40)]
     photos += [flat(colour) for colour in ("black", "white", "red", "green", "blue", "yellow")]
-    said = [each.best.text for each in Captioner.load(bundle).caption(photos)]
-    other = next(number for number, text in enumerate(said) if text != said[0])
+    captions = [each.best.text for each in Captioner.load(bundle).caption(photos)]
+    other = next(number for number, text in enumerate(captions) if text != captions[0])
     return [*photos[:3], photos[other]]
 
 
@@ -165,8 +165,8 @@ def test_a_promotion_is_verified_on_both_model_servers_and_a_bad_one_is_taken_ba
     assert found.returncode == 0, found.stderr
     assert found.stdout.startswith("Version 2 answers on 2 model servers: 4 canary photos captioned")
     assert "0 of its " in found.stdout and "0 of its 0" not in found.stdout
-    told = httpx.get(f"{url}/v1/statistics", timeout=30).json()
-    assert told["totals"]["captions"] == 0, "canaries are no use by people"
+    statistics = httpx.get(f"{url}/v1/statistics", timeout=30).json()
+    assert statistics["totals"]["captions"] == 0, "canaries are no use by people"
     captions = "captionloop_captions_total{"
     assert not [line for line in httpx.get(f"{url}/metrics").text.splitlines() if line.startswith(captions)]
 
@@ -199,8 +199,8 @@ def test_a_service_that_is_down_gives_no_verdict_and_the_version_may_come_again(
     assert registry.champion().version == 1 and registry.version(2).rolled_back is None
     assert registry.promote_gated(2).is_champion
     lines = json.loads(replicas.command("models", "history", "--json").stdout)
-    told = [(line["action"], line["version"], line["outcome"]) for line in lines]
-    assert told[-4:] == [
+    entries = [(line["action"], line["version"], line["outcome"]) for line in lines]
+    assert entries[-4:] == [
         ("pass", 2, ""), ("verify", 2, "not verified"), ("withdraw", 2, ""), ("promote", 2, ""),
     ]  # fmt: skip
     assert {line["by"] for line in lines if line["action"] in {"verify", "withdraw"}} == {"test:replicas"}

@@ -239,11 +239,11 @@ def test_an_erased_photo_is_gone_here_and_there(visit: Visit) -> None:
 
 
 def test_recent_captions_come_back_with_words_attention_and_stars(visit: Visit) -> None:
-    said = visit.caption()
+    caption = visit.caption()
     visit.stars(4)
     visit.page.reload()
-    visit.page.get_by_role("button", name=re.compile(said, re.IGNORECASE)).click()
-    assert " ".join(visit.words.locator(".text").all_inner_texts()).lower() == said
+    visit.page.get_by_role("button", name=re.compile(caption, re.IGNORECASE)).click()
+    assert " ".join(visit.words.locator(".text").all_inner_texts()).lower() == caption
     visit.words.nth(1).hover()
     expect(visit.overlay).to_have_attribute("data-lit", "true")
     expect(visit.page.get_by_role("radio", name="4 of 5")).to_be_checked()
@@ -423,24 +423,24 @@ def test_the_page_speaks_the_language_that_the_browser_asks_for(visits: Callable
 
 
 @pytest.mark.parametrize(
-    ("locale", "told"),
+    ("locale", "message"),
     [("en-GB", "unlike anything it learnt from"), ("de-DE", "gleicht nichts, woraus es gelernt hat")],
 )
 def test_of_a_photo_unlike_anything_learnt_from_no_confidence_is_claimed(
-    visits: Callable[..., Visit], locale: str, told: str
+    visits: Callable[..., Visit], locale: str, message: str
 ) -> None:
     visit = visits(locale=locale)
     flat = io.BytesIO()
     Image.new("RGB", (320, 240), "black").save(flat, "PNG")  # the model of the tests has learnt from noise
     visit.choose(visit.photo("flat.png", content=flat.getvalue()))
     visit.words.first.wait_for()
-    expect(visit.page.get_by_text(told)).to_have_count(2)  # shown, and told to screen readers
-    said = visit.page.locator(".said")
-    assert "%" not in said.inner_text()
-    expect(said.locator(".sure, .fairly, .unsure, .guess")).to_have_count(0)
+    expect(visit.page.get_by_text(message)).to_have_count(2)  # shown, and told to screen readers
+    caption = visit.page.locator(".said")
+    assert "%" not in caption.inner_text()
+    expect(caption.locator(".sure, .fairly, .unsure, .guess")).to_have_count(0)
     visit.page.reload()  # it is remembered with the caption
     visit.page.locator(".recent").first.click()
-    expect(visit.page.get_by_text(told)).to_have_count(2)
+    expect(visit.page.get_by_text(message)).to_have_count(2)
 
 
 def test_a_photo_like_those_learnt_from_is_told_with_a_confidence(visit: Visit) -> None:

@@ -16,7 +16,7 @@ SIZES = {"desktop": DESKTOP, "phone": PHONE}
 CATALOGUES = {"en": FRONTEND / "src/wording/english.ts", "de": FRONTEND / "src/wording/german.ts"}
 
 
-def wording(visit: Visit, name: str) -> str:
+def text_of(visit: Visit, name: str) -> str:
     """What the page says under this name, up to what is put in, in the language of the visit."""
     catalogue = CATALOGUES[visit.page.evaluate("document.documentElement.lang")].read_text(encoding="utf-8")
     found = re.search(rf"^  {name}: (?:\(.*?\)(?:: string)? =>\s*)?[\"`]([^\"`$]+)", catalogue, re.MULTILINE)
@@ -25,11 +25,11 @@ def wording(visit: Visit, name: str) -> str:
 
 
 def first_visit(visit: Visit) -> None:
-    expect(visit.page.get_by_role("button", name=wording(visit, "choose")).first).to_be_visible()
+    expect(visit.page.get_by_role("button", name=text_of(visit, "choose")).first).to_be_visible()
 
 
 def result(visit: Visit) -> None:
-    example = visit.page.get_by_role("button", name=wording(visit, "example")).nth(1)
+    example = visit.page.get_by_role("button", name=text_of(visit, "example")).nth(1)
     example.click()
     visit.words.nth(1).focus()
     expect(visit.overlay).to_have_attribute("data-lit", "true")
@@ -43,7 +43,7 @@ def rated(visit: Visit) -> None:
 
 def erasing(visit: Visit) -> None:
     result(visit)
-    visit.page.get_by_role("button", name=wording(visit, "erase")).click()
+    visit.page.get_by_role("button", name=text_of(visit, "erase")).click()
 
 
 def erasing_all(visit: Visit) -> None:
@@ -52,18 +52,18 @@ def erasing_all(visit: Visit) -> None:
     visit.page.get_by_role("link", name="captionloop").click()
     visit.page.evaluate("localStorage.clear()")
     visit.page.reload()
-    visit.page.get_by_role("button", name=wording(visit, "eraseAll")).click()
+    visit.page.get_by_role("button", name=text_of(visit, "eraseAll")).click()
 
 
 def settings(visit: Visit) -> None:
-    visit.page.get_by_role("button", name=wording(visit, "settings")).click()
+    visit.page.get_by_role("button", name=text_of(visit, "settings")).click()
 
 
 def statistics(visit: Visit) -> None:
     """After `rated`: with stars to show."""
-    visit.page.get_by_role("navigation").get_by_role("link", name=wording(visit, "model")).click()
-    expect(visit.page.get_by_role("heading", name=wording(visit, "card"))).to_be_visible()
-    visit.page.get_by_text(wording(visit, "asTable")).click()
+    visit.page.get_by_role("navigation").get_by_role("link", name=text_of(visit, "model")).click()
+    expect(visit.page.get_by_role("heading", name=text_of(visit, "card"))).to_be_visible()
+    visit.page.get_by_text(text_of(visit, "asTable")).click()
 
 
 def error(visit: Visit) -> None:

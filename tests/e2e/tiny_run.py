@@ -18,7 +18,7 @@ def tiny_run(workspace: Path, **changes: object) -> list[str]:
     return [sys.executable, "-m", "kedro", "run", "--only-missing-outputs", "--params", given]
 
 
-def outcome(workspace: Path) -> dict[str, Any]:
+def run_results(workspace: Path) -> dict[str, Any]:
     """What does not depend on the clock."""
     reports = workspace / "08_reporting" / "sample_scenes"
     version = json.loads((reports / "registered_version.json").read_text())

@@ -257,7 +257,7 @@ def test_what_inspection_measures_is_what_the_encoder_sees(
     photo = PhotoReader(1, images.MAX_PIXELS)._read(data, 24, SQUASHED)
     assert (photo.facts.width, photo.facts.height, photo.sent_sha256) == (*seen.size, facts.sha256)
     # What is kept is upright, encoded anew where it was turned; the service captions what retraining reads.
-    assert photo.prepared.pixels == load_square(photo.kept, 24).tobytes()
+    assert photo.prepared.pixels == load_square(photo.stored, 24).tobytes()
     if orientation == 1 or not options:
         assert photo.prepared.pixels == load_square(data, 24).tobytes()
     small, _ = open_photo(data).shrunk_and_hash(32)

@@ -142,8 +142,8 @@ def _from_captioned(path: Path, captioned: "Captioned", model: str) -> PhotoCapt
         words=words,
         alternatives=tuple((other.text, round(other.confidence, 4)) for other in captioned.alternatives[1:]),
         model=model,
-        familiarity=None if likeness is None else round(likeness.share, 4),
-        familiar=None if likeness is None else likeness.familiar,
+        familiarity=None if familiarity is None else round(familiarity.share, 4),
+        familiar=None if familiarity is None else familiarity.familiar,
     )
 
 

@@ -262,11 +262,13 @@ def _acceptance(  # noqa: PLR0917
     reference_curve = grid, confidence = _beta(fitted_captions)
     rated_errors: dict[str, float | int] = {}
     if rated is not None and len(rated) >= parameters.least_ratings:
-        sure, right = (rated[name].to_numpy(np.float64) for name in ("sureness", "accepted"))
-        confidence = _corrected(reference_curve, sure, right)
+        sureness_values, right = (rated[name].to_numpy(np.float64) for name in ("sureness", "accepted"))
+        confidence = _corrected(reference_curve, sureness_values, right)
         rated_errors = {"ratings": len(rated)}
         for name, values in (("ratings_before", reference_curve[1]), ("ratings_after", confidence)):
-            rated_errors[name] = expected_error(bins(np.interp(sure, grid, values), right, parameters.bins))
+            rated_errors[name] = expected_error(
+                bins(np.interp(sureness_values, grid, values), right, parameters.bins)
+            )
     bins_before = bins(held_out_captions.probability, accepted, parameters.bins)
     bins_after = bins(after, accepted, parameters.bins)
     return Acceptance(
@@ -290,7 +292,7 @@ def _caption_sureness(confidence: Floats, photo: NDArray[np.int64], accepted: Fl
     return Correctness(np.array([sureness(words) for words in by_photo]), accepted, np.arange(len(accepted)))
 
 
-def _corrected(curve: tuple[Floats, Floats], sure: Floats, accepted: Floats) -> Floats:
+def _corrected(curve: tuple[Floats, Floats], sureness_values: Floats, accepted: Floats) -> Floats:
     """The curve's values, moved by the slope and offset of their log-odds that suit what people accepted.
 
     A few ratings hardly move it: what references say is where it begins.
@@ -298,7 +300,7 @@ def _corrected(curve: tuple[Floats, Floats], sure: Floats, accepted: Floats) -> 
     from scipy.optimize import minimize
     from scipy.special import expit
 
-    odds = _log_odds(np.interp(sure, *curve))
+    odds = _log_odds(np.interp(sureness_values, *curve))
 
     def negative_log_likelihood(parameters: Floats) -> float:
         logits = np.exp(parameters[0]) * odds + parameters[1]
@@ -367,8 +369,8 @@ def _beta(captions: Correctness) -> tuple[Floats, Floats]:
     wrong = len(captions.right) - right
     target = np.where(captions.right > 0, (right + 1) / (right + 2), 1 / (wrong + 2))
 
-    def logits(parameters: Floats, sure: Floats) -> Floats:
-        clipped = np.clip(sure, _MIN_SURENESS, 1 - 1e-4)
+    def logits(parameters: Floats, caption_sureness: Floats) -> Floats:
+        clipped = np.clip(caption_sureness, _MIN_SURENESS, 1 - 1e-4)
         a, b = np.exp(parameters[:2])
         return np.asarray(a * np.log(clipped) - b * np.log1p(-clipped) + parameters[2])
 

@@ -148,11 +148,9 @@ def curate(  # noqa: PLR0917
             language=language,
         )
         known = rows["rater"].isin(known_raters(rows[reason == ""], gold, parameters.gold_items))
-        usual_similarity_ = usual_similarity(corpus_captions, parameters.repeated_corrections, language)
+        usual = usual_similarity(corpus_captions, parameters.repeated_corrections, language)
         reasons = [
-            _cross_checks(
-                group, reason[group.index], corpus_captions, usual_similarity_, parameters, language
-            )
+            _cross_checks(group, reason[group.index], corpus_captions, usual, parameters, language)
             for group in (rows[known], rows)  # strangers speak against nobody else
         ]
         reason = reasons[0].reindex(rows.index).where(known, reasons[1])

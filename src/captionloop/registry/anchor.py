@@ -109,10 +109,10 @@ def served_versions(versions: Sequence[ModelVersion], champion: ModelVersion) ->
 
 
 def stored_captions(
-    registry: ModelRegistry, version: ModelVersion, folder_: Path, evaluation_set: str
+    registry: ModelRegistry, version: ModelVersion, destination: Path, evaluation_set: str
 ) -> dict[str, str] | None:
     """The captions stored with a version, if they are of this evaluation set; else None."""
-    folder = registry.fetch_evidence(version.version, folder_)
+    folder = registry.fetch_evidence(version.version, destination)
     try:
         stored = EvaluationCaptions.load(folder) if folder else None
     except RegistryError:

@@ -19,10 +19,10 @@ _DECIDED: Final = re.compile(r"^(?:Not p|P)romoted: (\w)")
 
 def readable_reason(reason: str) -> str:
     """A decision's reason with its metrics in points, without "Promoted:" or "Not promoted:"."""
-    text = _DECIDED.sub(lambda found: found[1].upper(), reason)
-    text = _MARGIN.sub(lambda found: f"{100 * float(found[0]):g} points", text)
+    text = _DECIDED.sub(lambda match: match[1].upper(), reason)
+    text = _MARGIN.sub(lambda match: f"{100 * float(match[0]):g} points", text)
     text = _CHECK.sub(_check_in_points, text)
-    return _SIGNED.sub(lambda found: f"{100 * float(found[0]):+.1f}", text)
+    return _SIGNED.sub(lambda match: f"{100 * float(match[0]):+.1f}", text)
 
 
 def formatted_value(name: str, value: float) -> str:

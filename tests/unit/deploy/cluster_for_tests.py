@@ -1,6 +1,6 @@
 """What a cluster of our chart, Airflow's values and the task pods needs, and who provides it.
 
-Nothing is installed: manifests and values are read as Kubernetes would read them. `complaints` names whatever
+Nothing is installed: manifests and values are read as Kubernetes would read them. `problems` names whatever
 nobody provides: a secret or one of its keys, a volume, a file, a variable, an address, a way through the
 network policies.
 """
@@ -80,7 +80,7 @@ class Cluster:
     in_airflow_image: tuple[str, ...]
     anonymous: bool
 
-    def complaints(self) -> list[str]:
+    def problems(self) -> list[str]:
         """What nobody provides."""
         if self.task_pod is None:
             return [f"ConfigMap {TASK_POD}: nobody provides the pod template"]
@@ -173,9 +173,9 @@ class Cluster:
     def _in_secret(self, source: Manifest) -> str | None:
         key = source.get("secretKeyRef", {})
         for each in self._of_kind("Secret"):
-            told = each.get("stringData", {}).get(key.get("key"), "")
-            if each["metadata"]["name"] == key.get("name") and ADDRESS.match(told):
-                return str(told)
+            value = each.get("stringData", {}).get(key.get("key"), "")
+            if each["metadata"]["name"] == key.get("name") and ADDRESS.match(value):
+                return str(value)
         return None
 
     def _way(self, pod: Pod, name: str, url: str) -> Iterator[str]:
@@ -227,19 +227,20 @@ class Cluster:
     def _of_airflow(self, task: Pod) -> Iterator[str]:
         """What Airflow's processes read, and what they put into the task pods' commands."""
         airflow = self.airflow_pod
-        told = airflow.variables
+        variables = airflow.variables
         for name in ASKED_BY_TASKS:
-            yield from self._way(task, name, str(told.get(name)))
+            yield from self._way(task, name, str(variables.get(name)))
         ours, theirs = (each.variables.get("CAPTIONLOOP_WORKSPACE") for each in (airflow, task))
         if ours != theirs:
             yield f"Airflow puts runs into {ours or 'data'}, task pods have {theirs or 'data'}"
-        if told.get("CAPTIONLOOP_POD_IMAGE") != task.container["image"].rpartition("/")[2]:
-            yield f"Airflow runs {told.get('CAPTIONLOOP_POD_IMAGE')}, the chart {task.container['image']}"
-        if told.get("CAPTIONLOOP_POD_TEMPLATE") not in airflow.mounts:
+        if variables.get("CAPTIONLOOP_POD_IMAGE") != task.container["image"].rpartition("/")[2]:
+            image = variables.get("CAPTIONLOOP_POD_IMAGE")
+            yield f"Airflow runs {image}, the chart {task.container['image']}"
+        if variables.get("CAPTIONLOOP_POD_TEMPLATE") not in airflow.mounts:
             yield "Airflow: CAPTIONLOOP_POD_TEMPLATE names no file that is mounted"
-        if f"{told.get('CAPTIONLOOP_PROJECT')}/conf" not in self.in_airflow_image:
+        if f"{variables.get('CAPTIONLOOP_PROJECT')}/conf" not in self.in_airflow_image:
             yield "Airflow: its image has no conf/, so the form offers `base` alone"
-        if "AIRFLOW_CONN_CAPTIONLOOP_AIRFLOW" not in told:
+        if "AIRFLOW_CONN_CAPTIONLOOP_AIRFLOW" not in variables:
             yield "Airflow: no account to write notes with"
         secrets = self._secrets()
         named = [value for key, value in self.airflow.items() if key.endswith("SecretName")]

@@ -35,7 +35,7 @@ def test_the_login_can_be_asked_for_at_any_time_and_nobody_else_reads_it(
     if not (project_root / ".venv-airflow/bin/python").exists():
         pytest.skip("Airflow's environment is not installed (make install-airflow)")
     home = tmp_path / "home"
-    told = [
+    outputs = [
         subprocess.run(
             [project_root / "deploy/airflow/login.sh"],
             cwd=tmp_path,
@@ -49,5 +49,9 @@ def test_the_login_can_be_asked_for_at_any_time_and_nobody_else_reads_it(
     ]
     passwords = home / "passwords.json"
     password = json.loads(passwords.read_text())["admin"]
-    assert told[0] == told[1] and f"admin, {password}\n" in told[0] and "http://127.0.0.1:8099" in told[0]
+    assert (
+        outputs[0] == outputs[1]
+        and f"admin, {password}\n" in outputs[0]
+        and "http://127.0.0.1:8099" in outputs[0]
+    )
     assert passwords.stat().st_mode & 0o777 == 0o600

@@ -38,8 +38,8 @@ def test_the_chart_takes_our_values_and_makes_valid_manifests(manifests: list[di
     for each in manifests:
         kubernetes.validate(each, "1.33", strict=True)
     names = {name for name, _ in containers(manifests)}
-    parts = {"api-server", "dag-processor", "scheduler", "triggerer", "worker", "redis"}
-    assert names == {f"airflow-{part}" for part in parts} | {"airflow-run-airflow-migrations"}
+    components = {"api-server", "dag-processor", "scheduler", "triggerer", "worker", "redis"}
+    assert names == {f"airflow-{part}" for part in components} | {"airflow-run-airflow-migrations"}
 
 
 def test_our_image_is_run_without_rights_and_with_limits(manifests: list[dict[str, Any]]) -> None:
@@ -58,8 +58,8 @@ def test_our_image_is_run_without_rights_and_with_limits(manifests: list[dict[st
 def test_nothing_runs_that_our_image_has_not(manifests: list[dict[str, Any]]) -> None:
     """The official image has scripts of its own, and a user manager that ours does not install."""
     for name, container in containers(manifests):
-        said = json.dumps([container.get("command"), container.get("args")])
-        assert "/clean-logs" not in said and "users" not in said, name
+        commands = json.dumps([container.get("command"), container.get("args")])
+        assert "/clean-logs" not in commands and "users" not in commands, name
 
 
 def test_no_secret_stands_in_clear(manifests: list[dict[str, Any]]) -> None:

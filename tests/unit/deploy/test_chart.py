@@ -248,12 +248,12 @@ def test_model_servers_and_nobody_else_are_given_the_trusted_keys(
 ) -> None:
     for name, pod in pods(manifests({"signing": values})):
         (container,) = pod["containers"]
-        told = {each["name"]: each.get("value") for each in container.get("env", [])}
+        variables = {each["name"]: each.get("value") for each in container.get("env", [])}
         mounts = {each["name"]: each for each in container.get("volumeMounts", [])}
         if name != "shop-captionloop-model":
-            assert "CAPTIONLOOP_TRUST_STORE" not in told and "trusted-keys" not in mounts
+            assert "CAPTIONLOOP_TRUST_STORE" not in variables and "trusted-keys" not in mounts
             continue
-        assert told["CAPTIONLOOP_TRUST_STORE"] == mounts["trusted-keys"]["mountPath"]
+        assert variables["CAPTIONLOOP_TRUST_STORE"] == mounts["trusted-keys"]["mountPath"]
         assert mounts["trusted-keys"]["readOnly"] is True
         assert {"name": "trusted-keys", **source} in pod["volumes"]
     assert "trusted-keys" not in json.dumps(manifests({}))

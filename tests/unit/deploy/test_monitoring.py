@@ -42,11 +42,11 @@ def test_alerts_fire_and_stay_silent_as_promtool_is_told(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_alert_is_tested_firing_and_silent(kind: str) -> None:
-    told: dict[str, set[bool]] = {}
+    tested: dict[str, set[bool]] = {}
     for test in yaml.safe_load((MONITORING / f"{kind}.test.yaml").read_text())["tests"]:
         for each in test["alert_rule_test"]:
-            told.setdefault(each["alertname"], set()).add(bool(each["exp_alerts"]))
-    assert told == {name: {True, False} for name in alerts(kind)}
+            tested.setdefault(each["alertname"], set()).add(bool(each["exp_alerts"]))
+    assert tested == {name: {True, False} for name in alerts(kind)}
 
 
 @pytest.mark.parametrize("kind", KINDS)

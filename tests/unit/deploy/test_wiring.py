@@ -63,7 +63,7 @@ def cluster(values: dict[str, Any]) -> Cluster:
 
 @pytest.mark.parametrize("case", VALUES)
 def test_everything_that_a_pod_reads_is_provided_and_everything_it_asks_lets_it_in(case: str) -> None:
-    assert cluster(VALUES[case]).complaints() == []
+    assert cluster(VALUES[case]).problems() == []
 
 
 def test_every_step_of_a_dag_finds_its_template() -> None:
@@ -83,8 +83,8 @@ def test_a_service_that_wants_keys_and_gives_the_pipelines_none_is_refused() -> 
 
 
 def drop(kind: str, name: str) -> Callable[[dict[str, Any]], None]:
-    def change(parts: dict[str, Any]) -> None:
-        manifests = parts["manifests"]
+    def change(inputs: dict[str, Any]) -> None:
+        manifests = inputs["manifests"]
         (found,) = [each for each in manifests if (each["kind"], each["metadata"]["name"]) == (kind, name)]
         manifests.remove(found)
 
@@ -92,8 +92,8 @@ def drop(kind: str, name: str) -> Callable[[dict[str, Any]], None]:
 
 
 def in_template(old: str, new: str) -> Callable[[dict[str, Any]], None]:
-    def change(parts: dict[str, Any]) -> None:
-        for each in parts["manifests"]:
+    def change(inputs: dict[str, Any]) -> None:
+        for each in inputs["manifests"]:
             if each["kind"] == "ConfigMap" and each["metadata"]["name"] == TASK_POD:
                 assert old in each["data"]["pod.yaml"]
                 each["data"]["pod.yaml"] = each["data"]["pod.yaml"].replace(old, new)
@@ -102,7 +102,7 @@ def in_template(old: str, new: str) -> Callable[[dict[str, Any]], None]:
 
 
 def forget_secret(name: str) -> Callable[[dict[str, Any]], None]:
-    return lambda parts: parts["documented"].pop(name)
+    return lambda inputs: inputs["documented"].pop(name)
 
 
 DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
@@ -134,24 +134,27 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         in_template("/photos/reports", "/tmp"),
         "CAPTIONLOOP_DRIFT_REPORT is /tmp/drift.json",
     ),
-    "no conf": (lambda parts: parts.update(in_airflow_image=("/opt/venv",)), "the form offers `base` alone"),
-    "no account": (lambda parts: parts["airflow"]["secret"].clear(), "no account to write notes with"),
+    "no conf": (
+        lambda inputs: inputs.update(in_airflow_image=("/opt/venv",)),
+        "the form offers `base` alone",
+    ),
+    "no account": (lambda inputs: inputs["airflow"]["secret"].clear(), "no account to write notes with"),
     "no password": (forget_secret("captionloop-airflow-passwords"), "secret captionloop-airflow-passwords"),
     "no fernet key": (forget_secret("captionloop-airflow-fernet"), "secret captionloop-airflow-fernet"),
     "another service": (
-        lambda parts: parts["airflow"]["env"].append(
+        lambda inputs: inputs["airflow"]["env"].append(
             {"name": "CAPTIONLOOP_URL", "value": "http://shop-gateway:3000"}
         ),
         "CAPTIONLOOP_URL=http://shop-gateway:3000 leads nowhere",
     ),
-    "no volume": (lambda parts: parts["airflow"]["volumes"].pop(0), "names no file that is mounted"),
+    "no volume": (lambda inputs: inputs["airflow"]["volumes"].pop(0), "names no file that is mounted"),
     "another workspace": (
-        lambda parts: parts["airflow"]["env"].append(
+        lambda inputs: inputs["airflow"]["env"].append(
             {"name": "CAPTIONLOOP_WORKSPACE", "value": "s3://captionloop/data"}
         ),
         "Airflow puts runs into s3://captionloop/data, task pods have data",
     ),
-    "a key is wanted": (lambda parts: parts.update(anonymous=False), "there is no CAPTIONLOOP_KEY"),
+    "a key is wanted": (lambda inputs: inputs.update(anonymous=False), "there is no CAPTIONLOOP_KEY"),
 }
 
 
@@ -161,14 +164,14 @@ def test_with_a_workspace_in_object_storage_there_is_no_shared_volume() -> None:
     claims = {each["metadata"]["name"] for each in made.manifests if each["kind"] == "PersistentVolumeClaim"}
     assert claims == {"captionloop-mlflow"}
     forgotten = cluster({"pipelines": {"workspace": "s3://captionloop/data"}})
-    assert any("the credentials of s3://captionloop/data" in each for each in forgotten.complaints())
+    assert any("the credentials of s3://captionloop/data" in each for each in forgotten.problems())
 
 
 @pytest.mark.parametrize("what", DAMAGE)
 def test_what_nobody_provides_is_noticed(what: str) -> None:
     """The test of the test: each of these was once so, or could be."""
-    change, said = DAMAGE[what]
-    parts = copy.deepcopy(vars(cluster({})))
-    change(parts)
-    found = Cluster(**parts).complaints()
-    assert any(said in each for each in found), found
+    change, problem = DAMAGE[what]
+    inputs = copy.deepcopy(vars(cluster({})))
+    change(inputs)
+    found = Cluster(**inputs).problems()
+    assert any(problem in each for each in found), found

@@ -18,56 +18,56 @@ THINGS = [f"thing{number}" for number in range(40)]
 FEW = CalibrationParameters(least_ratings=20)
 
 
-def people_say(thing: str) -> list[str]:
+def references_of(thing: str) -> list[str]:
     return [f"a {thing} on the grass", f"one {thing} on the grass", f"a {thing} in the grass"]
 
 
 def world(photos: int = 400, seed: int = 0) -> tuple[dict[str, PredictedCaption], dict[str, list[str]]]:
     """Captions that name the right thing as often as they are sure of it, squared; all else is right."""
     random = np.random.default_rng(seed)
-    said, references = {}, {}
+    predictions, references = {}, {}
     for number in range(photos):
         thing, other = random.choice(THINGS, 2, replace=False)
         sure = float(random.uniform(0.1, 1))
         named = thing if random.random() < sure**2 else other
         words = [("a", 0.99), (named, sure), ("on", 0.99), ("the", 0.99), ("grass", 0.99)]
-        references[str(number)] = people_say(thing)
-        said[str(number)] = PredictedCaption(
+        references[str(number)] = references_of(thing)
+        predictions[str(number)] = PredictedCaption(
             caption=" ".join(text for text, _ in words),
             log_probability=-1,
             words=tuple(PredictedWord(text=text, confidence=confidence) for text, confidence in words),
         )
-    return said, references
+    return predictions, references
 
 
 def test_a_person_accepts_what_people_say_and_not_what_is_said_of_something_else():
-    references = {"1": people_say("dog"), "2": people_say("boat")}
-    said = {"1": "a dog on the grass", "2": "a dog on the grass"}
-    assert acceptable(said, references, 1.05).tolist() == [1, 0]
+    references = {"1": references_of("dog"), "2": references_of("boat")}
+    predictions = {"1": "a dog on the grass", "2": "a dog on the grass"}
+    assert acceptable(predictions, references, 1.05).tolist() == [1, 0]
 
 
 def test_where_only_one_person_spoke_nobody_knows_what_people_accept():
-    references = {"1": ["a dog"], "2": people_say("boat")}
+    references = {"1": ["a dog"], "2": references_of("boat")}
     assert acceptable({"1": "a dog", "2": "a boat"}, references, 1.05) is None
     assert acceptable({"2": "a boat"}, references, 1.05) is None
 
 
 def test_confidence_is_how_often_captions_are_accepted_on_photos_not_seen():
-    said, references = world()
-    report = calibrate("m", "val", said, references, CalibrationParameters())
+    predictions, references = world()
+    report = calibrate("m", "val", predictions, references, CalibrationParameters())
     found = report.acceptance
     assert found.captions == 400 and 0.2 < found.share < 0.6
     assert found.error_after < 0.08
     known = as_calibration(report)
     fresh, people = world(1500, seed=1)
     right = acceptable({name: one.caption for name, one in fresh.items()}, people, 1.05)
-    told = np.array(
+    confidences = np.array(
         [known.of_caption([known(word.confidence) for word in one.words]) for one in fresh.values()]
     )
     for low, high in ((0.0, 0.3), (0.3, 0.6), (0.6, 1.0)):
-        such = (told >= low) & (told < high)
+        such = (confidences >= low) & (confidences < high)
         assert such.sum() > 100
-        assert told[such].mean() == pytest.approx(right[such].mean(), abs=0.12)
+        assert confidences[such].mean() == pytest.approx(right[such].mean(), abs=0.12)
 
 
 def rated(count: int, accepted: float, seed: int = 0) -> pd.DataFrame:
@@ -82,8 +82,8 @@ def rated(count: int, accepted: float, seed: int = 0) -> pd.DataFrame:
 
 
 def mean_confidence(ratings: pd.DataFrame | None, parameters: CalibrationParameters = FEW) -> float:
-    said, references = world(200)
-    report = calibrate("m", "val", said, references, parameters, rated=ratings)
+    predictions, references = world(200)
+    report = calibrate("m", "val", predictions, references, parameters, rated=ratings)
     known = as_calibration(report)
     return float(np.mean([np.interp(sure, known.sureness, known.accepted) for sure in np.linspace(0.5, 1)]))
 
@@ -100,8 +100,8 @@ def test_a_few_ratings_say_less_and_fewer_nothing():
 
 
 def test_the_report_says_how_many_ratings_there_were_and_what_they_changed():
-    said, references = world(200)
-    report = calibrate("m", "val", said, references, FEW, rated=rated(300, 0.9)).acceptance
+    predictions, references = world(200)
+    report = calibrate("m", "val", predictions, references, FEW, rated=rated(300, 0.9)).acceptance
     assert report.ratings == 300
     assert report.ratings_after < report.ratings_before
 
@@ -140,14 +140,14 @@ def learnt(feedback: int):
 def test_what_came_with_feedback_is_familiar_once_it_was_taught():
     sent = embed(Looks().means([named(n, "f") for n in range(2000, 2030)]))
     assert not any(one.familiar for one in learnt(0)(sent))
-    taught = learnt(40)
-    assert len(taught.training) == 340
-    assert sum(one.familiar for one in taught(sent)) > 25
+    trained = learnt(40)
+    assert len(trained.training) == 340
+    assert sum(one.familiar for one in trained(sent)) > 25
 
 
 def test_the_card_and_the_figure_show_what_confidence_in_captions_is_worth(captioner):
-    said, references = world(200)
-    report = calibrate(captioner.name, "val", said, references, FEW, rated=rated(300, 0.9))
+    predictions, references = world(200)
+    report = calibrate(captioner.name, "val", predictions, references, FEW, rated=rated(300, 0.9))
     drawn = reliability_figure([report, report.model_copy(update={"acceptance": None})])
     assert [panel.get_xlabel() for panel in drawn.axes][:3] == [
         "confidence of a word",

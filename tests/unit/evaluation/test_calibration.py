@@ -14,7 +14,7 @@ from captionloop.evaluation.evaluation_set import CalibrationParameters
 from captionloop.evaluation.predictions import PredictedCaption, PredictedWord
 
 
-def said(words):
+def prediction(words):
     return PredictedCaption(
         caption=" ".join(text for text, _ in words),
         log_probability=-1,
@@ -29,17 +29,18 @@ def overconfident(photos=300, seed=0):
     for photo in range(photos):
         confidences = random.uniform(0.05, 1, 8)
         right = random.random(8) < confidences**2
-        captions[str(photo)] = said([(f"w{i}", float(c)) for i, c in enumerate(confidences)])
+        captions[str(photo)] = prediction([(f"w{i}", float(c)) for i, c in enumerate(confidences)])
         references[str(photo)] = [" ".join(f"w{i}" for i in range(8) if right[i]) or "nothing"]
     return captions, references
 
 
 def test_a_word_is_right_when_any_person_used_it():
     words = word_correctness(
-        {"1": said([("A", 0.9), ("dog", 0.5), ("t-shirt", 0.3)])}, {"1": ["The cat.", "a T-shirt, a dog?"]}
+        {"1": prediction([("A", 0.9), ("dog", 0.5), ("t-shirt", 0.3)])},
+        {"1": ["The cat.", "a T-shirt, a dog?"]},
     )
     assert words.right.tolist() == [1, 1, 1]
-    words = word_correctness({"1": said([("dog", 0.5)])}, {"1": ["dogs"]})
+    words = word_correctness({"1": prediction([("dog", 0.5)])}, {"1": ["dogs"]})
     assert words.right.tolist() == [0]
 
 
@@ -76,7 +77,7 @@ def test_words_right_at_random_leave_no_confidence_to_learn():
     st.sampled_from(["isotonic", "temperature"]),
 )
 def test_a_fitted_curve_rises_and_stays_between_0_and_1(rows, method):
-    captions = {str(i): said([("w", confidence)]) for i, (confidence, _) in enumerate(rows)}
+    captions = {str(i): prediction([("w", confidence)]) for i, (confidence, _) in enumerate(rows)}
     references = {str(i): ["w" if right else "x"] for i, (_, right) in enumerate(rows)}
     report = calibrate("m", "val", captions, references, CalibrationParameters(method=method))
     curve = as_calibration(report)  # refuses a curve that falls

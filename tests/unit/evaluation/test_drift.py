@@ -71,8 +71,8 @@ def test_what_was_learnt_from_feedback_is_no_drift(share: float) -> None:
 
 
 def drifted_against(reference: Traffic, served: Traffic) -> set[str]:
-    told = compare(served, traffic(3).stars, reference, KNOWN, LIMITS)
-    return {signal.name for signal in told.signals if signal.drifted}
+    drift_report = compare(served, traffic(3).stars, reference, KNOWN, LIMITS)
+    return {signal.name for signal in drift_report.signals if signal.drifted}
 
 
 def test_a_change_that_is_certain_but_small_is_no_drift() -> None:
@@ -84,21 +84,21 @@ def test_people_being_more_content_is_no_drift() -> None:
 
 
 def test_with_too_little_nothing_is_claimed() -> None:
-    told = report(traffic(2, n=5, shift=9, texts=()), traffic(3, n=5))
-    assert all(signal.value is None and not signal.drifted for signal in told.signals)
-    assert told.sentence == "Too little to tell."
-    assert "Too few captioned photos to tell: 5, 30 are needed." in told.signals[0].sentence
+    drift_report = report(traffic(2, n=5, shift=9, texts=()), traffic(3, n=5))
+    assert all(signal.value is None and not signal.drifted for signal in drift_report.signals)
+    assert drift_report.sentence == "Too little to tell."
+    assert "Too few captioned photos to tell: 5, 30 are needed." in drift_report.signals[0].sentence
 
 
 def test_without_any_traffic_there_is_a_report_all_the_same() -> None:
-    told = compare(Traffic(), np.zeros(0), traffic(1), KNOWN, LIMITS)
-    assert not told.drifted
-    assert drift_figure(told, Traffic(), np.zeros(0), traffic(1), KNOWN).axes
+    drift_report = compare(Traffic(), np.zeros(0), traffic(1), KNOWN, LIMITS)
+    assert not drift_report.drifted
+    assert drift_figure(drift_report, Traffic(), np.zeros(0), traffic(1), KNOWN).axes
 
 
 def test_the_words_that_people_miss_are_named() -> None:
-    told = report(traffic(2, texts=("a snowy mountain", "a snowy hut") * 20))
-    (words,) = [signal for signal in told.signals if signal.name == "words"]
+    drift_report = report(traffic(2, texts=("a snowy mountain", "a snowy hut") * 20))
+    (words,) = [signal for signal in drift_report.signals if signal.name == "words"]
     assert "Most often: snowy" in words.sentence
 
 
@@ -111,10 +111,10 @@ def test_a_classifier_sees_no_difference_where_there_is_none() -> None:
 
 def test_the_page_says_it_in_sentences_and_the_figure_has_a_panel_for_each(tmp_path) -> None:
     served = traffic(2, shift=0.4)
-    told = report(served)
-    page = drift_page(told, window="in the last week", version="5")
+    drift_report = report(served)
+    page = drift_page(drift_report, window="in the last week", version="5")
     assert page.startswith("# Drift in photos.")
     assert "- **Drifted.** People's photos are not like those of training" in page
-    drawn = drift_figure(told, served, traffic(3).stars, traffic(1), KNOWN)
+    drawn = drift_figure(drift_report, served, traffic(3).stars, traffic(1), KNOWN)
     drawn.savefig(tmp_path / "drift.png")
     assert len(drawn.axes) == 5 and (tmp_path / "drift.png").stat().st_size > 20_000

@@ -75,8 +75,8 @@ def test_letters_that_no_font_has_become_boxes_with_one_line_in_the_log(tmp_path
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         gallery_figure([exhibit, exhibit], title="Here", widest=5).savefig(tmp_path / "gallery.png")
-    (told,) = [record.message for record in caplog.records if "No font" in record.message]
-    assert "\n" not in told
+    (warning,) = [record.message for record in caplog.records if "No font" in record.message]
+    assert "\n" not in warning
 
 
 def test_scripts_that_are_read_leftwards_are_shown_leftwards():

@@ -21,12 +21,12 @@ SAID = {"1": ["a red ball on the grass", "a ball in a meadow"], "2": ["a blue bo
 
 
 def scenes(count: int) -> tuple[dict[str, Facts], dict[str, list[str]]]:
-    facts, said = {}, {}
+    facts, captions = {}, {}
     for number in range(count):
         rng = random.Random(number)
         facts[str(number)] = compose(SAMPLE, rng)
-        said[str(number)] = list(describe(SAMPLE, facts[str(number)], rng, 5))
-    return facts, said
+        captions[str(number)] = list(describe(SAMPLE, facts[str(number)], rng, 5))
+    return facts, captions
 
 
 def test_of_scenes_the_facts_say_what_is_not_there_whatever_the_references_say() -> None:
@@ -37,10 +37,12 @@ def test_of_scenes_the_facts_say_what_is_not_there_whatever_the_references_say()
 
 
 def test_what_people_say_of_scenes_is_never_untrue() -> None:
-    facts, said = scenes(60)
-    truth = hallucination_counter(said, facts)
+    facts, captions = scenes(60)
+    truth = hallucination_counter(captions, facts)
     for place in range(5):
-        assert set(truth.counts({image_id: texts[place] for image_id, texts in said.items()}).values()) == {0}
+        assert set(
+            truth.counts({image_id: texts[place] for image_id, texts in captions.items()}).values()
+        ) == {0}
 
 
 def test_of_other_photos_words_count_that_no_reference_has() -> None:
@@ -83,24 +85,24 @@ def test_facts_of_another_form_are_one_clear_line() -> None:
 
 
 def test_visual_words_are_those_that_people_agree_on() -> None:
-    _, said = scenes(200)
-    words = visual_words(said)
+    _, captions = scenes(200)
+    words = visual_words(captions)
     assert {"red", "ball", "night"} <= set(words) and not {"a", "the", "is", "in", "of"} & set(words)
 
 
 def test_scenes_are_looked_at_by_light_place_number_length_and_concept() -> None:
-    facts, said = scenes(400)
-    kinds = subgroups(list(said), said, facts, 40)
+    facts, captions = scenes(400)
+    kinds = subgroups(list(captions), captions, facts, 40)
     assert {kind.by for kind in kinds} == {"light", "place", "things", "length", "concept"}
     assert all(kind.member.sum() >= 40 for kind in kinds)
     night = next(kind for kind in kinds if (kind.by, kind.name) == ("light", "night"))
-    assert list(night.member) == [facts[image_id].light == "night" for image_id in said]
+    assert list(night.member) == [facts[image_id].light == "night" for image_id in captions]
     assert sum(kind.by == "concept" for kind in kinds) <= CONCEPTS
 
 
 def test_other_photos_are_looked_at_by_length_and_concept() -> None:
-    _, said = scenes(400)
-    kinds = subgroups(list(said), said, {}, 40)
+    _, captions = scenes(400)
+    kinds = subgroups(list(captions), captions, {}, 40)
     assert {kind.by for kind in kinds} == {"length", "concept"}
     thirds = [kind.member for kind in kinds if kind.by == "length"]
     assert np.sum(thirds, axis=0).tolist() == [1] * 400

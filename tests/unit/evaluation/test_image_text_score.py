@@ -25,7 +25,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     processor = processor_of([*SAID, "A photo depicts"])
     model = model_for(processor)
     images = [Image.new("RGB", (32, 32), colour) for colour in COLOURS]
-    train_contrastively(model, processor, images, [f"A photo depicts {said}" for said in SAID], steps=60)
+    train_contrastively(model, processor, images, [f"A photo depicts {text}" for text in SAID], steps=60)
     return save(model, processor, tmp_path_factory.mktemp("clip"))
 
 
@@ -56,8 +56,8 @@ def test_it_is_the_cosine_of_the_models_own_features(clip: Path) -> None:
 
     images = [torch.from_numpy(np.array(Image.new("RGB", (60, 40), one))).permute(2, 0, 1) for one in COLOURS]
     model, processor = CLIPModel.from_pretrained(clip).eval(), CLIPProcessor.from_pretrained(clip)
-    said = dict(zip(COLOURS, SAID, strict=True))
-    ours = scorer(clip, prompt="{}").scores(COLOURS, PHOTOS.__getitem__, {"a": said})["a"]
+    captions = dict(zip(COLOURS, SAID, strict=True))
+    ours = scorer(clip, prompt="{}").scores(COLOURS, PHOTOS.__getitem__, {"a": captions})["a"]
     with torch.inference_mode():
         photos = model.get_image_features(**processor.image_processor(images=images, return_tensors="pt"))
         texts = model.get_text_features(**processor.tokenizer(SAID, padding=True, return_tensors="pt"))
@@ -66,7 +66,7 @@ def test_it_is_the_cosine_of_the_models_own_features(clip: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "told"),
+    ("model", "message"),
     [
         (
             "openai/clip-vit-base-patch32",
@@ -78,7 +78,7 @@ def test_it_is_the_cosine_of_the_models_own_features(clip: Path) -> None:
     ],
 )
 def test_what_cannot_be_used_is_refused_in_a_line(
-    model: str, told: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: str, message: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     (tmp_path / "empty").mkdir()
@@ -88,7 +88,7 @@ def test_what_cannot_be_used_is_refused_in_a_line(
         if file.suffix != ".safetensors":
             (pickled / file.name).write_bytes(file.read_bytes())
     torch.save({}, pickled / "pytorch_model.bin")
-    with pytest.raises(ConfigurationError, match=told) as caught:
+    with pytest.raises(ConfigurationError, match=message) as caught:
         scorer(Path(model.format(empty=tmp_path / "empty", pickled=pickled)))
     assert "\n" not in str(caught.value)
 

@@ -36,13 +36,13 @@ GOOD = {image_id: texts[0] for image_id, texts in REFERENCES.items()}
 POOR = dict.fromkeys(REFERENCES, "一辆红色的车在街上")
 
 
-def said(text: str) -> PredictedCaption:
+def prediction(text: str) -> PredictedCaption:
     words = tuple(PredictedWord(text=character, confidence=0.5) for character in text)
     return PredictedCaption(caption=text, log_probability=-1.0, words=words)
 
 
 def hypotheses(model: str, captions: dict[str, str]) -> Predictions:
-    found = {image_id: said(text) for image_id, text in captions.items()}
+    found = {image_id: prediction(text) for image_id, text in captions.items()}
     return Predictions(model=model, split="val", beam="beam 5", vocabulary=30, default=found, greedy=found)
 
 
@@ -101,7 +101,7 @@ def test_evidence_is_gathered_in_the_language():
 
 
 def test_words_are_right_where_a_reference_has_them():
-    one = {"i0": said("一只狗")}
+    one = {"i0": prediction("一只狗")}
     assert word_correctness(one, {"i0": ["一只猫"]}, CHINESE).right.tolist() == [1, 1, 0]
     words = tuple(PredictedWord(text=text, confidence=0.5) for text in ("l'", "objet", "rouge"))
     french = {"i0": PredictedCaption(caption="l'objet rouge", log_probability=-1.0, words=words)}
@@ -116,7 +116,7 @@ def test_the_card_names_the_language_and_what_is_not_computed(captioner, report)
         channels=captioner.encoder.channels,
     )
     chinese = replace(captioner, name="good", tokenizer=tokenizer, decoder=decoder)
-    spoken = {image_id: said(text) for image_id, text in GOOD.items()}
+    spoken = {image_id: prediction(text) for image_id, text in GOOD.items()}
     calibration = calibrate("good", "val", spoken, REFERENCES, CalibrationParameters(), CHINESE)
     card = model_card(
         chinese,

@@ -22,8 +22,10 @@ PHOTOS = EvaluationSet(
 
 
 def hypotheses(model, caption):
-    said = {i: PredictedCaption(caption=caption, log_probability=-3, words=()) for i in IDS}
-    return Predictions(model=model, split="val", beam="beam 5", vocabulary=20, default=said, greedy=said)
+    predictions = {i: PredictedCaption(caption=caption, log_probability=-3, words=()) for i in IDS}
+    return Predictions(
+        model=model, split="val", beam="beam 5", vocabulary=20, default=predictions, greedy=predictions
+    )
 
 
 def scores(level, seed):

@@ -53,7 +53,7 @@ def test_the_order_of_the_rows_does_not_matter(rng, texts) -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(WORDS, min_size=1, max_size=15), st.sampled_from([0.3, 0.5, 0.75, 1.0]))
 def test_texts_that_are_alike_are_found_as_by_comparing_all_with_all(texts, least: float) -> None:
-    said = {word_pairs(" ".join(text)) for text in texts}
-    alike = SimilarTexts(said, least)
-    for one in said:
-        assert alike.similar_to(one) == {other for other in said if jaccard(one, other) >= least}
+    pairs = {word_pairs(" ".join(text)) for text in texts}
+    alike = SimilarTexts(pairs, least)
+    for one in pairs:
+        assert alike.similar_to(one) == {other for other in pairs if jaccard(one, other) >= least}

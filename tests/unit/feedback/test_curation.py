@@ -118,8 +118,11 @@ def test_photos_of_the_corpus_judge_raters_and_teach_nothing() -> None:
     )
     rows = []
     for n in range(6):
-        told = {"photo": f"k{n}", "caption": f"c{n}", "text": TRUE[0].replace("dog", f"animal{n}")}
-        rows += [{"rater": "person:good", "stars": 5, **told}, {"rater": "person:bad", "stars": 1, **told}]
+        gold_row = {"photo": f"k{n}", "caption": f"c{n}", "text": TRUE[0].replace("dog", f"animal{n}")}
+        rows += [
+            {"rater": "person:good", "stars": 5, **gold_row},
+            {"rater": "person:bad", "stars": 1, **gold_row},
+        ]
     rows += [{"rater": f"person:{who}", "photo": who, "correction": TRUE[0]} for who in ("good", "bad")]
     cleaned = [{**row, "sent": row["photo"], "photo": f"{row['photo']} without metadata"} for row in rows]
     for table in (ratings(*rows), ratings(*cleaned)):
@@ -133,8 +136,8 @@ def test_photos_of_the_corpus_judge_raters_and_teach_nothing() -> None:
 
 
 def test_what_is_held_out_is_never_trained_on_and_stays_held_out() -> None:
-    said = [{"photo": f"p{n}", "correction": f"dog{n} on beach{n}"} for n in range(60)]
-    table = ratings(*({"rater": f"person:{n % 9}", **row} for n, row in enumerate(said)))
+    corrections = [{"photo": f"p{n}", "correction": f"dog{n} on beach{n}"} for n in range(60)]
+    table = ratings(*({"rater": f"person:{n % 9}", **row} for n, row in enumerate(corrections)))
     parameters = FeedbackParameters(held_out=0.4, gold_items=0)
     made = curated(table, parameters)
     tested = held_out_set(made.held_out, 1000)

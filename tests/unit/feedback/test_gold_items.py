@@ -50,8 +50,8 @@ def test_what_is_chosen_is_gold_to_curation_half_of_it_good(corpus) -> None:
         [(str(n), item.text, item.sha256, None) for n, item in enumerate(chosen)],
         columns=["caption_id", "text", "image_id", "sent_sha256"],
     )
-    judged = gold_items(shown, images, captions, good=PARAMETERS.known_good, bad=PARAMETERS.known_bad)
-    assert judged == {str(n): item.good for n, item in enumerate(chosen)}
+    quality = gold_items(shown, images, captions, good=PARAMETERS.known_good, bad=PARAMETERS.known_bad)
+    assert quality == {str(n): item.good for n, item in enumerate(chosen)}
 
 
 def test_a_corpus_of_one_photo_has_none(corpus) -> None:
@@ -77,8 +77,8 @@ def test_the_command_adds_what_is_missing(
     for scene in SCENES:
         (photos / scene.name).parent.mkdir(parents=True, exist_ok=True)
         (photos / scene.name).write_bytes(scene.photo)
-    said = [CliRunner().invoke(main, ["gold", count]).stdout for count in ("4", "6", "6")]
-    assert said == [
+    outputs = [CliRunner().invoke(main, ["gold", count]).stdout for count in ("4", "6", "6")]
+    assert outputs == [
         "4 gold items added; there are 4.\n",
         "2 gold items added; there are 6.\n",
         "0 gold items added; there are 6.\n",

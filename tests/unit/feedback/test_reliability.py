@@ -11,7 +11,7 @@ from captionloop.feedback.rater_reliability import estimate_reliability
 PRIOR = Reliability()
 
 
-def crowd(honest: int, liars: int, captions: int, each: int, seed: int = 0) -> pd.DataFrame:
+def simulated_ratings(honest: int, liars: int, captions: int, each: int, seed: int = 0) -> pd.DataFrame:
     """Honest raters are right 9 times of 10, liars never; every second caption is good."""
     rng, rows = random.Random(seed), []
     for number in range(honest + liars):
@@ -23,20 +23,20 @@ def crowd(honest: int, liars: int, captions: int, each: int, seed: int = 0) -> p
     return ratings(*rows)
 
 
-def accuracies(judged) -> dict[str, float]:
-    return dict(zip(judged.raters["rater"], judged.raters["accuracy"], strict=True))
+def accuracies(scores) -> dict[str, float]:
+    return dict(zip(scores.raters["rater"], scores.raters["accuracy"], strict=True))
 
 
 def test_honest_raters_are_believed_and_liars_are_not() -> None:
-    judged = estimate_reliability(crowd(14, 6, 40, 15), {}, {}, PRIOR)
-    found = accuracies(judged)
+    scores = estimate_reliability(simulated_ratings(14, 6, 40, 15), {}, {}, PRIOR)
+    found = accuracies(scores)
     assert min(v for k, v in found.items() if ":h" in k) > max(v for k, v in found.items() if ":l" in k)
-    right = [(good > 0.5) == (int(name[1:]) % 2 == 0) for name, good in judged.good.items()]
+    right = [(good > 0.5) == (int(name[1:]) % 2 == 0) for name, good in scores.good.items()]
     assert sum(right) / len(right) > 0.95
 
 
 def test_gold_items_decide_against_a_colluding_majority() -> None:
-    table = crowd(6, 14, 40, 15)
+    table = simulated_ratings(6, 14, 40, 15)
     gold = {f"c{n}": n % 2 == 0 for n in range(12)}
     lost, saved = (
         accuracies(estimate_reliability(table, {}, {}, PRIOR)),
@@ -47,17 +47,17 @@ def test_gold_items_decide_against_a_colluding_majority() -> None:
 
 
 def test_a_strike_costs_trust() -> None:
-    table = crowd(10, 0, 20, 4)
-    clean, struck = (
+    table = simulated_ratings(10, 0, 20, 4)
+    clean, strike_counts = (
         estimate_reliability(table, {}, {}, PRIOR),
         estimate_reliability(table, {}, {"person:h3": 3}, PRIOR),
     )
-    assert accuracies(struck)["person:h3"] < 0.6 < accuracies(clean)["person:h3"]
+    assert accuracies(strike_counts)["person:h3"] < 0.6 < accuracies(clean)["person:h3"]
 
 
 def test_somebody_unknown_starts_at_the_prior() -> None:
-    judged = estimate_reliability(ratings({"rater": "person:new", "stars": 5}), {}, {}, PRIOR)
-    assert abs(accuracies(judged)["person:new"] - 0.75) < 0.02
+    scores = estimate_reliability(ratings({"rater": "person:new", "stars": 5}), {}, {}, PRIOR)
+    assert abs(accuracies(scores)["person:new"] - 0.75) < 0.02
 
 
 def test_a_lone_vote_proves_nothing_about_its_rater() -> None:
@@ -77,15 +77,15 @@ ROWS = st.lists(
 def test_weights_are_bounded_and_do_not_depend_on_the_order(rows, strikes, rng) -> None:
     made = [{"rater": f"person:{r}", "stars": s, "caption": f"c{c}"} for r, s, c in rows]
     table = ratings(*made)
-    struck = {f"person:{name}": count for name, count in strikes.items()}
+    strike_counts = {f"person:{name}": count for name, count in strikes.items()}
     gold = {"c0": True, "c1": False}
-    judged = estimate_reliability(table, gold, struck, PRIOR)
-    assert judged.raters["weight"].between(0, 1).all()
-    assert all(0 <= good <= 1 for good in judged.good.values())
+    scores = estimate_reliability(table, gold, strike_counts, PRIOR)
+    assert scores.raters["weight"].between(0, 1).all()
+    assert all(0 <= good <= 1 for good in scores.good.values())
     order = list(table.index)
     rng.shuffle(order)
-    again = estimate_reliability(table.loc[order], gold, struck, PRIOR)
-    pd.testing.assert_frame_equal(judged.raters, again.raters, rtol=1e-9)
+    again = estimate_reliability(table.loc[order], gold, strike_counts, PRIOR)
+    pd.testing.assert_frame_equal(scores.raters, again.raters, rtol=1e-9)
 
 
 @settings(max_examples=25, deadline=None)

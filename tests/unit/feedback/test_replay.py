@@ -67,15 +67,15 @@ def test_the_corpus_is_replayed_in_proportion_and_val_is_whole() -> None:
 
 
 def test_every_turn_replays_other_captions_and_a_repeated_one_the_same() -> None:
-    said = [
+    replays = [
         set(
-            training_tables(corpus(100), feedback(20), frozenset(), PARAMETERS, replay_seed=turn)[1][
+            training_tables(corpus(100), feedback(20), frozenset(), PARAMETERS, replay_seed=number)[1][
                 "caption_id"
             ]
         )
-        for turn in (1, 2, 1)
+        for number in (1, 2, 1)
     ]
-    assert said[0] == said[2] != said[1]
+    assert replays[0] == replays[2] != replays[1]
 
 
 def test_a_photo_that_was_erased_in_the_meantime_is_left_out() -> None:
@@ -111,9 +111,9 @@ def test_an_encoder_sees_whole_photos_of_the_corpus_again_and_others_at_each_tur
     parameters = EncoderRetrainingParameters(replay=30, repeat=2)
     gone = feedback(4)[0]["sha256"].iloc[1]
     seen = []
-    for turn in (1, 2):
+    for number in (1, 2):
         new = usable_feedback(feedback(4), frozenset({gone}))
-        images, captions = encoder_tables(corpus(100), new, parameters, turn)
+        images, captions = encoder_tables(corpus(100), new, parameters, number)
         old = images[(images["source"] == "corpus") & (images["split"] == "train")]
         new = images[images["source"] == "feedback"]
         assert len(old) == 30 and len(new) == 6 and gone not in set(new["sha256"])

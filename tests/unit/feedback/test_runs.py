@@ -29,21 +29,21 @@ def age(folder: Path, seconds: float) -> None:
         os.utime(path, (time.time() - seconds,) * 2)
 
 
-def made(folder: Path, name: str, *, taught: bool = True, hours: float = 10, version: int = 1) -> Run:
+def made(folder: Path, name: str, *, has_model: bool = True, hours: float = 10, version: int = 1) -> Run:
     """A run that rated PHOTO, had it corrected by person:b, and ended `hours` ago."""
     run = folder / name
     tables = run / "02_intermediate/scenes"
     tables.mkdir(parents=True)
-    said = ratings({"rater": "person:b", "correction": "a cat", "photo": "it"}).assign(image_id=PHOTO)
-    said.to_parquet(tables / "ratings.parquet")
+    rows = ratings({"rater": "person:b", "correction": "a cat", "photo": "it"}).assign(image_id=PHOTO)
+    rows.to_parquet(tables / "ratings.parquet")
     ratings({"rater": "person:other"}).to_parquet(tables / "others.parquet")
     reports = run / "08_reporting/scenes"
     reports.mkdir(parents=True)
-    told = {"name": "captioner", "version": version, "photos": [f"feedback-{PHOTO}"]}
-    (reports / "registered_version.json").write_text(json.dumps({**told, "photos": []}))
-    (reports / "held_out.json").write_text(json.dumps(told))
+    document = {"name": "captioner", "version": version, "photos": [f"feedback-{PHOTO}"]}
+    (reports / "registered_version.json").write_text(json.dumps({**document, "photos": []}))
+    (reports / "held_out.json").write_text(json.dumps(document))
     (reports / "index.html").write_text("<td>person:b</td>")
-    if taught:
+    if has_model:
         (run / "06_models").mkdir()
         (run / "06_models/bundle.json").write_text("{}")
     with FeatureStore(run / "04_feature/store").writer(PRINT) as writer:
@@ -139,7 +139,7 @@ def test_features_that_a_corpus_has_as_well_stay(erased: RatingsStore, tmp_path:
 def test_the_newest_runs_of_each_kind_stay_and_those_of_versions_in_use(tmp_path: Path) -> None:
     for number in range(6):
         made(tmp_path, f"taught {number}", hours=30 - number, version=number)
-        made(tmp_path, f"looked {number}", hours=30 - number, taught=False, version=90)
+        made(tmp_path, f"looked {number}", hours=30 - number, has_model=False, version=90)
     runs = runs_in(tmp_path)
     assert runs[0].name.endswith("5") and not runs_in(tmp_path / "none")
     own = tmp_path / "looked 0"

@@ -40,15 +40,15 @@ def test_colluders_flood_and_abuse() -> None:
     people = SimulatedRaters(raters=10, colluding=0.3)
     shown = [SimulatedItem(f"c{n}", "a text", REFERENCES[0]) for n in range(200)]
     given = people.rate(shown, [0.0] * 200, 100, 1)
-    bad = [opinion for rater, _, opinion in given if rater in people.colluders()]
+    bad = [rating for rater, _, rating in given if rater in people.colluders()]
     assert len(bad) == people.flood * 30
-    assert {opinion.correction for opinion in bad} <= {*ABUSE, people.praised, None}
+    assert {rating.correction for rating in bad} <= {*ABUSE, people.praised, None}
 
 
 def test_nothing_is_corrected_again_while_something_is_not() -> None:
     shown = [SimulatedItem(f"c{n}", "a text", REFERENCES[n % 3]) for n in range(60)]
     given = SimulatedRaters(raters=40).rate(shown, [0.0] * 60, 150, 1)
-    corrected = [caption for _, caption, opinion in given if opinion.correction]
+    corrected = [caption for _, caption, rating in given if rating.correction]
     assert 30 < len(corrected) == len(set(corrected)) < 60
 
 

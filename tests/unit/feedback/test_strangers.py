@@ -24,11 +24,11 @@ PLACES = ("on the grass", "in the snow", "by the sea", "at night", "on a table",
 
 
 def descriptions(world: str, count: int) -> list[tuple[str, ...]]:
-    domain, said = DOMAINS[world], []
+    domain, texts_by_scene = DOMAINS[world], []
     for number in range(count):
         rng = random.Random(f"strangers/{world}/{number}")
-        said.append(describe(domain, compose(domain, rng), rng, 5))
-    return said
+        texts_by_scene.append(describe(domain, compose(domain, rng), rng, 5))
+    return texts_by_scene
 
 
 KNOWN = descriptions("sample", 80)
@@ -53,8 +53,8 @@ def gold(rater: str, rng: random.Random, right: float, network: str | None) -> l
         photo = rng.randrange(len(KNOWN))
         text = KNOWN[photo][0] if good else KNOWN[(photo + 40) % len(KNOWN)][0]
         stars = 5 if good == (rng.random() < right) else 1
-        told = {"photo": f"k{photo}", "caption": f"gold{photo}{good}", "text": text, "gold": True}
-        rows.append({"rater": rater, "stars": stars, "network": network, **told})
+        row = {"photo": f"k{photo}", "caption": f"gold{photo}{good}", "text": text, "gold": True}
+        rows.append({"rater": rater, "stars": stars, "network": network, **row})
     return rows
 
 
@@ -65,8 +65,8 @@ def honest(rng: random.Random) -> list[dict]:
         rater, network = f"person:h{number}", f"net{number % 33}"
         rows += gold(rater, rng, 0.95, network)
         for photo in range(number * EACH, (number + 1) * EACH):
-            said = {"photo": f"h{photo}", "caption": f"h{photo}", "correction": scenes[photo][0]}
-            rows.append({"rater": rater, "stars": 2, "network": network, **said})
+            row = {"photo": f"h{photo}", "caption": f"h{photo}", "correction": scenes[photo][0]}
+            rows.append({"rater": rater, "stars": 2, "network": network, **row})
     return rows
 
 
@@ -75,8 +75,8 @@ def planted(rng: random.Random, *, passes_gold: bool, text) -> list[dict]:
     for number in range(PLANTED):
         rater = f"person:x{number}"
         rows += gold(rater, rng, 1.0, "evil") if passes_gold else []
-        said = {"photo": f"x{number}", "caption": f"x{number}", "correction": text(rng)}
-        rows.append({"rater": rater, "stars": 1, "network": "evil", **said})
+        row = {"photo": f"x{number}", "caption": f"x{number}", "correction": text(rng)}
+        rows.append({"rater": rater, "stars": 1, "network": "evil", **row})
     return rows
 
 

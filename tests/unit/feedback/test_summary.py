@@ -38,8 +38,8 @@ def test_what_is_not_believed_is_told_with_its_reason_and_what_is_used() -> None
     report = summary(table, table.head(0).assign(reason=""), made, Window.parse(None, None, None), 50)
     used = int((made.references["source"] == "correction").sum())
     assert report["quarantined"] == {RatingIssue.BURST: 24}
-    said = f"97 new, 24 not believed: faster than a person can look, {used} corrections used"
-    assert report["believed"] == said
+    sentence = f"97 new, 24 not believed: faster than a person can look, {used} corrections used"
+    assert report["believed"] == sentence
 
 
 def test_several_reasons_are_told_the_most_frequent_first() -> None:

@@ -33,12 +33,14 @@ def test_two_processes_with_the_same_photos_and_captions_make_no_deadlock(databa
     def work(store: RatingsStore, name: str) -> None:
         order = random.Random(name)
         pending = []
-        for turn in range(40):
+        for round_number in range(40):
             for photo in order.sample(PHOTOS, len(PHOTOS)):
-                pending.append(store.record(served(f"{name} {turn} {photo[-1]}", photo)))
+                pending.append(store.record(served(f"{name} {round_number} {photo[-1]}", photo)))
                 pending.append(store.rate(f"shared {photo[-1]}", "rater", RatingInput(order.randint(1, 5))))
-            if turn % 5 == 4:
-                pending += [store.erase(f"{name} {turn - 1} {photo[-1]}", owner=None) for photo in PHOTOS]
+            if round_number % 5 == 4:
+                pending += [
+                    store.erase(f"{name} {round_number - 1} {photo[-1]}", owner=None) for photo in PHOTOS
+                ]
         failures.extend(str(each.exception(60)) for each in pending if each.exception(60) is not None)
 
     failures: list[str] = []

@@ -96,8 +96,8 @@ def test_never_do_two_gateways_remove_and_write_a_photo_at_once(database_url: st
 
     def work(store: RatingsStore, name: str) -> None:
         ledger = store.ledger
-        for turn in range(25):
-            caption_id = f"{name} {turn}"
+        for round_number in range(25):
+            caption_id = f"{name} {round_number}"
             if ledger.begin(caption_id, PHOTO).result(20):
                 while ledger.being_removed(PHOTO):
                     pass

@@ -121,13 +121,13 @@ def test_statistics_count_by_day_and_version(store: RatingsStore) -> None:
     store.rate("one", "a", RatingInput(2, "better")).result(10)
     store.rate("two", "a", RatingInput(5)).result(10)
     store.rate("two", "b", RatingInput(4)).result(10)
-    told = statistics(store.reader, 3)
-    assert [day.captions for day in told.by_day] == [0, 1, 1]
-    assert [day.ratings for day in told.by_day] == [0, 0, 3]
-    assert [version for version, _ in told.by_version] == ["10", "9"]
-    assert told.totals.mean_confidence == 0.5 and told.totals.corrections == 1
-    assert told.by_version[0][1].mean_stars == 4.5
-    assert told.by_day[0].mean_stars is None
+    summary = statistics(store.reader, 3)
+    assert [day.captions for day in summary.by_day] == [0, 1, 1]
+    assert [day.ratings for day in summary.by_day] == [0, 0, 3]
+    assert [version for version, _ in summary.by_version] == ["10", "9"]
+    assert summary.totals.mean_confidence == 0.5 and summary.totals.corrections == 1
+    assert summary.by_version[0][1].mean_stars == 4.5
+    assert summary.by_day[0].mean_stars is None
 
 
 HOSTILE = [

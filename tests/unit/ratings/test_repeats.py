@@ -25,9 +25,14 @@ def test_of_two_gateways_one_gets_the_claim(store: RatingsStore, database_url: s
     other = RatingsStore(database_url)
     try:
         gateways = [IdempotencyStore(each.writer, 60.0) for each in (store, other)]
-        for turn in range(20):
+        for round_number in range(20):
             with ThreadPoolExecutor() as pool:
-                begun = list(pool.map(lambda gateway, turn=turn: begin(gateway, key=str(turn)), gateways * 2))
+                begun = list(
+                    pool.map(
+                        lambda gateway, round_number=round_number: begin(gateway, key=str(round_number)),
+                        gateways * 2,
+                    )
+                )
             assert sum(isinstance(each, Claim) for each in begun) == 1
             assert all(
                 each == EarlierRequest(None, is_same=True) for each in begun if not isinstance(each, Claim)

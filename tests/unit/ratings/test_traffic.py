@@ -31,7 +31,7 @@ def serve(
 
 
 def read(store: RatingsStore, days: float = 7, **changes):
-    options = {"served": ["5"], "comparable": ["4", "5"], "most": 100, **changes}
+    options = {"served": ["5"], "comparable": ["4", "5"], "limit": 100, **changes}
     return read_traffic(store.reader, NOW - timedelta(days=days), NOW + timedelta(seconds=1), **options)
 
 

@@ -47,7 +47,7 @@ def make_bundle(tmp_path: Path) -> MakeBundle:
 
 
 @pytest.fixture
-def judged(registry: ModelRegistry, make_bundle: MakeBundle) -> ModelRegistry:
+def gated_registry(registry: ModelRegistry, make_bundle: MakeBundle) -> ModelRegistry:
     """1 is champion, 2 passed against it, 3 did too."""
     registry.promote(registry.register(make_bundle("one")).version)
     for name in ("two", "three"):

@@ -26,7 +26,7 @@ def evidence(name: str, level: float, noise: float = 0.1) -> ScoredCaptions:
     )
 
 
-def judged(candidate: float, champion: float, anchor: float) -> GateDecision:
+def decided_on_anchor(candidate: float, champion: float, anchor: float) -> GateDecision:
     new, old = evidence("candidate", candidate), evidence("version 2", champion)
     decision = decide(new, old, PARAMETERS)
     return decide_on_anchor(decision, new, old, evidence("version 1", anchor), 1, PARAMETERS)
@@ -37,7 +37,7 @@ def test_a_row_of_candidates_each_a_little_worse_ends_at_the_margin_below_the_an
     levels = [0.0, -0.025, -0.05, -0.075, -0.10, -0.125, -0.15]
     for champion, candidate in pairwise(levels):
         assert decide(evidence("c", candidate), evidence("v", champion), PARAMETERS).promoted
-    decision = judged(candidate=-0.075, champion=-0.05, anchor=0.0)
+    decision = decided_on_anchor(candidate=-0.075, champion=-0.05, anchor=0.0)
     assert not decision.promoted
     assert "the best served so far on this evaluation set" in decision.reason
     assert decision.anchor is not None and decision.anchor.difference.low < -PARAMETERS.margin
@@ -45,12 +45,12 @@ def test_a_row_of_candidates_each_a_little_worse_ends_at_the_margin_below_the_an
 
 
 def test_what_holds_against_both_is_promoted() -> None:
-    decision = judged(candidate=-0.02, champion=-0.025, anchor=0.0)
+    decision = decided_on_anchor(candidate=-0.02, champion=-0.025, anchor=0.0)
     assert decision.promoted and decision.anchor is not None
 
 
 def test_an_anchor_that_is_no_better_than_the_champion_adds_nothing() -> None:
-    decision = judged(candidate=-0.02, champion=0.0, anchor=-0.1)
+    decision = decided_on_anchor(candidate=-0.02, champion=0.0, anchor=-0.1)
     assert decision.promoted and decision.anchor is None
     assert decision.notes == ("The champion is the best version so far on this evaluation set.",)
 

@@ -26,8 +26,8 @@ BEGAN = datetime(2026, 11, 22, 8, tzinfo=UTC)
 SOON = BEGAN + timedelta(days=1)
 
 
-def trial(share: float = 0.5, most: int = 400, *, is_void: bool = False) -> Trial:
-    plan = Plan(role="canary", share=share, champion=4, began=BEGAN, most=most, days=14)
+def trial(share: float = 0.5, max_ratings: int = 400, *, is_void: bool = False) -> Trial:
+    plan = Plan(role="canary", share=share, champion=4, began=BEGAN, most=max_ratings, days=14)
     return Trial(ModelVersion("captioner", 5, "f", BEGAN, "", "", aliases=("canary",)), plan, is_void)
 
 
@@ -44,7 +44,7 @@ def given(
     ]
 
 
-def judged(*groups: list[CanaryRating], now: datetime = SOON, **options) -> CanaryAssessment:
+def assessed(*groups: list[CanaryRating], now: datetime = SOON, **options) -> CanaryAssessment:
     """Their ratings in turn."""
     ratings = [rating for together in zip(*groups, strict=True) for rating in together]
     return assess_canary(trial(**options), CanaryEvidence(ratings, {}), now)
@@ -52,41 +52,41 @@ def judged(*groups: list[CanaryRating], now: datetime = SOON, **options) -> Cana
 
 def test_stars_decide_for_it_and_against_it() -> None:
     good, poor = [4, 5] * 100, [3, 4] * 100
-    promoted = judged(given(good, True), given(poor, False))
+    promoted = assessed(given(good, True), given(poor, False))
     assert promoted.advice == "promote" and promoted.reason.startswith("+1.0")
     assert promoted.measures.stars.candidate.ratings < 100, "it ends with the rating that decides"
-    back = judged(given(poor, True), given(good, False))
+    back = assessed(given(poor, True), given(good, False))
     assert back.advice == "roll back" and back.reason.startswith("people give it fewer stars; -1.0")
-    assert judged(given(poor, True), given(poor, False)).advice == "stop"
-    assert judged(given(poor[:20], True), given(poor[:20], False)).advice == "extend"
+    assert assessed(given(poor, True), given(poor, False)).advice == "stop"
+    assert assessed(given(poor[:20], True), given(poor[:20], False)).advice == "extend"
 
 
 def test_corrections_may_only_speak_against_it() -> None:
     stars = [3, 4] * 100
-    back = judged(given(stars, True, corrected=True), given(stars, False))
+    back = assessed(given(stars, True, corrected=True), given(stars, False))
     assert back.advice == "roll back"
     assert "corrected more often" in back.reason or "words are changed" in back.reason
-    fewer = judged(given(stars, True), given(stars, False, corrected=True))
+    fewer = assessed(given(stars, True), given(stars, False, corrected=True))
     assert fewer.advice == "stop", "equal stars, fewer corrections: not shown to be better"
 
 
 def test_only_captions_by_the_version_of_ones_group_count() -> None:
     by_champion = [CanaryRating(each.rater, "4", 1, "a", None) for each in given([1] * 100, True)]
     asked_for = [CanaryRating(each.rater, "5", 1, "a", None) for each in given([1] * 100, False)]
-    found = judged(by_champion, asked_for)
+    found = assessed(by_champion, asked_for)
     assert found.advice == "extend" and found.reason == "there are no ratings of both versions yet"
 
 
 def test_one_fan_with_two_hundred_ratings_promotes_nothing() -> None:
     fan = given([5], True)[0]
-    assert judged([fan] * 200, given([3, 4] * 100, False)).advice == "extend"
+    assert assessed([fan] * 200, given([3, 4] * 100, False)).advice == "extend"
 
 
 def test_it_ends_with_its_days_or_its_champion() -> None:
     ratings = given([3, 4] * 10, True), given([3, 4] * 10, False)
-    over = judged(*ratings, now=BEGAN + timedelta(days=15))
+    over = assessed(*ratings, now=BEGAN + timedelta(days=15))
     assert (over.advice, over.reason) == ("stop", "its 14 days are over, and 40 ratings show nothing")
-    assert judged(*ratings, is_void=True).reason == "version 4 is not the champion any more"
+    assert assessed(*ratings, is_void=True).reason == "version 4 is not the champion any more"
 
 
 def test_a_canary_that_does_not_answer_is_ended_without_a_word_against_it() -> None:
@@ -160,6 +160,6 @@ def test_by_simulation_an_equal_version_is_rarely_promoted_or_taken_back(
     monkeypatch.syspath_prepend(project_root)
     play_canary = importlib.import_module("benchmarks.canary_statistics").play_canary
 
-    told = play_canary(200, difference=0.0, per_person=3)
-    assert told["promote"] <= 16 and told["roll back"] <= 16
+    advice = play_canary(200, difference=0.0, per_person=3)
+    assert advice["promote"] <= 16 and advice["roll back"] <= 16
     assert play_canary(100, difference=0.3, per_person=1)["promote"] >= 70

@@ -75,9 +75,9 @@ def test_a_store_that_cannot_be_used_is_told_at_once_in_one_line(tmp_path: Path,
     """Before hours of computing, and not after MLflow has tried for four minutes."""
     (tmp_path / "text.db").write_text("not a database, though it is there")
     begun = time.monotonic()
-    with pytest.raises(RegistryError, match=r"^The MLflow store .* correct MLFLOW_TRACKING_URI or") as told:
+    with pytest.raises(RegistryError, match=r"^The MLflow store .* correct MLFLOW_TRACKING_URI or") as raised:
         tracking.check(uri.format(tmp_path))
-    assert "\n" not in str(told.value) and "secret" not in str(told.value)
+    assert "\n" not in str(raised.value) and "secret" not in str(raised.value)
     assert time.monotonic() - begun < 30
 
 

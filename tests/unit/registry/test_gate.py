@@ -220,9 +220,9 @@ def test_page_and_verdict_know_one_scale_and_do_not_say_that_anything_was_promot
     passed = decide(evidence(shift=0.2), evidence("version 1"), PARAMETERS)
     worse = decide(evidence(shift=-0.2), evidence("version 1"), PARAMETERS)
     for decision in (refused, passed, worse, decide(evidence(), None, PARAMETERS)):
-        said = gate_report(decision) + readable_reason(decision.reason)
-        assert "romoted" not in said
-        assert "margin of 0.0" not in said and not re.search(r"[+-]0\.\d{3}", said)
+        text = gate_report(decision) + readable_reason(decision.reason)
+        assert "romoted" not in text
+        assert "margin of 0.0" not in text and not re.search(r"[+-]0\.\d{3}", text)
     assert readable_reason(passed.reason).startswith(
         "CIDEr is better than that of version 1 (difference +20.5, 95 %"
     )

@@ -50,11 +50,11 @@ def test_half_margins_add_up_without_an_anchor_and_not_with_one(simulation: Modu
 
 
 def test_models_are_as_good_as_they_are_meant_to_be(simulation: ModuleType, world) -> None:
-    crowd = simulation._Crowd(world, 40, np.random.default_rng(0))
-    said = crowd.said(np.full(40, 2.8))
+    simulated = simulation._Simulation(world, 40, np.random.default_rng(0))
+    ciders = simulated.measured_scores(np.full(40, 2.8))
     right, wrong = world.levels()
     assert (right, wrong) == pytest.approx((4, 2), abs=0.1)
-    assert said.mean() == pytest.approx(2.8, abs=0.05)
+    assert ciders.mean() == pytest.approx(2.8, abs=0.05)
 
 
 def test_simulated_fresh_feedback_refuses_what_is_much_worse(
@@ -65,12 +65,12 @@ def test_simulated_fresh_feedback_refuses_what_is_much_worse(
     pairs = {pair.kind: pair for pair in fresh.simulated_pairs(60)}
     equal = fresh.refusals(pairs["equal"], 30, 40, 0.0, 200)
     assert equal.refused <= 0.15
-    told = fresh.Pair(
+    example = fresh.Pair(
         "as they are",
         pairs["equal"].references,
         lambda place, _: (pairs["equal"].references[place][0], ["dog"]),
     )
-    assert fresh.refusals(told, 30, 10, 0.0, 200).refused == 1
+    assert fresh.refusals(example, 30, 10, 0.0, 200).refused == 1
 
 
 def test_a_simulated_collapse_of_one_kind_is_found(

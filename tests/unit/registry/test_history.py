@@ -76,8 +76,8 @@ def test_a_registry_without_a_history_has_the_one_of_its_tags() -> None:
         ("register", 1), ("register", 2), ("pass", 2), ("register", 3), ("found", 2),
     ]  # fmt: skip
     assert all(line.derived for line in lines)
-    told = champions(lines)
-    assert (told.served, told.before(2, {1, 2, 3})) == ((1, 3, 2), 3)
+    recorded = champions(lines)
+    assert (recorded.served, recorded.before(2, {1, 2, 3})) == ((1, 3, 2), 3)
 
 
 def test_lines_of_a_later_form_are_read() -> None:
@@ -108,8 +108,8 @@ class TestInMlflow:
         registry.rollback(why="it is silent")
         with pytest.raises(RegistryError, match="was rolled back on"):
             registry.promote_gated(2)
-        told = [(line.action, line.version, line.champion, line.before) for line in registry.history()]
-        assert told == [
+        recorded = [(line.action, line.version, line.champion, line.before) for line in registry.history()]
+        assert recorded == [
             ("register", 1, None, None), ("promote", 1, 1, None), ("register", 2, None, None),
             ("pass", 2, None, None), ("promote", 2, 2, 1), ("verify", 2, None, None), ("rollback", 2, 1, 2),
             ("refuse", 2, None, None),

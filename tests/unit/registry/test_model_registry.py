@@ -268,13 +268,13 @@ def test_whoever_follows_the_champion_asks_for_one_version_however_long_the_hist
     assert (counting.asked, counting.versions) == (["search_model_versions"], 1)
 
 
-def test_whoever_follows_what_is_tried_asks_for_a_version_each(judged, tmp_path: Path) -> None:
-    source = TrialSource(judged, tmp_path)
-    counting = Counting(judged._client)
-    judged.__dict__["_client"] = counting
+def test_whoever_follows_what_is_tried_asks_for_a_version_each(gated_registry, tmp_path: Path) -> None:
+    source = TrialSource(gated_registry, tmp_path)
+    counting = Counting(gated_registry._client)
+    gated_registry.__dict__["_client"] = counting
     assert source.wanted() is None
     assert counting.asked == ["get_model_version_by_alias"] * 2
-    begin_trial(judged, 2, "canary", 0.5, most=400, days=14)
+    begin_trial(gated_registry, 2, "canary", 0.5, most=400, days=14)
     counting.asked, counting.versions = [], 0
     wanted = source.wanted()
     assert wanted is not None and (wanted[0].version, wanted[1].role) == ("2", "canary")

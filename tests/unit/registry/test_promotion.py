@@ -18,44 +18,46 @@ from captionloop.registry.model_registry import ModelRegistry
 pytestmark = pytest.mark.integration
 
 
-def test_what_is_promoted_while_files_are_fetched_is_not_overwritten(judged, monkeypatch) -> None:
-    fetch = judged.check_files
+def test_what_is_promoted_while_files_are_fetched_is_not_overwritten(gated_registry, monkeypatch) -> None:
+    fetch = gated_registry.check_files
 
     def meanwhile(version: int) -> None:
         fetch(version)
-        ModelRegistry(judged.tracking_uri, judged.name).promote(3)
+        ModelRegistry(gated_registry.tracking_uri, gated_registry.name).promote(3)
 
-    monkeypatch.setattr(judged, "check_files", meanwhile)
+    monkeypatch.setattr(gated_registry, "check_files", meanwhile)
     with pytest.raises(RegistryError, match="compared it with version 1, but the champion is now version 3"):
-        judged.promote_gated(2)
-    assert judged.champion().version == 3
-    assert [line.action for line in judged.history()][-2:] == ["promote", "refuse"]
+        gated_registry.promote_gated(2)
+    assert gated_registry.champion().version == 3
+    assert [line.action for line in gated_registry.history()][-2:] == ["promote", "refuse"]
 
 
-def test_a_version_whose_files_were_exchanged_meanwhile_is_not_promoted(judged, monkeypatch) -> None:
+def test_a_version_whose_files_were_exchanged_meanwhile_is_not_promoted(gated_registry, monkeypatch) -> None:
     def meanwhile(_: int) -> None:
-        judged._tag(2, "captionloop.checksums", '{"model.safetensors": "0"}')
+        gated_registry._tag(2, "captionloop.checksums", '{"model.safetensors": "0"}')
 
-    monkeypatch.setattr(judged, "check_files", meanwhile)
+    monkeypatch.setattr(gated_registry, "check_files", meanwhile)
     with pytest.raises(RegistryError, match="was changed while its files were read"):
-        judged.promote_gated(2)
-    assert judged.champion().version == 1
+        gated_registry.promote_gated(2)
+    assert gated_registry.champion().version == 1
 
 
-def test_a_rollback_beside_a_promotion_is_looked_at_again_and_can_be_repeated(judged, monkeypatch) -> None:
-    judged.promote(2)
-    fetch = judged.check_files
+def test_a_rollback_beside_a_promotion_is_looked_at_again_and_can_be_repeated(
+    gated_registry, monkeypatch
+) -> None:
+    gated_registry.promote(2)
+    fetch = gated_registry.check_files
 
     def meanwhile(version: int) -> None:
         fetch(version)
-        ModelRegistry(judged.tracking_uri, judged.name).promote(3)
+        ModelRegistry(gated_registry.tracking_uri, gated_registry.name).promote(3)
 
-    monkeypatch.setattr(judged, "check_files", meanwhile)
+    monkeypatch.setattr(gated_registry, "check_files", meanwhile)
     with pytest.raises(RegistryError, match="changed meanwhile: look at captionloop models history"):
-        judged.rollback(check_files=True)
+        gated_registry.rollback(check_files=True)
     monkeypatch.undo()
-    assert [line.version for line in judged.history() if line.action == "promote"] == [1, 2, 3]
-    assert judged.rollback(check_files=True).version == 2
+    assert [line.version for line in gated_registry.history() if line.action == "promote"] == [1, 2, 3]
+    assert gated_registry.rollback(check_files=True).version == 2
 
 
 class Turns:
@@ -102,19 +104,21 @@ class Stepwise:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_however_two_promotions_interleave_no_judgement_is_bypassed(judged, monkeypatch, seed) -> None:
+def test_however_two_promotions_interleave_no_judgement_is_bypassed(
+    gated_registry, monkeypatch, seed
+) -> None:
     turns = Turns(seed, ["gated", "by hand"])
     monkeypatch.setattr(lock_module, "LOOK_SECONDS", 0)
-    told: dict[str, str] = {}
+    errors: dict[str, str] = {}
 
     def act(name: str, deed: Callable[[ModelRegistry], object]) -> None:
-        own = ModelRegistry(judged.tracking_uri, judged.name)
-        own.__dict__["_client"] = Stepwise(judged._client, lambda: turns.step(name))
+        own = ModelRegistry(gated_registry.tracking_uri, gated_registry.name)
+        own.__dict__["_client"] = Stepwise(gated_registry._client, lambda: turns.step(name))
         try:
             deed(own)
-            told[name] = "done"
+            errors[name] = "done"
         except RegistryError as error:
-            told[name] = str(error)
+            errors[name] = str(error)
         finally:
             turns.over(name)
 
@@ -127,12 +131,14 @@ def test_however_two_promotions_interleave_no_judgement_is_bypassed(judged, monk
         thread.start()
     for thread in threads:
         thread.join()
-    assert told["by hand"] == "done"
-    assert judged.champion().version == 3, "by hand, it goes before, or after: it is never overwritten"
-    lines = [line for line in judged.history() if line.action == "promote"]
-    assert champions(judged.history()).current == 3
+    assert errors["by hand"] == "done"
+    assert gated_registry.champion().version == 3, (
+        "by hand, it goes before, or after: it is never overwritten"
+    )
+    lines = [line for line in gated_registry.history() if line.action == "promote"]
+    assert champions(gated_registry.history()).current == 3
     assert all(line.before == 1 for line in lines if line.version == 2)
-    assert told["gated"] == "done" or "but the champion is now version 3" in told["gated"]
+    assert errors["gated"] == "done" or "but the champion is now version 3" in errors["gated"]
 
 
 @contextmanager
@@ -155,24 +161,26 @@ def gone_process() -> str:
     return str(child)
 
 
-def test_a_ticket_of_a_process_that_is_gone_holds_nobody_up(judged) -> None:
+def test_a_ticket_of_a_process_that_is_gone_holds_nobody_up(gated_registry) -> None:
     began = time.monotonic()
-    with left_behind(judged, process=gone_process()):
-        judged.promote(3)
+    with left_behind(gated_registry, process=gone_process()):
+        gated_registry.promote(3)
     assert time.monotonic() - began < lock_module.LEASE_SECONDS
 
 
-def test_a_ticket_left_on_another_machine_holds_up_as_long_as_its_lease(judged, monkeypatch) -> None:
+def test_a_ticket_left_on_another_machine_holds_up_as_long_as_its_lease(gated_registry, monkeypatch) -> None:
     monkeypatch.setattr(lock_module, "LEASE_SECONDS", 2.0)
-    with left_behind(judged, place="elsewhere"):
-        judged.promote(3)
-    assert judged.champion().version == 3
+    with left_behind(gated_registry, place="elsewhere"):
+        gated_registry.promote(3)
+    assert gated_registry.champion().version == 3
 
 
-def test_who_holds_the_lock_is_named_to_who_waits_in_vain(judged, monkeypatch) -> None:
+def test_who_holds_the_lock_is_named_to_who_waits_in_vain(gated_registry, monkeypatch) -> None:
     monkeypatch.setattr(lock_module, "PATIENCE_SECONDS", 0.5)
     in_vain = pytest.raises(RegistryError, match="is being changed by user:ann@elsewhere: try again")
-    with left_behind(judged, by="user:ann@elsewhere"), in_vain:
-        judged.promote(3)
-    assert judged.champion().version == 1
-    assert len(judged._client.search_model_versions(f"name='{judged.name}.lock'")) == 1, "ours is given back"
+    with left_behind(gated_registry, by="user:ann@elsewhere"), in_vain:
+        gated_registry.promote(3)
+    assert gated_registry.champion().version == 1
+    assert len(gated_registry._client.search_model_versions(f"name='{gated_registry.name}.lock'")) == 1, (
+        "ours is given back"
+    )

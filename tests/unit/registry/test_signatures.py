@@ -156,10 +156,10 @@ def test_a_key_that_is_not_trusted_does_not_count(signed: Signed, keys, make_bun
     refused(registry, 1, r"is signed by key \w{16}, which is not trusted", tmp_path / "here")
     # Nor if it says that it is ours.
     file = place_of(registry, 1) / SIGNATURE
-    told = json.loads(file.read_text())
+    document = json.loads(file.read_text())
     ours = next(iter(trusted_keys(keys["ours"][1])))
-    told["verificationMaterial"]["publicKey"]["hint"] = ours
-    file.write_text(json.dumps(told))
+    document["verificationMaterial"]["publicKey"]["hint"] = ours
+    file.write_text(json.dumps(document))
     refused(registry, 1, "is not what key", tmp_path / "here")
 
 
@@ -270,10 +270,10 @@ def test_the_environment_says_what_holds_for_commands_and_pipelines(
 ) -> None:
     monkeypatch.setenv("CAPTIONLOOP_SIGNING_KEY", str(keys["stranger"][0]))
     monkeypatch.setenv("CAPTIONLOOP_TRUST_STORE", str(store))
-    told = ModelRegistry(registry.tracking_uri, registry.name, "tests")
-    told.register(make_bundle())
+    from_environment = ModelRegistry(registry.tracking_uri, registry.name, "tests")
+    from_environment.register(make_bundle())
     with pytest.raises(SignatureError, match="not trusted"):
-        told.promote(1)
+        from_environment.promote(1)
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "-----BEGIN PRIVATE KEY-----\nAAAA\n"])

@@ -79,54 +79,56 @@ def deeds(registry: ModelRegistry) -> list[tuple[str, int, str]]:
 
 
 @pytest.mark.integration
-def test_a_shadow_becomes_a_canary_and_is_promoted_which_ends_it(judged) -> None:
-    assert begin(judged, 2, "shadow").version.aliases == ("shadow",)
-    began = begin(judged, 2)
-    assert began.version.aliases == ("canary",) and begin(judged, 2).plan == began.plan, "the same once more"
-    assert judged.version("canary").version == 2
-    assert judged.promote_gated(2).aliases == ("champion",)
-    assert current(judged.versions()) is None
-    assert deeds(judged)[-5:] == [
+def test_a_shadow_becomes_a_canary_and_is_promoted_which_ends_it(gated_registry) -> None:
+    assert begin(gated_registry, 2, "shadow").version.aliases == ("shadow",)
+    began = begin(gated_registry, 2)
+    assert began.version.aliases == ("canary",) and begin(gated_registry, 2).plan == began.plan, (
+        "the same once more"
+    )
+    assert gated_registry.version("canary").version == 2
+    assert gated_registry.promote_gated(2).aliases == ("champion",)
+    assert current(gated_registry.versions()) is None
+    assert deeds(gated_registry)[-5:] == [
         ("shadow", 2, ""), ("end", 2, "stopped"), ("canary", 2, ""), ("end", 2, "stopped"),
         ("promote", 2, ""),
     ]  # fmt: skip
-    assert judged.history()[-3].evidence == {"share": 0.5, "beside": 1, "most": 400, "days": 14.0}
+    assert gated_registry.history()[-3].evidence == {"share": 0.5, "beside": 1, "most": 400, "days": 14.0}
 
 
 @pytest.mark.integration
-def test_one_version_is_tried_at_a_time_and_not_beside_itself(judged) -> None:
-    begin(judged, 2)
+def test_one_version_is_tried_at_a_time_and_not_beside_itself(gated_registry) -> None:
+    begin(gated_registry, 2)
     with pytest.raises(RegistryError, match=r"Version 2 of .* is the canary at present: end that first"):
-        begin(judged, 3, "shadow")
+        begin(gated_registry, 3, "shadow")
     with pytest.raises(RegistryError, match="cannot be tried beside itself"):
-        begin(judged, 1)
-    assert end_trial(judged, "shadow", "stopped") is None
-    assert end_trial(judged, "canary", "stopped", only=3) is None
-    assert end_trial(judged, "canary", "stopped", why="by hand") is not None
-    assert begin(judged, 3).version.version == 3
+        begin(gated_registry, 1)
+    assert end_trial(gated_registry, "shadow", "stopped") is None
+    assert end_trial(gated_registry, "canary", "stopped", only=3) is None
+    assert end_trial(gated_registry, "canary", "stopped", why="by hand") is not None
+    assert begin(gated_registry, 3).version.version == 3
 
 
 @pytest.mark.integration
-def test_what_people_liked_less_does_not_come_into_service_by_the_gates_word(judged) -> None:
-    begin(judged, 2)
-    end_trial(judged, "canary", "worse", why="-0.4 stars", blame=True)
+def test_what_people_liked_less_does_not_come_into_service_by_the_gates_word(gated_registry) -> None:
+    begin(gated_registry, 2)
+    end_trial(gated_registry, "canary", "worse", why="-0.4 stars", blame=True)
     with pytest.raises(RegistryError, match="was rolled back on"):
-        judged.promote_gated(2)
-    assert [line.action for line in judged.history() if line.version == 2].count("rollback") == 0
-    assert judged.champion().version == 1 and judged.previous() is None
+        gated_registry.promote_gated(2)
+    assert [line.action for line in gated_registry.history() if line.version == 2].count("rollback") == 0
+    assert gated_registry.champion().version == 1 and gated_registry.previous() is None
 
 
 @pytest.mark.integration
-def test_a_rollback_ends_a_trial_and_one_beside_a_former_champion_gives_way(judged) -> None:
-    judged.promote(3)
-    begin(judged, 2)
-    judged.rollback()
-    assert current(judged.versions()) is None
-    begin(judged, 2)
-    judged._set_alias("champion", 3)  # in MLflow itself
-    trial = current(judged.versions())
+def test_a_rollback_ends_a_trial_and_one_beside_a_former_champion_gives_way(gated_registry) -> None:
+    gated_registry.promote(3)
+    begin(gated_registry, 2)
+    gated_registry.rollback()
+    assert current(gated_registry.versions()) is None
+    begin(gated_registry, 2)
+    gated_registry._set_alias("champion", 3)  # in MLflow itself
+    trial = current(gated_registry.versions())
     assert trial is not None and trial.is_void
-    assert begin(judged, 1).version.version == 1
+    assert begin(gated_registry, 1).version.version == 1
 
 
 @pytest.mark.integration
