@@ -17,9 +17,13 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from captionloop.registry.canary_judgement import CanaryEvidence, CanaryRating, assess_canary
+from captionloop.registry.canary_judgement import (
+    CanaryEvidence,
+    CanaryRating,
+    RatingComparison,
+    assess_canary,
+)
 from captionloop.registry.model_version import ModelVersion
-from captionloop.registry.sequential import RatingComparison
 from captionloop.registry.trials import Plan, Trial, ratings_needed
 
 MEAN, SPREAD = 3.4, 1.17

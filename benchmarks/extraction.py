@@ -20,7 +20,7 @@ from torchvision.models import get_model
 from benchmarks.photos import jpeg_files
 from benchmarks.timing import interleaved, table
 from captionloop.images import load_square
-from captionloop.views import WHOLE
+from captionloop.preprocessing import WHOLE
 from captionloop.vision.encoder import IMAGENET_DEVIATION, IMAGENET_MEAN, Encoder, EncoderSpec
 from captionloop.vision.feature_caching import PhotoView, extract
 from captionloop.vision.runtimes import EncoderRuntime, cores, make_runtime, native_precision

@@ -36,7 +36,7 @@ def open_captioner(  # noqa: PLR0917 - the inputs of the node
     if parameters.tower is None or parameters.tower.epochs == 0:
         return _opened(source, parameters, language, carries_base=parameters.carries_base)
     from captionloop.captioner.pretrained.base_model import find_base, open_base
-    from captionloop.captioner.pretrained.teachable_tower import TrainableTower
+    from captionloop.captioner.pretrained.vision_tower import TrainableTower
 
     folder = workbench / "taught"
     tower = TrainableTower.in_folder(open_base(find_base(source)), folder)

@@ -14,7 +14,7 @@ from captionloop.feedback.retraining_data import (
     extended_concepts,
     usable_feedback,
 )
-from captionloop.views import views_named
+from captionloop.preprocessing import views_named
 from captionloop.vision.encoder import Encoder
 from captionloop.vision.feature_caching import CachingParameters, cache_folders
 from captionloop.vision.feature_store import FeatureManifest

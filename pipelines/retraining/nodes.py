@@ -22,7 +22,7 @@ from captionloop.feedback.retraining_data import (
     training_tables,
 )
 from captionloop.registry.gate import GateDecision, decide_on_fresh, refuse_rolled_back
-from captionloop.registry.gate_report import gate_report
+from captionloop.registry.gate_report import gate_report, readable_reason
 from captionloop.registry.judging import apply_gate, apply_image_text_guardrail
 from captionloop.registry.registration import (
     ChampionComparison,
@@ -32,7 +32,6 @@ from captionloop.registry.registration import (
     register_version,
 )
 from captionloop.registry.scored_captions import EvaluationCaptions, ScoredCaptions, evaluation_set_hash
-from captionloop.registry.verdict import readable_reason
 from captionloop.scoring.scores import Scores
 from captionloop.training.training_parameters import (
     CrossEntropyParameters,

@@ -1,15 +1,19 @@
-"""Which precision PyTorch computes in on this machine (float32 or bfloat16), autocast to it, free memory.
+"""What this machine can compute with: its fast and working precisions, and its memory.
 
 What works is tried, once for each process, with the very operations that captioners use. No list of
 processors would do: a library may be held to older instructions than the processor has
-(`ONEDNN_MAX_CPU_ISA`), and each operation has limits of its own.
+(`ONEDNN_MAX_CPU_ISA`), and each operation has limits of its own. Memory is given back to the system when
+nothing uses it, and shared out among large photos.
 """
 
+import ctypes
 import logging
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from captionloop.errors import first_line
 
@@ -153,3 +157,72 @@ def fast_products(
     pays = precision != "auto" or rows >= _ENOUGH_ROWS
     enabled = pays and precision_here(precision, device.type) == "bfloat16"
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
+def trim_memory() -> None:
+    """Calls malloc_trim: glibc returns freed memory to the system. Does nothing without glibc.
+
+    Captions of ever different lengths make tensors of ever different sizes, and glibc keeps the gaps between
+    them: within 40 steps of Show, Attend and Tell at batch 160, 3.1 GB where 1.8 GB were in use.
+    """
+    trim = _of_glibc("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def release_large_blocks() -> None:
+    """Has glibc return blocks of 8 MiB and more as soon as they are freed. Does nothing without glibc.
+
+    Left alone it raises that bound to 64 MB with the first large picture that is freed, for each thread, and
+    `trim_memory` does not reach what lies at the top of a thread's memory.
+    """
+    mallopt = _of_glibc("mallopt")
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
+        mallopt(_M_TRIM_THRESHOLD, _LARGE_BLOCK)
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_LARGE_BLOCK: Final = 8 << 20
+
+
+@cache
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    try:
+        function: Callable[..., int] = getattr(ctypes.CDLL("libc.so.6"), name)
+    except (OSError, AttributeError):
+        return None
+    return function
+
+
+class SharedMemory:
+    """A limit on the bytes that several threads take together; waiters are served in order.
+
+    Args:
+        room: bytes in all.
+        least: what takes fewer bytes waits for nobody.
+    """
+
+    def __init__(self, room: int, *, least: int = 0) -> None:
+        self._room = self._free = room
+        self._least = least
+        self._first = threading.Lock()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, weight: int) -> Iterator[None]:
+        """Holds this many bytes (at most all there are) while the block runs."""
+        if weight < self._least:
+            yield
+            return
+        weight = min(weight, self._room)
+        with self._first, self._changed:
+            self._changed.wait_for(lambda: self._free >= weight)
+            self._free -= weight
+        try:
+            yield
+        finally:
+            trim_memory()  # else each thread keeps what its largest photo took
+            with self._changed:
+                self._free += weight
+                self._changed.notify_all()

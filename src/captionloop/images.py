@@ -27,10 +27,9 @@ from PIL import (
 )
 
 from captionloop.errors import ImageError, ImageLimitError, in_a_line
+from captionloop.hardware import SharedMemory
 from captionloop.image_header import MEDIA_TYPES, PhotoFile, open_photo_file, webp_size
-from captionloop.memory import SharedMemory
-from captionloop.preprocessing import SQUASHED, Preprocessing
-from captionloop.views import WHOLE, View
+from captionloop.preprocessing import SQUASHED, WHOLE, Preprocessing, View
 
 Pixels = NDArray[np.uint8]
 

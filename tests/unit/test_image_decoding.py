@@ -16,13 +16,12 @@ from PIL import Image
 from captionloop import images
 from captionloop.corpus.photo_checks import PhotoLimits, PhotoState, inspect_photo
 from captionloop.errors import ImageError, ImageLimitError
+from captionloop.hardware import SharedMemory
 from captionloop.images import decode_photo, load_square, load_views, open_photo
-from captionloop.memory import SharedMemory
 from captionloop.photos import PhotoFolder
-from captionloop.preprocessing import SQUASHED
+from captionloop.preprocessing import SQUASHED, VIEWS
 from captionloop.serving.gateway.problems import IMAGE_TOO_LARGE, IMAGE_UNREADABLE, Problem
 from captionloop.serving.gateway.uploads import PhotoReader
-from captionloop.views import VIEWS
 
 _VIEWS = [VIEWS["whole"], VIEWS["upper-right"], VIEWS["centre-mirrored"]]
 _TURNING = {

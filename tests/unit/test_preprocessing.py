@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from captionloop.images import load_square
-from captionloop.preprocessing import SQUASHED, Preprocessing
-from captionloop.views import VIEWS, WHOLE
+from captionloop.preprocessing import SQUASHED, VIEWS, WHOLE, Preprocessing
 
 SIZES = st.integers(64, 3000)
 

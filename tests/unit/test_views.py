@@ -1,7 +1,7 @@
 import pytest
 
 from captionloop.errors import ConfigurationError
-from captionloop.views import VIEWS, views_named
+from captionloop.preprocessing import VIEWS, views_named
 
 
 def test_an_unknown_view_is_answered_with_names_that_come_close() -> None:

@@ -15,9 +15,8 @@ from captionloop.errors import RegistryError
 from captionloop.languages import language_of
 
 if TYPE_CHECKING:
-    from captionloop.registry.canary_judgement import Advice, CanaryAssessment
+    from captionloop.registry.canary_judgement import Advice, CanaryAssessment, RatingComparison
     from captionloop.registry.model_registry import ModelRegistry
-    from captionloop.registry.sequential import RatingComparison
     from captionloop.registry.trials import Role, Trial
     from captionloop.serving.schemas import TrialBody
 

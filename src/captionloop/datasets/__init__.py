@@ -8,9 +8,12 @@ from typing import Any
 
 _MODULES = {
     "atomic_datasets": (
+        "AtomicFigureDataset",
         "AtomicJSONDataset",
+        "AtomicParquetDataset",
         "AtomicTextDataset",
         "JSONFilesDataset",
+        "SiteDataset",
         "WorkbenchDataset",
     ),
     "corpus_datasets": (
@@ -20,7 +23,6 @@ _MODULES = {
         "RatingsDataset",
         "SceneFactsDataset",
     ),
-    "report_datasets": ("AtomicFigureDataset", "AtomicParquetDataset", "SiteDataset"),
     "mlflow_datasets": ("TrackedCurvesDataset", "TrackedMetricsDataset"),
     "model_datasets": (
         "CaptionerDataset",

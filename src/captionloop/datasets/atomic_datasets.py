@@ -1,4 +1,4 @@
-"""Kedro's own file datasets, safe against being killed while they save; checkpoint folders.
+"""Kedro's file datasets, safe against being killed while they save; pictures, sites, checkpoint folders.
 
 A file dataset of kedro-datasets writes in place: a process killed half-way leaves half a file, which looks
 like a finished one to whoever asks only whether it is there. Here the file is written beside its place and
@@ -7,13 +7,17 @@ renamed onto it, which on one file system is atomic: the old content or the new 
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets.json import JSONDataset
+from kedro_datasets.matplotlib import MatplotlibDataset
+from kedro_datasets.pandas import ParquetDataset
 from kedro_datasets.text import TextDataset
 
+from captionloop.files import begin_folder, replace_folder
 from captionloop.provenance.code_versions import CodeVersion
 from captionloop.provenance.output_records import FileDigests, digest_of
 from captionloop.provenance.recording import CodeStamp
@@ -103,6 +107,42 @@ class WorkbenchDataset(AbstractDataset[NoReturn, Path]):
 
     def _exists(self) -> bool:
         return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}
+
+
+class AtomicParquetDataset(RenameIntoPlace, ParquetDataset):  # type: ignore[misc]
+    """`pandas.ParquetDataset` that never leaves a torn table."""
+
+
+class AtomicFigureDataset(RenameIntoPlace, MatplotlibDataset):  # type: ignore[misc]
+    """`matplotlib.MatplotlibDataset` that never leaves a torn picture."""
+
+
+class SiteDataset(AbstractDataset[Mapping[str, bytes], dict[str, bytes]]):
+    """Saves `{"index.html": b"..."}` as a new folder in the place of the old; loads the same."""
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> dict[str, bytes]:
+        """Every page by its path."""
+        paths = (path for path in sorted(self._filepath.rglob("*")) if path.is_file())
+        return {path.relative_to(self._filepath).as_posix(): path.read_bytes() for path in paths}
+
+    def save(self, data: Mapping[str, bytes]) -> None:
+        """Writes all pages beside the old site, then renames."""
+        partial = begin_folder(self._filepath)
+        for name, page in data.items():
+            path = partial / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(page)
+        replace_folder(partial, self._filepath)
+
+    def _exists(self) -> bool:
+        return (self._filepath / "index.html").is_file()
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath)}

@@ -1,6 +1,12 @@
-"""The gate's decision as a page that a person reads."""
+"""The gate's decision as people read it: a reason in a line, and a page.
 
+Metrics are in points (0.58 is 58). Passing the gate is not being promoted: a person may be asked first, and
+what fails when it is served is rolled back. So a reason does not say "promoted".
+"""
+
+import re
 from collections.abc import Sequence
+from typing import Final
 
 from captionloop.registry.gate_decision import (
     Anchor,
@@ -12,7 +18,34 @@ from captionloop.registry.gate_decision import (
     Hallucinations,
     SetUse,
 )
-from captionloop.registry.verdict import IN_POINTS, formatted_value, readable_reason
+
+METRICS: Final = ("CIDEr", "BLEU-4", "METEOR", "ROUGE-L")
+"""Those of the gate that are in points on pages for people."""
+IN_POINTS: Final = f"{', '.join(METRICS[:-1])} and {METRICS[-1]} are in points: 58 is 0.58 in reports."
+
+_SIGNED: Final = re.compile(r"(?<![\d.])[+-]\d\.\d{3}(?!\d)")
+_MARGIN: Final = re.compile(r"(?<=margin of )\d*\.?\d+(?! points)")
+_CHECK: Final = re.compile(rf"({'|'.join(METRICS)}) is ([\d.]+), at (least|most) ([\d.]+) is wanted")
+_DECIDED: Final = re.compile(r"^(?:Not p|P)romoted: (\w)")
+
+
+def readable_reason(reason: str) -> str:
+    """A decision's reason with its metrics in points, without "Promoted:" or "Not promoted:"."""
+    text = _DECIDED.sub(lambda match: match[1].upper(), reason)
+    text = _MARGIN.sub(lambda match: f"{100 * float(match[0]):g} points", text)
+    text = _CHECK.sub(_check_in_points, text)
+    return _SIGNED.sub(lambda match: f"{100 * float(match[0]):+.1f}", text)
+
+
+def formatted_value(name: str, value: float) -> str:
+    """A value of a check as it stands in a table."""
+    return f"{100 * value:.1f}" if name.startswith(METRICS) else f"{value:.4g}"
+
+
+def _check_in_points(match: re.Match[str]) -> str:
+    value, limit = (f"{100 * float(match[group]):.1f}" for group in (2, 4))
+    return f"{match[1]} is {value}, at {match[3]} {limit} is wanted"
+
 
 _MEASURED_FROM = {
     "facts": "told exactly, from the facts of the scenes",

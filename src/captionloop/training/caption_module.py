@@ -22,7 +22,7 @@ from captionloop.captioner.decoders.base import Decoder, PackedCaptions
 from captionloop.captioner.decoding import decode
 from captionloop.captioner.model_config import DecodingOptions
 from captionloop.errors import TrainingError
-from captionloop.memory import trim_memory
+from captionloop.hardware import trim_memory
 from captionloop.scoring.cider import CiderD
 from captionloop.tokenizer import CaptionTokenizer
 from captionloop.training.caption_data import (

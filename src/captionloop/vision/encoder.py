@@ -22,8 +22,7 @@ from captionloop.errors import EncoderError, first_line
 from captionloop.files import write_file
 from captionloop.hardware import Precision
 from captionloop.images import PREPROCESSING
-from captionloop.preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN, SQUASHED, Preprocessing
-from captionloop.views import WHOLE, View
+from captionloop.preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN, SQUASHED, WHOLE, Preprocessing, View
 from captionloop.vision.architectures import OWN, check_architecture, is_of_timm
 
 if TYPE_CHECKING:

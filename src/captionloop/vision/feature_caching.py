@@ -25,9 +25,8 @@ from captionloop.errors import ConfigurationError, CorpusError, EncoderError, Im
 from captionloop.hardware import Precision
 from captionloop.images import Pixels, load_views
 from captionloop.photos import PhotoFolder
-from captionloop.preprocessing import SQUASHED, Preprocessing
+from captionloop.preprocessing import SQUASHED, Preprocessing, View, views_named
 from captionloop.progress import progress
-from captionloop.views import View, views_named
 from captionloop.vision.encoder import Encoder, EncoderSpec
 from captionloop.vision.feature_rows import Grids
 from captionloop.vision.feature_store import FeatureManifest, FeatureStore
@@ -127,7 +126,7 @@ class CachingParameters(BaseModel):
     """What is cached, and which part of it by this process.
 
     Attributes:
-        views: the views of each photo that are encoded (see `captionloop.views`).
+        views: the views of each photo that are encoded (see `captionloop.preprocessing`).
         shard: `i/N`: this process is worker i of N, counted from 1; all of them may run at once.
         device: `cpu`, `cuda`, or None for the best there is.
         engine: `in_process`, or `ray`: as a Ray Data job, on this machine or a cluster.

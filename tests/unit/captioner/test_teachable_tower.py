@@ -15,7 +15,7 @@ from tiny_pretrained import make_pretrained
 
 from captionloop.captioner.captioner import Captioner
 from captionloop.captioner.pretrained.base_model import find_base, open_base
-from captionloop.captioner.pretrained.teachable_tower import TrainableTower
+from captionloop.captioner.pretrained.vision_tower import TrainableTower
 from captionloop.errors import EncoderError
 from captionloop.photos import PhotoFolder
 from captionloop.training.training_parameters import PretrainedParameters

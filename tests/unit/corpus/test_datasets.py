@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from kedro.io import DatasetError
 
+from captionloop.datasets.atomic_datasets import SiteDataset
 from captionloop.datasets.corpus_datasets import CorpusDataset, PhotoFolderDataset
-from captionloop.datasets.report_datasets import SiteDataset
 from captionloop.errors import ConfigurationError, CorpusError
 from captionloop.photos import PhotoFolder
 

@@ -4,8 +4,7 @@ import pandas as pd
 import pytest
 from kedro.io import DatasetError
 
-from captionloop.datasets.atomic_datasets import AtomicJSONDataset, AtomicTextDataset
-from captionloop.datasets.report_datasets import AtomicParquetDataset
+from captionloop.datasets.atomic_datasets import AtomicJSONDataset, AtomicParquetDataset, AtomicTextDataset
 
 
 def test_what_was_saved_is_loaded_and_nothing_else_is_left(tmp_path: Path) -> None:

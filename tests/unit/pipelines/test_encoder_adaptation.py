@@ -10,10 +10,9 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
 from captionloop.corpus.scenes import SceneParameters, as_corpus, draw_scenes
-from captionloop.datasets.atomic_datasets import WorkbenchDataset
+from captionloop.datasets.atomic_datasets import AtomicParquetDataset, WorkbenchDataset
 from captionloop.datasets.mlflow_datasets import histories
 from captionloop.datasets.model_datasets import EncoderDataset, PretrainedWeightsDataset
-from captionloop.datasets.report_datasets import AtomicParquetDataset
 from captionloop.errors import EncoderError
 from captionloop.photos import PhotoFolder
 from captionloop.training.training_parameters import AdaptationParameters, EncoderParameters

@@ -8,8 +8,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from neighbours import module_of
 
-from captionloop.datasets.atomic_datasets import AtomicJSONDataset, AtomicTextDataset
-from captionloop.datasets.report_datasets import AtomicFigureDataset
+from captionloop.datasets.atomic_datasets import AtomicFigureDataset, AtomicJSONDataset, AtomicTextDataset
 from captionloop.evaluation.evaluation_set import EvaluationParameters, LatencyParameters
 from captionloop.scoring import java_metrics
 

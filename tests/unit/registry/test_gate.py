@@ -18,9 +18,8 @@ from captionloop.registry.gate import (
     decide,
     decide_on_fresh,
 )
-from captionloop.registry.gate_report import gate_report
+from captionloop.registry.gate_report import gate_report, readable_reason
 from captionloop.registry.scored_captions import EvaluationCaptions, ScoredCaptions, evaluation_set_hash
-from captionloop.registry.verdict import readable_reason
 from captionloop.scoring.scores import Scores
 
 PHOTOS = 300

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from captionloop.errors import ConfigurationError
-from captionloop.registry.sequential import RatingComparison
+from captionloop.registry.canary_judgement import RatingComparison
 
 
 def test_without_ratings_of_both_nothing_is_known() -> None:

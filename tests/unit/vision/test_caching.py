@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from captionloop.errors import ConfigurationError, CorpusError, EncoderError, ImageError, StoreError
 from captionloop.images import load_square
 from captionloop.photos import PhotoFolder
-from captionloop.views import VIEWS
+from captionloop.preprocessing import VIEWS
 from captionloop.vision import feature_caching, runtimes
 from captionloop.vision.encoder import Encoder
 from captionloop.vision.feature_caching import CachingParameters, WorkerShard, cache_features, cache_folders

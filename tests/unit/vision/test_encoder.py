@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import get_model, list_models
 
 from captionloop.errors import EncoderError
-from captionloop.views import VIEWS, WHOLE
+from captionloop.preprocessing import VIEWS, WHOLE
 from captionloop.vision.architectures import ARCHITECTURES, TORCHVISION
 from captionloop.vision.encoder import ENCODER_FILE, Encoder, EncoderSpec
 

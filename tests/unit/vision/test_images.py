@@ -10,7 +10,7 @@ from PIL import Image
 
 from captionloop.errors import ImageError
 from captionloop.images import decode_photo, load_square, load_views, square
-from captionloop.views import VIEWS, WHOLE
+from captionloop.preprocessing import VIEWS, WHOLE
 
 from .conftest import picture
 

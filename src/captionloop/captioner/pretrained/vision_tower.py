@@ -1,13 +1,18 @@
-"""The vision tower of a pre-trained model as an encoder: frozen, its features cached like any other's.
+"""The vision tower of a pre-trained model as an encoder: frozen (its features are cached), or trained.
 
 A tower gives a vector for each part of a grid, and some before them for the photo as a whole. All are cached,
 because the text side reads all; pictures of attention show the grid alone.
+
+Trained, all weights of the tower learn, by whatever trains encoders. What comes out is a base like any other:
+its files in a folder, known by their hashes. So all that is built on a base (cached features, adapters,
+bundles) stays as it is.
 """
 
+import copy
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -15,16 +20,18 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from captionloop.captioner.model_config import BaseReference
-from captionloop.captioner.pretrained.base_model import BaseModel, open_base
+from captionloop.captioner.pretrained.base_model import BaseModel, find_base, open_base
 from captionloop.captioner.pretrained.text_sides import VisionSide
 from captionloop.errors import EncoderError, first_line
-from captionloop.files import write_file
+from captionloop.files import begin_folder, replace_folder, write_file
 from captionloop.hardware import Precision
 from captionloop.images import PREPROCESSING
 from captionloop.preprocessing import IMAGENET_DEVIATION, IMAGENET_MEAN
 from captionloop.vision.encoder import ENCODER_FILE, Encoder, EncoderSpec
+from captionloop.vision.runtimes import native_precision
 
 _MAX_BEFORE: Final = 16
 
@@ -139,3 +146,61 @@ class VisionTower(Encoder):
 def _before(count: int) -> int:
     """How many vectors stand before a square grid; 0 where none is found."""
     return next((n for n in range(min(_MAX_BEFORE, count)) if math.isqrt(count - n) ** 2 == count - n), 0)
+
+
+_WRITTEN_ANEW: Final = (".safetensors", "index.json")
+
+
+class TrainableTowerModule(nn.Module):
+    """A trainable copy of a vision tower: normalised pixels `[B, 3, S, S]` to its grid `[B, C, h, w]`."""
+
+    def __init__(self, tower: VisionTower) -> None:
+        super().__init__()
+        self.side = copy.deepcopy(tower.module).requires_grad_(requires_grad=True)
+        self.before, self.rows = tower.before, tower.grid_rows
+
+    def forward(self, images: Tensor) -> Tensor:
+        """What stands before the grid learns with it, as the tower's layers are all of one sequence."""
+        grid: Tensor = self.side(images)[:, self.before :]
+        return grid.transpose(1, 2).reshape(len(grid), grid.shape[2], self.rows, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainableTower(VisionTower):
+    """A vision tower that writes its model, with the trained tower, into `folder`."""
+
+    folder: Path = field(kw_only=True)
+
+    @classmethod
+    def in_folder(cls, base: BaseModel, folder: Path) -> "TrainableTower":
+        """That of an open model, in the precision in which this machine learns fastest."""
+        tower = VisionTower.of(base, native_precision())
+        return cls(
+            tower.spec, tower.module, 1, tower.columns, tower.channels,
+            before=tower.before, base=base, folder=folder,
+        )  # fmt: skip
+
+    def trainable_layers(self, frozen: str | None) -> nn.Module:
+        """See `Encoder`."""
+        if frozen is not None:
+            raise EncoderError("a vision tower learns as a whole: leave pretrained.tower.frozen out")
+        return TrainableTowerModule(self)
+
+    def with_trained_layers(self, trainable_layers: nn.Module) -> Encoder:
+        """The tower of the model written to `folder`, with the trained weights."""
+        assert isinstance(trainable_layers, TrainableTowerModule)
+        write_model(self.base, trainable_layers.side.cpu(), self.folder)
+        return VisionTower.of(open_base(find_base(str(self.folder))), self.spec.precision)
+
+
+def write_model(base: BaseModel, side: nn.Module, folder: Path) -> None:
+    """Writes the base's files into `folder`, with the weights of this vision side; atomically."""
+    model = copy.deepcopy(base.model)
+    own = VisionSide(replace(base, model=model), IMAGENET_MEAN, IMAGENET_DEVIATION)
+    own.load_state_dict(side.state_dict())
+    partial = begin_folder(folder)
+    model.save_pretrained(partial)
+    for name in base.reference.files:
+        if not name.endswith(_WRITTEN_ANEW) and not (partial / name).exists():
+            (partial / name).write_bytes((base.folder / name).read_bytes())
+    replace_folder(partial, folder)

@@ -30,9 +30,9 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from captionloop.errors import ImageError, ImageLimitError
+from captionloop.hardware import release_large_blocks
 from captionloop.image_metadata import without_metadata
 from captionloop.images import open_photo
-from captionloop.memory import release_large_blocks
 from captionloop.preprocessing import SQUASHED, Preprocessing
 from captionloop.ratings.records import PhotoFacts
 from captionloop.serving.gateway.problems import (
