@@ -78,7 +78,7 @@ class Run:
             features=FeaturesDataset(filepath=str(folder / "04_feature" / corpus / "features.json")).load(),
             encoder=Encoder.load(learnt / "retrained_encoder"),
             concept_weights=pd.read_parquet(learnt / "concept_weights.parquet"),
-            origin=Captioner.load(primary / "origin"),
+            base=Captioner.load(primary / "origin"),
             version=json.loads((primary / "champion_version.json").read_text()),
         )
 

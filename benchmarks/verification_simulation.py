@@ -39,7 +39,7 @@ from captionloop.serving.schemas import (
 
 OLD, NEW = "1", "2"
 CANARIES = [Canary(str(number), str(number).encode(), f"caption {number}") for number in range(20)]
-PATIENCE = Patience(wait=120.0, watch=60.0)
+PATIENCE = Patience(wait=120.0, watch_seconds=60.0)
 FAULTS = ("silent", "monotonous", "wrong", "unsure", "breaks", "hangs", "cannot load", "cannot load on one")
 
 

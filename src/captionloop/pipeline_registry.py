@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 
 from captionloop.config import project_folder, read_configuration
@@ -38,6 +37,8 @@ def use_parameters(parameters: Mapping[str, Any]) -> None:
     Raises:
         ConfigurationError: their `models` cannot be built.
     """
+    from kedro.framework.project import pipelines  # which sets up logging: not for whoever only builds them
+
     pipelines_of(parameters)
     _running[:] = [parameters]
     pipelines.configure(__name__)  # Kedro keeps what it was given before

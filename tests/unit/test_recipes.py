@@ -157,7 +157,7 @@ CHECK = Recipe(
         ),
         Edit(
             "corpus/expectations.py",
-            """        _within("sides", None, expected.longest_to_shortest, CorpusIssue.PHOTO_TOO_WIDE),
+            """        _within("sides", None, rules.longest_to_shortest, CorpusIssue.PHOTO_TOO_WIDE),
         _within("longer_side", """,
             '        _within("longer_side", ',
         ),

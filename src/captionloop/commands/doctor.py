@@ -10,11 +10,16 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from captionloop.config import project_folder
+
+if TYPE_CHECKING:
+    from kedro.pipeline import Pipeline
+
+    from captionloop.conf_loader import ProjectConfigLoader
 
 State = Literal["ok", "optional", "missing"]
 INSTALL = "make install"
@@ -202,19 +207,31 @@ def configuration(project: Path) -> Iterator[Finding]:
     if not is_project(project):
         return
     from captionloop.conf_checks import check_configuration
-    from captionloop.pipeline_registry import pipelines_of
 
     for env in (None, *environments(project)):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Kedro about names with a dot, which are ours
                 loader = read_configuration(project, env)
-                pipelines = pipelines_of(loader["parameters"])
+                pipelines = _pipelines(loader)
             check_configuration(loader, pipelines)
         except ConfigurationError as error:
             yield Finding(f"conf/{env or 'local'}", "missing", str(error), "correct it")
         else:
             yield Finding(f"conf/{env or 'local'}", "ok", "every name is known, every value can be used")
+
+
+def _pipelines(loader: "ProjectConfigLoader") -> "dict[str, Pipeline]":
+    """Those of the models in an environment's parameters; none where it has no parameters at all."""
+    from kedro.config import MissingConfigException
+
+    from captionloop.pipeline_registry import pipelines_of
+
+    try:
+        parameters = loader["parameters"]
+    except MissingConfigException:
+        parameters = {}
+    return pipelines_of(parameters) if parameters else {}
 
 
 def raters(_: Path) -> Iterator[Finding]:

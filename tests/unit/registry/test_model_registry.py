@@ -272,11 +272,11 @@ def test_whoever_follows_what_is_tried_asks_for_a_version_each(gated_registry, t
     source = TrialSource(gated_registry, tmp_path)
     counting = Counting(gated_registry._client)
     gated_registry.__dict__["_client"] = counting
-    assert source.wanted() is None
+    assert source.current_trial() is None
     assert counting.asked == ["get_model_version_by_alias"] * 2
     begin_trial(gated_registry, 2, "canary", 0.5, most=400, days=14)
     counting.asked, counting.versions = [], 0
-    wanted = source.wanted()
+    wanted = source.current_trial()
     assert wanted is not None and (wanted[0].version, wanted[1].role) == ("2", "canary")
     assert set(counting.asked) == {"get_model_version_by_alias"} and counting.versions <= 3
 
