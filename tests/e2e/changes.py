@@ -130,7 +130,7 @@ CHANGES: dict[str, Callable[[Project], object]] = {
         "  save_args: {dpi: 90}\n"
     ),
     "code that scores captions (`scoring/cider.py`)": lambda project: project.edit(
-        "scoring/cider.py", "if not hypotheses:", "if not len(hypotheses):"
+        "scoring/cider.py", "if not predictions:", "if not len(predictions):"
     ),
     "code of the gallery (`evaluation/gallery.py`)": lambda project: project.edit(
         "evaluation/gallery.py", "fontsize=12.5", "fontsize=12"
