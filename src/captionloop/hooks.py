@@ -136,11 +136,15 @@ class OneCorpusPerModel:
 
 
 class TrainedCandidate:
-    """Refuses a run that registers a model which it does not train: before it computes for minutes."""
+    """Refuses, before it computes for minutes, a run whose registered model it cannot train or open."""
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
         """Called before kedro-mlflow begins its run."""
+        if any(node.namespace == "pretrained" for node in pipeline.nodes):
+            from captionloop.captioner.pretrained.base_model import need_transformers
+
+            need_transformers()
         for node in pipeline.nodes:
             trained_models = [
                 name.removesuffix(".captioner") for name in node.inputs if name.endswith(".captioner")
