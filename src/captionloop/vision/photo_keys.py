@@ -34,9 +34,10 @@ def hex_of(keys: Keys) -> list[str]:
     return [key.tobytes().hex() for key in keys]
 
 
-def hashes_of(keys: Keys) -> Hashes:
-    """`[n, 32]` to `[n]`."""
-    hashed: Hashes = np.ascontiguousarray(keys).view("<u8").reshape(-1, KEY_BYTES // 8) @ _MULTIPLIERS
+def hashes_of(keys: Keys, multipliers: Hashes | None = None) -> Hashes:
+    """`[n, 32]` to `[n]`; by this process's multipliers, or those of an index that another process made."""
+    words = np.ascontiguousarray(keys).view("<u8").reshape(-1, KEY_BYTES // 8)
+    hashed: Hashes = words @ (_MULTIPLIERS if multipliers is None else multipliers)
     return hashed
 
 
@@ -97,9 +98,14 @@ def _among(hashes: Hashes, few: Hashes) -> NDArray[np.bool_]:
 
 
 class KeyIndex:
-    """Where keys are: sorted hashes and, beside them, places. Of a key twice, the first place counts."""
+    """Where keys are: sorted hashes and, beside them, places. Of a key twice, the first place counts.
+
+    The hashes are of the process that made it, whose multipliers go with it to others (training in several
+    processes hands them its features).
+    """
 
     def __init__(self, hashes: Hashes, places: Places) -> None:
+        self._multipliers = _MULTIPLIERS
         order = np.lexsort((places, hashes))
         ordered = hashes[order]
         first = np.ones(len(order), np.bool_)
@@ -124,7 +130,7 @@ class KeyIndex:
 
     def find(self, keys: Keys) -> NDArray[np.int64]:
         """Positions in this index; -1 where a key is not there."""
-        hashed = hashes_of(keys)
+        hashed = hashes_of(keys, self._multipliers)
         found = np.minimum(np.searchsorted(self.hashes, hashed), max(0, len(self.hashes) - 1))
         if not len(self.hashes):
             return np.full(len(hashed), -1, np.int64)
