@@ -205,6 +205,14 @@ def test_tokens_become_the_words_of_their_text_and_every_word_has_tokens(kind, d
 
 
 @every_kind
+def test_a_caption_begins_with_what_has_a_word(kind, captioners):
+    """Metrics see no punctuation: a caption of `!` alone was empty to them, though not to people."""
+    tokenizer = captioners[kind].decoder.tokenizer
+    first = set(range(OFFSET, tokenizer.vocabulary_size)) - {*tokenizer.blank, *tokenizer.forbidden_tokens}
+    assert first and all(tokenizer.decode([token]) for token in first)
+
+
+@every_kind
 def test_the_words_of_a_text_come_back_from_its_tokens(kind, captioners):
     tokenizer = captioners[kind].tokenizer
     for text in TEXTS:

@@ -61,9 +61,9 @@ class SubwordTokenizer(CaptionTokenizer):
 
     @cached_property
     def blank(self) -> list[int]:
-        """Ids of ours whose text is nothing but space: a caption cannot begin with one."""
+        """Ids of ours in whose text is no letter or digit: a caption of `!` alone would have no word."""
         texts = self._own.batch_decode([[token] for token in range(self._size)], **_DECODE_OPTIONS)
-        return [token + OFFSET for token, text in enumerate(texts) if not text.strip(_EMPTY)]
+        return [token + OFFSET for token, text in enumerate(texts) if not any(map(str.isalnum, text))]
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a caption, without begin and end."""
@@ -133,4 +133,3 @@ def _is_elided(before: str, word: str) -> bool:
 _DECODE_OPTIONS: Final = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
 _CLOSING: Final = frozenset(".,;:!?")
 _ELIDED: Final = frozenset(("s", "t", "d", "m", "re", "ve", "ll"))
-_EMPTY: Final = " \t\r\n\u00a0\u2581" + _UNFINISHED
