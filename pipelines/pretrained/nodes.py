@@ -22,6 +22,13 @@ else:  # Kedro resolves the hints of nodes; torch is not worth importing for tha
     Captioner = CachedFeatures = Any
 
 
+def check_packages() -> None:
+    """Raises `BundleError` where the extra is not installed; asked before a run computes anything."""
+    from captionloop.captioner.pretrained.base_model import need_transformers
+
+    need_transformers()
+
+
 def open_captioner(  # noqa: PLR0917 - the inputs of the node
     images: pd.DataFrame,
     captions: pd.DataFrame,

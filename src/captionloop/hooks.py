@@ -142,9 +142,9 @@ class TrainedCandidate:
     def before_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
         """Called before kedro-mlflow begins its run."""
         if any(node.namespace == "pretrained" for node in pipeline.nodes):
-            from captionloop.captioner.pretrained.base_model import need_transformers
+            from captionloop.pipelines.pretrained.nodes import check_packages
 
-            need_transformers()
+            check_packages()
         for node in pipeline.nodes:
             trained_models = [
                 name.removesuffix(".captioner") for name in node.inputs if name.endswith(".captioner")
