@@ -66,10 +66,10 @@ def pipelines_of(parameters: Mapping[str, Any]) -> dict[str, Pipeline]:
 def _compared(models: tuple[Model, ...]) -> dict[str, Pipeline]:
     """Training, evaluation and registration of these models."""
     made = training.create_pipeline(models=models)
-    names = [name.removesuffix(".captioner") for node in made.nodes for name in node.outputs]
-    trained = [name for name in names if name in {model.name for model in models}]
-    joined = {model.name for model in models if model.objective == ENSEMBLE}
-    curves = [name for name in trained if name not in joined]
+    objective = {model.name: model.objective for model in models}
+    outputs = [name.removesuffix(".captioner") for node in made.nodes for name in node.outputs]
+    trained = [name for name in outputs if name in objective]
+    curves = [name for name in trained if objective[name] != ENSEMBLE]
     evaluated = evaluation.create_pipeline(models=trained, exhibited=attends(models), with_curves=curves)
     registered = registration.create_pipeline(models=trained)
     parts = {"training": made, "evaluation": evaluated, "registration": registered}

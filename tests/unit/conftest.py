@@ -1,5 +1,6 @@
 """Fixtures that the unit tests of several parts share."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,16 @@ def no_environment_is_run_any_more() -> Iterator[None]:
     yield
     if registry := sys.modules.get("captionloop.pipeline_registry"):
         registry.__dict__["_running"].clear()
+
+
+@pytest.fixture
+def own_project(tmp_path: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with our configuration and an environment `mine`, in which nothing is set."""
+    for name in ("MLFLOW_TRACKING_URI", "CAPTIONLOOP_REGISTRY", "CAPTIONLOOP_REGISTRY_NAME", "KEDRO_ENV"):
+        monkeypatch.delenv(name, raising=False)
+    shutil.copytree(project_root / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("local"))
+    (tmp_path / "conf/mine").mkdir()
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -32,14 +32,10 @@ def pipelines() -> dict[str, Pipeline]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with our configuration and an environment `mine`, in which nothing else is set."""
-    for name in ("MLFLOW_TRACKING_URI", "CAPTIONLOOP_REGISTRY", "CAPTIONLOOP_REGISTRY_NAME", "KEDRO_ENV"):
-        monkeypatch.delenv(name, raising=False)
-    shutil.copytree(project_root / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("local"))
-    (tmp_path / "conf/mine").mkdir()
-    (tmp_path / "conf/mine/globals.yml").write_text("corpus: mine\n")
-    return tmp_path
+def project(own_project: Path) -> Path:
+    """`own_project`, whose corpus is `mine`."""
+    (own_project / "conf/mine/globals.yml").write_text("corpus: mine\n")
+    return own_project
 
 
 def params(*pairs: str) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Parameters by the names they had before: they work, each is told, and nothing says both names at once."""
 
 import logging
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,9 @@ BLOCKS = {
 
 
 @pytest.fixture
-def project(tmp_path: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with our configuration and an environment `mine`, in which nothing is set."""
-    for name in ("MLFLOW_TRACKING_URI", "CAPTIONLOOP_REGISTRY", "CAPTIONLOOP_REGISTRY_NAME", "KEDRO_ENV"):
-        monkeypatch.delenv(name, raising=False)
-    shutil.copytree(project_root / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("local"))
-    (tmp_path / "conf/mine").mkdir()
-    return tmp_path
+def project(own_project: Path) -> Path:
+    """As `own_project`."""
+    return own_project
 
 
 def write(project: Path, content: Mapping[str, Any], name: str = "parameters.yml") -> None:

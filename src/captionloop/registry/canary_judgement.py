@@ -112,7 +112,7 @@ class RatingComparison:
 
     Args:
         share: of the ratings that will be the candidate's, as far as it was planned.
-        most: ratings of both together after which the canary ends, by what they count for.
+        max_ratings: of both together, after which the canary ends, by what they count for.
         alpha: how often a candidate that is no better may be called better, in the limit of many ratings. It
             is a little more with some hundred, so 0.04 for at most 5 %.
         alpha_worse: how often one that is no worse may be called worse.

@@ -1,6 +1,5 @@
 """Models are named in `models` of an environment's parameters, and need nothing else."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,17 +52,14 @@ def models(**blocks: object) -> list[str]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("KEDRO_ENV", raising=False)
-    shutil.copytree(project_root / "conf", tmp_path / "conf", ignore=shutil.ignore_patterns("local"))
-    return tmp_path
+def project(own_project: Path) -> Path:
+    """As `own_project`."""
+    return own_project
 
 
 def environment(project: Path, blocks: Mapping[str, Any], **more: object) -> Any:
     """The configuration of an environment that says this of its models."""
-    folder = project / "conf/mine"
-    folder.mkdir()
-    (folder / "parameters_training.yml").write_text(yaml.safe_dump({"models": blocks, **more}))
+    (project / "conf/mine/parameters_training.yml").write_text(yaml.safe_dump({"models": blocks, **more}))
     return read_configuration(project, "mine")
 
 
