@@ -182,13 +182,16 @@ class FrozenLayers:
             self._stem = encoder.respecified(layer=layer)
             self._runtime = make_runtime(self._stem, purpose="throughput")
         fed = encoder.spec.preprocessing
-        self._mean = torch.tensor(fed.mean).view(1, 3, 1, 1) * 255
-        self._deviation = torch.tensor(fed.deviation).view(1, 3, 1, 1) * 255
+        deviation = torch.tensor(fed.deviation)
+        self._scale, self._shift = 1 / (255 * deviation), -torch.tensor(fed.mean) / deviation
 
     def __call__(self, pixels: Pixels) -> Tensor:
         """Pixels uint8 `[B, S, S, 3]` to the layers' input `[B, C, h, w]`, channels last in memory."""
         if self._runtime is None:
-            images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-            return (images.float() - self._mean) / self._deviation
+            count, rows, columns, _ = pixels.shape
+            # A row of pixels at a time: of three channels alone a vector unit has little use.
+            lines = torch.from_numpy(pixels).view(count, rows, -1).float()
+            images = torch.addcmul(self._shift.repeat(columns), lines, self._scale.repeat(columns))
+            return images.view(pixels.shape).permute(0, 3, 1, 2)
         grid = torch.from_numpy(self._runtime.encode(pixels)).float()  # [B, h * w, C]
         return grid.view(len(grid), self._stem.rows, self._stem.columns, -1).permute(0, 3, 1, 2)

@@ -109,7 +109,7 @@ class _EncoderTraining:
         self._model = model.to(self._device).to(memory_format=torch.channels_last)
         decay = get_ema_multi_avg_fn(parameters.ema_decay)  # type: ignore[no-untyped-call]
         self.averaged = AveragedModel(self._model, multi_avg_fn=decay, use_buffers=True)
-        self._optimizer = torch.optim.AdamW(_groups(self._model, parameters))
+        self._optimizer = torch.optim.AdamW(_groups(self._model, parameters), fused=True)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._one_cycle)
         self.curves: list[dict[str, float]] = []
 

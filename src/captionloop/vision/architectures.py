@@ -1,7 +1,7 @@
 """The architectures that can be an encoder, by name; known without importing torch.
 
 They are torchvision's classifiers whose trunk keeps a spatial grid (so no vision transformers with one flat
-sequence, and no GoogLeNet or Inception with their auxiliary heads), one network of our own, and with the
+sequence, and no GoogLeNet or Inception with their auxiliary heads), two networks of our own, and with the
 extra `captionloop[timm]` all of timm's that keep a grid, as `timm/<name>` (`timm_models.py`).
 """
 
@@ -13,8 +13,11 @@ from captionloop.errors import ConfigurationError, EncoderError
 
 TIMM: Final = "timm/"
 
-OWN: Final = ("resnet10",)
-"""ResNet with one basic block per stage: what a sample corpus can teach from scratch in a minute."""
+OWN: Final = ("resnet8", "resnet10")
+"""ResNets with one basic block per stage: what a sample corpus can teach from scratch in a minute.
+
+`resnet8` ends with the third stage and has 32, 64 and 192 channels; `resnet10` has torchvision's.
+"""
 
 TORCHVISION: Final = (
     "alexnet",

@@ -17,7 +17,33 @@ from captionloop.vision.timm_models import TimmTrunk, build_timm_trunk
 _HEADS: Final = {"avgpool", "classifier", "fc", "head"}
 """The first of torchvision's children that no longer keeps the grid."""
 
-_OWN: Final[dict[str, Callable[[], nn.Module]]] = {"resnet10": lambda: ResNet(BasicBlock, [1, 1, 1, 1])}
+
+def _resnet8() -> nn.Sequential:
+    """ResNet up to its third stage, one basic block in each, of 32, 64 and 192 channels (He et al. 2015)."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict(
+        conv1=nn.Conv2d(3, 32, 7, stride=2, padding=3, bias=False),
+        bn1=nn.BatchNorm2d(32),
+        relu=nn.ReLU(inplace=True),
+        maxpool=nn.MaxPool2d(3, stride=2, padding=1),
+        layer1=nn.Sequential(BasicBlock(32, 32)),
+        layer2=nn.Sequential(BasicBlock(32, 64, 2, _shortcut(32, 64))),
+        layer3=nn.Sequential(BasicBlock(64, 192, 2, _shortcut(64, 192))),
+    )
+    network = nn.Sequential(layers)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network
+
+
+def _shortcut(channels: int, wider: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, wider, 1, stride=2, bias=False), nn.BatchNorm2d(wider))
+
+
+_OWN: Final[dict[str, Callable[[], nn.Module]]] = {
+    "resnet8": _resnet8,
+    "resnet10": lambda: ResNet(BasicBlock, [1, 1, 1, 1]),
+}
 
 
 class GridModule(nn.Module):

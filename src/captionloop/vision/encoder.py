@@ -155,7 +155,7 @@ class EncoderSpec(BaseModel):
     """What an encoder computes, but for its weights.
 
     Attributes:
-        architecture: a torchvision name, `resnet10`, or one of timm's behind `timm/`.
+        architecture: a torchvision name, `resnet8` or `resnet10`, or one of timm's behind `timm/`.
         input_size: side of the square it is fed, px.
         layer: the last module that is applied, by its name in its library (`layer3`, `features.13`,
             `blocks.8`); None for the whole trunk. An earlier layer has a finer grid.
