@@ -34,6 +34,7 @@ from captionloop.preprocessing import SQUASHED
 from captionloop.progress import progress
 from captionloop.training.concept_classifier import ConceptModel, FrozenLayers
 from captionloop.training.encoder_data import DecodedPhotos, augment, decode_photos
+from captionloop.training.muon import Muon, mixes_channels
 from captionloop.training.training_parameters import AdaptationParameters
 from captionloop.training.training_run import UNREADABLE
 from captionloop.vision.concepts import concept_targets
@@ -109,7 +110,7 @@ class _EncoderTraining:
         self._model = model.to(self._device).to(memory_format=torch.channels_last)
         decay = get_ema_multi_avg_fn(parameters.ema_decay)  # type: ignore[no-untyped-call]
         self.averaged = AveragedModel(self._model, multi_avg_fn=decay, use_buffers=True)
-        self._optimizer = torch.optim.AdamW(_groups(self._model, parameters), fused=True)
+        self._optimizer = Muon(_groups(self._model, parameters))
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, self._one_cycle)
         self.curves: list[dict[str, float]] = []
 
@@ -273,14 +274,19 @@ def _loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _groups(model: ConceptModel, parameters: AdaptationParameters) -> list[dict[str, Any]]:
-    """Weights decay, biases and scales do not; the head learns at its own rate."""
+    """Weights decay, biases and scales do not; the head learns at its own rate, and Muon what is given it."""
     groups = []
     for part, rate in ((model.body, parameters.learning_rate), (model.head, parameters.head_learning_rate)):
         learning = [weight for weight in part.parameters() if weight.requires_grad]
-        matrices = [weight for weight in learning if weight.ndim > 1]
-        vectors = [weight for weight in learning if weight.ndim <= 1]
+        by_muon = parameters.muon_learning_rate is not None and part is model.body
+        turned = [weight for weight in learning if by_muon and mixes_channels(weight)]
+        others = [weight for weight in learning if not any(weight is one for one in turned)]
+        matrices = [weight for weight in others if weight.ndim > 1]
+        vectors = [weight for weight in others if weight.ndim <= 1]
         groups.append({"params": matrices, "lr": rate, "weight_decay": parameters.weight_decay})
         groups.append({"params": vectors, "lr": rate, "weight_decay": 0.0})
+        if turned:
+            groups.append({"params": turned, "lr": parameters.muon_learning_rate, "orthogonal": True})
     return groups
 
 

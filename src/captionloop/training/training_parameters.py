@@ -103,6 +103,9 @@ class AdaptationParameters(BaseModel):
             `log_sum_exp` asks whether a concept is seen somewhere (over the regions' logits, a smooth
             noisy-or as in Fang et al. 2015, eq. 1).
         learning_rate, head_learning_rate: the highest ones, of the encoder and of the classifier; one cycle.
+        muon_learning_rate: that of the encoder's convolutions and matrices, if Muon is to teach them
+            (`captionloop/training/muon.py`): an encoder without weights learns in fewer epochs so. None:
+            AdamW teaches them as everything else.
         ema_decay: decay per step of the exponential moving average of the weights, which is what is kept.
     """
 
@@ -116,6 +119,7 @@ class AdaptationParameters(BaseModel):
     pooling: Literal["mean", "log_sum_exp"] = "mean"
     learning_rate: float = Field(default=1e-3, gt=0)
     head_learning_rate: float = Field(default=3e-3, gt=0)
+    muon_learning_rate: float | None = Field(default=None, gt=0)
     warm_up: float = Field(default=0.2, ge=0, lt=1)
     weight_decay: float = Field(default=0.05, ge=0)
     dropout: float = Field(default=0.2, ge=0, lt=1)
