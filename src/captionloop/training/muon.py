@@ -14,20 +14,28 @@ _POLYNOMIAL: Final = (3.4445, -4.7750, 2.0315)
 """Of the odd quintic that drives all singular values towards 1 in few steps (Jordan et al. 2024)."""
 
 _STEPS: Final = 5
-_SMALLEST: Final = 1e-7
+_SMALLEST: Final = 1e-14
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
     """U V^T, about, of a matrix `[m, n]` = U S V^T, by Newton-Schulz steps in its own precision.
 
-    The singular values of the result lie between 0.7 and 1.2 (but those of a matrix that is nothing).
+    The singular values of the result lie between 0.7 and 1.2 (but those of a matrix that is nothing). All
+    steps are polynomials of the Gram matrix, so they are multiplied there, where the matrix is small.
     """
     a, b, c = _POLYNOMIAL
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    wide = wide / wide.norm().clamp(min=_SMALLEST)
-    for _ in range(_STEPS):
-        gram = wide @ wide.T
-        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=b, alpha=c), wide, beta=a)
+    gram = wide @ wide.T
+    norm = gram.trace().clamp(min=_SMALLEST)  # the square of the matrix's own
+    gram /= norm
+    identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    product = identity * norm.rsqrt()
+    for step in range(_STEPS):
+        factor = torch.addmm(torch.add(a * identity, gram, alpha=b), gram, gram, alpha=c)
+        product = factor @ product
+        if step < _STEPS - 1:
+            gram = factor @ gram @ factor
+    wide = product @ wide
     return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
 
 
@@ -58,10 +66,14 @@ class Muon(torch.optim.AdamW):
                 if weight.grad is not None:
                     self._turn(weight, weight.grad, group["lr"])
                     weight.grad = None  # so that AdamW leaves it alone
-        return super().step(closure)  # type: ignore[no-untyped-call]
+        return super().step(closure)
 
     def _turn(self, weight: Tensor, gradient: Tensor, rate: float) -> None:
-        average = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+        state = self.state[weight]
+        if not state:  # "step" because AdamW looks for it when it goes on from a checkpoint
+            state |= {"step": torch.zeros(()), "momentum": torch.zeros_like(weight)}
+        state["step"] += 1
+        average: Tensor = state["momentum"]
         average.lerp_(gradient, 1 - self.MOMENTUM)
         ahead = torch.lerp(gradient, average, self.MOMENTUM)
         # Channels last, as convolutions lie in memory here.
