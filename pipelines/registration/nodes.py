@@ -8,7 +8,6 @@ import pandas as pd
 from captionloop.corpus.scenes.render import read_facts
 from captionloop.errors import ConfigurationError
 from captionloop.evaluation.evaluation_set import EvaluationSet
-from captionloop.evaluation.familiarity import learn_familiarity
 from captionloop.evaluation.predictions import Predictions
 from captionloop.registry.gate import GateDecision, refuse_rolled_back
 from captionloop.registry.gate_report import gate_report
@@ -23,6 +22,7 @@ from captionloop.registry.registration import (
 )
 from captionloop.registry.scored_captions import EvaluationCaptions, ScoredCaptions, evaluation_set_hash
 from captionloop.scoring.scores import Scores
+from captionloop.vision.embedding import learn_familiarity
 
 if TYPE_CHECKING:
     from captionloop.captioner.captioner import Captioner
@@ -72,7 +72,7 @@ def dress(  # noqa: PLR0917 - as its callers' nodes have them
     validation: Json,
 ) -> tuple[Captioner, Json]:
     """A captioner with its metrics, calibration, familiarity and card; and what it said."""
-    learnt_from = learn_familiarity(images, features, EvaluationSet.model_validate(validation))
+    learnt_from = learn_familiarity(images, features, EvaluationSet.model_validate(validation).sha256s)
     kept = EvaluationCaptions(
         evaluation_set=evaluation_set_hash(EvaluationSet.model_validate(photos).references),
         captions=_said(hypotheses),

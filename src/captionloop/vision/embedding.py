@@ -10,13 +10,18 @@ directions (Mahalanobis 1936; nearest neighbours as Sun et al. 2022, "Out-of-Dis
 Nearest Neighbors", arXiv 2204.06507). The threshold is a quantile of the distances of validation photos.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # the gateway embeds photos, and reads no tables and no stores
+    import pandas as pd
+
+    from captionloop.vision.feature_store import CachedFeatures
 
 SIZE = 32
 
@@ -164,3 +169,31 @@ class Familiarity:
         # Of few photos, or of photos that are all alike, nothing is known in most directions.
         floor = _SHRINKAGE * values.mean() + 1e-6
         return centre, vectors / np.sqrt(values + floor)
+
+
+_BATCH: Final = 4096
+
+
+def learn_familiarity(
+    images: "pd.DataFrame", features: "CachedFeatures", validation: Sequence[str]
+) -> Familiarity:
+    """The familiarity model of the training photos, its threshold set by photos of the validation split.
+
+    Args:
+        images: what was learnt from is of split `train`; photos that came with feedback are all kept, some of
+            a large corpus.
+        features: of all of these photos, as the captioner's encoder sees them.
+        validation: the SHA-256 of the other photos.
+    """
+    rows = images[images["split"] == "train"].drop_duplicates("sha256").sort_values("sha256")
+    corpus = (rows["source"] == "corpus").to_numpy()
+    # By a hash, so in no order that means anything, and in the same one in every run.
+    trained = [*rows.loc[~corpus, "sha256"], *rows.loc[corpus, "sha256"]][:KEPT]
+    known = set(trained)
+    others = [sha256 for sha256 in validation if sha256 not in known]
+    return Familiarity.learn(_embedded(features, trained), _embedded(features, others))
+
+
+def _embedded(features: "CachedFeatures", sha256s: Sequence[str]) -> NDArray[np.float32]:
+    starts = range(0, len(sha256s), _BATCH)
+    return np.concatenate([embed(features.means(sha256s[at : at + _BATCH])) for at in starts])

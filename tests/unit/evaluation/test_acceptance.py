@@ -7,12 +7,11 @@ import pandas as pd
 import pytest
 
 from captionloop.evaluation.calibration import acceptable, as_calibration, calibrate
-from captionloop.evaluation.evaluation_set import CalibrationParameters, EvaluationSet
-from captionloop.evaluation.familiarity import learn_familiarity
+from captionloop.evaluation.evaluation_set import CalibrationParameters
 from captionloop.evaluation.figures import reliability_figure
 from captionloop.evaluation.model_card import confidence_section
 from captionloop.evaluation.predictions import PredictedCaption, PredictedWord
-from captionloop.vision.embedding import embed
+from captionloop.vision.embedding import embed, learn_familiarity
 
 THINGS = [f"thing{number}" for number in range(40)]
 FEW = CalibrationParameters(least_ratings=20)
@@ -127,14 +126,7 @@ def learnt(feedback: int):
     rows += rows[-feedback:] if feedback else []  # shown again under another id
     validation = [named(n, "0") for n in range(1000, 1100)]
     rows += [{"sha256": one, "split": "val", "source": "corpus"} for one in validation]
-    photos = EvaluationSet(
-        split="val",
-        image_ids=tuple(validation),
-        uris=tuple(validation),
-        sha256s=tuple(validation),
-        references={},
-    )
-    return learn_familiarity(pd.DataFrame(rows), Looks(), photos)
+    return learn_familiarity(pd.DataFrame(rows), Looks(), validation)
 
 
 def test_what_came_with_feedback_is_familiar_once_it_was_taught():
