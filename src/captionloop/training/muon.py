@@ -1,7 +1,7 @@
 """Muon: gradients of matrices and convolutions in, orthogonal updates out; all else is left to AdamW.
 
 torch.optim.Muon takes matrices alone and multiplies in bfloat16, which a CPU without instructions for it
-emulates: 346 ms a step for the encoder of the sample scenes instead of 12 (docs/decisions/0099).
+emulates: 346 ms a step for the encoder of the sample scenes instead of 12 (docs/decisions/0090).
 """
 
 from collections.abc import Callable, Iterable

@@ -1,0 +1,90 @@
+"""The encoder of the sample scenes, taught from nothing by several recipes: photos a second and what it learns.
+
+    make demo                                   # draws the scenes whose photos and captions are used
+    python -m benchmarks.first_encoder          # all recipes, one after the other: some ten minutes
+    python -m benchmarks.first_encoder --recipes before now --epochs 1
+
+Measured is the mean average precision of the concepts on the validation scenes, which recipes may be chosen
+by. On a machine whose processor has more instructions, ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 shows
+a plain one.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from benchmarks.loop.project import configured
+
+BEFORE: Final = {"batch_size": 32, "learning_rate": 3e-3, "head_learning_rate": 3e-3, "dropout": 0.2}
+RECIPES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "before": ("resnet10", BEFORE | {"epochs": 7, "muon_learning_rate": None}),
+    "narrower": ("resnet8", BEFORE | {"epochs": 7, "muon_learning_rate": None}),
+    "smaller batches": (
+        "resnet8",
+        BEFORE
+        | {
+            "epochs": 7,
+            "batch_size": 16,
+            "learning_rate": 1.5e-3,
+            "dropout": 0.0,
+            "muon_learning_rate": None,
+        },
+    ),
+    "now, without Muon": ("resnet8", {"muon_learning_rate": None}),
+    "now": ("resnet8", {}),
+}
+"""Architecture, and what differs from the configured recipe; each as it was reached from the one before."""
+
+
+def taught(architecture: str, changes: dict[str, Any], data: Path) -> dict[str, float]:
+    """Teaches one encoder; photos a second while teaching, mAP and loss on the validation scenes."""
+    from captionloop.photos import PhotoFolder
+    from captionloop.training.train_encoder import train_encoder
+    from captionloop.training.training_parameters import AdaptationParameters, EncoderParameters
+    from captionloop.vision.encoder import Encoder
+
+    tables = data / "02_intermediate/sample_scenes"
+    images = pd.read_parquet(tables / "training_images.parquet")
+    captions = pd.read_parquet(tables / "training_captions.parquet")
+    concepts = pd.read_parquet(data / "03_primary/sample_scenes/concepts.parquet")["concept"].tolist()
+    photos = {"corpus": PhotoFolder(str(data / "01_raw/sample_scenes/photos"))}
+    spec = EncoderParameters.model_validate(configured("encoder") | {"architecture": architecture}).spec()
+    parameters = AdaptationParameters.model_validate(configured("encoder_adaptation") | changes)
+    with tempfile.TemporaryDirectory() as folder:
+        encoder = Encoder.build(spec, None, parameters.seed)
+        began = time.perf_counter()
+        found = train_encoder(images, captions, concepts, photos, encoder, parameters, Path(folder))
+    curves, trained = found.curves, int((images["split"] == "train").sum())
+    return {
+        "epochs": parameters.epochs,
+        "seconds": time.perf_counter() - began,
+        "photos/s": parameters.epochs * trained / curves["seconds"].sum(),
+        "mAP": curves["val_map"].iloc[-1],
+        "loss": curves["val_loss"].iloc[-1],
+    }
+
+
+def main(arguments: list[str] | None = None) -> pd.DataFrame:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES))
+    parser.add_argument("--epochs", type=int, help="of every recipe, for a look")
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    given = parser.parse_args(arguments)
+    rows = {}
+    for name in given.recipes:
+        architecture, changes = RECIPES[name]
+        forced = {"epochs": given.epochs} if given.epochs else {}
+        rows[name] = taught(architecture, changes | forced, given.data)
+        print(f"{name}: {rows[name]}", flush=True)
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table["ratio"] = table["seconds"].iloc[0] / table["seconds"]
+    print(table.round(3).to_string())
+    return table
+
+
+if __name__ == "__main__":
+    main()
