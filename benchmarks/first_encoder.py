@@ -1,4 +1,4 @@
-"""The encoder of the sample scenes, taught from nothing by several recipes: photos a second and what it learns.
+"""The encoder of the sample scenes, taught from nothing by several recipes: seconds, and mAP.
 
     make demo                                   # draws the scenes whose photos and captions are used
     python -m benchmarks.first_encoder          # all recipes, one after the other: some ten minutes
@@ -62,9 +62,9 @@ def taught(architecture: str, changes: dict[str, Any], data: Path) -> dict[str, 
     return {
         "epochs": parameters.epochs,
         "seconds": time.perf_counter() - began,
-        "photos/s": parameters.epochs * trained / curves["seconds"].sum(),
-        "mAP": curves["val_map"].iloc[-1],
-        "loss": curves["val_loss"].iloc[-1],
+        "photos/s": float(parameters.epochs * trained / curves["seconds"].sum()),
+        "mAP": float(curves["val_map"].iloc[-1]),
+        "loss": float(curves["val_loss"].iloc[-1]),
     }
 
 
