@@ -5,8 +5,9 @@ python -m benchmarks --list                      # what there is
 
 Each runs in a process of its own, and measures the alternatives it compares in turn. On a machine with a GPU
 the same tables are the GPU's. Others have a command of their own: `benchmarks.serving` (needs a bundle),
-`benchmarks.loop` (see docs/benchmarks.md), `benchmarks.first_encoder` (needs the demo's
-scenes); `benchmarks.gate_simulation`, `.anchor_simulation`, `.guardrail_simulation` and `.fresh_feedback` (see docs/gate.md).
+`benchmarks.loop` (see docs/benchmarks.md), `benchmarks.first_encoder` (needs the demo's scenes);
+`benchmarks.gate_simulation`, `.anchor_simulation`, `.guardrail_simulation` and `.fresh_feedback` (see
+docs/gate.md).
 """
 
 import argparse
