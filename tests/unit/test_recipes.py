@@ -95,12 +95,14 @@ assert len(found) == 2 and all(found)
 ENCODER = Recipe(
     (
         Edit(
-            "vision/architectures.py", 'OWN: Final = ("resnet10", "resnet14")', 'OWN: Final = ("resnet10",)'
+            "vision/architectures.py",
+            'OWN: Final = ("resnet8", "resnet10", "resnet14")',
+            'OWN: Final = ("resnet8", "resnet10")',
         ),
         Edit(
             "vision/backbone.py",
             '    "resnet14": lambda: ResNet(BasicBlock, [2, 2, 1, 1]),\n    "resnet10": ',
-            '"resnet10": ',
+            '    "resnet10": ',
         ),
     ),
     """

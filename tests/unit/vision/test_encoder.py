@@ -171,5 +171,12 @@ def test_what_kedro_reads_for_every_command_does_not_import_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_our_own_architecture_is_known_by_name() -> None:
-    assert "resnet10" in ARCHITECTURES
+@pytest.mark.parametrize(("architecture", "channels"), [("resnet8", 192), ("resnet10", 256)])
+def test_our_own_architectures_are_built_and_come_back(
+    architecture: str, channels: int, tmp_path: Path
+) -> None:
+    assert architecture in ARCHITECTURES
+    encoder = Encoder.build(small(architecture=architecture, layer="layer3"), seed=3)
+    assert (encoder.rows, encoder.columns, encoder.channels) == (2, 2, channels)
+    encoder.save(tmp_path)
+    assert Encoder.load(tmp_path).fingerprint == encoder.fingerprint

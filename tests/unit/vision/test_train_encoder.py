@@ -42,7 +42,15 @@ def parameters(**changes: object) -> AdaptationParameters:
 
 
 @pytest.mark.parametrize(
-    "how", [{}, {"pooling": "log_sum_exp"}, {"batch_norm": "frozen"}, {"frozen": "maxpool"}], ids=str
+    "how",
+    [
+        {},
+        {"muon_learning_rate": 0.05},
+        {"pooling": "log_sum_exp"},
+        {"batch_norm": "frozen"},
+        {"frozen": "maxpool"},
+    ],
+    ids=str,
 )
 def test_an_encoder_learns_the_concepts(
     data: ConceptData, encoder: Encoder, tmp_path: Path, how: dict[str, object]
@@ -180,10 +188,12 @@ def test_scenes_can_be_taught(tmp_path: Path) -> None:
     assert resized.encoder.fingerprint not in {encoder.fingerprint, trained.encoder.fingerprint}
 
 
+@pytest.mark.parametrize("muon", [None, 0.02])
 def test_an_adaptation_that_diverges_stops_in_one_line_and_keeps_what_was_good(
-    data: ConceptData, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: ConceptData, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, muon: float | None
 ) -> None:
-    whole = adapt(encoder, data, parameters(), tmp_path / "unbroken.pt").encoder
+    recipe = parameters(muon_learning_rate=muon)
+    whole = adapt(encoder, data, recipe, tmp_path / "unbroken.pt").encoder
     losses, original = [], train_encoder._loss
 
     def diverges(logits, targets):
@@ -193,8 +203,8 @@ def test_an_adaptation_that_diverges_stops_in_one_line_and_keeps_what_was_good(
     with monkeypatch.context() as patch:
         patch.setattr(train_encoder, "_loss", diverges)
         with pytest.raises(TrainingError, match=r"stopped in epoch 2: the loss is nan.*learning_rate"):
-            adapt(encoder, data, parameters(), tmp_path / "checkpoint.pt")
-    resumed = adapt(encoder, data, parameters(), tmp_path / "checkpoint.pt").encoder
+            adapt(encoder, data, recipe, tmp_path / "checkpoint.pt")
+    resumed = adapt(encoder, data, recipe, tmp_path / "checkpoint.pt").encoder
     assert resumed.fingerprint == whole.fingerprint
 
 
