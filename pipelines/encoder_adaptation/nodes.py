@@ -35,7 +35,7 @@ def finetune_encoder(  # noqa: PLR0917 - the inputs of the node
     photos: PhotoFolder,
     encoder: Encoder,
     parameters: AdaptationParameters,
-    workbench: Path,
+    checkpoints: Path,
     language: str,
 ) -> tuple[Encoder, pd.DataFrame, pd.DataFrame]:
     """Teaches the encoder to name the concepts; with no epochs to teach it in, it stays as it is.
@@ -48,7 +48,7 @@ def finetune_encoder(  # noqa: PLR0917 - the inputs of the node
         return encoder, no_curves(), no_curves()
     named, folders = concepts["concept"].tolist(), {"corpus": photos}
     spoken = language_of(language)
-    taught = train_encoder(images, captions, named, folders, encoder, parameters, workbench, spoken)
+    taught = train_encoder(images, captions, named, folders, encoder, parameters, checkpoints, spoken)
     return taught.encoder, taught.curves, taught.curves
 
 

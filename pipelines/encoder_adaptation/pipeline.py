@@ -34,7 +34,7 @@ def create_pipeline(**_: object) -> Pipeline:
                     "raw_photos",
                     "initial_encoder",
                     "params:encoder_adaptation",
-                    "encoder_workbench",
+                    "encoder_checkpoints",
                     "params:language",
                 ],
                 outputs=["encoder", "encoder_curves", "encoder_metrics"],

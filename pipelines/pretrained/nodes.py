@@ -35,7 +35,7 @@ def open_captioner(  # noqa: PLR0917 - the inputs of the node
     concepts: pd.DataFrame,
     photos: PhotoFolder,
     parameters: PretrainedParameters,
-    workbench: Path,
+    checkpoints: Path,
     language: str,
 ) -> Captioner:
     """The model in its folder or on its hub as a captioner; of it, the vision tower is taught where asked."""
@@ -45,10 +45,10 @@ def open_captioner(  # noqa: PLR0917 - the inputs of the node
     from captionloop.captioner.pretrained.base_model import find_base, open_base
     from captionloop.captioner.pretrained.vision_tower import TrainableTower
 
-    folder = workbench / "taught"
+    folder = checkpoints / "taught"
     tower = TrainableTower.in_folder(open_base(find_base(source)), folder)
     adapting.finetune_encoder(
-        images, captions, concepts, photos, tower, parameters.tower, workbench, language
+        images, captions, concepts, photos, tower, parameters.tower, checkpoints, language
     )
     taught = _opened(str(folder), parameters, language, carries_base=True)
     told = {"of": source, "training": parameters.tower.model_dump(mode="json")}
@@ -89,7 +89,7 @@ def finetune_captioner(  # noqa: PLR0917 - a node's inputs
     features: CachedFeatures,
     start: Captioner,
     parameters: PretrainedParameters,
-    workbench: Path,
+    checkpoints: Path,
 ) -> Results:
     """The captioner taught on by the corpus, and its curves; with no epochs it stays as it is: zero-shot."""
     if parameters.epochs == 0:
@@ -105,7 +105,7 @@ def finetune_captioner(  # noqa: PLR0917 - a node's inputs
         features=features,
         start=start,
         parameters=parameters.of_training(start.decoder.config),
-        workbench=workbench,
+        checkpoints=checkpoints,
     )
     return (
         replace(taught, lineage=taught.lineage | start.lineage, carries_base=start.carries_base),

@@ -42,7 +42,7 @@ def finetune_encoder(  # noqa: PLR0917 - a node's inputs
     photo_archive: PhotoFolder,
     ratings_database: RatingsDatabase,
     parameters: EncoderRetrainingParameters,
-    workbench: Path,
+    checkpoints: Path,
 ) -> tuple[Encoder, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The origin's encoder, taught what people named in their photos; with no epochs, it stays as it is.
 
@@ -60,7 +60,9 @@ def finetune_encoder(  # noqa: PLR0917 - a node's inputs
     language = origin.tokenizer.language
     named = extended_concepts(concepts, corpus_captions, feedback[1], parameters, language)
     folders = {"corpus": corpus_photos, "feedback": photo_archive}
-    taught = train_encoder(images, captions, named, folders, origin.encoder, parameters, workbench, language)
+    taught = train_encoder(
+        images, captions, named, folders, origin.encoder, parameters, checkpoints, language
+    )
     weights = pd.DataFrame({"concept": named, "weights": list(taught.weights)})
     return taught.encoder, weights, taught.curves, taught.curves
 

@@ -85,7 +85,7 @@ def train_candidate(  # noqa: PLR0917 - a node's inputs
     feedback_report: Json,
     examination: Json,
     parameters: RetrainingParameters,
-    workbench: Path,
+    checkpoints: Path,
 ) -> Results:
     """The origin, taught on with what `encoder` sees: words that are new to it join its vocabulary.
 
@@ -110,7 +110,7 @@ def train_candidate(  # noqa: PLR0917 - a node's inputs
             features=features,
             start=start,
             parameters=_teaching(origin, parameters, number),
-            workbench=workbench / f"decoder_{number}",
+            checkpoints=checkpoints / f"decoder_{number}",
             keep_last=True,
             grounding=grounding,
             tokenizer=tokenizer,

@@ -38,7 +38,7 @@ def filter_noisy_references(  # noqa: PLR0917 - a node's inputs
     photo_archive: PhotoFolder,
     ratings_database: RatingsDatabase,
     parameters: EncoderRetrainingParameters,
-    workbench: Path,
+    checkpoints: Path,
 ) -> tuple[pd.DataFrame, Json]:
     """The references that fit their photos, and a report on the others."""
     from captionloop.training.train_encoder import train_encoder
@@ -65,13 +65,13 @@ def filter_noisy_references(  # noqa: PLR0917 - a node's inputs
                 lessons,
                 replay_seed=champion_version["version"],
             )
-            place = workbench / f"round_{turn}" / f"part_{number}"
+            place = checkpoints / f"round_{turn}" / f"part_{number}"
             taught = train_encoder(*tables, named, folders, origin.encoder, lessons, place, language)
             looked = tables[0].loc[tables[0]["split"] == "val", "image_id"]
             rank[examined.index] = reference_fit(taught.logits, looked, examined, named, language)
         verdict = noise_threshold(np.asarray(rank, np.float64), rules.max_noise_rate)
         believed = rank >= verdict.bound
-    shutil.rmtree(workbench, ignore_errors=True)
+    shutil.rmtree(checkpoints, ignore_errors=True)
     doubted = said.assign(rank=rank)[~believed]
     kept = references[~references["caption_id"].isin(doubted["caption_id"])]
     return kept, _report(doubted, len(said), verdict)

@@ -15,13 +15,13 @@ def create_encoder_pipeline(**_: object) -> Pipeline:
         [
             Node(
                 noisy_references.filter_noisy_references,
-                inputs=_lessons("feedback_references", "retraining_examination_workbench"),
+                inputs=_lessons("feedback_references", "retraining_examination_checkpoints"),
                 outputs=["retraining_references", "retraining_examination"],
                 name="filter_noisy_references",
             ),
             Node(
                 encoding.finetune_encoder,
-                inputs=_lessons("retraining_references", "retraining_encoder_workbench"),
+                inputs=_lessons("retraining_references", "retraining_encoder_checkpoints"),
                 outputs=[
                     "retraining_encoder",
                     "retraining_concept_weights",
@@ -34,8 +34,8 @@ def create_encoder_pipeline(**_: object) -> Pipeline:
     )
 
 
-def _lessons(references: str, workbench: str) -> list[str]:
-    """What an encoder is taught on from: with these references, in that workbench."""
+def _lessons(references: str, checkpoints: str) -> list[str]:
+    """What an encoder is taught on from: with these references, in that checkpoints."""
     return [
         "feedback_origin",
         "feedback_champion_version",
@@ -48,7 +48,7 @@ def _lessons(references: str, workbench: str) -> list[str]:
         "photo_archive",
         "erased_ratings",
         "params:retraining_encoder",
-        workbench,
+        checkpoints,
     ]
 
 
@@ -120,7 +120,7 @@ def create_training_pipeline(**_: object) -> Pipeline:
                     "feedback_report",
                     "retraining_examination",
                     "params:retraining",
-                    "retraining_workbench",
+                    "retraining_checkpoints",
                 ],
                 outputs=["retraining_captioner", "retraining_curves", "retraining_training_metrics"],
                 name="train_candidate",

@@ -35,7 +35,7 @@ def train_cross_entropy(
     features: CachedFeatures,
     encoder: Encoder,
     parameters: CrossEntropyParameters,
-    workbench: Path,
+    checkpoints: Path,
     language: str = ENGLISH.code,
 ) -> Results:
     """Teacher forcing from fresh weights: the captioner that did best on validation, and its curves."""
@@ -49,7 +49,7 @@ def train_cross_entropy(
         )
     spoken = language_of(language)
     parameters = in_tokens(parameters, spoken)
-    trained = train(images, captions, features, parameters, checkpoints=workbench, language=spoken)
+    trained = train(images, captions, features, parameters, checkpoints=checkpoints, language=spoken)
     return _results(
         trained,
         images,
@@ -69,7 +69,7 @@ def teach_on_by_words(
     features: CachedFeatures,
     start: Captioner,
     parameters: CrossEntropyParameters,
-    workbench: Path,
+    checkpoints: Path,
     keep_last: bool = False,
     grounding: NewWordInit | None = None,
     tokenizer: CaptionTokenizer | None = None,
@@ -85,7 +85,7 @@ def teach_on_by_words(
         captions,
         features,
         parameters,
-        checkpoints=workbench,
+        checkpoints=checkpoints,
         start=start,
         keep_last=keep_last,
         new_word_init=grounding,
@@ -110,14 +110,14 @@ def train_self_critical(
     features: CachedFeatures,
     start: Captioner,
     parameters: SelfCriticalParameters,
-    workbench: Path,
+    checkpoints: Path,
 ) -> Results:
     """Self-critical sequence training of a captioner that was taught by words."""
     from captionloop.training.train_captioner import train_self_critically
 
     parameters = in_tokens(parameters, start.tokenizer.language)
     trained = train_self_critically(
-        images, captions, features, parameters, checkpoints=workbench, start=start
+        images, captions, features, parameters, checkpoints=checkpoints, start=start
     )
     decoding = parameters.decoding or start.decoding
     return _results(
@@ -143,7 +143,7 @@ def ensemble_captioners(
     words: CrossEntropyParameters,
     reward: SelfCriticalParameters,
     parameters: EnsembleParameters,
-    workbench: Path,
+    checkpoints: Path,
 ) -> Captioner:
     """A captioner, the one taught on from it by reward, and a sibling of the latter for each seed, as one."""
     from captionloop.captioner.ensembling import build_ensemble
@@ -157,14 +157,14 @@ def ensemble_captioners(
     # Their neighbours are those of the first member: nobody asks a sibling for a consensus.
     alone = {"decoding": words.decoding.model_copy(update={"consensus": None})}
     for seed in parameters.seeds:
-        place = workbench / f"seed_{seed}"
+        place = checkpoints / f"seed_{seed}"
         start, _, _ = train_cross_entropy(
             images=images,
             captions=captions,
             features=features,
             encoder=encoder,
             parameters=words.model_copy(update={"seed": seed, **alone}),
-            workbench=place / "by_words",
+            checkpoints=place / "by_words",
             language=by_words.tokenizer.language.code,
         )
         sibling, _, _ = train_self_critical(
@@ -173,7 +173,7 @@ def ensemble_captioners(
             features=features,
             start=start,
             parameters=reward.model_copy(update={"seed": seed, "decoding": None}),
-            workbench=place / "by_reward",
+            checkpoints=place / "by_reward",
         )
         members.append(sibling)
     return build_ensemble(members, parameters.name, parameters.decoding or by_reward.decoding)

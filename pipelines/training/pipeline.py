@@ -80,7 +80,7 @@ def _build_ensemble(model: Model, models: Sequence[Model]) -> Pipeline:
             "words": _parameters(by_words),
             "reward": _parameters(by_reward),
             **parameters,
-            "workbench": f"{model.name}.workbench",
+            "checkpoints": f"{model.name}.checkpoints",
         },
         outputs=f"{model.name}.captioner",
         name=name,
@@ -94,5 +94,5 @@ def _parameters(model: str) -> str:
 
 def _inputs(*further: str) -> dict[str, str]:
     """The arguments of a node by the datasets they come from."""
-    same = {name: name for name in (*further, "workbench")}
+    same = {name: name for name in (*further, "checkpoints")}
     return {**_MATERIAL, **same, "parameters": "params:training"}

@@ -257,10 +257,14 @@ def _with_named_models(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 _FORMER_TYPE = re.compile(
-    r"captionloop\.datasets\.(?:atomic|captioner|corpus|encoder|features|metrics|photos|ratings|registry|site|workbench)"
-    r"\.(\w+)"
+    r"captionloop\.datasets\.(?:(?:atomic|captioner|corpus|encoder|features|metrics|photos|ratings|registry|site|workbench)"
+    r"\.)?(\w+)"
 )
-_FORMER_CLASSES = {"RunCurvesDataset": "TrackedCurvesDataset", "RunMetricsDataset": "TrackedMetricsDataset"}
+_FORMER_CLASSES = {
+    "RunCurvesDataset": "TrackedCurvesDataset",
+    "RunMetricsDataset": "TrackedMetricsDataset",
+    "WorkbenchDataset": "CheckpointFolderDataset",
+}
 
 
 def _with_present_types(catalog: dict[str, Any]) -> dict[str, Any]:
@@ -270,6 +274,8 @@ def _with_present_types(catalog: dict[str, Any]) -> dict[str, Any]:
         former = entry.get("type") if isinstance(entry, Mapping) else None
         if isinstance(former, str) and (match := _FORMER_TYPE.fullmatch(former)):
             now = f"captionloop.datasets.{_FORMER_CLASSES.get(match[1], match[1])}"
+            if now == former:
+                continue
             logger.warning("Dataset %s: its type %s is called %s now; change it in conf/", name, former, now)
             present[name] = {**entry, "type": now}
     return present

@@ -13,8 +13,8 @@ PROGRAM = Path(__file__).with_name("training_process.py")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def start(workbench: Path, processes: int = 1) -> "subprocess.Popen[str]":
-    command = [sys.executable, str(PROGRAM), str(workbench), str(processes)]
+def start(checkpoints: Path, processes: int = 1) -> "subprocess.Popen[str]":
+    command = [sys.executable, str(PROGRAM), str(checkpoints), str(processes)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
     )
@@ -33,14 +33,14 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 
 @pytest.mark.e2e
 def test_killed_training_ends_as_if_it_had_not_been_killed(unbroken, tmp_path):
-    workbench, kills = tmp_path / "work", 0
+    checkpoints, kills = tmp_path / "work", 0
     for trial in range(4):
-        process = start(workbench)
+        process = start(checkpoints)
         begun = time.monotonic()
-        before = checkpoint_time(workbench)
+        before = checkpoint_time(checkpoints)
         # Killed a little after an epoch was saved: while the next one runs, is examined, or is being saved.
         while process.poll() is None and time.monotonic() - begun < 200:
-            if checkpoint_time(workbench) != before:
+            if checkpoint_time(checkpoints) != before:
                 time.sleep(0.04 * trial)
                 break
             time.sleep(0.002)
@@ -49,7 +49,7 @@ def test_killed_training_ends_as_if_it_had_not_been_killed(unbroken, tmp_path):
             kills += 1
         process.communicate()
     assert kills >= 2
-    assert result(start(workbench)) == unbroken
+    assert result(start(checkpoints)) == unbroken
 
 
 @pytest.mark.e2e
@@ -61,8 +61,8 @@ def test_two_processes_train_one_model_together(tmp_path):
     assert result(start(tmp_path / "work", processes=2)) == together  # finished: taken over
 
 
-def checkpoint_time(workbench: Path) -> int | None:
+def checkpoint_time(checkpoints: Path) -> int | None:
     try:
-        return (workbench / "last.ckpt").stat().st_mtime_ns
+        return (checkpoints / "last.ckpt").stat().st_mtime_ns
     except FileNotFoundError:
         return None

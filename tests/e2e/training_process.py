@@ -1,4 +1,4 @@
-"""A training run as a process of its own: `python training_process.py WORKBENCH [PROCESSES [BATCH]]`."""
+"""A training run as a process of its own: `python training_process.py FOLDER [PROCESSES [BATCH]]`."""
 
 import hashlib
 import json
@@ -27,8 +27,8 @@ def main() -> None:
         epochs=5, processes={"accelerator": "cpu", "devices": devices}, validation={"patience": 10}, **changes
     )
     corpus = draw_corpus()
-    workbench = Path(sys.argv[1])
-    trained = train(corpus.images, corpus.captions, corpus.features, settings, checkpoints=workbench)
+    checkpoints = Path(sys.argv[1])
+    trained = train(corpus.images, corpus.captions, corpus.features, settings, checkpoints=checkpoints)
     digest = hashlib.sha256()
     for name, weight in trained.decoder.state_dict().items():
         digest.update(name.encode() + weight.numpy().tobytes())

@@ -244,9 +244,9 @@ def test_a_value_on_the_command_line_leaves_the_others_of_its_block(project) -> 
 
 def test_a_block_of_another_kind_replaces_the_block(project) -> None:
     write(project, "parameters.yml", {"models": {"show_attend_tell": {"decoder": {"kind": "transformer"}}}})
-    training = read_configuration(project, "mine")["parameters"]["models"]["show_attend_tell"]
-    assert training["decoder"] == {"kind": "transformer"}
-    assert training["epochs"] == 4
+    now, base = (read_configuration(project, env)["parameters"]["models"] for env in ("mine", "base"))
+    assert now["show_attend_tell"]["decoder"] == {"kind": "transformer"}
+    assert now["show_attend_tell"]["epochs"] == base["show_attend_tell"]["epochs"]
 
 
 def test_what_the_sample_scenes_chose_does_not_leak_into_flickr8k(project) -> None:
@@ -380,6 +380,7 @@ FORMER = {
         "captionloop.datasets.PhotoFolderDataset",
     ),
     "curves": ("captionloop.datasets.metrics.RunCurvesDataset", "captionloop.datasets.TrackedCurvesDataset"),
+    "steps": ("captionloop.datasets.WorkbenchDataset", "captionloop.datasets.CheckpointFolderDataset"),
 }
 
 

@@ -109,8 +109,8 @@ def test_no_dataset_stands_alone(everything: Pipeline) -> None:
         "abuse_list",
     }
     beginnings |= {name for name in everything.inputs() if name.startswith("base_")}
-    workbenches = {name for name in everything.inputs() if name.endswith("workbench")}
-    assert datasets(everything.inputs()) <= beginnings | workbenches
+    checkpoint_folders = {name for name in everything.inputs() if name.endswith("checkpoints")}
+    assert datasets(everything.inputs()) <= beginnings | checkpoint_folders
 
 
 def test_the_demo_goes_from_nothing_to_a_version_with_the_captioner_that_is_registered(

@@ -128,7 +128,7 @@ def test_datasets_of_files_get_a_copy_and_photos_and_features_are_read_where_the
     assert catalog["retraining_feature_store"]["root"] == "s3://bucket/data/runs/one/04_feature/store"
     for name, place in (
         ("base_images", "s3://bucket/data/02_intermediate/sample_scenes/images.parquet"),
-        ("retraining_workbench", "s3://bucket/data/runs/one/06_models/sample_scenes/retrained.work"),
+        ("retraining_checkpoints", "s3://bucket/data/runs/one/06_models/sample_scenes/retrained.work"),
     ):
         path = Path(catalog[name]["filepath"])
         assert (copy.uri_of(path), path.is_relative_to(copy.folder)) == (place, True)

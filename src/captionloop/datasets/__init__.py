@@ -14,7 +14,7 @@ _MODULES = {
         "AtomicTextDataset",
         "JSONFilesDataset",
         "SiteDataset",
-        "WorkbenchDataset",
+        "CheckpointFolderDataset",
     ),
     "corpus_datasets": (
         "CorpusDataset",

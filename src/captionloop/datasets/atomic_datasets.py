@@ -79,7 +79,7 @@ class JSONFilesDataset(AbstractDataset[NoReturn, dict[str, Any]]):
         return {"folder": str(self._folder), "file": self._file}
 
 
-class WorkbenchDataset(AbstractDataset[NoReturn, Path]):
+class CheckpointFolderDataset(AbstractDataset[NoReturn, Path]):
     """Loads as the path of a folder, made when it is not there; what lies in it is the node's affair."""
 
     is_half_done_work = True  # which a step that was killed goes on from
@@ -95,7 +95,7 @@ class WorkbenchDataset(AbstractDataset[NoReturn, Path]):
 
     def save(self, data: NoReturn) -> None:  # noqa: ARG002
         """Never: nodes write into the folder themselves."""
-        raise DatasetError(f"{self._filepath} is a workbench: it is handed to a node, not saved.")
+        raise DatasetError(f"{self._filepath} is a checkpoint folder: it is handed to a node, not saved.")
 
     def begin(self, version: CodeVersion) -> None:
         """Makes sure that only work of this code is in the folder: what other code began is begun anew."""

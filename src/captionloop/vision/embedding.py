@@ -171,7 +171,7 @@ class Familiarity:
         return centre, vectors / np.sqrt(values + floor)
 
 
-_BATCH: Final = 4096
+_READ_AT_ONCE: Final = 4096
 
 
 def learn_familiarity(
@@ -195,5 +195,5 @@ def learn_familiarity(
 
 
 def _embedded(features: "CachedFeatures", sha256s: Sequence[str]) -> NDArray[np.float32]:
-    starts = range(0, len(sha256s), _BATCH)
-    return np.concatenate([embed(features.means(sha256s[at : at + _BATCH])) for at in starts])
+    starts = range(0, len(sha256s), _READ_AT_ONCE)
+    return np.concatenate([embed(features.means(sha256s[at : at + _READ_AT_ONCE])) for at in starts])

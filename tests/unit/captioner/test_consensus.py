@@ -144,7 +144,7 @@ def trained(tmp_path_factory):
     words = small_training(epochs=2, decoding=CONSENSUS.model_dump())
     folder = tmp_path_factory.mktemp("consensus")
     captioner, _, _ = train_cross_entropy(
-        **shared, encoder=encoder, parameters=words, workbench=folder / "words"
+        **shared, encoder=encoder, parameters=words, checkpoints=folder / "words"
     )
     return captioner, shared, words, folder
 
@@ -209,19 +209,21 @@ def test_those_that_are_taught_on_or_joined_remember_the_same(trained):
     reward = SelfCriticalParameters.model_validate(
         {"epochs": 1, "batch_size": 8, "samples": 2, "processes": {"accelerator": "cpu"}}
     )
-    on, _, _ = train_self_critical(**shared, start=captioner, parameters=reward, workbench=folder / "reward")
+    on, _, _ = train_self_critical(
+        **shared, start=captioner, parameters=reward, checkpoints=folder / "reward"
+    )
     assert on.decoding == CONSENSUS
     assert on.neighbours is captioner.neighbours
     both = ensemble_captioners(
         **shared, encoder=captioner.encoder, by_words=captioner, by_reward=on, words=words, reward=reward,
-        parameters=EnsembleParameters(), workbench=folder / "both",
+        parameters=EnsembleParameters(), checkpoints=folder / "both",
     )  # fmt: skip
     assert both.neighbours is captioner.neighbours
     forgetful = replace(on, neighbours=None)
     with pytest.raises(ConfigurationError, match=r"remembers no training photos.*decoding\.consensus"):
         ensemble_captioners(
             **shared, encoder=captioner.encoder, by_words=captioner, by_reward=forgetful, words=words,
-            reward=reward, parameters=EnsembleParameters(), workbench=folder / "both",
+            reward=reward, parameters=EnsembleParameters(), checkpoints=folder / "both",
         )  # fmt: skip
 
 
@@ -230,7 +232,7 @@ def test_another_search_takes_over_what_was_taught(trained, caplog):
     other = words.model_copy(update={"decoding": DecodingOptions(beam_width=2)})
     with caplog.at_level("INFO"):
         again, _, _ = train_cross_entropy(
-            **shared, encoder=captioner.encoder, parameters=other, workbench=folder / "words"
+            **shared, encoder=captioner.encoder, parameters=other, checkpoints=folder / "words"
         )
     assert "taken over" in caplog.text
     assert again.neighbours is None

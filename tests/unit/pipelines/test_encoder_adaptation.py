@@ -10,7 +10,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
 from captionloop.corpus.scenes import SceneParameters, as_corpus, draw_scenes
-from captionloop.datasets.atomic_datasets import AtomicParquetDataset, WorkbenchDataset
+from captionloop.datasets.atomic_datasets import AtomicParquetDataset, CheckpointFolderDataset
 from captionloop.datasets.mlflow_datasets import histories
 from captionloop.datasets.model_datasets import EncoderDataset, PretrainedWeightsDataset
 from captionloop.errors import EncoderError
@@ -41,7 +41,7 @@ def catalog_for(folder: Path, weights: str = "none", epochs: int = 1, **encoder:
             "params:encoder": MemoryDataset(EncoderParameters(**ENCODER, **encoder), copy_mode="assign"),
             "params:encoder_adaptation": MemoryDataset(parameters, copy_mode="assign"),
             "params:language": MemoryDataset("en"),
-            "encoder_workbench": WorkbenchDataset(filepath=str(folder / "work")),
+            "encoder_checkpoints": CheckpointFolderDataset(filepath=str(folder / "work")),
             # What a later node reads is kept in files: Kedro lets go of what lies in memory once it is used.
             "concepts": AtomicParquetDataset(filepath=str(folder / "concepts.parquet")),
             "initial_encoder": EncoderDataset(filepath=str(folder / "initial_encoder")),

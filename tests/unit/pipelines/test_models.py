@@ -156,7 +156,7 @@ def test_a_model_of_an_environment_alone_captions(project: Path, tmp_path: Path)
         "captions": corpus.captions, "features": features, "encoder": encoder,
         "params:language": "en", "params:evaluation": parameters["evaluation"],
     }  # fmt: skip
-    given |= {f"{name}.workbench": tmp_path / name for name in ("tiny", "tiny_on", "joined")}
+    given |= {f"{name}.checkpoints": tmp_path / name for name in ("tiny", "tiny_on", "joined")}
     given |= {f"params:models.{name}": parameters["models"][name] for name in ("tiny", "tiny_on", "joined")}
     catalog = DataCatalog({name: MemoryDataset(value, copy_mode="assign") for name, value in given.items()})
     for name in (*wanted, "tiny.captioner", "tiny_on.captioner", "joined.captioner"):

@@ -144,8 +144,8 @@ def run(images, captions, photo_folder, service, registry, tmp_path):
         "base_calibration_photos": frozen,
         "base_concepts": pd.DataFrame({"concept": ["red", "green", "box"]}),
         "retraining_feature_store": FeatureStore(tmp_path / "store of the run"),
-        "retraining_encoder_workbench": tmp_path / "encoder",
-        "retraining_examination_workbench": tmp_path / "examination",
+        "retraining_encoder_checkpoints": tmp_path / "encoder",
+        "retraining_examination_checkpoints": tmp_path / "examination",
         "base_feature_store": FeatureStore(tmp_path / "store"),
         "base_model_registry": registry,
         "model_registry": registry,
@@ -153,7 +153,7 @@ def run(images, captions, photo_folder, service, registry, tmp_path):
         "erased_ratings": RatingsDatabase(service.url),
         "photo_archive": PhotoFolder(str(service.photos)),
         "abuse_list": "idiot",
-        "retraining_workbench": tmp_path / "work",
+        "retraining_checkpoints": tmp_path / "work",
         **PARAMETERS,
     }
     catalog = DataCatalog({name: MemoryDataset(value, copy_mode="assign") for name, value in given.items()})

@@ -26,7 +26,7 @@ def test_all_decoders_have_the_vocabulary_that_the_feedback_brings(tmp_path):
     material = {"images": corpus.images, "captions": corpus.captions, "features": corpus.features}
     settings = corpus_for_tests.small_training(epochs=1, vocabulary={"min_frequency": 41})
     origin, _, _ = train_cross_entropy(
-        **material, encoder=encoder, parameters=settings, workbench=tmp_path / "origin"
+        **material, encoder=encoder, parameters=settings, checkpoints=tmp_path / "origin"
     )
     assert not {"carpet", "meadow", "ground"} & set(origin.tokenizer.words)
 

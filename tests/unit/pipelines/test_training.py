@@ -23,14 +23,18 @@ def material(tmp_path_factory):
         {"epochs": 2, "batch_size": 8, "samples": 2, "processes": {"accelerator": "cpu"}}
     )
     folder = tmp_path_factory.mktemp("taught")
-    start, _, _ = train_cross_entropy(**shared, encoder=encoder, parameters=words, workbench=folder / "words")
-    taught, _, _ = train_self_critical(**shared, start=start, parameters=reward, workbench=folder / "reward")
+    start, _, _ = train_cross_entropy(
+        **shared, encoder=encoder, parameters=words, checkpoints=folder / "words"
+    )
+    taught, _, _ = train_self_critical(
+        **shared, start=start, parameters=reward, checkpoints=folder / "reward"
+    )
     given = {"by_words": start, "by_reward": taught, "words": words, "reward": reward}
     return {**shared, "encoder": encoder, **given}
 
 
 def test_without_seeds_the_two_that_are_there_are_joined_as_they_are(material, tmp_path):
-    together = ensemble_captioners(**material, parameters=EnsembleParameters(), workbench=tmp_path)
+    together = ensemble_captioners(**material, parameters=EnsembleParameters(), checkpoints=tmp_path)
     members = list(together.decoder.members)
     assert members == [material["by_reward"].decoder, material["by_words"].decoder]
     assert together.decoding == material["by_reward"].decoding
@@ -39,7 +43,7 @@ def test_without_seeds_the_two_that_are_there_are_joined_as_they_are(material, t
 
 def test_siblings_are_taught_from_their_own_seeds(material, tmp_path):
     together = ensemble_captioners(
-        **material, parameters=EnsembleParameters(seeds=(1, 2)), workbench=tmp_path
+        **material, parameters=EnsembleParameters(seeds=(1, 2)), checkpoints=tmp_path
     )
     taught, _, *siblings = together.decoder.members
     weights = [member.words.vectors for member in (taught, *siblings)]
@@ -51,9 +55,9 @@ def test_siblings_are_taught_from_their_own_seeds(material, tmp_path):
 
 def test_a_repeated_run_takes_over_what_was_taught(material, tmp_path, caplog):
     parameters = EnsembleParameters(seeds=(1,))
-    once = ensemble_captioners(**material, parameters=parameters, workbench=tmp_path)
+    once = ensemble_captioners(**material, parameters=parameters, checkpoints=tmp_path)
     with caplog.at_level("INFO"):
-        again = ensemble_captioners(**material, parameters=parameters, workbench=tmp_path)
+        again = ensemble_captioners(**material, parameters=parameters, checkpoints=tmp_path)
     assert caplog.text.count("taken over") == 2
     for key, weight in once.decoder.state_dict().items():
         torch.testing.assert_close(again.decoder.state_dict()[key], weight)
@@ -61,6 +65,6 @@ def test_a_repeated_run_takes_over_what_was_taught(material, tmp_path, caplog):
 
 def test_a_seed_that_is_taken_is_refused(material, tmp_path):
     with pytest.raises(ConfigurationError, match=r"seeds: 0 is the seed of"):
-        ensemble_captioners(**material, parameters=EnsembleParameters(seeds=(0,)), workbench=tmp_path)
+        ensemble_captioners(**material, parameters=EnsembleParameters(seeds=(0,)), checkpoints=tmp_path)
     with pytest.raises(ValidationError, match="give each its own"):
         EnsembleParameters(seeds=(1, 1))

@@ -12,7 +12,7 @@ from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
-from captionloop.datasets.atomic_datasets import AtomicJSONDataset, AtomicTextDataset, WorkbenchDataset
+from captionloop.datasets.atomic_datasets import AtomicJSONDataset, AtomicTextDataset, CheckpointFolderDataset
 from captionloop.provenance.code_versions import CodeVersions
 from captionloop.provenance.incremental import IncrementalRunner
 from captionloop.provenance.recording import ProvenanceRecorder
@@ -121,7 +121,7 @@ class ToyProject:
                 "total": AtomicJSONDataset(filepath=str(self.data / "total.json")),
                 "page": AtomicTextDataset(filepath=str(self.data / "page.txt")),
                 "learnt": AtomicJSONDataset(filepath=str(self.data / "learnt.json")),
-                "bench": WorkbenchDataset(filepath=str(self.data / "bench")),
+                "bench": CheckpointFolderDataset(filepath=str(self.data / "bench")),
                 "params:settings": MemoryDataset(settings, copy_mode="assign"),
             }
         )

@@ -6,7 +6,7 @@ from captionloop.pipelines.encoder_adaptation.nodes import draw_curves, finetune
 from captionloop.pipelines.evaluation.nodes import choose_photos, score_captions, write_table
 from captionloop.pipelines.training.nodes import train_cross_entropy
 
-from captionloop.datasets import EncoderDataset, PhotoFolderDataset, WorkbenchDataset
+from captionloop.datasets import CheckpointFolderDataset, EncoderDataset, PhotoFolderDataset
 from captionloop.provenance.code_versions import CodeVersions
 from captionloop.provenance.parsed_code import ParsedModules
 
@@ -115,7 +115,7 @@ def test_nothing_is_imported_to_find_out(tried):
 
 def test_what_trains_encoders_does_not_depend_on_how_captions_are_made_or_scored() -> None:
     """Nor does what reads and writes its data: a family of captioners once brought consensus and CIDEr."""
-    kinds = (EncoderDataset, PhotoFolderDataset, WorkbenchDataset)
+    kinds = (EncoderDataset, PhotoFolderDataset, CheckpointFolderDataset)
     modules = CodeVersions().of(finetune_encoder, *kinds).modules
     assert "captionloop.training.train_encoder" in modules
     other = ("scoring.", "evaluation.", "feedback.", "registry.", "captioner.consensus", "captioner.decod")
