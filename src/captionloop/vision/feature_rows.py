@@ -86,7 +86,8 @@ class Rows:
         self.bytes_per_row = sum(widths)
 
     def __len__(self) -> int:
-        count: int = self.dataset.count_rows()
+        with store_errors(self.uri):
+            count: int = self.dataset.count_rows()
         return count
 
     def key_blocks(self) -> Iterator[Keys]:

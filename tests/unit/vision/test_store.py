@@ -188,6 +188,21 @@ def test_a_file_that_was_cut_off_is_found_and_mended(store: FeatureStore, cut: i
     assert len(store.reader(PRINT).grids([key(number) for number in range(10)])) == 10
 
 
+def test_a_fragment_that_a_damaged_manifest_leaves_empty_is_told(store: FeatureStore) -> None:
+    class Damaged:
+        """Bit 5 of the number by which a manifest names a fragment's file: nothing but the count notices."""
+
+        def count_rows(self) -> int:
+            raise OSError("Not found: Fragment 0 does not contain any data, /lance/fragment.rs:1773:24")
+
+    fill(store, range(3))
+    rows = store.table(PRINT).open()
+    assert rows is not None
+    rows.dataset = Damaged()
+    with pytest.raises(StoreError, match=r"damaged or have gone \(Not found.*features scrub"):
+        len(rows)
+
+
 @given(st.integers(0, 10**9), st.integers(1, 255))
 @settings(max_examples=150, deadline=None)
 @pytest.mark.integration
