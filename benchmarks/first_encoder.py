@@ -12,29 +12,27 @@ a plain one.
 import argparse
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
+import torch
+from torch import nn
 
 from benchmarks.loop.project import configured
+from benchmarks.timing import interleaved
+from benchmarks.timing import table as timings
 
-BEFORE: Final = {"batch_size": 32, "learning_rate": 3e-3, "head_learning_rate": 3e-3, "dropout": 0.2}
+WITHOUT_MUON: Final = {"muon_learning_rate": None}
+BEFORE: Final = WITHOUT_MUON | {
+    "epochs": 7, "batch_size": 32, "learning_rate": 3e-3, "head_learning_rate": 3e-3, "dropout": 0.2,
+}  # fmt: skip
 RECIPES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
-    "before": ("resnet10", BEFORE | {"epochs": 7, "muon_learning_rate": None}),
-    "narrower": ("resnet8", BEFORE | {"epochs": 7, "muon_learning_rate": None}),
-    "smaller batches": (
-        "resnet8",
-        BEFORE
-        | {
-            "epochs": 7,
-            "batch_size": 16,
-            "learning_rate": 1.5e-3,
-            "dropout": 0.0,
-            "muon_learning_rate": None,
-        },
-    ),
-    "now, without Muon": ("resnet8", {"muon_learning_rate": None}),
+    "before": ("resnet10", BEFORE),
+    "narrower": ("resnet8", BEFORE),
+    "smaller batches": ("resnet8", BEFORE | {"batch_size": 16, "learning_rate": 1.5e-3, "dropout": 0.0}),
+    "now, without Muon": ("resnet8", WITHOUT_MUON),
     "now": ("resnet8", {}),
 }
 """Architecture, and what differs from the configured recipe; each as it was reached from the one before."""
@@ -68,12 +66,36 @@ def taught(architecture: str, changes: dict[str, Any], data: Path) -> dict[str, 
     }
 
 
+def muon_steps(rounds: int) -> str:
+    """A step of our Muon and of torch's, which takes matrices alone, for the matrices of `resnet8`."""
+    from captionloop.training.muon import Muon, mixes_channels
+    from captionloop.vision.backbone import build_grid_module
+
+    weights = build_grid_module("resnet8", None, None, 0, input_size=128).parameters()
+    matrices = [nn.Parameter(weight.detach().flatten(1)) for weight in weights if mixes_channels(weight)]
+    gradients = [torch.randn_like(matrix) for matrix in matrices]
+    ours = Muon([{"params": matrices, "lr": 0.0, "orthogonal": True}])
+
+    def step(optimizer: torch.optim.Optimizer) -> None:
+        for matrix, gradient in zip(matrices, gradients, strict=True):
+            matrix.grad = gradient  # ours uses it up
+        optimizer.step()
+
+    rivals = {
+        "torch.optim.Muon": partial(step, torch.optim.Muon(matrices, lr=0.0)),
+        "ours": partial(step, ours),
+    }
+    seconds = interleaved(rivals, rounds)
+    return timings("A step of Muon", seconds, reference="torch.optim.Muon", unit="steps/s", count=1)
+
+
 def main(arguments: list[str] | None = None) -> pd.DataFrame:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--recipes", nargs="+", choices=list(RECIPES), default=list(RECIPES))
     parser.add_argument("--epochs", type=int, help="of every recipe, for a look")
     parser.add_argument("--data", type=Path, default=Path("data"))
     given = parser.parse_args(arguments)
+    print(muon_steps(rounds=10), flush=True)
     rows = {}
     for name in given.recipes:
         architecture, changes = RECIPES[name]

@@ -35,7 +35,7 @@ def create_encoder_pipeline(**_: object) -> Pipeline:
 
 
 def _lessons(references: str, checkpoints: str) -> list[str]:
-    """What an encoder is taught on from: with these references, in that checkpoints."""
+    """What an encoder is taught on from: with these references, checkpoints in that folder."""
     return [
         "feedback_origin",
         "feedback_champion_version",

@@ -1,7 +1,7 @@
 """Muon: gradients of matrices and convolutions in, orthogonal updates out; all else is left to AdamW.
 
 torch.optim.Muon takes matrices alone and multiplies in bfloat16, which a CPU without instructions for it
-emulates: 346 ms a step for the encoder of the sample scenes instead of 12 (docs/decisions/0090).
+emulates (`python -m benchmarks.first_encoder`; docs/decisions/0090).
 """
 
 from collections.abc import Callable, Iterable
@@ -24,7 +24,8 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     steps are polynomials of the Gram matrix, so they are multiplied there, where the matrix is small.
     """
     a, b, c = _POLYNOMIAL
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    tall = matrix.shape[0] > matrix.shape[1]
+    wide = matrix.T if tall else matrix
     gram = wide @ wide.T
     norm = gram.trace().clamp(min=_SMALLEST)  # the square of the matrix's own
     gram /= norm
@@ -36,7 +37,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
         if step < _STEPS - 1:
             gram = factor @ gram @ factor
     wide = product @ wide
-    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+    return wide.T if tall else wide
 
 
 def mixes_channels(weight: Tensor) -> bool:
@@ -76,9 +77,8 @@ class Muon(torch.optim.AdamW):
         average: Tensor = state["momentum"]
         average.lerp_(gradient, 1 - self.MOMENTUM)
         ahead = torch.lerp(gradient, average, self.MOMENTUM)
-        # Channels last, as convolutions lie in memory here.
-        rows = ahead.movedim(1, -1) if weight.ndim > 2 else ahead
+        rows = ahead.movedim(1, -1)  # channels last, as convolutions lie in memory here; a matrix as it is
         matrix = rows.flatten(1)
         update = orthogonalised(matrix).reshape(rows.shape)
         scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-        weight.sub_(update.movedim(-1, 1) if weight.ndim > 2 else update, alpha=rate * scale)
+        weight.sub_(update.movedim(-1, 1), alpha=rate * scale)

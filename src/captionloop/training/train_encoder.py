@@ -278,15 +278,16 @@ def _groups(model: ConceptModel, parameters: AdaptationParameters) -> list[dict[
     groups = []
     for part, rate in ((model.body, parameters.learning_rate), (model.head, parameters.head_learning_rate)):
         learning = [weight for weight in part.parameters() if weight.requires_grad]
-        by_muon = parameters.muon_learning_rate is not None and part is model.body
-        turned = [weight for weight in learning if by_muon and mixes_channels(weight)]
-        others = [weight for weight in learning if not any(weight is one for one in turned)]
-        matrices = [weight for weight in others if weight.ndim > 1]
-        vectors = [weight for weight in others if weight.ndim <= 1]
+        matrices = [weight for weight in learning if weight.ndim > 1]
+        vectors = [weight for weight in learning if weight.ndim <= 1]
+        mixing = []
+        if parameters.muon_learning_rate is not None and part is model.body:
+            mixing = [weight for weight in matrices if mixes_channels(weight)]
+            matrices = [weight for weight in matrices if not mixes_channels(weight)]
         groups.append({"params": matrices, "lr": rate, "weight_decay": parameters.weight_decay})
         groups.append({"params": vectors, "lr": rate, "weight_decay": 0.0})
-        if turned:
-            groups.append({"params": turned, "lr": parameters.muon_learning_rate, "orthogonal": True})
+        if mixing:
+            groups.append({"params": mixing, "lr": parameters.muon_learning_rate, "orthogonal": True})
     return groups
 
 
