@@ -97,7 +97,7 @@ airflow-login: install-airflow  ## where Airflow is, and how to log in
 .PHONY: loop-demo
 loop-demo: install  ## the whole loop with simulated people: rate, correct, retrain, gate, promote, five times
 	@$(FIRST_MODEL)
-	$(BIN)/python -m benchmarks.loop --ceiling 16 --figure docs/images/learning-curve.png
+	$(BIN)/python -m benchmarks.loop --ceiling 12 --figure docs/images/learning-curve.png
 
 ##@ Check it
 

@@ -6,7 +6,7 @@
     python -m benchmarks.loop --colluding 0.3 --identities fresh     # ... each rating under another name
     python -m benchmarks.loop --colluding 0.3 --no-defences          # ... and everybody is believed
     python -m benchmarks.loop --env from_nothing                     # the champion is a pre-trained captioner
-    python -m benchmarks.loop --rounds 0 --ceiling 16 --split val    # all captions alone, to choose by
+    python -m benchmarks.loop --rounds 0 --ceiling 12 --split val    # all captions alone, to choose by
 
 The captioner of the sample scenes meets scenes of another world, none of whose words it knows. Everything is
 real but the people: captions come from the registered champion, what people rate comes from the service's own

@@ -1,6 +1,7 @@
 """The nodes of retraining: the champion's origin is taught on with feedback, tested, brought to the gate."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,9 +91,10 @@ def train_candidate(  # noqa: PLR0917 - a node's inputs
     """The origin, taught on with what `encoder` sees: words that are new to it join its vocabulary.
 
     Several decoders are, each with its share of the replayed captions and all with one vocabulary, and their
-    mean is kept; the curves are means as well.
+    mean is kept; the curves are means as well. On CPUs they are trained next to each other.
     """
     from captionloop.captioner.ensembling import average_weights
+    from captionloop.training.processes import run_side_by_side
     from captionloop.training.train_captioner import NewWordInit, corpus_digest
 
     same_eyes = encoder.fingerprint == origin.encoder.fingerprint
@@ -103,8 +105,9 @@ def train_candidate(  # noqa: PLR0917 - a node's inputs
     # Of the feedback alone, and so the same for all: each has other captions of the corpus.
     tokenizer = origin.tokenizer.extended(feedback["text"], min_frequency=parameters.min_frequency)
     lessons = [tables_of((images, captions), number, parameters) for number in range(parameters.decoders)]
-    taught = [
-        teach_on_by_words(
+    trainings = [
+        partial(
+            teach_on_by_words,
             images=own_images,
             captions=own_captions,
             features=features,
@@ -117,6 +120,9 @@ def train_candidate(  # noqa: PLR0917 - a node's inputs
         )
         for number, (own_images, own_captions) in enumerate(lessons)
     ]
+    names = [f"decoder {number} of {parameters.decoders}" for number in range(1, parameters.decoders + 1)]
+    run_side_by_side(dict(zip(names, trainings, strict=True)), origin.name)
+    taught = [training() for training in trainings]  # from its folder, where it has been run
     captioner = taught[0][0]
     curves = pd.concat([each for _, each, _ in taught]).groupby("epoch", as_index=False).mean()
     last = curves.iloc[-1]

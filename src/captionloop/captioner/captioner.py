@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -105,6 +105,14 @@ class Captioner:
         self._runtime: EncoderRuntime | None = None
         self._prepacked_decoder = PrepackedDecoder(self.decoder)
         self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: what it is made of, without the runtimes, which each process makes itself."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.__post_init__()
 
     @classmethod
     def load(cls, path: str | Path, device: str | None = None, streams: int = 1) -> Self:

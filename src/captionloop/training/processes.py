@@ -1,4 +1,6 @@
-"""Runs a fit in several processes (data-parallel training), which do the fit and nothing else.
+"""Runs fits in other processes: one fit in several (data-parallel training), or several next to each other.
+
+These processes do the fit and nothing else.
 
 Left to itself, Lightning's `ddp` strategy runs the whole command again for each of its processes: a `kedro
 run` would validate, evaluate and register as often as there are GPUs. So they are started otherwise:
@@ -24,12 +26,12 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
-from itertools import count
+from functools import cache, partial
+from itertools import count, islice
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -123,21 +125,68 @@ def _read(path: Path, digest: str) -> Fit:
 # On one machine.
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What a process that is started here does, with how many threads, and what its log lines begin with.
+
+    With None for `speaks_as` it has no log.
+    """
+
+    run: Callable[[], object]
+    threads: int
+    speaks_as: str | None
+
+
 def _on_this_machine(path: Path, digest: str, devices: int, name: str) -> None:
+    port, threads = _free_port(), max(1, cores() // devices)
+    tasks = [
+        _Task(
+            partial(_take_part, path, digest, Member(rank, rank, devices, 1, "127.0.0.1", port)),
+            threads,
+            "" if rank == 0 else None,
+        )
+        for rank in range(devices)
+    ]
+    _run_tasks(tasks, devices, name)
+
+
+def _take_part(path: Path, digest: str, member: Member) -> None:
+    _read(path, digest)(member)
+
+
+def run_side_by_side(fits: Mapping[str, Callable[[], object]], name: str) -> None:
+    """Runs fits that do not need each other to their ends, on CPUs as many at once as there are cores.
+
+    A small model gains little from a second thread, and two of them next to each other all of it. Each fit
+    leaves in a folder what it comes to, so that the same call, made again, returns at once: nothing else
+    comes back from its process. On GPUs, under `torchrun`, with one core or one fit nothing is run here.
+
+    Args:
+        fits: by what their log lines begin with; they can be pickled.
+        name: of all of it, for people.
+
+    Raises:
+        TrainingError: one of the processes is gone. And what a fit raises of captionloop's own errors.
+    """
+    at_once = min(cores(), len(fits))
+    if at_once < 2 or torch.cuda.is_available() or "RANK" in os.environ:
+        return
+    threads = max(1, cores() // at_once)
+    _run_tasks([_Task(fit, threads, f"{label}: ") for label, fit in fits.items()], at_once, name)
+
+
+def _run_tasks(tasks: Sequence[_Task], at_once: int, name: str) -> None:
+    """Runs tasks in processes of their own; where one fails, all others are ended."""
     context = multiprocessing.get_context("spawn")
     records, faults = context.Queue(), context.SimpleQueue()
-    port = _free_port()
-    members = [Member(rank, rank, devices, 1, "127.0.0.1", port) for rank in range(devices)]
     workers: list[BaseProcess] = [
-        context.Process(target=_work, args=(path, digest, member, os.getpid(), records, faults))
-        for member in members
+        context.Process(target=_work, args=(task, number, os.getpid(), records, faults))
+        for number, task in enumerate(tasks)
     ]
     listener = logging.handlers.QueueListener(records, _Relay())
     listener.start()
     try:
-        for worker in workers:
-            worker.start()
-        failed = _first_failure(workers)
+        failed = _first_failure(workers, at_once)
         if failed is None:
             return
     finally:
@@ -151,19 +200,25 @@ def _on_this_machine(path: Path, digest: str, devices: int, name: str) -> None:
         if isinstance(fault, CaptionloopError):
             raise fault
         if fault[0] == failed:  # the others only say that this one is gone
-            logger.error("Process %d of %d:\n%s", failed + 1, devices, fault[1])
+            logger.error("Process %d of %d:\n%s", failed + 1, len(tasks), fault[1])
     code = workers[failed].exitcode or 0
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     raise TrainingError(
-        f"Training '{name}': process {failed + 1} of {devices} {how}. Run the same command again with"
+        f"Training '{name}': process {failed + 1} of {len(tasks)} {how}. Run the same command again with"
         " --only-missing-outputs: it goes on from the last whole epoch; if memory ran out, lower batch_size"
     )
 
 
-def _first_failure(workers: list[BaseProcess]) -> int | None:
-    """Which process failed; None once all have ended well."""
-    running = {worker.sentinel: rank for rank, worker in enumerate(workers)}
-    while running:
+def _first_failure(workers: Sequence[BaseProcess], at_once: int) -> int | None:
+    """Starts them, so many at once, and waits: which process failed; None once all have ended well."""
+    running: dict[int, int] = {}
+    waiting = iter(enumerate(workers))
+    while True:
+        for rank, worker in islice(waiting, at_once - len(running)):
+            worker.start()
+            running[worker.sentinel] = rank
+        if not running:
+            return None
         ended = sorted(running.pop(sentinel) for sentinel in wait(list(running)) if isinstance(sentinel, int))
         for rank in ended:
             workers[rank].join()
@@ -171,27 +226,31 @@ def _first_failure(workers: list[BaseProcess]) -> int | None:
         if failed:
             # One that was killed is the cause; what the others say of it, that it is gone, is not.
             return min(failed, key=lambda rank: workers[rank].exitcode or 0)
-    return None
 
 
-def _work(  # noqa: PLR0917 - as multiprocessing hands them over
-    path: Path, digest: str, member: Member, parent: int, records: Any, faults: Any
-) -> None:
+def _work(task: _Task, number: int, parent: int, records: Any, faults: Any) -> None:
     """What a process that was started here does."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends all
-    torch.set_num_threads(max(1, cores() // member.devices))
-    if member.rank == 0:
-        logging.root.addHandler(logging.handlers.QueueHandler(records))
+    torch.set_num_threads(task.threads)
+    if task.speaks_as is not None:
+        handler = logging.handlers.QueueHandler(records)
+        handler.addFilter(partial(_begin_with, task.speaks_as))
+        logging.root.addHandler(handler)
         logging.root.setLevel(logging.INFO)
     try:
-        _read(path, digest)(member)
+        task.run()
     except CaptionloopError as error:
         faults.put(error)
         os._exit(1)
     except Exception:  # the cause, or what follows from the end of another: the parent knows
-        faults.put((member.rank, traceback.format_exc()[-_MAX_TRACEBACK:]))
+        faults.put((number, traceback.format_exc()[-_MAX_TRACEBACK:]))
         os._exit(1)
+
+
+def _begin_with(words: str, record: logging.LogRecord) -> bool:
+    record.msg, record.args = words + record.getMessage(), None
+    return True
 
 
 def _end_with(parent: int) -> None:

@@ -20,7 +20,7 @@ def test_parameters_are_given_by_names_with_dots() -> None:
 def test_a_play_is_of_its_environment(tmp_path: Path) -> None:
     play = importlib.import_module("benchmarks.loop.play")
     changes = {"epochs": 12, "retraining": {"replay": 1.5}}
-    for env, decoders in ((None, 3), ("pretrained", 1)):
+    for env, decoders in ((None, 2), ("pretrained", 1)):
         game = play.Play(tmp_path / str(env), env, tmp_path, changes)
         retraining = game.configured("retraining")
         game.store.close()
