@@ -30,9 +30,9 @@ from captionloop.feedback.rating_filters import AbuseList
 from captionloop.feedback.simulation import ABUSE, SimulatedItem, SimulatedQuality, SimulatedRaters
 from captionloop.ratings.database import upgrade
 from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.rating_tables import CORPUS, PhotoFacts, ServedCaption
 from captionloop.ratings.reader import RATINGS as COLUMNS
 from captionloop.ratings.reader import RatingsDatabase
-from captionloop.ratings.records import CORPUS, PhotoFacts, ServedCaption
 
 ROUNDS, RATINGS, SCENES, GOLD = 5, 200, 80, 60
 RIGHT = (0.0, 0.3, 0.5, 0.6, 0.7)  # how often the captioner is right, round by round

@@ -21,7 +21,7 @@ from captionloop.feedback.simulation import SimulatedItem, SimulatedQuality, Sim
 from captionloop.photos import PhotoArchive
 from captionloop.ratings.database import upgrade
 from captionloop.ratings.rating_store import RatingsStore
-from captionloop.ratings.records import PhotoFacts, ServedCaption
+from captionloop.ratings.rating_tables import PhotoFacts, ServedCaption
 from captionloop.registry.model_registry import ModelRegistry
 
 PIPELINES = (

@@ -11,7 +11,7 @@ from captionloop.evaluation.evaluation_set import EvaluationSet
 from captionloop.evaluation.predictions import Predictions
 from captionloop.registry.gate import GateDecision, refuse_rolled_back
 from captionloop.registry.gate_report import gate_report
-from captionloop.registry.judging import apply_gate, apply_image_text_guardrail
+from captionloop.registry.gate_run import apply_gate, apply_image_text_guardrail
 from captionloop.registry.registration import (
     ChampionComparison,
     EncodedPhotos,

@@ -24,7 +24,7 @@ from captionloop.feedback.retraining_data import (
 )
 from captionloop.registry.gate import GateDecision, decide_on_fresh, refuse_rolled_back
 from captionloop.registry.gate_report import gate_report, readable_reason
-from captionloop.registry.judging import apply_gate, apply_image_text_guardrail
+from captionloop.registry.gate_run import apply_gate, apply_image_text_guardrail
 from captionloop.registry.registration import (
     ChampionComparison,
     EncodedPhotos,

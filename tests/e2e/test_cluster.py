@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 from captionloop.ratings.api_keys import ApiKeyStore
 from captionloop.ratings.database import open_reader, upgrade
 from captionloop.ratings.rating_store import RatingsStore
-from captionloop.ratings.records import Rating
+from captionloop.ratings.rating_tables import Rating
 from captionloop.registry.model_registry import ModelRegistry
 
 pytestmark = [pytest.mark.e2e, pytest.mark.service, pytest.mark.timeout(1200)]

@@ -20,7 +20,7 @@ from captionloop.corpus.scenes import SceneParameters, draw_scenes
 from captionloop.photos import PhotoArchive
 from captionloop.ratings.database import upgrade
 from captionloop.ratings.rating_store import RatingsStore
-from captionloop.ratings.records import PhotoFacts, RatingInput, ServedCaption
+from captionloop.ratings.rating_tables import PhotoFacts, RatingInput, ServedCaption
 from captionloop.registry.model_registry import ModelRegistry
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from captionloop.photos import PREFIXES, PhotoArchive
 from captionloop.ratings.api_keys import ApiKeyStore
 from captionloop.ratings.database import open_engine, upgrade
-from captionloop.ratings.ledger import differences
+from captionloop.ratings.photo_removal import differences
 from captionloop.ratings.rating_store import RatingsStore
 
 pytestmark = [pytest.mark.e2e, pytest.mark.service, pytest.mark.timeout(600)]

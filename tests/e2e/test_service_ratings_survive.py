@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from captionloop.ratings.database import open_reader, upgrade
-from captionloop.ratings.records import Rating
+from captionloop.ratings.rating_tables import Rating
 
 pytestmark = [pytest.mark.e2e, pytest.mark.service]
 
@@ -23,7 +23,7 @@ RATINGS = int(os.environ.get("CAPTIONLOOP_TEST_RATINGS", "1000"))
 KILLS = 3
 WRITER = """
 import os, sys, threading
-from captionloop.ratings.records import RatingInput, PhotoFacts, ServedCaption
+from captionloop.ratings.rating_tables import RatingInput, PhotoFacts, ServedCaption
 from captionloop.ratings.rating_store import RatingsStore
 
 url, name, log = sys.argv[1:]

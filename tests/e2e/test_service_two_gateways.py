@@ -18,7 +18,7 @@ from sqlalchemy import text
 from captionloop.photos import PhotoArchive
 from captionloop.ratings.api_keys import ApiKeyStore
 from captionloop.ratings.database import open_engine, upgrade
-from captionloop.ratings.ledger import finish_removals
+from captionloop.ratings.photo_removal import finish_removals
 from captionloop.ratings.rating_store import RatingsStore
 
 # One of them measures, and all share the gateways.

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 
+from captionloop.ratings.rating_tables import PhotoFacts, ServedCaption
 from captionloop.ratings.reader import ratings_table
-from captionloop.ratings.records import PhotoFacts, ServedCaption
 
 BEGIN = datetime(2026, 11, 1, 12, tzinfo=UTC)
 

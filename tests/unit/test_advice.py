@@ -95,7 +95,7 @@ TRIED = {
     "vision/legacy_shards.py: the feature store {} cannot be migrated": ELSEWHERE
     + "vision/test_legacy_shards.py",
     "vision/feature_store.py: photo {} has no cached": PIPELINE + "feature_caching",
-    "captioner/ensembling.py: '{}' and '{}' know different words": ELSEWHERE + "captioner/test_joining.py",
+    "captioner/ensembling.py: '{}' and '{}' know different words": ELSEWHERE + "captioner/test_ensembling.py",
     "commands/caption.py: No captioning service answers": ELSEWHERE + "test_cli.py",
     "commands/caption.py: {} answered {}, but not": ELSEWHERE + "test_cli.py",
     "commands/canaries.py: There is no photo in": ELSEWHERE + "commands/test_canaries.py",

@@ -17,7 +17,7 @@ from captionloop.errors import ConfigurationError, ImageError
 from captionloop.feedback.erasure import DerivedData, locate_data
 from captionloop.feedback.run_folders import Run, removable_runs, runs_in
 from captionloop.photos import PREFIXES, PhotoArchive
-from captionloop.ratings.ledger import WRITE_SECONDS, differences, finish_removals, remove_photos
+from captionloop.ratings.photo_removal import WRITE_SECONDS, differences, finish_removals, remove_photos
 from captionloop.ratings.rating_store import RatingsStore, open_store
 from captionloop.serving.logs import by_command
 from captionloop.serving.service_settings import Settings

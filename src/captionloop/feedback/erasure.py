@@ -11,9 +11,9 @@ from sqlalchemy.exc import DBAPIError
 from captionloop.feedback.run_folders import Run
 from captionloop.photos import PhotoArchive
 from captionloop.ratings.database import unreachable
-from captionloop.ratings.ledger import WRITE_SECONDS, Ledger, TombstoneRecord
+from captionloop.ratings.photo_removal import WRITE_SECONDS, Ledger, TombstoneRecord
 from captionloop.ratings.rating_store import RatingsStore
-from captionloop.ratings.records import Caption, PendingPhoto, Photo, Rating
+from captionloop.ratings.rating_tables import Caption, PendingPhoto, Photo, Rating
 from captionloop.vision.feature_store import FeatureStore, drop_features, held
 from captionloop.workspaces import display_path as shown_path
 

@@ -15,9 +15,9 @@ from captionloop.image_metadata import without_metadata
 from captionloop.images import open_photo
 from captionloop.languages import ENGLISH, Language
 from captionloop.photos import PhotoArchive
-from captionloop.ratings.ledger import WRITE_SECONDS
+from captionloop.ratings.photo_removal import WRITE_SECONDS
 from captionloop.ratings.rating_store import RatingsStore
-from captionloop.ratings.records import CORPUS, PhotoFacts, ServedCaption
+from captionloop.ratings.rating_tables import CORPUS, PhotoFacts, ServedCaption
 
 LOOK_SECONDS = 0.1
 PREFERRED_SPLIT = "val"

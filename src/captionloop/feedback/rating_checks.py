@@ -13,7 +13,7 @@ from captionloop.corpus.gx_runner import ROW, ExpectationRunner, Section, site, 
 from captionloop.corpus.photo_checks import PhotoState, inspect_photo
 from captionloop.feedback.feedback_parameters import FeedbackParameters
 from captionloop.photos import PhotoFolder, archive_uri
-from captionloop.ratings.records import CORRECTION_LENGTH, now
+from captionloop.ratings.rating_tables import CORRECTION_LENGTH, now
 
 
 class RatingIssue:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from captionloop.languages import ENGLISH, Language
-from captionloop.ratings.records import RatingInput
+from captionloop.ratings.rating_tables import RatingInput
 from captionloop.scoring.cider import CiderD
 from captionloop.tokenizer import word_tokens
 

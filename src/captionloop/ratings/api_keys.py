@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 from captionloop.errors import ConfigurationError
 from captionloop.ratings.database import DatabaseError
 from captionloop.ratings.rating_store import RatingsStore
-from captionloop.ratings.records import ApiKey, now
+from captionloop.ratings.rating_tables import ApiKey, now
 
 SCOPES = ("caption", "rate", "admin")
 CACHE_SECONDS = 2.0

@@ -8,8 +8,8 @@ import numpy as np
 from sqlalchemy import Connection
 
 from captionloop.ratings.group_commit import statements_for
-from captionloop.ratings.records import ServedCaption
-from captionloop.ratings.repeats import Claim, complete_claim
+from captionloop.ratings.idempotency_store import Claim, complete_claim
+from captionloop.ratings.rating_tables import ServedCaption
 from captionloop.vision.embedding import to_bytes
 
 

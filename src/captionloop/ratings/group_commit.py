@@ -45,7 +45,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from captionloop.ratings.database import DatabaseError, insert_into, unreachable
-from captionloop.ratings.records import Caption, Erasure, Offer, PendingPhoto, Photo, Rating, Tombstone
+from captionloop.ratings.rating_tables import Caption, Erasure, Offer, PendingPhoto, Photo, Rating, Tombstone
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from datetime import date
 from sqlalchemy import Connection, delete, select
 
 from captionloop.ratings.database import insert_into
-from captionloop.ratings.records import NetworkSalt, now
+from captionloop.ratings.rating_tables import NetworkSalt, now
 
 IPV4_PREFIX, IPV6_PREFIX = 24, 48
 """What one customer, or one site, may well have all of."""

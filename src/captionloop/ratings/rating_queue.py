@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from captionloop.ratings.database import insert_into, unreachable
 from captionloop.ratings.group_commit import GroupWriter
-from captionloop.ratings.records import KEY, Caption, Offer, Photo, Rating, now
+from captionloop.ratings.rating_tables import KEY, Caption, Offer, Photo, Rating, now
 from captionloop.ratings.usage_statistics import known_raters
 
 UNKNOWN_RATER_SHARE: Final = 0.5

@@ -11,9 +11,10 @@ from sqlalchemy.orm import Session
 from captionloop.ratings import database
 from captionloop.ratings.caption_recording import caption_row, insert_captions
 from captionloop.ratings.group_commit import GroupWriter, statements_for
-from captionloop.ratings.ledger import Ledger
+from captionloop.ratings.idempotency_store import Claim
 from captionloop.ratings.networks import forget_salts, network_name
-from captionloop.ratings.records import (
+from captionloop.ratings.photo_removal import Ledger
+from captionloop.ratings.rating_tables import (
     CORPUS,
     Caption,
     Offer,
@@ -26,7 +27,6 @@ from captionloop.ratings.records import (
     Tombstone,
     now,
 )
-from captionloop.ratings.repeats import Claim
 
 ERASED_PER_STEP = 200
 PERSON = "person"

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from captionloop.captioner.model_config import sureness
 from captionloop.languages import ENGLISH, Language
 from captionloop.ratings.database import DatabaseError, normalise_url, open_reader, sqlite_file, unreachable
-from captionloop.ratings.records import CORPUS, Caption, Erasure, Photo, Rating
+from captionloop.ratings.rating_tables import CORPUS, Caption, Erasure, Photo, Rating
 from captionloop.tokenizer import word_tokens
 from captionloop.vision.embedding import SIZE, from_bytes
 

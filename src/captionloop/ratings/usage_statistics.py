@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from sqlalchemy import Engine, Select, case, func, select
 from sqlalchemy.orm import Session
 
-from captionloop.ratings.records import CORPUS, KEY, Caption, Rating, now
+from captionloop.ratings.rating_tables import CORPUS, KEY, Caption, Rating, now
 
 Stars = dict[int, int]
 SERVED = Caption.owner != CORPUS

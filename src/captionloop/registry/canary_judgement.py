@@ -40,8 +40,8 @@ from sqlalchemy.exc import DBAPIError
 from captionloop.errors import ConfigurationError
 from captionloop.languages import ENGLISH, Language
 from captionloop.ratings.database import unreachable
+from captionloop.ratings.rating_tables import Caption, Rating
 from captionloop.ratings.reader import RatingsDatabase
-from captionloop.ratings.records import Caption, Rating
 from captionloop.registry.trials import Plan, Trial
 from captionloop.tokenizer import word_tokens
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from captionloop.errors import CaptionloopError, RegistryError, SignatureError
-from captionloop.ratings.records import now
+from captionloop.ratings.rating_tables import now
 from captionloop.serving import telemetry
 from captionloop.serving.model_sources import ModelReference, ModelSource, poll_in_thread
 from captionloop.serving.schemas import (

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat
 
-from captionloop.ratings.records import COMMENT_LENGTH, CORRECTION_LENGTH, clean_line, clean_prose
+from captionloop.ratings.rating_tables import COMMENT_LENGTH, CORRECTION_LENGTH, clean_line, clean_prose
 
 CaptionId = Annotated[str, Field(description="Names one served caption", examples=["kq3V0cYJmS0xw9ZyqkQJZw"])]
 

@@ -22,7 +22,7 @@ from captionloop.image_metadata import without_metadata
 from captionloop.photos import PhotoArchive
 from captionloop.ratings.database import upgrade
 from captionloop.ratings.rating_store import RatingsStore
-from captionloop.ratings.records import PhotoFacts, RatingInput, ServedCaption, now
+from captionloop.ratings.rating_tables import PhotoFacts, RatingInput, ServedCaption, now
 from captionloop.vision.feature_store import FeatureStore
 
 pytestmark = pytest.mark.integration

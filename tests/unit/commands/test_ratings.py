@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from captionloop.cli import main
 from captionloop.ratings.database import upgrade
 from captionloop.ratings.rating_store import RatingsStore
-from captionloop.ratings.records import PhotoFacts, RatingInput, ServedCaption
+from captionloop.ratings.rating_tables import PhotoFacts, RatingInput, ServedCaption
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from ratings_for_tests import ratings, served, sha
 from captionloop.feedback.erasure import DerivedData
 from captionloop.feedback.run_folders import IDLE_SECONDS, Run, removable_runs, runs_in
 from captionloop.ratings.rating_store import RatingsStore
-from captionloop.ratings.records import RatingInput
+from captionloop.ratings.rating_tables import RatingInput
 from captionloop.vision.feature_store import FeatureStore, held
 
 pytestmark = pytest.mark.integration

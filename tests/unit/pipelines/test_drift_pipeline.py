@@ -19,8 +19,8 @@ from captionloop.evaluation.drift import DriftLimits, DriftParameters
 from captionloop.photos import PhotoFolder, archive_uri
 from captionloop.ratings.database import upgrade
 from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.rating_tables import PhotoFacts, RatingInput, ServedCaption
 from captionloop.ratings.reader import RatingsDatabase
-from captionloop.ratings.records import PhotoFacts, RatingInput, ServedCaption
 from captionloop.registry.model_registry import ModelRegistry
 from captionloop.registry.scored_captions import save_training_data
 from captionloop.tokenizer import CaptionTokenizer

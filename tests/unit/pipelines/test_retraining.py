@@ -32,8 +32,8 @@ from captionloop.feedback.retraining_data import (
 from captionloop.photos import PhotoArchive, PhotoFolder
 from captionloop.ratings.database import upgrade
 from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.rating_tables import PhotoFacts, RatingInput, ServedCaption
 from captionloop.ratings.reader import RatingsDatabase
-from captionloop.ratings.records import PhotoFacts, RatingInput, ServedCaption
 from captionloop.registry.gate import GateParameters, Guardrails
 from captionloop.registry.model_registry import ModelRegistry
 from captionloop.registry.registration import RegistrationParameters

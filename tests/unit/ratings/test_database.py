@@ -6,7 +6,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from captionloop.ratings.database import DatabaseError, normalise_url, open_engine, upgrade
-from captionloop.ratings.records import Base
+from captionloop.ratings.rating_tables import Base
 
 pytestmark = pytest.mark.integration
 

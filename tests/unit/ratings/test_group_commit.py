@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from captionloop.ratings.database import SchemaError, check_schema, open_engine, upgrade
 from captionloop.ratings.group_commit import ATTEMPTS, GroupWriter
 from captionloop.ratings.rating_store import RatingsStore
-from captionloop.ratings.records import PhotoFacts, RatingInput, ServedCaption
+from captionloop.ratings.rating_tables import PhotoFacts, RatingInput, ServedCaption
 
 pytestmark = pytest.mark.integration
 

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from captionloop.ratings.networks import forget_salts, network_block, network_name
 from captionloop.ratings.rating_queue import RatingQueue
 from captionloop.ratings.rating_store import RatingsStore
-from captionloop.ratings.records import CORPUS, NetworkSalt, Offer, Rating, RatingInput
+from captionloop.ratings.rating_tables import CORPUS, NetworkSalt, Offer, Rating, RatingInput
 from captionloop.ratings.usage_statistics import count_ratings
 
 pytestmark = pytest.mark.integration

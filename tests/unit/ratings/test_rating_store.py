@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from ratings_for_tests import served
 
 from captionloop.ratings.rating_store import RatingsStore
-from captionloop.ratings.records import RatingInput, clean_line, clean_prose, now
+from captionloop.ratings.rating_tables import RatingInput, clean_line, clean_prose, now
 from captionloop.ratings.usage_statistics import statistics
 
 pytestmark = pytest.mark.integration

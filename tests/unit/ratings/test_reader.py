@@ -4,8 +4,8 @@ from ratings_for_tests import ratings, served, sha
 from captionloop.feedback.rating_checks import RatingIssue, check_ratings, feedback_docs
 from captionloop.ratings.database import DatabaseError
 from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.rating_tables import RatingInput
 from captionloop.ratings.reader import RATINGS, RatingsDatabase
-from captionloop.ratings.records import RatingInput
 
 pytestmark = pytest.mark.integration
 

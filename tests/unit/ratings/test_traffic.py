@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.rating_tables import PhotoFacts, RatingInput, ServedCaption
 from captionloop.ratings.reader import read_traffic
-from captionloop.ratings.records import PhotoFacts, RatingInput, ServedCaption
 
 pytestmark = pytest.mark.integration
 

@@ -9,8 +9,8 @@ import pytest
 
 from captionloop.ratings.database import upgrade
 from captionloop.ratings.rating_store import RatingsStore
+from captionloop.ratings.rating_tables import PhotoFacts, RatingInput, ServedCaption
 from captionloop.ratings.reader import RatingsDatabase
-from captionloop.ratings.records import PhotoFacts, RatingInput, ServedCaption
 from captionloop.registry.canary_judgement import (
     CanaryAssessment,
     CanaryEvidence,

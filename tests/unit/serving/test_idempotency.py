@@ -12,9 +12,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.testclient import TestClient
 
-from captionloop.ratings import repeats
+from captionloop.ratings import idempotency_store
 from captionloop.ratings.api_keys import ApiKeyStore
-from captionloop.ratings.records import Caption, RepeatableRequest
+from captionloop.ratings.rating_tables import Caption, RepeatableRequest
 from captionloop.serving.gateway.retention import end_retention
 
 pytestmark = pytest.mark.integration
@@ -122,7 +122,7 @@ def test_where_nothing_is_kept_no_key_is(gateway: Gateway) -> None:
 
 def test_after_a_day_it_is_forgotten(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     first = send(client).json()["caption_id"]
-    monkeypatch.setattr(repeats, "RETENTION", timedelta(seconds=-1))
+    monkeypatch.setattr(idempotency_store, "RETENTION", timedelta(seconds=-1))
     assert send(client).json()["caption_id"] != first
     assert rows(client, RepeatableRequest) == 1
     asyncio.run(end_retention(client.app.state.services))

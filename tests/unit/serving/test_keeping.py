@@ -17,7 +17,7 @@ from starlette.types import Message
 from captionloop.client import CaptionClient, ServiceError
 from captionloop.commands import verification
 from captionloop.commands.canaries import Canary
-from captionloop.ratings.records import Caption, Photo
+from captionloop.ratings.rating_tables import Caption, Photo
 from captionloop.serving.schemas import UnkeptCaption
 
 pytestmark = pytest.mark.integration

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 
 from captionloop.ratings import api_keys
 from captionloop.ratings.api_keys import ApiKeyStore
-from captionloop.ratings.records import now
+from captionloop.ratings.rating_tables import now
 
 pytestmark = pytest.mark.integration
 

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from captionloop.photos import ArchiveError, PhotoArchive
 from captionloop.ratings.database import DatabaseError
-from captionloop.ratings.ledger import differences, finish_removals
+from captionloop.ratings.photo_removal import differences, finish_removals
 from captionloop.serving.gateway import retention
 from captionloop.serving.gateway.dependencies import Services
 

@@ -9,7 +9,7 @@ from serving_fakes import PHOTO, png
 from sqlalchemy import select
 from starlette.testclient import TestClient
 
-from captionloop.ratings.records import CORPUS, Offer, PhotoFacts, Rating, ServedCaption
+from captionloop.ratings.rating_tables import CORPUS, Offer, PhotoFacts, Rating, ServedCaption
 
 pytestmark = pytest.mark.integration
 

@@ -15,7 +15,7 @@ from captionloop.commands import verification
 from captionloop.commands.canaries import Canary, Limits, NotVerifiedError, VerificationError
 from captionloop.commands.verification import Clock, Fleet, Patience, verify_version
 from captionloop.ratings.api_keys import ApiKeyStore
-from captionloop.ratings.records import Caption
+from captionloop.ratings.rating_tables import Caption
 from captionloop.serving.schemas import CaptionResult, PreparedImage, WordBody
 
 CANARIES = [Canary("a", PHOTO, "a red square")]

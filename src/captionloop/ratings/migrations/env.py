@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from captionloop.ratings.records import Base
+from captionloop.ratings.rating_tables import Base
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -24,11 +24,11 @@ from captionloop.errors import CaptionloopError
 from captionloop.paths import printable
 from captionloop.photos import PhotoArchive
 from captionloop.ratings.api_keys import ApiKeyStore
+from captionloop.ratings.idempotency_store import IdempotencyStore
 from captionloop.ratings.rating_queue import RatingQueue
 from captionloop.ratings.rating_store import open_store
-from captionloop.ratings.repeats import IdempotencyStore
 from captionloop.ratings.usage_statistics import statistics
-from captionloop.serving.gateway import caption_routes, rating_routes, service_routes
+from captionloop.serving.gateway import caption_routes, rating_queue_routes, service_routes
 from captionloop.serving.gateway.auth import Access
 from captionloop.serving.gateway.dependencies import Services
 from captionloop.serving.gateway.http_protocol import TrustedProxies
@@ -135,7 +135,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.include_router(caption_routes.router)
     app.include_router(caption_routes.me)
-    app.include_router(rating_routes.router)
+    app.include_router(rating_queue_routes.router)
     app.include_router(service_routes.counted)
     app.include_router(service_routes.router)
     if settings.anonymous:

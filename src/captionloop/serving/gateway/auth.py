@@ -28,7 +28,7 @@ from starlette.requests import Request
 from captionloop.errors import ConfigurationError, without_passwords
 from captionloop.ratings.api_keys import ApiKeyStore, KeyRecord
 from captionloop.ratings.networks import network_block
-from captionloop.ratings.records import KEY
+from captionloop.ratings.rating_tables import KEY
 from captionloop.serving.gateway.problems import (
     KEY_EXPIRED,
     KEY_INVALID,

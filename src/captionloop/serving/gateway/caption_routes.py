@@ -12,8 +12,8 @@ from fastapi import APIRouter, Query
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from captionloop.ratings.records import RatingInput, ServedCaption, StoredRating
-from captionloop.ratings.repeats import Claim
+from captionloop.ratings.idempotency_store import Claim
+from captionloop.ratings.rating_tables import RatingInput, ServedCaption, StoredRating
 from captionloop.serving import telemetry
 from captionloop.serving.gateway.auth import CREDENTIALS, Caller
 from captionloop.serving.gateway.dependencies import CallerDep, CountedRoute, Services, ServicesDep

@@ -15,9 +15,9 @@ from starlette.responses import Response
 
 from captionloop.photos import PhotoArchive
 from captionloop.ratings.database import DatabaseError
+from captionloop.ratings.idempotency_store import IdempotencyStore
 from captionloop.ratings.rating_queue import RatingQueue
 from captionloop.ratings.rating_store import RatingsStore
-from captionloop.ratings.repeats import IdempotencyStore
 from captionloop.ratings.usage_statistics import Statistics
 from captionloop.serving.gateway.auth import COOKIE, COOKIE_SECONDS, Access, Caller
 from captionloop.serving.gateway.model_client import ModelMonitor

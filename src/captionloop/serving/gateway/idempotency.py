@@ -14,8 +14,8 @@ from fastapi import Header
 from starlette.concurrency import run_in_threadpool
 
 from captionloop.ratings.database import DatabaseError
-from captionloop.ratings.records import ServedCaption
-from captionloop.ratings.repeats import Claim, ClaimLostError, EarlierRequest
+from captionloop.ratings.idempotency_store import Claim, ClaimLostError, EarlierRequest
+from captionloop.ratings.rating_tables import ServedCaption
 from captionloop.serving.gateway.dependencies import Services
 from captionloop.serving.gateway.problems import CAPTION_ERASED, KEY_REUSED, STILL_UNDER_WAY, Problem
 

@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from captionloop.ratings.records import KEY
+from captionloop.ratings.rating_tables import KEY
 from captionloop.serving.gateway.problems import (
     BODY_TOO_LARGE,
     INTERNAL,

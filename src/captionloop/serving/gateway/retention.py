@@ -13,9 +13,9 @@ import structlog
 
 from captionloop.errors import CaptionloopError
 from captionloop.photos import PREFIXES
-from captionloop.ratings.ledger import Differences, Lease, differences, finish_removals, remove_photo
-from captionloop.ratings.records import ServedCaption
-from captionloop.ratings.repeats import Claim
+from captionloop.ratings.idempotency_store import Claim
+from captionloop.ratings.photo_removal import Differences, Lease, differences, finish_removals, remove_photo
+from captionloop.ratings.rating_tables import ServedCaption
 from captionloop.serving import telemetry
 from captionloop.serving.gateway.dependencies import Services
 from captionloop.serving.gateway.problems import Problem

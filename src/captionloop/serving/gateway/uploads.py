@@ -34,7 +34,7 @@ from captionloop.hardware import release_large_blocks
 from captionloop.image_metadata import without_metadata
 from captionloop.images import open_photo
 from captionloop.preprocessing import SQUASHED, Preprocessing
-from captionloop.ratings.records import PhotoFacts
+from captionloop.ratings.rating_tables import PhotoFacts
 from captionloop.serving.gateway.problems import (
     IMAGE_MISSING,
     IMAGE_TOO_LARGE,

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from captionloop.ratings.records import UtcDateTime
+from captionloop.ratings.rating_tables import UtcDateTime
 
 revision = "0007"
 down_revision = "0006"

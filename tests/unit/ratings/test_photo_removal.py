@@ -7,9 +7,9 @@ import pytest
 from ratings_for_tests import served
 
 from captionloop.ratings.database import open_engine, upgrade
-from captionloop.ratings.ledger import Lease, Ledger
+from captionloop.ratings.photo_removal import Lease, Ledger
 from captionloop.ratings.rating_store import RatingsStore
-from captionloop.ratings.records import RatingInput
+from captionloop.ratings.rating_tables import RatingInput
 
 pytestmark = pytest.mark.integration
 
@@ -63,7 +63,7 @@ def test_one_removes_a_photo_and_the_others_let_it(store: RatingsStore, ledger: 
 def test_a_lease_ends_by_itself(store: RatingsStore, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     store.record(served("one")).result(10)
     store.erase("one", owner=None).result(10)
-    monkeypatch.setattr("captionloop.ratings.ledger.LEASE", NOW)
+    monkeypatch.setattr("captionloop.ratings.photo_removal.LEASE", NOW)
     assert ledger.lease(PHOTO, "killed").result(10) is Lease.OURS
     assert ledger.lease(PHOTO, "me").result(10) is Lease.OURS
 

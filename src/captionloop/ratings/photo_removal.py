@@ -33,7 +33,7 @@ from sqlalchemy.exc import DBAPIError
 from captionloop.photos import ArchiveError, PhotoArchive
 from captionloop.ratings.database import unreachable
 from captionloop.ratings.group_commit import GroupWriter, statements_for
-from captionloop.ratings.records import PendingPhoto, Photo, Tombstone, now
+from captionloop.ratings.rating_tables import PendingPhoto, Photo, Tombstone, now
 
 PENDING: Final = timedelta(minutes=10)
 """After which a photo that was about to be written counts as abandoned; no request takes as long."""

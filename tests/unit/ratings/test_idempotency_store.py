@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from ratings_for_tests import served
 
+from captionloop.ratings.idempotency_store import Claim, ClaimLostError, EarlierRequest, IdempotencyStore
 from captionloop.ratings.rating_store import RatingsStore
-from captionloop.ratings.repeats import Claim, ClaimLostError, EarlierRequest, IdempotencyStore
 
 pytestmark = pytest.mark.integration
 

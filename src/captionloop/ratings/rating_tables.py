@@ -223,7 +223,7 @@ class ApiKey(Base):
 
 
 class RepeatableRequest(Base):
-    """A request with an `Idempotency-Key`, for a day (`repeats.py`)."""
+    """A request with an `Idempotency-Key`, for a day (`idempotency_store.py`)."""
 
     __tablename__ = "repeatable_requests"
 

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, delete, select, update
 from captionloop.errors import CaptionloopError
 from captionloop.ratings.database import insert_into
 from captionloop.ratings.group_commit import GroupWriter
-from captionloop.ratings.records import RepeatableRequest, now
+from captionloop.ratings.rating_tables import RepeatableRequest, now
 
 RETENTION = timedelta(hours=24)
 PRUNED_PER_STEP = 1000
