@@ -56,11 +56,13 @@ def prepare_candidate(  # noqa: PLR0917 - a node's inputs
         )
     captioner: Captioner = trained[f"{name}.captioner"]
     known_of_it = trained[f"{name}.model_card"], trained[f"{name}.calibration"], trained[f"{name}.hypotheses"]
-    candidate, kept = dress(captioner, evaluation, *known_of_it, photos, images, features, validation)
+    candidate, kept = with_its_evaluation(
+        captioner, evaluation, *known_of_it, photos, images, features, validation
+    )
     return replace(candidate, lineage={"parent_version": None, **captioner.lineage}), kept
 
 
-def dress(  # noqa: PLR0917 - as its callers' nodes have them
+def with_its_evaluation(  # noqa: PLR0917 - as its callers' nodes have them
     captioner: Captioner,
     evaluation: Json,
     model_card: str,
@@ -77,8 +79,8 @@ def dress(  # noqa: PLR0917 - as its callers' nodes have them
         evaluation_set=evaluation_set_hash(EvaluationSet.model_validate(photos).references),
         captions=_said(hypotheses),
     )
-    dressed = with_evaluation(captioner, evaluation, model_card, calibration, learnt_from)
-    return dressed, kept.model_dump(mode="json")
+    complete = with_evaluation(captioner, evaluation, model_card, calibration, learnt_from)
+    return complete, kept.model_dump(mode="json")
 
 
 def compare_candidate(

@@ -273,8 +273,10 @@ def prepare_candidate(  # noqa: PLR0917 - a node's inputs
     """The captioner to register, with its metrics, calibration, familiarity and card; and what it said."""
     named = replace(captioner, name=CANDIDATE)
     known_of_it = model_card, calibration, hypotheses
-    dressed, kept = registering.dress(named, evaluation, *known_of_it, photos, images, features, validation)
-    return replace(dressed, name=captioner.name), kept
+    complete, kept = registering.with_its_evaluation(
+        named, evaluation, *known_of_it, photos, images, features, validation
+    )
+    return replace(complete, name=captioner.name), kept
 
 
 def compare_candidate(  # noqa: PLR0917 - a node's inputs

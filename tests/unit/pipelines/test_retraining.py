@@ -228,12 +228,12 @@ def test_ratings_become_a_challenger_and_the_champion_stays(run, service, regist
     assert len(made.load("retraining_encoder_curves")) == 1
 
     # The candidate knows what it was taught from, feedback included, and what people accepted.
-    dressed, learnt_from = made.load("retraining_candidate"), taught[taught["split"] == "train"]
-    assert len(dressed.familiarity.training) == learnt_from["sha256"].nunique()
+    complete, learnt_from = made.load("retraining_candidate"), taught[taught["split"] == "train"]
+    assert len(complete.familiarity.training) == learnt_from["sha256"].nunique()
     acceptance = made.load("retraining_calibration")["acceptance"]
     assert acceptance["ratings"] == len(made.load("feedback_verdicts")) - 2  # two were erased meanwhile
     assert acceptance["ratings_after"] < acceptance["ratings_before"]
-    assert dressed.calibration.of_caption([0.8, 0.8]) < 0.5
+    assert complete.calibration.of_caption([0.8, 0.8]) < 0.5
 
     gate = made.load("retraining_gate")
     assert gate["fresh"]["photos"] == tested - 1 and not gate["fresh"]["decides"]
