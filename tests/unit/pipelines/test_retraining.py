@@ -38,6 +38,7 @@ from captionloop.registry.gate import GateParameters, Guardrails
 from captionloop.registry.model_registry import ModelRegistry
 from captionloop.registry.registration import RegistrationParameters
 from captionloop.registry.scored_captions import load_training_data
+from captionloop.training import processes
 from captionloop.vision.feature_caching import CachingParameters
 from captionloop.vision.feature_store import FeatureStore
 
@@ -169,6 +170,12 @@ def run(images, captions, photo_folder, service, registry, tmp_path):
         return catalog
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With several, the examination has processes of its own, which cannot read this file's photos."""
+    monkeypatch.setattr(processes, "cores", lambda: 1)
 
 
 def test_ratings_become_a_challenger_and_the_champion_stays(run, service, registry, make_captioner, tmp_path):
