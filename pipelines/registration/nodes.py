@@ -56,13 +56,13 @@ def prepare_candidate(  # noqa: PLR0917 - a node's inputs
         )
     captioner: Captioner = trained[f"{name}.captioner"]
     known_of_it = trained[f"{name}.model_card"], trained[f"{name}.calibration"], trained[f"{name}.hypotheses"]
-    candidate, kept = with_its_evaluation(
+    candidate, kept = evaluated_candidate(
         captioner, evaluation, *known_of_it, photos, images, features, validation
     )
     return replace(candidate, lineage={"parent_version": None, **captioner.lineage}), kept
 
 
-def with_its_evaluation(  # noqa: PLR0917 - as its callers' nodes have them
+def evaluated_candidate(  # noqa: PLR0917 - as its callers' nodes have them
     captioner: Captioner,
     evaluation: Json,
     model_card: str,

@@ -94,7 +94,7 @@ def train_candidate(  # noqa: PLR0917 - a node's inputs
     mean is kept; the curves are means as well. On CPUs they are trained next to each other.
     """
     from captionloop.captioner.ensembling import average_weights
-    from captionloop.training.processes import run_side_by_side
+    from captionloop.training.processes import results_side_by_side
     from captionloop.training.train_captioner import NewWordInit, corpus_digest
 
     same_eyes = encoder.fingerprint == origin.encoder.fingerprint
@@ -105,8 +105,8 @@ def train_candidate(  # noqa: PLR0917 - a node's inputs
     # Of the feedback alone, and so the same for all: each has other captions of the corpus.
     tokenizer = origin.tokenizer.extended(feedback["text"], min_frequency=parameters.min_frequency)
     lessons = [tables_of((images, captions), number, parameters) for number in range(parameters.decoders)]
-    trainings = [
-        partial(
+    trainings = {
+        f"decoder {number + 1} of {parameters.decoders}": partial(
             teach_on_by_words,
             images=own_images,
             captions=own_captions,
@@ -119,10 +119,8 @@ def train_candidate(  # noqa: PLR0917 - a node's inputs
             tokenizer=tokenizer,
         )
         for number, (own_images, own_captions) in enumerate(lessons)
-    ]
-    names = [f"decoder {number} of {parameters.decoders}" for number in range(1, parameters.decoders + 1)]
-    run_side_by_side(dict(zip(names, trainings, strict=True)), origin.name)
-    taught = [training() for training in trainings]  # from its folder, where it has been run
+    }
+    taught = results_side_by_side(trainings, origin.name)
     captioner = taught[0][0]
     curves = pd.concat([each for _, each, _ in taught]).groupby("epoch", as_index=False).mean()
     last = curves.iloc[-1]
@@ -273,7 +271,7 @@ def prepare_candidate(  # noqa: PLR0917 - a node's inputs
     """The captioner to register, with its metrics, calibration, familiarity and card; and what it said."""
     named = replace(captioner, name=CANDIDATE)
     known_of_it = model_card, calibration, hypotheses
-    complete, kept = registering.with_its_evaluation(
+    complete, kept = registering.evaluated_candidate(
         named, evaluation, *known_of_it, photos, images, features, validation
     )
     return replace(complete, name=captioner.name), kept

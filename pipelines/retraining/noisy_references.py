@@ -42,7 +42,7 @@ def filter_noisy_references(  # noqa: PLR0917 - a node's inputs
     checkpoints: Path,
 ) -> tuple[pd.DataFrame, Json]:
     """The references that fit their photos, and a report on the others."""
-    from captionloop.training.processes import run_side_by_side
+    from captionloop.training.processes import results_side_by_side
     from captionloop.training.train_encoder import train_encoder
 
     rules, corpus = parameters.label_noise, (corpus_images, corpus_captions)
@@ -56,7 +56,7 @@ def filter_noisy_references(  # noqa: PLR0917 - a node's inputs
     part = fold_of(said["image_id"], rules.folds)
     believed, rank = pd.Series(True, index=said.index), pd.Series(1.0, index=said.index)
     for turn in range(rules.rounds):
-        folds = {}
+        trainings, parts = {}, []
         for number in range(rules.folds):
             examined = said[part == number]
             if examined.empty:
@@ -69,15 +69,13 @@ def filter_noisy_references(  # noqa: PLR0917 - a node's inputs
                 replay_seed=champion_version["version"],
             )
             place = checkpoints / f"round_{turn}" / f"part_{number}"
-            training = partial(
+            trainings[f"part {number + 1} of {rules.folds}"] = partial(
                 train_encoder, *tables, named, folders, origin.encoder, lessons, place, language
             )
-            looked = tables[0].loc[tables[0]["split"] == "val", "image_id"]
-            folds[f"part {number + 1} of {rules.folds}"] = training, examined, looked
-        run_side_by_side({name: training for name, (training, *_) in folds.items()}, "examination")
-        for training, examined, looked in folds.values():
-            logits = training().logits  # from its folder, where it has been run
-            rank[examined.index] = reference_fit(logits, looked, examined, named, language)
+            parts.append((examined, tables[0].loc[tables[0]["split"] == "val", "image_id"]))
+        results = results_side_by_side(trainings, "examination")
+        for taught, (examined, looked) in zip(results, parts, strict=True):
+            rank[examined.index] = reference_fit(taught.logits, looked, examined, named, language)
         verdict = noise_threshold(np.asarray(rank, np.float64), rules.max_noise_rate)
         believed = rank >= verdict.bound
     shutil.rmtree(checkpoints, ignore_errors=True)

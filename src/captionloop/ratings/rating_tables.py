@@ -1,7 +1,7 @@
 """The tables of the ratings database, and the records that go in and come out.
 
 Text is kept as it was given (it is data, never markup), times are UTC, and a photo is named by the SHA-256 of
-its bytes. A change here needs a migration in `migrations/versions/`; `tests/unit/feedback/test_database.py`
+its bytes. A change here needs a migration in `migrations/versions/`; `tests/unit/ratings/test_database.py`
 compares the two.
 """
 

@@ -35,7 +35,7 @@ from itertools import count, islice
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import torch
 
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _FILE: Final = "fit.pickle"
 _MAX_TRACEBACK: Final = 8_000  # characters, which a pipe takes although nobody reads yet
@@ -168,11 +169,18 @@ def run_side_by_side(fits: Mapping[str, Callable[[], object]], name: str) -> Non
     Raises:
         TrainingError: one of the processes is gone. And what a fit raises of captionloop's own errors.
     """
-    at_once = min(cores(), len(fits))
+    here = cores()
+    at_once = min(here, len(fits))
     if at_once < 2 or torch.cuda.is_available() or "RANK" in os.environ:
         return
-    threads = max(1, cores() // at_once)
-    _run_tasks([_Task(fit, threads, f"{label}: ") for label, fit in fits.items()], at_once, name)
+    tasks = [_Task(fit, here // at_once, f"{label}: ") for label, fit in fits.items()]
+    _run_tasks(tasks, at_once, name)
+
+
+def results_side_by_side(fits: Mapping[str, Callable[[], T]], name: str) -> list[T]:
+    """What each of the fits comes to, in their order, after `run_side_by_side`, which says what they are."""
+    run_side_by_side(fits, name)
+    return [fit() for fit in fits.values()]  # from its folder, where it has been run
 
 
 def _run_tasks(tasks: Sequence[_Task], at_once: int, name: str) -> None:
